@@ -1,0 +1,163 @@
+"""The nouns: what is asked, what was answered, what it was worth, what one step did.
+
+Everybody imports this file; it imports nothing of ours and no torch. Shape suffixes (see CONTRIBUTING.md): `_B` samples,
+`_T` completion tokens of one sample, `_B_T` both. Log-probabilities, KL and entropy are in nats per token.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32] | NDArray[np.float64]
+FinishReason = Literal["stop", "length"]
+GroupKind = Literal["train", "eval"]
+EvalMode = Literal["sampled", "greedy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One thing that is asked. Tasks yield it unrendered; `models.chat.render` adds text, token ids and id."""
+
+    question: str
+    """What a person reads, and what the template wraps."""
+    answer: str | None = None
+    """The gold answer, given to rewards as `answer`; None where the data has none."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Every other column of the data (for bundled tasks also `level`); rewards ask for them by name."""
+    text: str = ""
+    """The exact string the model reads, special tokens included."""
+    token_ids: tuple[int, ...] = ()
+    id: str = ""
+    """`prompt_id(text, answer)`: the same in every step and every run."""
+
+
+def prompt_id(text: str, answer: str | None) -> str:
+    """16 hex digits that name a rendered prompt together with its answer, stable across steps and runs."""
+    return hashlib.sha256(f"{text}\0{answer}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How answers are drawn. `temperature` 0 means greedy."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    max_completion_length: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Ask for `len(seeds)` answers to one prompt. Each sample has a seed of its own, so that extending a group or resuming
+    a run never changes the samples that were there before."""
+
+    prompt: Prompt
+    seeds: tuple[int, ...]
+
+
+def sample_seed(run_seed: int, step: int, prompt_id: str, index: int) -> int:
+    """The 63-bit seed of one sample, a pure function of its place in the run."""
+    digest = hashlib.sha256(f"{run_seed}/{step}/{prompt_id}/{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One sampled answer."""
+
+    token_ids: NDArray[np.int32]
+    """(T,) completion tokens, the end-of-sequence token included where the answer stopped by itself."""
+    logprobs: NDArray[np.float32]
+    """(T,) the sampler's log-probabilities under the actual sampling distribution (temperature, top-p/k, min-p)."""
+    text: str
+    """Decoded without special tokens. Untrusted."""
+    finish_reason: FinishReason
+    engine: str = ""
+    weights_version: int = 0
+    """How many optimiser updates the sampling policy had seen."""
+    seed: int = 0
+
+    @property
+    def length(self) -> int:
+        """Loss tokens, the end-of-sequence token included."""
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All answers to one prompt in one step; sizes may differ from group to group."""
+
+    prompt: Prompt
+    rollouts: tuple[Rollout, ...]
+    kind: GroupKind = "train"
+
+    def __len__(self) -> int:
+        return len(self.rollouts)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What one answer was worth: each reward's value, or None with the reason why there is none."""
+
+    values: Mapping[str, float | None]
+    """Raw value of each reward, before its weight."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """For each None: what happened, with the user's own line where their code raised."""
+    reward: float | None = None
+    """Weighted sum of the values that are there; None where every one is absent. An absent reward is not zero."""
+    logs: Mapping[str, Any] = field(default_factory=dict)
+    """Extra columns a reward asked to record (TRL's `log_extra`)."""
+
+
+@dataclass(slots=True)
+class TokenArrays:
+    """Per-token arrays of one step, one entry a sample, each (T,) float32. None = not computed in this run or step."""
+
+    token_ids: list[NDArray[np.int32]]
+    sampler_logp: list[NDArray[np.float32]]
+    """As drawn."""
+    policy_logp: list[NDArray[np.float32]] | None = None
+    """The trainer's forward before the first update of the step, at the sampling temperature."""
+    reference_logp: list[NDArray[np.float32]] | None = None
+    after_logp: list[NDArray[np.float32]] | None = None
+    """The same tokens under the updated policy (`probe_every`)."""
+    entropy: list[NDArray[np.float32]] | None = None
+    """Full-vocabulary entropy at the sampling temperature, nats."""
+    weight: list[NDArray[np.float32]] | None = None
+    """d(loss)/d(log-prob) of the first update (weights.py): what the step asked of each token."""
+
+
+@dataclass(slots=True)
+class StepRecord:
+    """Everything one step leaves behind. Samples are flat: group after group, `group_ids_B` implied by `groups`."""
+
+    step: int
+    kind: GroupKind
+    groups: list[Group]
+    scores_B: list[Score]
+    advantages_B: NDArray[np.float64] | None = None
+    """None for evaluations: they ask nothing."""
+    tokens: TokenArrays | None = None
+    gradient_share_B: NDArray[np.float64] | None = None
+    """Each sample's share of the step's gradient, sums to 1 (or to 0 in a step without signal)."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Glossary names. Non-finite values are dropped by the writer and counted."""
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds in each phase: sample, score, update, record, evaluate."""
+    mode: EvalMode | None = None
+    """For evaluations: sampled or greedy."""
+
+    def rollouts(self) -> Iterator[Rollout]:
+        """All answers in sample order."""
+        for group in self.groups:
+            yield from group.rollouts
+
+
+def group_ids(groups: Sequence[Group]) -> NDArray[np.int64]:
+    """(B,) index of the group that each sample belongs to; groups are contiguous and may differ in size."""
+    return np.repeat(np.arange(len(groups)), [len(group) for group in groups])
