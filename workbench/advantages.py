@@ -1,0 +1,210 @@
+"""Stage 4: rewards -> advantages. Flat samples and their group ids in, one signed number a sample out; ragged groups allowed.
+
+Written once over the array interface: the update gives torch tensors, every what-if numpy arrays. An absent reward is NaN and
+is left out of its group's mean and std; a group without signal gets exact zeros. No NaN ever comes out.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+from array_api_compat import array_namespace, device
+
+Array = Any
+"""A numpy array or a torch tensor; the array interface has no common type to name."""
+Scale = Literal["group", "batch", "none"]
+Std = Literal["sample", "population"]
+Baseline = Literal["mean", "leave_one_out"]
+Aggregation = Literal["sum_then_normalize", "normalize_then_sum"]
+ExtendRule = Literal["until_mixed", "until_certain"]
+
+TIE_ROUNDING = 16.0
+"""Rewards of a group that differ by less than this many roundings of the largest one are a tie: without it 0.1 + 0.2 against
+0.3 would be a difference, and dividing by its std would blow it up to plus and minus one."""
+
+
+class Advantages(NamedTuple):
+    """What `compute` returns. `_P` arrays have one entry a group, in the order of ascending group id."""
+
+    advantages_B: Array
+    """(B,) finite; exactly 0 for absent rewards, excluded samples and groups without signal."""
+    mean_P: Array
+    """Mean reward of the scored samples; 0 where there is none."""
+    std_P: Array
+    """Std of the group's rewards in the convention asked for, whatever `scale` is; exactly 0 where all are tied."""
+    divisor_P: Array
+    """What (reward - baseline) was divided by: std + eps of the group or of the batch, or 1."""
+    count_P: Array
+    """Scored samples."""
+    zero_std_P: Array
+    """No signal: every scored reward is the same (or none was scored)."""
+    all_right_P: Array
+    """Zero std at the top of the reward range."""
+    all_wrong_P: Array
+    """Zero std at the bottom of the reward range."""
+    tied_P: Array
+    """Zero std in between."""
+    absent_P: Array
+    """Zero std because no sample of the group has a reward."""
+
+
+def compute(rewards_B: Array, group_ids_B: Array, *, scale: Scale = "group", std: Std = "sample", eps: float = 1e-4,
+            baseline: Baseline = "mean", excluded_B: Array | None = None,
+            reward_range: tuple[float, float] = (0.0, 1.0)) -> Advantages:
+    """(reward - baseline) / divisor for each sample.
+
+    `scale` group and `std` population with eps 0 is the papers' GRPO (2402.03300, 2502.18548 eq 2, with 0/0 := 0); the defaults
+    are TRL 1.16's; `scale` none is Dr. GRPO (2503.20783); batch divides by one std of all rewards (2508.08221), the mean stays
+    the group's. `baseline` leave_one_out is RLOO: the mean of the *other* scored samples, G/(G-1) times the distance to the mean.
+
+    `rewards_B`: float, NaN (or infinite) = absent. `excluded_B`: samples that must not be pushed (masked because truncated);
+    they still count in their group's mean and std, as in TRL, so the rest no longer sums to zero. `reward_range`: the lowest and
+    highest total reward possible, only used to tell all-right and all-wrong groups from tied ones.
+
+    Invariance: adding a constant to a group changes nothing; multiplying all rewards by a constant changes nothing with eps 0,
+    and by the factor (std + eps) / (std + eps / constant) otherwise: with TRL's 1e-4, rewards of size 1e-3 lose 15 %.
+    """
+    xp = array_namespace(rewards_B)
+    index_B, member_P_B = _membership(group_ids_B, rewards_B)
+    present_B = xp.isfinite(rewards_B)
+    filled_B = xp.where(present_B, rewards_B, xp.zeros_like(rewards_B))
+    count_P = member_P_B @ xp.astype(present_B, rewards_B.dtype)
+    mean_P = (member_P_B @ filled_B) / xp.clip(count_P, min=1.0)
+    tied_P = _ties(filled_B, present_B, member_P_B)
+    absent_P = count_P == 0
+
+    live_B = present_B & ~xp.take(tied_P, index_B)
+    centred_B = xp.where(live_B, filled_B - xp.take(mean_P, index_B), xp.zeros_like(filled_B))
+    std_P = xp.sqrt((member_P_B @ centred_B**2) / xp.clip(count_P - _ddof(std), min=1.0))
+    match scale:
+        case "group":
+            divisor_P = std_P + eps
+        case "batch":
+            divisor_P = _std(filled_B, present_B, std) + eps + xp.zeros_like(std_P)
+        case "none":
+            divisor_P = xp.ones_like(std_P)
+    if baseline == "leave_one_out":
+        centred_B = centred_B * xp.take(count_P / xp.clip(count_P - 1.0, min=1.0), index_B)
+    safe_P = xp.where(divisor_P > 0, divisor_P, xp.ones_like(divisor_P))  # a zero divisor only meets centred zeros
+    advantages_B = centred_B / xp.take(safe_P, index_B)
+    if excluded_B is not None:
+        advantages_B = xp.where(excluded_B, xp.zeros_like(advantages_B), advantages_B)
+
+    low, high = reward_range
+    slack = 1e-6 * (high - low)
+    right_P = tied_P & ~absent_P & (mean_P >= high - slack)
+    wrong_P = tied_P & ~absent_P & ~right_P & (mean_P <= low + slack)
+    return Advantages(advantages_B, mean_P, std_P, divisor_P, count_P, tied_P, right_P, wrong_P,
+                      tied_P & ~absent_P & ~right_P & ~wrong_P, absent_P)
+
+
+def combine(rewards_B_F: Array, weights_F: Array) -> Array:
+    """(B,) weighted sum of each sample's F rewards. An absent (NaN) reward adds nothing; all absent stays absent (TRL)."""
+    xp = array_namespace(rewards_B_F)
+    present_B_F = xp.isfinite(rewards_B_F)
+    total_B = xp.sum(xp.where(present_B_F, rewards_B_F * weights_F, xp.zeros_like(rewards_B_F)), axis=1)
+    return xp.where(xp.any(present_B_F, axis=1), total_B, xp.full_like(total_B, float("nan")))
+
+
+def from_rewards(rewards_B_F: Array, weights_F: Array, group_ids_B: Array, *,
+                 aggregation: Aggregation = "sum_then_normalize", scale: Scale = "group", std: Std = "sample",
+                 eps: float = 1e-4, baseline: Baseline = "mean", excluded_B: Array | None = None,
+                 reward_range: tuple[float, float] = (0.0, 1.0)) -> Advantages:
+    """Advantages from several rewards: their weighted sum through `compute`, or each reward normalised first.
+
+    normalize_then_sum is GDPO (2601.05242, TRL): every reward's z-score in its group, their weighted sum, divided by the std of
+    those sums over the batch; `scale` and `baseline` do not apply. The group statistics returned are those of the plain sum.
+    """
+    xp = array_namespace(rewards_B_F)
+    total = compute(combine(rewards_B_F, weights_F), group_ids_B, scale=scale, std=std, eps=eps, baseline=baseline,
+                    excluded_B=excluded_B, reward_range=reward_range)
+    if aggregation == "sum_then_normalize":
+        return total
+    columns = [compute(rewards_B_F[:, f], group_ids_B, std=std, eps=eps) for f in range(rewards_B_F.shape[1])]
+    sums_B = sum(column.advantages_B * weights_F[f] for f, column in enumerate(columns))
+    # Each column's z-scores sum to zero in every group, so the batch mean is zero by construction: nothing to subtract.
+    divisor = _std(sums_B, xp.any(xp.isfinite(rewards_B_F), axis=1), std) + eps
+    advantages_B = sums_B / xp.where(divisor > 0, divisor, xp.ones_like(divisor))
+    if excluded_B is not None:
+        advantages_B = xp.where(excluded_B, xp.zeros_like(advantages_B), advantages_B)
+    # A group has no signal only if every single reward is tied: opposite differences may cancel in the sum.
+    zero_P = xp.all(xp.stack([column.zero_std_P for column in columns]), axis=0)
+    return total._replace(
+        advantages_B=advantages_B, divisor_P=divisor + xp.zeros_like(total.std_P), zero_std_P=zero_P,
+        all_right_P=total.all_right_P & zero_P, all_wrong_P=total.all_wrong_P & zero_P,
+        tied_P=zero_P & ~total.absent_P & ~total.all_right_P & ~total.all_wrong_P)
+
+
+def prompt_weights(group_ids_B: Array, dtype_like_B: Array) -> Array:
+    """(B,) weights with mean 1 that make every *prompt* count the same, whatever its group's size; all 1 for equal groups.
+
+    Given to `weights.normalizer` as `sample_weights_B` where adaptive sampling made ragged groups.
+    """
+    xp = array_namespace(dtype_like_B)
+    index_B, member_P_B = _membership(group_ids_B, dtype_like_B)
+    size_P = xp.sum(member_P_B, axis=1)
+    return (index_B.shape[0] / size_P.shape[0]) / xp.take(size_P, index_B)
+
+
+def undecided(rewards_B: Array, group_ids_B: Array, *, limit: int, rule: ExtendRule = "until_mixed", tolerance: float = 0.15,
+              reward_range: tuple[float, float] = (0.0, 1.0)) -> Array:
+    """(P,) bool: which groups should get more samples (adaptive group size); never those that hold `limit` samples or more.
+
+    until_mixed: while all scored rewards are the same, because such a group teaches nothing yet.
+    until_certain: while the pass rate is uncertain, that is the posterior std of the share of right answers (uniform prior, right
+    = above the middle of `reward_range`) exceeds `tolerance`; this spends samples on prompts of middling difficulty.
+
+    Bias. Any rule that looks only at rewards leaves the expected gradient of a binary-reward prompt on its true direction: it is
+    c * grad logit(p), where only the factor c = E[K(N-K) / (N(N-1))] (leave-one-out, no std) depends on the rule. Fixed groups
+    have c = p(1-p); until_mixed raises c, more the rarer the signal. `diagnose.stopping` enumerates c exactly, and gives the
+    weights that make until_certain unbiased; for until_mixed the only such weights ignore every extended group.
+    """
+    xp = array_namespace(rewards_B)
+    _, member_P_B = _membership(group_ids_B, rewards_B)
+    present_B = xp.isfinite(rewards_B)
+    size_P = xp.sum(member_P_B, axis=1)
+    if rule == "until_mixed":
+        filled_B = xp.where(present_B, rewards_B, xp.zeros_like(rewards_B))
+        open_P = _ties(filled_B, present_B, member_P_B)
+    else:
+        right_B = present_B & (rewards_B > 0.5 * (reward_range[0] + reward_range[1]))
+        right_P = member_P_B @ xp.astype(right_B, rewards_B.dtype)
+        open_P = uncertain(right_P, member_P_B @ xp.astype(present_B, rewards_B.dtype) - right_P, tolerance)
+    return open_P & (size_P < limit)
+
+
+def uncertain(right: Array, wrong: Array, tolerance: float) -> Array:
+    """Whether the posterior std of a pass rate (uniform prior) after so many right and wrong answers exceeds `tolerance`."""
+    a, b = right + 1.0, wrong + 1.0
+    return a * b > tolerance**2 * (a + b) ** 2 * (a + b + 1.0)
+
+
+def _membership(group_ids_B: Array, dtype_like_B: Array) -> tuple[Array, Array]:
+    """(B,) position of each sample's group among the ascending ids, and the (P, B) matrix of ones and zeros."""
+    xp = array_namespace(group_ids_B)
+    ids_P, index_B = xp.unique_inverse(group_ids_B)
+    positions_P = xp.arange(ids_P.shape[0], device=device(group_ids_B))
+    member_P_B = xp.astype(positions_P[:, None] == index_B[None, :], dtype_like_B.dtype)
+    return index_B, member_P_B
+
+
+def _ties(filled_B: Array, present_B: Array, member_P_B: Array) -> Array:
+    """(P,) whether the scored rewards of each group are equal up to rounding; also where there are none."""
+    xp = array_namespace(filled_B)
+    inside_P_B = (member_P_B > 0) & present_B[None, :]
+    infinite = xp.full_like(member_P_B, float("inf"))
+    high_P = xp.max(xp.where(inside_P_B, filled_B[None, :], -infinite), axis=1)
+    low_P = xp.min(xp.where(inside_P_B, filled_B[None, :], infinite), axis=1)
+    size_P = xp.max(xp.where(inside_P_B, xp.abs(filled_B)[None, :], xp.zeros_like(infinite)), axis=1)
+    return high_P - low_P <= TIE_ROUNDING * xp.finfo(filled_B.dtype).eps * size_P  # -inf - inf = -inf: no sample is a tie
+
+
+def _std(filled_B: Array, present_B: Array, std: Std) -> Array:
+    """Scalar std of the present values; 0 where there are too few."""
+    xp = array_namespace(filled_B)
+    count = xp.sum(xp.astype(present_B, filled_B.dtype))
+    mean = xp.sum(filled_B) / xp.clip(count, min=1.0)
+    centred_B = xp.where(present_B, filled_B - mean, xp.zeros_like(filled_B))
+    return xp.sqrt(xp.sum(centred_B**2) / xp.clip(count - _ddof(std), min=1.0))
+
+
+def _ddof(std: Std) -> float:
+    return 1.0 if std == "sample" else 0.0
