@@ -131,8 +131,12 @@ class RunConfig(BaseModel):
         None, "Longest prompt", "Prompts with more tokens are refused before the start; empty means the context.", "data", ge=1)
     train_problems: int = setting(
         256, "Training problems", "Size of the training split of generated tasks, drawn by seed.", "data", ge=2, le=1_000_000)
-    min_level: int = setting(3, "Easiest level", "Lowest difficulty of generated tasks (chain: operations).", "data", ge=1, le=64)
-    max_level: int = setting(9, "Hardest level", "Highest difficulty of generated tasks.", "data", ge=1, le=64)
+    min_level: int | None = setting(
+        None, "Easiest level", "Lowest difficulty of generated tasks; empty means the task's own (chain: 3 operations).", "data",
+        ge=1, le=64)
+    max_level: int | None = setting(
+        None, "Hardest level", "Highest difficulty of generated tasks; empty means the task's own (chain: 9 operations).", "data",
+        ge=1, le=64)
 
     # -- reward --------------------------------------------------------------------------------------------------
     rewards: list[RewardSpec] = setting(
@@ -297,7 +301,7 @@ class RunConfig(BaseModel):
 
     def _contradictions(self) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
-        if self.max_level < self.min_level:
+        if self.min_level is not None and self.max_level is not None and self.max_level < self.min_level:
             found.append(("max_level", f"max_level = {self.max_level} is below min_level = {self.min_level}. Set it to "
                                        f"{self.min_level} or more."))
         if self.task == "data" and not self.data:
