@@ -1,0 +1,129 @@
+"""The local engine against the library's `generate` and a plain forward pass."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import tiny_policy
+from workbench.models import logits as scoring
+from workbench.rollouts.choose import make_engine
+from workbench.rollouts.engine import draw, uniforms
+from workbench.rollouts.local import LocalEngine
+from workbench.rollouts.plain import PlainEngine
+from workbench.types import Group, Prompt, Request, Sampling
+
+SAMPLINGS = {
+    "greedy": Sampling(temperature=0, max_completion_length=40),
+    "plain": Sampling(temperature=1, max_completion_length=40),
+    "filtered": Sampling(temperature=0.7, top_p=0.8, top_k=20, min_p=0.02, max_completion_length=40),
+}
+
+
+def requests(samples: int = 5, lengths: tuple[int, ...] = (3, 9, 5, 7)) -> list[Request]:
+    random = np.random.default_rng(0)
+    return [Request(Prompt("q", token_ids=tuple(int(i) for i in random.integers(3, 64, n)), id=str(n)),
+                    tuple(range(n * 10, n * 10 + samples))) for n in lengths]
+
+
+def tokens(groups: list[Group]) -> list[list[int]]:
+    return [rollout.token_ids.tolist() for group in groups for rollout in group.rollouts]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma"])
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS.keys())
+def test_local_engine_draws_the_tokens_of_generate_with_equal_log_probabilities(architecture, sampling):
+    policy = tiny_policy(architecture)
+    local = LocalEngine(policy).generate(requests(), sampling)
+    plain = PlainEngine(policy).generate(requests(), sampling)
+    assert tokens(local) == tokens(plain)
+    for ours, theirs in zip(local, plain, strict=True):
+        for a, b in zip(ours.rollouts, theirs.rollouts, strict=True):
+            assert a.finish_reason == b.finish_reason and a.text == b.text
+            np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
+
+
+@pytest.mark.parametrize("sampling", [SAMPLINGS["plain"], SAMPLINGS["filtered"]], ids=["plain", "filtered"])
+def test_sampled_log_probabilities_equal_a_plain_forward_pass(sampling):
+    policy = tiny_policy("qwen3")
+    groups = LocalEngine(policy).generate(requests(), sampling)
+    rollouts = [r for g in groups for r in g.rollouts]
+    batch = scoring.Sequences([g.prompt.token_ids for g in groups for _ in g.rollouts], [r.token_ids for r in rollouts])
+    with torch.no_grad():
+        stats = scoring.token_stats(policy.model, batch, sampling, policy.pad_id)
+    np.testing.assert_allclose(stats.logp_N.numpy(), np.concatenate([r.logprobs for r in rollouts]), atol=1e-4)
+
+
+def test_a_longer_group_or_other_neighbours_leave_earlier_samples_as_they_were():
+    engine = LocalEngine(tiny_policy())
+    few = engine.generate(requests(3), SAMPLINGS["plain"])
+    many = engine.generate(requests(6), SAMPLINGS["plain"])
+    alone = engine.generate(requests(3)[1:2], SAMPLINGS["plain"])
+    assert [tokens([g])[:3] for g in many] == [tokens([g]) for g in few]
+    assert tokens(alone) == tokens(few[1:2])
+
+
+def test_rounds_of_few_rows_draw_the_same_answers():
+    policy = tiny_policy()
+    whole = LocalEngine(policy).generate(requests(), SAMPLINGS["plain"])
+    assert tokens(LocalEngine(policy, max_rows=5).generate(requests(), SAMPLINGS["plain"])) == tokens(whole)
+
+
+def test_answers_end_with_an_end_token_or_at_the_limit():
+    groups = LocalEngine(tiny_policy()).generate(requests(20), SAMPLINGS["plain"])
+    reasons = Counter(r.finish_reason for g in groups for r in g.rollouts)
+    assert reasons["stop"] > 0 and reasons["length"] > 0
+    for group in groups:
+        for r in group.rollouts:
+            assert (r.token_ids[-1] in (1, 2)) == (r.finish_reason == "stop")
+            assert not np.isin(r.token_ids[:-1], (1, 2)).any()
+            assert r.finish_reason == "stop" or r.length == 40
+
+
+def test_an_answer_never_runs_past_the_context():
+    policy = tiny_policy(max_position_embeddings=16)
+    groups = LocalEngine(policy).generate(requests(), SAMPLINGS["plain"])
+    assert max(len(g.prompt.token_ids) + r.length for g in groups for r in g.rollouts) == 16
+
+
+def test_draws_follow_the_distribution():
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
+    expected = torch.softmax(logits[0], 0).numpy()
+    count = 20_000
+    uniform = torch.from_numpy(uniforms(7, count))
+    token, logp = draw(logits.expand(count, -1), uniform, Sampling())
+    observed = np.bincount(token.numpy(), minlength=4)
+    chi_square = ((observed - count * expected) ** 2 / (count * expected)).sum()
+    assert chi_square < 16.3  # 99.9 % of chi-square with 3 degrees of freedom
+    np.testing.assert_allclose(logp.numpy(), np.log(expected)[token.numpy()], atol=1e-6)
+
+
+def test_draws_never_pick_a_token_without_probability():
+    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]]).expand(3, -1)
+    token, logp = draw(logits, torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64), Sampling())
+    assert token.tolist() == [1, 3, 3]
+    np.testing.assert_allclose(logp.numpy(), np.log([0.5] * 3), atol=1e-6)
+
+
+def test_filters_keep_what_they_promise():
+    scaled = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+    assert scoring.keep(scaled, Sampling()) is None
+    assert scoring.keep(scaled, Sampling(top_k=2)).tolist() == [[True, True, False, False]]
+    assert scoring.keep(scaled, Sampling(top_p=0.75)).tolist() == [[True, True, False, False]]
+    assert scoring.keep(scaled, Sampling(top_p=0.85)).tolist() == [[True, True, True, False]]
+    assert scoring.keep(scaled, Sampling(min_p=0.25)).tolist() == [[True, True, True, False]]
+
+
+def test_a_model_the_local_engine_cannot_drive_goes_through_generate_and_says_so():
+    policy = tiny_policy("mistral-sliding")
+    engine = make_engine("local", policy)
+    assert engine.name == "transformers"
+    assert "sliding_attention" in policy.notes[0]
+    assert make_engine("local", tiny_policy()).name == "local"
+
+
+def test_progress_counts_up_to_every_answer():
+    seen: list[tuple[int, int]] = []
+    LocalEngine(tiny_policy(), max_rows=10).generate(requests(), SAMPLINGS["plain"], lambda *done: seen.append(done))
+    assert seen[-1] == (20, 20) and [done for done, _ in seen] == sorted(done for done, _ in seen)

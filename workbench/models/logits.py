@@ -1,0 +1,146 @@
+"""From a batch of sequences to the log-probability and entropy of each completion token.
+
+Only completion positions reach the output head, so no [samples, tokens, vocabulary] block of a whole batch ever exists.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from workbench.types import Sampling
+
+
+class Sequences(NamedTuple):
+    """Samples as token ids; entry i of both lists is one sample."""
+
+    prompts: list[tuple[int, ...]]
+    completions: list[NDArray[np.int32]]
+
+    def lengths(self) -> NDArray[np.int64]:
+        """(B,) prompt plus completion tokens."""
+        return np.array([len(p) + len(c) for p, c in zip(self.prompts, self.completions, strict=True)], dtype=np.int64)
+
+
+class TokenStats(NamedTuple):
+    """Per completion token of a micro-batch, flat: sample after sample, no padding."""
+
+    logp_N: Tensor
+    """Log-probability of the sampled token under the sampling distribution (temperature, top-p/k, min-p)."""
+    entropy_N: Tensor
+    """Entropy of the full vocabulary at the sampling temperature, nats."""
+    square_N: Tensor
+    """Sum of squared probabilities; with p it gives the norm of (one-hot - p)."""
+
+
+def micro_batches(lengths_B: NDArray[np.int64], max_tokens: int, ratio: float = 1.35) -> Iterator[NDArray[np.int64]]:
+    """Sample indices bucketed by length, longest first: padding would otherwise outweigh the tokens.
+
+    A bucket holds at most `max_tokens` padded tokens (a single longer sample still gets its own) and no sample shorter than
+    1 / ratio of its longest.
+    """
+    order = np.argsort(-lengths_B, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = int(lengths_B[order[start]])
+        limit = max(1, max_tokens // max(1, longest))
+        stop = start + 1
+        while stop < len(order) and stop - start < limit and lengths_B[order[stop]] * ratio >= longest:
+            stop += 1
+        yield order[start:stop]
+        start = stop
+
+
+def token_stats(
+    model: Any, batch: Sequences, sampling: Sampling, pad_id: int, *, entropy_gradient: bool = False, chunk_logits: int = 1 << 22
+) -> TokenStats:
+    """Score the completions of one micro-batch, with gradient where the caller has it enabled (entropy only on request).
+
+    Right padding and a causal mask: a completion token never sees padding, so no attention mask is needed.
+    Completion token t of a sample is predicted at position `prompt length + t - 1`.
+    """
+    device = next(model.parameters()).device
+    longest = int(batch.lengths().max())
+    ids = np.full((len(batch.prompts), longest), pad_id, dtype=np.int64)
+    rows, columns, targets = [], [], []
+    for row, (prompt, completion) in enumerate(zip(batch.prompts, batch.completions, strict=True)):
+        ids[row, : len(prompt)] = prompt
+        ids[row, len(prompt) : len(prompt) + len(completion)] = completion
+        rows.append(np.full(len(completion), row))
+        columns.append(np.arange(len(prompt) - 1, len(prompt) + len(completion) - 1))
+        targets.append(completion)
+    input_ids = torch.from_numpy(ids).to(device)
+    row_N = torch.from_numpy(np.concatenate(rows)).to(device)
+    column_N = torch.from_numpy(np.concatenate(columns)).to(device)
+    target_N = torch.from_numpy(np.concatenate(targets).astype(np.int64)).to(device)
+    if plain_head(model.config):
+        hidden_ND = backbone(model)(input_ids=input_ids, use_cache=False).last_hidden_state[row_N, column_N]
+        step = max(1, chunk_logits // int(head(model).weight.shape[0]))
+        blocks = ((head(model)(hidden_ND[i : i + step]), target_N[i : i + step]) for i in range(0, len(target_N), step))
+    else:
+        blocks = ((model(input_ids=input_ids, use_cache=False).logits[row_N, column_N], target_N) for _ in range(1))
+    parts = [_stats(logits, target, sampling, entropy_gradient) for logits, target in blocks]
+    return TokenStats(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def backbone(model: Any) -> Any:
+    """The decoder without its output head (inside a PEFT wrapper too, adapters included)."""
+    return (model.get_base_model() if hasattr(model, "get_base_model") else model).get_decoder()
+
+
+def head(model: Any) -> Any:
+    """The output head."""
+    return (model.get_base_model() if hasattr(model, "get_base_model") else model).get_output_embeddings()
+
+
+def plain_head(config: Any) -> bool:
+    """Whether logits are just head(hidden): models that cap or scale them afterwards need the full forward."""
+    text = config.get_text_config(decoder=True)
+    return not any(getattr(text, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
+
+
+def _stats(
+    logits_NV: Tensor, target_N: Tensor, sampling: Sampling, entropy_gradient: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    scaled_NV = logits_NV.float() / (sampling.temperature or 1.0)
+    full_NV = torch.log_softmax(scaled_NV, dim=-1)
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+        p_NV = full_NV.exp()
+        # 0 * log 0 is 0 here, not NaN: masked logits of -inf occur in real models.
+        entropy_N = -(p_NV * full_NV.clamp(min=-1e4)).sum(-1)
+        square_N = (p_NV * p_NV).sum(-1)
+    kept_NV = keep(scaled_NV.detach(), sampling)
+    if kept_NV is not None:
+        # The sampler drew from the kept tokens only, so the trainer's probability is renormalised over them too. The sampled
+        # token always counts as kept: rounding may put it just outside here.
+        kept_NV.scatter_(1, target_N[:, None], True)
+        full_NV = torch.log_softmax(scaled_NV.masked_fill(~kept_NV, float("-inf")), dim=-1)
+    return full_NV.gather(1, target_N[:, None])[:, 0], entropy_N, square_N
+
+
+def keep(scaled_NV: Tensor, sampling: Sampling) -> Tensor | None:
+    """Which tokens top-k, top-p and min-p leave to sample from, given logits / temperature; None where all are."""
+    if sampling.top_p >= 1.0 and not sampling.top_k and not sampling.min_p:
+        return None
+    kept_NV = torch.ones_like(scaled_NV, dtype=torch.bool)
+    if sampling.top_k and sampling.top_k < scaled_NV.shape[-1]:
+        kept_NV &= scaled_NV >= scaled_NV.topk(sampling.top_k, dim=-1).values[:, -1:]
+    if sampling.min_p:
+        top_N1 = scaled_NV.max(dim=-1, keepdim=True).values
+        kept_NV &= scaled_NV >= top_N1 + float(np.log(sampling.min_p))
+    if sampling.top_p < 1.0:
+        masked_NV = scaled_NV.masked_fill(~kept_NV, float("-inf"))
+        sorted_NV, order_NV = masked_NV.sort(dim=-1, descending=True)
+        p_NV = sorted_NV.softmax(-1)
+        # Keep the smallest set of likeliest tokens whose mass reaches top_p: a token stays while the mass before it is below.
+        within_NV = p_NV.cumsum(-1) - p_NV < sampling.top_p
+        kept_NV &= torch.zeros_like(kept_NV).scatter(1, order_NV, within_NV)
+    return kept_NV
+
+
+def split(flat_N: NDArray[np.float32], lengths: Sequence[int]) -> list[NDArray[np.float32]]:
+    """Cut a flat array of tokens back into samples."""
+    return np.split(flat_N, np.cumsum(lengths)[:-1]) if lengths else []
