@@ -65,14 +65,14 @@ def compute(rewards_B: Array, group_ids_B: Array, *, scale: Scale = "group", std
     xp = array_namespace(rewards_B)
     index_B, member_P_B = _membership(group_ids_B, rewards_B)
     present_B = xp.isfinite(rewards_B)
-    filled_B = xp.where(present_B, rewards_B, xp.zeros_like(rewards_B))
+    filled_B = xp.where(present_B, rewards_B, 0.0)
     count_P = member_P_B @ xp.astype(present_B, rewards_B.dtype)
     mean_P = (member_P_B @ filled_B) / xp.clip(count_P, min=1.0)
     tied_P = _ties(filled_B, present_B, member_P_B)
     absent_P = count_P == 0
 
     live_B = present_B & ~xp.take(tied_P, index_B)
-    centred_B = xp.where(live_B, filled_B - xp.take(mean_P, index_B), xp.zeros_like(filled_B))
+    centred_B = xp.where(live_B, filled_B - xp.take(mean_P, index_B), 0.0)
     std_P = xp.sqrt((member_P_B @ centred_B**2) / xp.clip(count_P - _ddof(std), min=1.0))
     match scale:
         case "group":
@@ -100,7 +100,7 @@ def combine(rewards_B_F: Array, weights_F: Array) -> Array:
     """(B,) weighted sum of each sample's F rewards. An absent (NaN) reward adds nothing; all absent stays absent (TRL)."""
     xp = array_namespace(rewards_B_F)
     present_B_F = xp.isfinite(rewards_B_F)
-    total_B = xp.sum(xp.where(present_B_F, rewards_B_F * weights_F, xp.zeros_like(rewards_B_F)), axis=1)
+    total_B = xp.sum(xp.where(present_B_F, rewards_B_F * weights_F, 0.0), axis=1)
     return xp.where(xp.any(present_B_F, axis=1), total_B, xp.full_like(total_B, float("nan")))
 
 
@@ -162,7 +162,7 @@ def undecided(rewards_B: Array, group_ids_B: Array, *, limit: int, rule: ExtendR
     present_B = xp.isfinite(rewards_B)
     size_P = xp.sum(member_P_B, axis=1)
     if rule == "until_mixed":
-        filled_B = xp.where(present_B, rewards_B, xp.zeros_like(rewards_B))
+        filled_B = xp.where(present_B, rewards_B, 0.0)
         open_P = _ties(filled_B, present_B, member_P_B)
     else:
         right_B = present_B & (rewards_B > 0.5 * (reward_range[0] + reward_range[1]))
@@ -202,7 +202,7 @@ def _std(filled_B: Array, present_B: Array, std: Std) -> Array:
     xp = array_namespace(filled_B)
     count = xp.sum(xp.astype(present_B, filled_B.dtype))
     mean = xp.sum(filled_B) / xp.clip(count, min=1.0)
-    centred_B = xp.where(present_B, filled_B - mean, xp.zeros_like(filled_B))
+    centred_B = xp.where(present_B, filled_B - mean, 0.0)
     return xp.sqrt(xp.sum(centred_B**2) / xp.clip(count - _ddof(std), min=1.0))
 
 
