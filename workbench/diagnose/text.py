@@ -1,0 +1,157 @@
+"""Measures of answers as text and of a group as a whole: words, token ids and final answers in, numbers out. Torch-free.
+
+"Items" are words or token ids: whatever the caller wants n-grams of; `words` is the split that the record uses.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from sacrebleu.metrics import BLEU
+
+R1_WORDS = ("wait", "mistake", "however", "but", "retry", "error", "verify", "wrong", "evaluate", "check")
+"""Reflective words counted in R1 (2501.12948 appendix C.2). A rate means something only beside the one at step 0."""
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words and single other signs, in order; white space is dropped."""
+    return re.findall(r"\w+|[^\w\s]", text.lower())
+
+
+# -- one problem, several answers ---------------------------------------------------------------------------------------------
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Chance that k answers drawn from n without putting back hold a right one: 1 - C(n-c, k) / C(n, k). (Chen 2021, 2107.03374)
+
+    Raises ValueError where k is not within 1..n or c not within 0..n.
+    """
+    if not (1 <= k <= n and 0 <= correct <= n):
+        raise ValueError(f"pass@{k} of {n} answers with {correct} right: k must be 1 to {n} and the right ones 0 to {n}.")
+    return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
+
+
+def majority(answers: Sequence[str | None]) -> str | None:
+    """The most frequent answer; None does not vote, and among equals the one seen first wins."""
+    votes = Counter(answer for answer in answers if answer is not None)
+    return max(votes, key=lambda answer: votes[answer]) if votes else None  # max and Counter both keep the first seen
+
+
+def maj_at_k(answers: Sequence[str | None], correct: str) -> float:
+    """1 where the majority answer is the right one, else 0 (also where nobody voted)."""
+    return float(majority(answers) == correct)
+
+
+def unique_answers(answers: Sequence[str | None]) -> int:
+    """Different final answers in a group, those without one left out."""
+    return len({answer for answer in answers if answer is not None})
+
+
+def duplicate_fraction(texts: Sequence[Hashable]) -> float:
+    """Share of a group's answers that repeat an earlier one exactly; 0 for an empty group."""
+    return 1.0 - len(set(texts)) / len(texts) if texts else 0.0
+
+
+# -- diversity and repetition -------------------------------------------------------------------------------------------------
+
+
+def ngrams(items: Sequence[Hashable], n: int) -> list[tuple[Hashable, ...]]:
+    return [tuple(items[start : start + n]) for start in range(len(items) - n + 1)]
+
+
+def distinct_n(texts: Sequence[Sequence[Hashable]], n: int) -> float:
+    """Unique over total n-grams, pooled over the group (Li et al. 2016); 0 where there are none."""
+    pooled = [gram for items in texts for gram in ngrams(items, n)]
+    return len(set(pooled)) / len(pooled) if pooled else 0.0
+
+
+def self_bleu(texts: Sequence[Sequence[Hashable]], weights: Sequence[float] = (0.5, 0.5)) -> float | None:
+    """Mean BLEU of each answer against its siblings (Texygen, 1802.01886): 1 = all alike. None for fewer than two answers.
+
+    n-gram orders 1..len(weights), no smoothing, brevity against the closest sibling's length; an answer without a matching n-gram of
+    some order scores 0.
+    """
+    if len(texts) < 2:
+        return None
+    lines = [_as_line(items) for items in texts]
+    metric = _bleu(len(weights))
+    total = 0.0
+    for i, line in enumerate(lines):
+        score = metric.sentence_score(line, lines[:i] + lines[i + 1 :])
+        if all(precision > 0 for precision in score.precisions):
+            total += score.bp * math.exp(sum(w * math.log(p / 100) for w, p in zip(weights, score.precisions, strict=True)))
+    return total / len(lines)
+
+
+def repeat_fraction(items: Sequence[Hashable], n: int = 3) -> float:
+    """Share of an answer's n-grams that repeat an earlier one; 0 where it is shorter than n."""
+    grams = ngrams(items, n)
+    return 1.0 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def longest_run_above(values: Sequence[float], threshold: float = 0.99) -> int:
+    """Longest run of values above the threshold. Of token probabilities: the sign of a loop (MiniMax-M1 2506.13585 stops at 3,000)."""
+    longest = run = 0
+    for value in values:
+        run = run + 1 if value > threshold else 0
+        longest = max(longest, run)
+    return longest
+
+
+@lru_cache(maxsize=8)
+def _bleu(order: int) -> BLEU:
+    # effective_order only silences a warning here: the score is put together from the precisions
+    return BLEU(tokenize="none", smooth_method="none", max_ngram_order=order, effective_order=True, force=True)
+
+
+def _as_line(items: Sequence[Hashable]) -> str:
+    # sacrebleu splits at white space; an item that holds some must stay one item
+    return " ".join(re.sub(r"\s", "\u2423", str(item)) or "\u2205" for item in items)
+
+
+# -- reflection ---------------------------------------------------------------------------------------------------------------
+
+
+class WordCounts(NamedTuple):
+    """Occurrences of a word list in a text, case ignored."""
+
+    word: int
+    """Whole words; this is the one that is reported."""
+    substring: int
+    """Anywhere, as some codes count: "button" holds "but"."""
+
+
+def reflection_counts(text: str, vocabulary: Sequence[str] = R1_WORDS) -> WordCounts:
+    lowered = text.lower()
+    whole = sum(len(_whole_word(word).findall(lowered)) for word in vocabulary)
+    return WordCounts(whole, sum(lowered.count(word.lower()) for word in vocabulary))
+
+
+class Reflection(NamedTuple):
+    """Reflective words in a set of answers."""
+
+    per_1k_tokens: float
+    share: float
+    """Answers with at least one."""
+    accuracy_with: float | None
+    """Of the answers with one; None where there is none."""
+    accuracy_without: float | None
+
+
+def reflection(texts: Sequence[str], token_counts: Sequence[int], correct: Sequence[bool],
+               vocabulary: Sequence[str] = R1_WORDS) -> Reflection:
+    """Rate per 1,000 tokens, share of answers, and accuracy with and without: a growing rate alone is no sign of reasoning."""
+    counts = [reflection_counts(text, vocabulary).word for text in texts]
+    having = [right for count, right in zip(counts, correct, strict=True) if count]
+    lacking = [right for count, right in zip(counts, correct, strict=True) if not count]
+    tokens = sum(token_counts)
+    return Reflection(1000 * sum(counts) / tokens if tokens else 0.0, len(having) / len(texts) if texts else 0.0,
+                      sum(having) / len(having) if having else None, sum(lacking) / len(lacking) if lacking else None)
+
+
+@lru_cache(maxsize=256)
+def _whole_word(word: str) -> re.Pattern[str]:
+    return re.compile(rf"\b{re.escape(word.lower())}\b")
