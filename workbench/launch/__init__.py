@@ -1,0 +1,7 @@
+"""Start, watch and stop runs: `start(config, root)`, `state(folder)`, `send(folder, command)`, `stop(folder)`, `runs(root)`."""
+
+from workbench.launch.lease import device_kind, holder
+from workbench.launch.local import resume, send, start, stop
+from workbench.launch.state import RunState, runs, state
+
+__all__ = ["RunState", "device_kind", "holder", "resume", "runs", "send", "start", "state", "stop"]
