@@ -3,8 +3,8 @@
 Only completion positions reach the output head, so no [samples, tokens, vocabulary] block of a whole batch ever exists.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -23,6 +23,15 @@ class Sequences(NamedTuple):
     def lengths(self) -> NDArray[np.int64]:
         """(B,) prompt plus completion tokens."""
         return np.array([len(p) + len(c) for p, c in zip(self.prompts, self.completions, strict=True)], dtype=np.int64)
+
+    def take(self, index: NDArray[np.int64]) -> Self:
+        """Some of the samples."""
+        return type(self)([self.prompts[i] for i in index], [self.completions[i] for i in index])
+
+    def valid(self, device: torch.device) -> Tensor:
+        """(B, T) where a completion token is."""
+        lengths_B = torch.tensor([len(c) for c in self.completions], device=device)
+        return torch.arange(int(lengths_B.max()), device=device)[None, :] < lengths_B[:, None]
 
 
 class TokenStats(NamedTuple):
@@ -82,7 +91,7 @@ def token_stats(
         blocks = ((head(model)(hidden_ND[i : i + step]), target_N[i : i + step]) for i in range(0, len(target_N), step))
     else:
         blocks = ((model(input_ids=input_ids, use_cache=False).logits[row_N, column_N], target_N) for _ in range(1))
-    parts = [_stats(logits, target, sampling, entropy_gradient) for logits, target in blocks]
+    parts = [logit_stats(logits, target, sampling, entropy_gradient) for logits, target in blocks]
     return TokenStats(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
@@ -102,10 +111,9 @@ def plain_head(config: Any) -> bool:
     return not any(getattr(text, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
 
 
-def _stats(
-    logits_NV: Tensor, target_N: Tensor, sampling: Sampling, entropy_gradient: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    scaled_NV = logits_NV.float() / (sampling.temperature or 1.0)
+def logit_stats(logits_NV: Tensor, target_N: Tensor, sampling: Sampling, entropy_gradient: bool = False) -> TokenStats:
+    """What the logits of each position say about its token. Half precision is widened first; float64 stays."""
+    scaled_NV = (logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()) / (sampling.temperature or 1.0)
     full_NV = torch.log_softmax(scaled_NV, dim=-1)
     with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
         p_NV = full_NV.exp()
@@ -118,7 +126,7 @@ def _stats(
         # token always counts as kept: rounding may put it just outside here.
         kept_NV.scatter_(1, target_N[:, None], True)
         full_NV = torch.log_softmax(scaled_NV.masked_fill(~kept_NV, float("-inf")), dim=-1)
-    return full_NV.gather(1, target_N[:, None])[:, 0], entropy_N, square_N
+    return TokenStats(full_NV.gather(1, target_N[:, None])[:, 0], entropy_N, square_N)
 
 
 def keep(scaled_NV: Tensor, sampling: Sampling) -> Tensor | None:
@@ -141,6 +149,34 @@ def keep(scaled_NV: Tensor, sampling: Sampling) -> Tensor | None:
     return kept_NV
 
 
-def split(flat_N: NDArray[np.float32], lengths: Sequence[int]) -> list[NDArray[np.float32]]:
-    """Cut a flat array of tokens back into samples."""
-    return np.split(flat_N, np.cumsum(lengths)[:-1]) if lengths else []
+class Scored(NamedTuple):
+    """Per completion token of many samples, padded to (B, T); zero beyond a sample's end."""
+
+    logp_B_T: Tensor
+    entropy_B_T: Tensor
+    square_B_T: Tensor
+
+    @classmethod
+    def empty(cls, valid_B_T: Tensor) -> Self:
+        """Room for `put`."""
+        return cls(*(torch.zeros(valid_B_T.shape, dtype=torch.float32, device=valid_B_T.device) for _ in range(3)))
+
+    def put(self, index: NDArray[np.int64], valid_B_T: Tensor, stats: TokenStats) -> None:
+        """Write a micro-batch's flat figures into rows `index`."""
+        for table_B_T, flat_N in zip(self, stats, strict=True):
+            table_B_T[index] = unflatten(flat_N.detach(), valid_B_T[index])
+
+
+def score(model: Any, batch: Sequences, sampling: Sampling, pad_id: int, max_tokens: int) -> Scored:
+    """Score every completion token of many samples without gradient, in micro-batches of `max_tokens` padded tokens."""
+    valid_B_T = batch.valid(next(model.parameters()).device)
+    out = Scored.empty(valid_B_T)
+    with torch.no_grad():
+        for index in micro_batches(batch.lengths(), max_tokens):
+            out.put(index, valid_B_T, token_stats(model, batch.take(index), sampling, pad_id))
+    return out
+
+
+def unflatten(flat_N: Tensor, valid_B_T: Tensor) -> Tensor:
+    """(B, T) with the flat values where a token is, zero elsewhere."""
+    return torch.zeros(valid_B_T.shape, dtype=flat_N.dtype, device=flat_N.device).masked_scatter(valid_B_T, flat_N)

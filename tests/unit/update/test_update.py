@@ -1,0 +1,218 @@
+"""The update against plain autograd on one padded batch, and its promises about micro-batches, old log-probabilities and guards."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import tiny_policy
+from workbench import losses
+from workbench import weights as algorithm
+from workbench.config import RunConfig
+from workbench.errors import RunError
+from workbench.models import logits as scoring
+from workbench.models.load import Policy
+from workbench.rollouts.local import LocalEngine
+from workbench.types import Group, Prompt, Request
+from workbench.update import Updater, sampling_of, scheduled
+
+
+def config(**changes: object) -> RunConfig:
+    values = dict(prompts_per_step=4, num_generations=5, max_completion_length=24, learning_rate=1e-3, max_grad_norm=1e9,
+                  micro_batch_tokens=4096, lr_scheduler_type="constant", probe_every=1, rewards="correct=1")
+    return RunConfig.parse({**values, **changes})
+
+
+def sampled(policy: Policy, settings: RunConfig) -> list[Group]:
+    random = np.random.default_rng(3)
+    requests = [Request(Prompt("q", token_ids=tuple(int(i) for i in random.integers(3, 64, n)), id=str(n)),
+                        tuple(range(100 * n, 100 * n + count))) for n, count in ((3, 5), (9, 2), (5, 7), (7, 5))]
+    return LocalEngine(policy).generate(requests, sampling_of(settings))
+
+
+def advantages(groups: list[Group]) -> np.ndarray:
+    return np.random.default_rng(5).normal(size=sum(map(len, groups)))
+
+
+def with_reference(policy: Policy) -> Policy:
+    policy.reference = tiny_policy(seed=9).model
+    return policy
+
+
+def autograd(policy: Policy, groups: list[Group], advantages_B: np.ndarray, settings: RunConfig,
+             micro_ids_B: np.ndarray | None = None) -> tuple[float, list[torch.Tensor]]:
+    """Loss and parameter gradients by plain torch: one padded batch, full logits, no weights.py, no micro-batches."""
+    rollouts = [r for g in groups for r in g.rollouts]
+    prompts = [g.prompt.token_ids for g in groups for _ in g.rollouts]
+    width = max(len(p) + r.length for p, r in zip(prompts, rollouts, strict=True))
+    longest = max(r.length for r in rollouts)
+    logp_B_T = torch.zeros(len(rollouts), longest)
+    entropy_B_T, reference_B_T, mask_B_T = (torch.zeros_like(logp_B_T) for _ in range(3))
+    for b, (prompt, rollout) in enumerate(zip(prompts, rollouts, strict=True)):
+        ids = torch.zeros(1, width, dtype=torch.long)
+        ids[0, : len(prompt) + rollout.length] = torch.tensor([*prompt, *rollout.token_ids.tolist()])
+        at = torch.arange(len(prompt) - 1, len(prompt) + rollout.length - 1)
+        target = ids[0, at + 1]
+        for model, table in ((policy.model, logp_B_T), (policy.reference, reference_B_T)):
+            if model is not None:
+                log_softmax = torch.log_softmax(model(ids).logits[0, at] / settings.temperature, -1)
+                table[b, : rollout.length] = log_softmax.gather(1, target[:, None])[:, 0]
+                if model is policy.model:
+                    entropy_B_T[b, : rollout.length] = -(log_softmax.exp() * log_softmax).sum(-1)
+        mask_B_T[b, : rollout.length] = 1
+    ids_B = torch.repeat_interleave(torch.arange(len(groups)), torch.tensor([len(g) for g in groups]))
+    normalizer = algorithm.normalizer(
+        mask_B_T.sum(1), ids_B, micro_batch_ids_B=None if micro_ids_B is None else torch.from_numpy(micro_ids_B))
+    sampler_B_T = torch.zeros_like(logp_B_T)
+    for b, rollout in enumerate(rollouts):
+        sampler_B_T[b, : rollout.length] = torch.from_numpy(rollout.logprobs)
+    loss = losses.loss(logp_B_T, None, reference_B_T.detach() if policy.reference is not None else None, sampler_B_T,
+                       torch.from_numpy(advantages_B).float(), mask_B_T, algorithm.Objective.of(settings), normalizer,
+                       entropy_B_T=entropy_B_T)
+    gradients = torch.autograd.grad(loss.total, policy.trainable())
+    return float(loss.total.detach()), list(gradients)
+
+
+class Captured(Exception):
+    """Raised in place of the optimiser's step, with the gradients still there."""
+
+
+def gradients_of_update(policy: Policy, groups: list[Group], advantages_B: np.ndarray, settings: RunConfig) -> list[torch.Tensor]:
+    updater = Updater(policy, settings)
+
+    def capture() -> None:
+        raise Captured
+
+    updater.optimizer.step = capture  # type: ignore[method-assign]
+    reference = updater.reference(groups, settings) if policy.reference is not None else None
+    with pytest.raises(Captured):
+        updater.step(groups, advantages_B, settings, 0, reference_B_T=reference)
+    return [p.grad.clone() for p in policy.trainable()]
+
+
+OBJECTIVES = {
+    "dapo": {}, "grpo": {"loss_type": "grpo"}, "dr_grpo": {"loss_type": "dr_grpo"}, "dapo_group": {"loss_type": "dapo_group"},
+    "cispo": {"loss_type": "cispo", "epsilon_high": 5.0}, "sapo": {"loss_type": "sapo"},
+    "luspo": {"loss_type": "luspo", "importance_sampling_level": "sequence"},
+    "gspo": {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4},
+    "k3": {"beta": 0.04}, "k2": {"beta": 0.5, "kl_estimator": "k2"}, "k3_ratio": {"beta": 0.3, "kl_estimator": "k3_ratio"},
+    "entropy": {"entropy_coef": 0.1}, "warm": {"temperature": 0.7}, "tis": {"importance_sampling_correction": "token_truncate"},
+}
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [64, 4096])
+@pytest.mark.parametrize("changes", OBJECTIVES.values(), ids=OBJECTIVES.keys())
+def test_gradient_of_an_update_equals_autograd_on_one_padded_batch(changes, micro_batch_tokens):
+    settings = config(micro_batch_tokens=micro_batch_tokens, **changes)
+    policy = with_reference(tiny_policy())
+    groups = sampled(policy, settings)
+    advantages_B = advantages(groups)
+    _, expected = autograd(policy, groups, advantages_B, settings)
+    for ours, theirs in zip(gradients_of_update(policy, groups, advantages_B, settings), expected, strict=True):
+        scale = float(theirs.abs().max())
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=2e-5 * max(scale, 1e-3), rtol=1e-3)
+
+
+def test_bnpo_averages_over_micro_batches_by_definition():
+    settings = config(loss_type="bnpo", micro_batch_tokens=64)
+    policy = tiny_policy()
+    groups = sampled(policy, settings)
+    advantages_B = advantages(groups)
+    lengths = np.array([len(g.prompt.token_ids) + r.length for g in groups for r in g.rollouts])
+    micro_B = np.zeros(len(lengths), dtype=np.int64)
+    for number, index in enumerate(scoring.micro_batches(lengths, 64)):
+        micro_B[index] = number
+    _, expected = autograd(policy, groups, advantages_B, settings, micro_B)
+    _, one_batch = autograd(policy, groups, advantages_B, settings)
+    ours = gradients_of_update(policy, groups, advantages_B, settings)
+    worst = max(float((a - b).abs().max()) for a, b in zip(ours, expected, strict=True))
+    apart = max(float((a - b).abs().max()) for a, b in zip(one_batch, expected, strict=True))
+    assert worst < 1e-4 < apart
+
+
+def test_loss_and_metrics_are_those_of_the_objective():
+    settings = config(beta=0.04)
+    policy = with_reference(tiny_policy())
+    groups = sampled(policy, settings)
+    advantages_B = advantages(groups)
+    value, gradients = autograd(policy, groups, advantages_B, settings)
+    updater = Updater(policy, settings)
+    metrics = updater.step(groups, advantages_B, settings, 0, reference_B_T=updater.reference(groups, settings)).metrics
+    assert metrics["loss"] == pytest.approx(value, abs=1e-5)
+    assert metrics["grad_norm"] == pytest.approx(math.sqrt(sum(float((g**2).sum()) for g in gradients)), rel=1e-4)
+    assert metrics["ratio/min"] == metrics["ratio/max"] == 1.0  # on policy, exactly
+
+
+def test_samples_without_signal_add_nothing_but_are_seen():
+    settings = config()
+    policy = tiny_policy()
+    groups = sampled(policy, settings)
+    advantages_B = advantages(groups)
+    advantages_B[:5] = 0.0
+    result = Updater(copy.deepcopy(policy), settings).step(groups, advantages_B, settings, 0)
+    assert result.gradient_share_B[:5].sum() == 0 and result.gradient_share_B.sum() == pytest.approx(1)
+    assert all((entropy > 0).any() for entropy in result.tokens.entropy)
+    _, expected = autograd(policy, groups, advantages_B, settings)
+    ours = gradients_of_update(policy, groups, advantages_B, settings)
+    assert max(float((a - b).abs().max()) for a, b in zip(ours, expected, strict=True)) < 1e-5
+
+
+def test_later_updates_of_a_generation_keep_the_old_log_probabilities():
+    settings = config(num_iterations=3, steps_per_generation=2, learning_rate=3e-3)
+    policy = tiny_policy()
+    groups = sampled(policy, settings)
+    before = Updater(policy, settings).score(groups, settings).logp_B_T
+    result = Updater(policy, settings).step(groups, advantages(groups), settings, 0)
+    assert policy.version == 6
+    for recorded, row in zip(result.tokens.policy_logp, before, strict=True):
+        np.testing.assert_allclose(recorded, row[: len(recorded)].numpy(), atol=1e-6)
+    assert result.metrics["ratio/max"] > 1.01  # the policy has moved away from them
+
+
+def test_after_the_update_the_same_tokens_are_read_again():
+    settings = config(learning_rate=1e-4)
+    policy = tiny_policy()
+    groups = sampled(policy, settings)
+    advantages_B = np.zeros(sum(map(len, groups)))
+    advantages_B[0], advantages_B[6] = 1.0, -1.0
+    tokens = Updater(policy, settings).step(groups, advantages_B, settings, 0).tokens
+    moved = [float((after - seen).sum()) for after, seen in zip(tokens.after_logp, tokens.policy_logp, strict=True)]
+    assert moved[0] > 0 > moved[6]
+
+
+def test_a_sample_left_out_of_the_loss_gets_no_weight():
+    settings = config(beta=0.1)
+    policy = with_reference(tiny_policy())
+    groups = sampled(policy, settings)
+    excluded = np.zeros(sum(map(len, groups)), bool)
+    excluded[2] = True
+    updater = Updater(policy, settings)
+    result = updater.step(groups, advantages(groups), settings, 0, reference_B_T=updater.reference(groups, settings), excluded_B=excluded)
+    assert not result.tokens.weight[2].any() and result.tokens.weight[1].any()
+    assert result.gradient_share_B[2] == 0
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_and_three_in_a_row_end_the_run():
+    settings = config()
+    policy = tiny_policy()
+    groups = sampled(policy, settings)
+    updater = Updater(policy, settings)
+    before = [p.detach().clone() for p in policy.trainable()]
+    policy.trainable()[0].register_hook(lambda gradient: gradient * float("nan"))
+    for step in range(2):
+        result = updater.step(groups, advantages(groups), settings, step)
+        assert "grad_norm is nan" in result.skipped[0]
+    with pytest.raises(RunError, match="3 updates in a row were not finite"):
+        updater.step(groups, advantages(groups), settings, 2)
+    assert policy.version == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, policy.trainable(), strict=True))
+
+
+def test_learning_rate_warms_up_and_follows_its_schedule():
+    linear = config(steps=10, warmup_steps=2, lr_scheduler_type="linear", learning_rate=1.0)
+    assert [scheduled(linear, step) for step in (0, 1, 2, 6, 9)] == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.125])
+    cosine = config(steps=11, warmup_steps=1, lr_scheduler_type="cosine", learning_rate=1.0)
+    assert scheduled(cosine, 6) == pytest.approx(0.5) and scheduled(cosine, 1) == 1.0
+    assert scheduled(config(warmup_steps=4), 0) == pytest.approx(2.5e-4)

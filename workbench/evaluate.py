@@ -1,0 +1,82 @@
+"""Held-out checks: what the policy says to problems it never trains on, sampled and greedy, with confidence intervals.
+
+A check is recorded like a step, as groups of kind eval without gradient. Watched prompts get several answers, so that every run has
+whole timelines of them from the base model on.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from workbench.collect import Phase
+from workbench.config import RunConfig
+from workbench.rewards.pool import RewardPool
+from workbench.rollouts.engine import Engine
+from workbench.types import EvalMode, Group, Prompt, Request, Sampling, Score, StepRecord, sample_seed
+
+RIGHT = 0.5
+"""An answer counts as right from this value of the accuracy reward on."""
+
+
+class Interval(NamedTuple):
+    """A share with its 95 % interval."""
+
+    share: float
+    low: float
+    high: float
+
+
+def wilson(right: float, total: int, z: float = 1.959964) -> Interval:
+    """Wilson score interval of a share (Wilson 1927): honest also near 0 and 1 and for few problems."""
+    if total == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    share = right / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def evaluate(engine: Engine, pool: RewardPool, heldout: Sequence[Prompt], accuracy_reward: str, config: RunConfig, step: int,
+             phase: Phase) -> list[StepRecord]:
+    """One sampled and one greedy check of the policy after `step` finished steps; none where no problems are held out."""
+    return [_check(engine, pool, heldout, accuracy_reward, config, step, mode, phase)
+            for mode in ("sampled", "greedy")] if heldout else []  # type: ignore[arg-type]
+
+
+def _check(engine: Engine, pool: RewardPool, heldout: Sequence[Prompt], accuracy_reward: str, config: RunConfig, step: int,
+           mode: EvalMode, phase: Phase) -> StepRecord:
+    greedy = mode == "greedy"
+    sampling = Sampling(temperature=0.0 if greedy else config.temperature, top_p=config.top_p, top_k=config.top_k,
+                        min_p=config.min_p, max_completion_length=config.max_completion_length)
+    # Seeds of checks must not depend on the step: the same dice at every check, so that only the policy differs.
+    requests = [Request(prompt, tuple(sample_seed(config.seed, -1, prompt.id, i) for i in range(
+        config.watched_samples if index < config.watched_prompts and not greedy else 1))) for index, prompt in enumerate(heldout)]
+    answered = engine.generate(requests, sampling, phase(f"check, {mode}"))
+    groups = [Group(group.prompt, group.rollouts, "eval") for group in answered]
+    scores_B = pool.score(groups, step=step, progress=phase("score"))
+    return StepRecord(step=step, kind="eval", mode=mode, groups=groups, scores_B=scores_B,
+                      metrics=_metrics(groups, scores_B, accuracy_reward, mode))
+
+
+def _metrics(groups: Sequence[Group], scores_B: Sequence[Score], accuracy_reward: str, mode: EvalMode) -> dict[str, float]:
+    shares, rewards = [], []
+    start = 0
+    for group in groups:
+        scores = scores_B[start : start + len(group)]
+        start += len(group)
+        values = [value for score in scores if (value := score.values.get(accuracy_reward)) is not None]
+        rewards += [score.reward for score in scores if score.reward is not None]
+        if values:
+            shares.append(float(np.mean([value >= RIGHT for value in values])))
+    # A watched prompt counts once, with the share of its answers that are right, so every problem weighs the same.
+    interval = wilson(sum(shares), len(shares))
+    lengths = [rollout.length for group in groups for rollout in group.rollouts]
+    name = f"heldout/{mode}"
+    found = {f"{name}/accuracy": interval.share, f"{name}/accuracy_low": interval.low, f"{name}/accuracy_high": interval.high,
+             f"{name}/problems": float(len(shares)), f"{name}/mean_length": float(np.mean(lengths)),
+             f"{name}/clipped_ratio": float(np.mean([r.finish_reason == "length" for g in groups for r in g.rollouts]))}
+    if rewards:
+        found[f"{name}/reward"] = float(np.mean(rewards))
+    return found

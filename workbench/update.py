@@ -1,0 +1,279 @@
+"""Stage 6: groups and their advantages in, updated weights and what the update saw out.
+
+One generation gets `num_iterations` passes of `steps_per_generation` optimiser updates. Micro-batches only bound memory: the
+normaliser is made once for a whole update, so they sum to the objective exactly.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from workbench import losses
+from workbench import weights as algorithm
+from workbench.config import RunConfig
+from workbench.errors import RunError
+from workbench.models import logits as scoring
+from workbench.models.load import Policy
+from workbench.models.logits import Scored, Sequences
+from workbench.types import Group, Sampling, TokenArrays, group_ids
+
+MAX_SKIPS = 3
+"""Updates in a row that may be skipped because something was not finite."""
+
+
+class UpdateResult(NamedTuple):
+    """What one step of updates leaves behind."""
+
+    metrics: dict[str, float]
+    """Means over the step's updates; shares of tokens are weighted by tokens."""
+    tokens: TokenArrays
+    gradient_share_B: NDArray[np.float64]
+    skipped: list[str]
+    """Why updates were left out: what was not finite."""
+
+
+class Generation(NamedTuple):
+    """All samples of one step, padded to (B, T) on the policy's device; the updates take rows of it."""
+
+    sequences: Sequences
+    group_ids_B: NDArray[np.int64]
+    valid_B_T: Tensor
+    """Where a token is."""
+    mask_B_T: Tensor
+    """Where a token counts in the loss: float, 0 for samples left out of it."""
+    advantages_B: Tensor
+    sample_weights_B: Tensor
+    sampler_B_T: Tensor
+    old_B_T: Tensor | None
+    """The trainer's log-probabilities before the first update; None where the only update is on policy."""
+    reference_B_T: Tensor | None
+
+
+class Updater:
+    """Owns the optimiser; the only thing that changes weights."""
+
+    def __init__(self, policy: Policy, config: RunConfig) -> None:
+        self.policy = policy
+        self.optimizer = torch.optim.AdamW(
+            policy.trainable(), lr=config.learning_rate, betas=(config.adam_beta1, config.adam_beta2),
+            weight_decay=config.weight_decay, fused=policy.device.type in ("cpu", "cuda"))
+        self.skips_in_a_row = 0
+
+    def score(self, groups: Sequence[Group], config: RunConfig) -> Scored:
+        """The answers as the policy sees them now."""
+        return scoring.score(self.policy.model, _sequences(groups), sampling_of(config), self.policy.pad_id,
+                             config.micro_batch_tokens)
+
+    def reference(self, groups: Sequence[Group], config: RunConfig) -> Tensor:
+        """(B, T) log-probabilities of the answers under the frozen reference."""
+        with self.policy.as_reference() as model:
+            return scoring.score(model, _sequences(groups), sampling_of(config), self.policy.pad_id,
+                                 config.micro_batch_tokens).logp_B_T
+
+    def step(
+        self,
+        groups: Sequence[Group],
+        advantages_B: NDArray[np.float64],
+        config: RunConfig,
+        step: int,
+        *,
+        reference_B_T: Tensor | None = None,
+        excluded_B: NDArray[np.bool_] | None = None,
+        sample_weights_B: NDArray[np.float64] | None = None,
+    ) -> UpdateResult:
+        """Make all updates of one generation.
+
+        `reference_B_T`: what `self.reference` gave, needed where beta > 0. `excluded_B`: samples without loss (masked because
+        truncated). `sample_weights_B`: see `advantages.prompt_weights`. Raises RunError after three skipped updates in a row.
+        """
+        parts = [part for _ in range(config.num_iterations) for part in np.array_split(np.arange(len(groups)), config.steps_per_generation)]
+        # The only update of a step is on policy, so its own forward gives the old log-probabilities. Several need them from
+        # before the first: from the trainer's forward, not the sampler's record, whose kernels and precision differ.
+        before = self.score(groups, config) if len(parts) > 1 else None
+        generation = self._generation(groups, advantages_B, before, reference_B_T, excluded_B, sample_weights_B)
+        seen = before or Scored.empty(generation.valid_B_T)
+        weight_B_T = torch.zeros_like(generation.mask_B_T)
+        logs: list[dict[str, float]] = []
+        skipped: list[str] = []
+        for number, part_P in enumerate(parts):
+            rows = np.flatnonzero(np.isin(generation.group_ids_B, part_P))
+            first_pass = number < config.steps_per_generation
+            log = self._accumulate(generation, rows, config, step, seen if before is None else None,
+                                   weight_B_T if first_pass else None)
+            logs.append(log)
+            problem = next((f"{name} is {value}" for name, value in log.items() if not math.isfinite(value)), None)
+            if problem is None:
+                self.optimizer.step()
+                self.policy.version += 1
+                self.skips_in_a_row = 0
+            else:
+                skipped.append(f"update {number + 1} of step {step}: {problem}")
+                self._count_skip(problem)
+        self.optimizer.zero_grad(set_to_none=True)
+        share_B = algorithm.gradient_share(weight_B_T, seen.logp_B_T, generation.mask_B_T, seen.square_B_T)
+        probe = config.probe_every and step % config.probe_every == 0
+        after_B_T = self.score(groups, config).logp_B_T if probe else None
+        return UpdateResult(_mean(logs), _arrays(generation, seen, after_B_T, weight_B_T), share_B.cpu().numpy().astype(np.float64),
+                            skipped)
+
+    def _generation(
+        self, groups: Sequence[Group], advantages_B: NDArray[np.float64], before: Scored | None, reference_B_T: Tensor | None,
+        excluded_B: NDArray[np.bool_] | None, sample_weights_B: NDArray[np.float64] | None,
+    ) -> Generation:
+        device = self.policy.device
+        sequences = _sequences(groups)
+        valid_B_T = sequences.valid(device)
+        count = len(sequences.completions)
+        mask_B_T = valid_B_T.float()
+        if excluded_B is not None:
+            mask_B_T[torch.from_numpy(excluded_B).to(device)] = 0.0
+        sampled_N = torch.from_numpy(np.concatenate([r.logprobs for g in groups for r in g.rollouts])).to(device)
+        weights_B = np.ones(count) if sample_weights_B is None else sample_weights_B
+        return Generation(
+            sequences=sequences, group_ids_B=group_ids(groups), valid_B_T=valid_B_T, mask_B_T=mask_B_T,
+            advantages_B=torch.from_numpy(advantages_B).to(device, torch.float32),
+            sample_weights_B=torch.from_numpy(weights_B).to(device, torch.float32),
+            sampler_B_T=scoring.unflatten(sampled_N, valid_B_T), old_B_T=None if before is None else before.logp_B_T,
+            reference_B_T=reference_B_T)
+
+    def _accumulate(
+        self, generation: Generation, rows: NDArray[np.int64], config: RunConfig, step: int, seen: Scored | None,
+        weight_B_T: Tensor | None,
+    ) -> dict[str, float]:
+        """Gradient of one optimiser update over samples `rows`, clipped; the caller takes the step.
+
+        Writes what the forward saw into `seen` and each token's weight into `weight_B_T`, where given.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = scheduled(config, step)
+        objective, sampling = algorithm.Objective.of(config), sampling_of(config)
+        plan = _plan(generation, rows, objective, config.micro_batch_tokens)
+        micro_B = np.zeros(len(generation.group_ids_B), dtype=np.int64)
+        for number, (index, _) in enumerate(plan):
+            micro_B[index] = number
+        everything = np.concatenate([index for index, _ in plan])
+        normalizer = algorithm.normalizer(
+            generation.mask_B_T[everything].sum(1), torch.from_numpy(generation.group_ids_B[everything]).to(self.policy.device),
+            micro_batch_ids_B=torch.from_numpy(micro_B[everything]).to(self.policy.device),
+            sample_weights_B=generation.sample_weights_B[everything])
+        tally = _Tally()
+        start = 0
+        for index, has_signal in plan:
+            valid_B_T, mask_B_T = generation.valid_B_T[index], generation.mask_B_T[index]
+            with torch.set_grad_enabled(has_signal):
+                stats = scoring.token_stats(self.policy.model, generation.sequences.take(index), sampling, self.policy.pad_id,
+                                            entropy_gradient=objective.entropy_coef > 0)
+            logp_B_T = scoring.unflatten(stats.logp_N.detach(), valid_B_T)
+            old_B_T, reference_B_T = (None if table is None else table[index]
+                                      for table in (generation.old_B_T, generation.reference_B_T))
+            terms = (logp_B_T, old_B_T, reference_B_T, generation.sampler_B_T[index], generation.advantages_B[index], mask_B_T,
+                     objective, normalizer.rows(slice(start, start + len(index))))
+            result = algorithm.token_weights(*terms)
+            value = losses.loss(*terms, entropy_B_T=scoring.unflatten(stats.entropy_N, valid_B_T))
+            if has_signal:
+                ((result.weight_B_T[valid_B_T] * stats.logp_N).sum() - objective.entropy_coef * value.entropy).backward()
+            if seen is not None:
+                seen.put(index, generation.valid_B_T, stats)
+            if weight_B_T is not None:
+                weight_B_T[index] = result.weight_B_T
+            tally.add(result, mask_B_T, float(value.total.detach()), objective)
+            start += len(index)
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.trainable(), config.max_grad_norm)
+        return {"grad_norm": float(norm), "learning_rate": scheduled(config, step), **tally.metrics()}
+
+    def _count_skip(self, problem: str) -> None:
+        self.skips_in_a_row += 1
+        if self.skips_in_a_row >= MAX_SKIPS:
+            raise RunError(f"{MAX_SKIPS} updates in a row were not finite (last: {problem}); none of them touched the weights. Resume "
+                           "from the last checkpoint with a lower learning rate or a smaller gradient clip.")
+
+
+def sampling_of(config: RunConfig) -> Sampling:
+    """How this run draws its training answers."""
+    return Sampling(temperature=config.temperature, top_p=config.top_p, top_k=config.top_k, min_p=config.min_p,
+                    max_completion_length=config.max_completion_length)
+
+
+def scheduled(config: RunConfig, step: int) -> float:
+    """Learning rate of a step: linear warm-up, then constant, linear to 0, or half a cosine to 0."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[config.lr_scheduler_type]
+    return config.learning_rate * max(0.0, factor)
+
+
+class _Tally:
+    """Sums over the micro-batches of one update."""
+
+    def __init__(self) -> None:
+        self.loss = self.tokens = 0.0
+        self.clip_low = self.clip_high = self.clip_count = 0.0
+        self.ratio_low, self.ratio_high = math.inf, -math.inf
+
+    def add(self, result: algorithm.TokenWeights, mask_B_T: Tensor, loss: float, objective: algorithm.Objective) -> None:
+        self.loss += loss
+        clipped = algorithm.clip_fractions(result.clipped_low_B_T, result.clipped_high_B_T, mask_B_T,
+                                           objective.importance_sampling_level)
+        self.clip_low += clipped.low * clipped.count
+        self.clip_high += clipped.high * clipped.count
+        self.clip_count += clipped.count
+        if mask_B_T.any():
+            ratio_N = result.ratio_B_T[mask_B_T > 0]
+            self.ratio_low = min(self.ratio_low, float(ratio_N.min()))
+            self.ratio_high = max(self.ratio_high, float(ratio_N.max()))
+
+    def metrics(self) -> dict[str, float]:
+        count = max(1.0, self.clip_count)
+        found = {"loss": self.loss, "clip_ratio/low_mean": self.clip_low / count, "clip_ratio/high_mean": self.clip_high / count,
+                 "clip_ratio/region_mean": (self.clip_low + self.clip_high) / count}
+        if math.isfinite(self.ratio_high):
+            found |= {"ratio/min": self.ratio_low, "ratio/max": self.ratio_high}
+        return found
+
+
+def _plan(
+    generation: Generation, rows: NDArray[np.int64], objective: algorithm.Objective, max_tokens: int
+) -> list[tuple[NDArray[np.int64], bool]]:
+    """Micro-batches of one update: sample indices, and whether they ask for anything.
+
+    Samples without signal are read without gradient: their entropy belongs in the record, a backward pass would add zeros.
+    """
+    lengths_B = generation.sequences.lengths()
+    signal_B = (generation.advantages_B != 0).cpu().numpy()
+    if objective.kl_weight or objective.entropy_coef:
+        signal_B[:] = True
+    signal_B &= (generation.mask_B_T.sum(1) > 0).cpu().numpy()
+    return [(part[index], has_signal) for has_signal in (True, False)
+            for part in [rows[signal_B[rows] == has_signal]]
+            for index in scoring.micro_batches(lengths_B[part], max_tokens)]
+
+
+def _sequences(groups: Sequence[Group]) -> Sequences:
+    return Sequences([g.prompt.token_ids for g in groups for _ in g.rollouts], [r.token_ids for g in groups for r in g.rollouts])
+
+
+def _mean(logs: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([log[name] for log in logs if name in log])) for name in dict.fromkeys(n for log in logs for n in log)}
+
+
+def _arrays(generation: Generation, seen: Scored, after_B_T: Tensor | None, weight_B_T: Tensor) -> TokenArrays:
+    lengths = [len(c) for c in generation.sequences.completions]
+
+    def cut(table_B_T: Tensor | None) -> list[NDArray[np.float32]] | None:
+        if table_B_T is None:
+            return None
+        table = table_B_T.cpu().numpy()
+        return [table[b, :length].copy() for b, length in enumerate(lengths)]
+
+    sampler, policy = cut(generation.sampler_B_T), cut(seen.logp_B_T)
+    assert sampler is not None
+    return TokenArrays(token_ids=generation.sequences.completions, sampler_logp=sampler, policy_logp=policy,
+                       reference_logp=cut(generation.reference_B_T), after_logp=cut(after_B_T), entropy=cut(seen.entropy_B_T),
+                       weight=cut(weight_B_T))
