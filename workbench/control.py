@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
+from workbench.errors import RunError
 from workbench.record.folder import Command, RunFolder, rotate
 
 State = Literal["queued", "starting", "running", "paused", "stopping", "finished", "stopped", "failed"]
@@ -171,7 +172,8 @@ class Control:
         if self._sink is None:
             self._unsent.append((kind, data, self.status.step))
         else:
-            self._sink(kind, data, step=self.status.step)
+            with contextlib.suppress(RunError):  # a record that cannot be written says so at its next step, and keeps this
+                self._sink(kind, data, step=self.status.step)
 
     # -- what the worker does with it ----------------------------------------------------------------------------
 

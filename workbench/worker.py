@@ -20,11 +20,11 @@ from types import FrameType
 from typing import IO, Any
 
 from workbench.config import RunConfig
-from workbench.control import Command, Control, State, Status
+from workbench.control import Control, State, Status
 from workbench.errors import WorkbenchError
 from workbench.launch import identity, lease, local
 from workbench.launch.state import oom_kills
-from workbench.record.folder import RunFolder, write_json
+from workbench.record.folder import Command, RunFolder, write_json
 from workbench.record.redact import redact, redact_text
 
 Train = Callable[[RunConfig, RunFolder, Control], object]
@@ -102,7 +102,7 @@ def _work(folder: RunFolder, control: Control, train: Train | None, idle: float)
         train = importlib.import_module("workbench.loop").train
     control.running()
     train(config, folder, control)
-    return not control.stop_requested or control.status.step >= config.steps
+    return not control.stop_reason or control.status.step >= config.steps
 
 
 def _serve(config: RunConfig, folder: RunFolder, control: Control, idle: float) -> bool:
