@@ -12,34 +12,6 @@ from torch import Tensor
 from workbench.weights import LOG_LIMIT, Normalizer, Objective
 
 
-class LogProbs(NamedTuple):
-    """What `token_logprobs` returns, all (B, T)."""
-
-    logp: Tensor
-    """log pi of the given token, nats."""
-    entropy: Tensor
-    """Full-vocabulary entropy, nats."""
-    sum_p2: Tensor
-    """Sum of squared probabilities over the vocabulary, without graph; for `weights.gradient_share`."""
-
-
-def token_logprobs(logits_B_T_V: Tensor, token_ids_B_T: Tensor, temperature: float = 1.0, *,
-                   entropy_graph: bool = False) -> LogProbs:
-    """Log-probabilities of given tokens at the sampling temperature. Logits of -inf are allowed for tokens that cannot occur.
-
-    The entropy carries a graph only on request (an entropy bonus): it costs another (B, T, V) of memory.
-    """
-    logits = logits_B_T_V / temperature
-    log_sum = torch.logsumexp(logits, dim=-1, keepdim=True)
-    logp = (logits.gather(-1, token_ids_B_T[..., None]) - log_sum).squeeze(-1)
-    with torch.set_grad_enabled(entropy_graph and torch.is_grad_enabled()):
-        logp_V = logits - log_sum
-        p_V = logp_V.exp()
-        # 0 log 0 = 0, also in the gradient: the inner where keeps -inf out of the product
-        entropy = -(p_V * torch.where(p_V > 0, logp_V, 0.0)).sum(-1)
-    return LogProbs(logp, entropy, p_V.detach().square().sum(-1))
-
-
 class LossTerms(NamedTuple):
     """Scalars; `total` carries the graph."""
 
