@@ -32,9 +32,9 @@ Phase = Callable[[str], Progress]
 """Names the phase that begins, and takes its progress."""
 
 
-def collect(engine: Engine, pool: RewardPool, prompts: Sequence[Prompt], spare: Callable[[int], list[Prompt]], config: RunConfig,
+def collect(engine: Engine, pool: RewardPool, prompts: Sequence[Prompt], spare: Sequence[Prompt], config: RunConfig,
             sampling: Sampling, step: int, phase: Phase) -> Collected:
-    """Sample and score one step. `spare(round)` gives fresh prompts for dynamic sampling."""
+    """Sample and score one step. `spare`: other prompts, in the order in which dynamic sampling takes them."""
     kept: list[tuple[Group, list[Score]]] = []
     asked, drawn, replaced = list(prompts), 0, 0
     for attempt in range(1 + (config.max_resample_rounds if config.dynamic_sampling else 0)):
@@ -47,9 +47,8 @@ def collect(engine: Engine, pool: RewardPool, prompts: Sequence[Prompt], spare: 
         missing = config.prompts_per_step - len(kept)
         if missing <= 0 or last:
             break
-        replaced += missing
-        known = {group.prompt.id for group, _ in kept}
-        asked = [prompt for prompt in spare(attempt + 1) if prompt.id not in known][:missing]
+        asked, spare = spare[:missing], spare[missing:]
+        replaced += len(asked)
         if not asked:
             break
     return Collected([group for group, _ in kept], [score for _, scores in kept for score in scores], drawn, replaced)

@@ -107,7 +107,6 @@ class RunConfig(BaseModel):
                              core=True)
     lora_r: int = setting(16, "LoRA rank", "Rank of the adapter.", "model", ge=1, le=1024)
     lora_alpha: int = setting(32, "LoRA alpha", "Scale of the adapter: alpha / rank.", "model", ge=1)
-    lora_dropout: float = setting(0.0, "LoRA dropout", "Dropout inside the adapter.", "model", ge=0, lt=1)
     lora_target_modules: str = setting(
         "all-linear", "LoRA targets", "`all-linear`, or module names separated by commas.", "model")
     gradient_checkpointing: bool = setting(
@@ -361,8 +360,17 @@ class RunConfig(BaseModel):
             raise ConfigError("\n".join(problems.values()), problems) from None
 
     def changed(self, **values: Any) -> Self:
-        """A validated copy with some settings changed."""
+        """A validated copy with some settings changed. Raises ConfigError."""
         return self.parse({**self.model_dump(), **values})
+
+    def live_changed(self, values: Mapping[str, Any]) -> Self:
+        """A copy with settings changed while the run goes on. Raises ConfigError for those that cannot."""
+        live = [info.name for info in settings() if info.live]
+        problems = {name: f"{name} cannot change while a run goes on; these can: {', '.join(live)}. Fork the run to change it."
+                    for name in values if name in type(self).model_fields and name not in live}
+        if problems:
+            raise ConfigError("\n".join(problems.values()), problems)
+        return self.changed(**values)
 
 
 class Preset(NamedTuple):

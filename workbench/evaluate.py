@@ -12,6 +12,7 @@ import numpy as np
 
 from workbench.collect import Phase
 from workbench.config import RunConfig
+from workbench.prompts import watched
 from workbench.rewards.pool import RewardPool
 from workbench.rollouts.engine import Engine
 from workbench.types import EvalMode, Group, Prompt, Request, Sampling, Score, StepRecord, sample_seed
@@ -51,8 +52,9 @@ def _check(engine: Engine, pool: RewardPool, heldout: Sequence[Prompt], accuracy
     sampling = Sampling(temperature=0.0 if greedy else config.temperature, top_p=config.top_p, top_k=config.top_k,
                         min_p=config.min_p, max_completion_length=config.max_completion_length)
     # Seeds of checks must not depend on the step: the same dice at every check, so that only the policy differs.
-    requests = [Request(prompt, tuple(sample_seed(config.seed, -1, prompt.id, i) for i in range(
-        config.watched_samples if index < config.watched_prompts and not greedy else 1))) for index, prompt in enumerate(heldout)]
+    often = {prompt.id for prompt in watched(heldout, config.watched_prompts)} if not greedy else set()
+    requests = [Request(prompt, tuple(sample_seed(config.seed, -1, prompt.id, i)
+                                      for i in range(config.watched_samples if prompt.id in often else 1))) for prompt in heldout]
     answered = engine.generate(requests, sampling, phase(f"check, {mode}"))
     groups = [Group(group.prompt, group.rollouts, "eval") for group in answered]
     scores_B = pool.score(groups, step=step, progress=phase("score"))

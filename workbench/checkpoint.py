@@ -1,0 +1,73 @@
+"""What a checkpoint holds besides its manifest: a plain model folder, the optimiser, and where the run stood.
+
+Saved between steps only, so nothing of a generation is pending; samples and prompts are pure functions of the seed and the step
+and need no state of their own. safetensors and JSON, no pickle.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from peft.utils import load_peft_weights
+from safetensors.torch import load_file, save_file
+
+from workbench.config import RunConfig
+from workbench.errors import RunError
+from workbench.models.load import Policy, read, save_final
+from workbench.update import Updater
+
+OPTIMIZER, STATE, REFERENCE = "optimizer.safetensors", "state.json", "reference"
+
+
+def write(folder: Path, policy: Policy, updater: Updater, config: RunConfig, step: int) -> None:
+    """Everything that `restore` needs to go on exactly; also a folder that plain from_pretrained loads."""
+    save_final(policy, folder)
+    save_file(_moments(updater.optimizer), folder / OPTIMIZER)
+    if config.sync_ref_model and policy.reference is not None:
+        policy.reference.save_pretrained(folder / REFERENCE)
+    state = {"step": step, "version": policy.version, "skips_in_a_row": updater.skips_in_a_row,
+             "config": config.model_dump(mode="json")}
+    (folder / STATE).write_text(json.dumps(state, indent=1))
+
+
+def restore(folder: Path, policy: Policy, updater: Updater) -> tuple[int, RunConfig]:
+    """Put policy and optimiser back; returns the finished steps and the settings then, live edits included.
+
+    Raises RunError naming the file that is missing.
+    """
+    for name in (OPTIMIZER, STATE):
+        if not (folder / name).is_file():
+            raise RunError(f"checkpoint {folder.name} lacks {name}, so the run could not go on exactly. Choose another checkpoint.")
+    state = json.loads((folder / STATE).read_text())
+    config = RunConfig.parse(state["config"])
+    if isinstance(policy.model, PeftModel):
+        set_peft_model_state_dict(policy.model, load_peft_weights(str(folder), device=str(policy.device)))
+    else:
+        _copy(read(str(folder), config.dtype)[0], policy.model)
+    if (folder / REFERENCE).is_dir() and policy.reference is not None:
+        _copy(read(str(folder / REFERENCE), config.dtype)[0], policy.reference)
+    policy.version = int(state["version"])
+    updater.skips_in_a_row = int(state["skips_in_a_row"])
+    _set_moments(updater.optimizer, load_file(folder / OPTIMIZER))
+    return int(state["step"]), config
+
+
+def _copy(source: Any, target: Any) -> None:
+    target.load_state_dict(source.state_dict())
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimiser's tensors, keyed by parameter number and name; empty before the first update."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value.detach().cpu().contiguous() for index, moments in state.items()
+            for name, value in moments.items()}
+
+
+def _set_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,220 @@
+"""The flow, top to bottom: prompts -> rollouts -> rewards -> advantages -> losses -> update -> record.
+
+In: a RunConfig, its run folder, and the `Control` through which people steer. Out: the run folder, filled. A step is one generation
+with its updates; checkpoints and commands lie between steps.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import numpy as np
+import torch
+
+from workbench import advantages, checkpoint, controllers, weights
+from workbench.collect import Collected, collect
+from workbench.config import RunConfig
+from workbench.control import Control
+from workbench.diagnose.metrics import step_metrics
+from workbench.errors import ConfigError, DataError
+from workbench.evaluate import evaluate
+from workbench.models import chat
+from workbench.models.load import Policy, load_policy, save_final
+from workbench.prompts import PromptStream, task_of
+from workbench.record import checkpoints
+from workbench.record.folder import Command, RunFolder
+from workbench.record.wandb_sink import WandbSink
+from workbench.record.writer import Writer
+from workbench.rewards.pool import RewardPool
+from workbench.rewards.registry import resolve
+from workbench.rollouts.choose import make_engine
+from workbench.rollouts.engine import Progress
+from workbench.types import Prompt, StepRecord, group_ids
+from workbench.update import Updater, sampling_of
+
+
+def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
+    """Run to the last step, or to the boundary after a stop was asked for. Raises WorkbenchError for what a user can mend."""
+    with ExitStack() as stack:
+        control.phase("load model")
+        policy = load_policy(config)
+        updater = Updater(policy, config)
+        first = 0
+        if (latest := checkpoints.latest(folder)) is not None:
+            first, config = checkpoint.restore(latest, policy, updater)
+        control.phase("prepare")
+        prompts, heldout = rendered(config, policy)
+        stream = PromptStream(prompts, config.prompts_per_step, config.seed)
+        accuracy_reward = config.eval_reward or task_of(config).rewards[0]
+        sources = resolve(config.rewards, folder.rewards, watch=accuracy_reward)
+        pool = stack.enter_context(RewardPool(sources, workers=config.reward_workers, timeout=config.reward_timeout,
+                                              clip=config.reward_clip))
+        record = stack.enter_context(Writer(folder, config, token_text=chat.token_text(policy.tokenizer)))
+        control.record_to(record.event)
+        tracker = stack.enter_context(WandbSink(folder, config))
+        engine = make_engine(config.engine, policy)
+        if first:
+            record.supersede(first)
+        control.event("resumed" if first else "started", {"step": first, "notes": policy.notes})
+        clock = Clock(control)
+
+        for step in range(first, config.steps + 1):
+            # -- between steps: checks, the end, people's wishes
+            if step % config.eval_steps == 0 or step == config.steps:
+                for check in evaluate(engine, pool, heldout, accuracy_reward, config, step, clock.phase):
+                    check.phases = clock.lap()
+                    record.step(check)
+                    tracker.log(check)
+            save = step == config.steps or (step > first and step % config.save_steps == 0)
+            for command in control.poll(step):
+                config, save_now = apply(command, config, control)
+                save = save or save_now
+            if save or control.stop_requested:
+                clock.phase("checkpoint")
+                record.flush()
+                checkpoints.save(folder, step, lambda place, c=config, s=step: checkpoint.write(place, policy, updater, c, s),  # type: ignore[misc]
+                                 keep=config.save_total_limit)
+            if step == config.steps or control.stop_requested:
+                break
+
+            # -- prompts, rollouts, rewards
+            clock.lap()
+            sampling = sampling_of(config)
+            spare = stream.spare(step) if config.dynamic_sampling else []
+            found = collect(engine, pool, stream.at(step), spare, config, sampling, step, clock.phase)
+
+            # -- advantages
+            clock.phase("update")
+            reference_B_T = updater.reference(found.groups, config) if config.needs_reference else None
+            asked = ask(found, config, updater, reference_B_T)
+
+            # -- losses and update
+            cut_B = np.array([rollout.finish_reason == "length" for group in found.groups for rollout in group.rollouts])
+            sizes_differ = len({len(group) for group in found.groups}) > 1
+            ids_B = group_ids(found.groups)
+            result = updater.step(
+                found.groups, np.asarray(asked.advantages_B), config, step, reference_B_T=reference_B_T,
+                excluded_B=cut_B if config.mask_truncated_completions else None,
+                sample_weights_B=advantages.prompt_weights(ids_B, np.ones(len(ids_B))) if sizes_differ else None)
+
+            # -- record
+            clock.phase("record")
+            done = StepRecord(step=step, kind="train", groups=found.groups, scores_B=found.scores_B,
+                              advantages_B=np.asarray(asked.advantages_B, dtype=np.float64), tokens=result.tokens,
+                              gradient_share_B=result.gradient_share_B, metrics=dict(result.metrics))
+            done.metrics |= {"beta": config.beta, "samples_drawn": float(found.drawn), "groups_replaced": float(found.replaced)}
+            done.phases = clock.lap()
+            done.metrics |= step_metrics(done, config)
+            record.step(done)
+            tracker.log(done)
+            for reason in result.skipped:
+                control.event("update_skipped", {"reason": reason})
+            config = steer(config, done.metrics)
+            move_reference(policy, config, step)
+            control.progress(step + 1, config.steps)
+
+        clock.phase("save")
+        save_final(policy, folder.final)
+
+
+def rendered(config: RunConfig, policy: Policy) -> tuple[list[Prompt], list[Prompt]]:
+    """The task's training and held-out prompts as this model reads them. Raises DataError, ConfigError, ModelError."""
+    task = task_of(config)
+    split = task.load(config)
+    room = policy.context - 1 if config.max_prompt_length is None else config.max_prompt_length
+    train, heldout = (chat.render(part, policy.tokenizer, config.template, task.system_prompt(config), room)
+                      for part in (split.train, split.heldout))
+    if len(train) < config.prompts_per_step:
+        raise DataError(f"prompts_per_step = {config.prompts_per_step}, but there are only {len(train)} prompts to train on. Lower it or "
+                        "add prompts.")
+    return train, heldout
+
+
+def ask(found: Collected, config: RunConfig, updater: Updater, reference_B_T: torch.Tensor | None) -> advantages.Advantages:
+    """Advantages of a step's answers; the KL penalty goes into the rewards first where the run says so."""
+    counted = [spec for spec in config.rewards if spec.enabled and spec.weight]
+    rewards_B_F = np.array([[np.nan if score.reward is None or (value := score.values.get(spec.name)) is None else value
+                             for spec in counted] for score in found.scores_B])
+    weights_F = np.array([spec.weight for spec in counted])
+    if config.kl_in == "reward" and config.beta and reference_B_T is not None:
+        seen = updater.score(found.groups, config)
+        penalty_B = -weights.kl_in_rewards(torch.zeros(len(rewards_B_F)), seen.logp_B_T, reference_B_T, seen.logp_B_T != 0,
+                                           config.beta, config.kl_estimator).numpy()
+        rewards_B_F = np.column_stack([rewards_B_F, np.where(np.isnan(rewards_B_F).all(axis=1), np.nan, -penalty_B)])
+        weights_F = np.append(weights_F, 1.0)
+    if config.reward_clip is not None and config.multi_objective_aggregation == "sum_then_normalize":
+        rewards_B_F = np.clip(advantages.combine(rewards_B_F, weights_F), -config.reward_clip, config.reward_clip)[:, None]
+        weights_F = np.ones(1)
+    return advantages.from_rewards(
+        rewards_B_F, weights_F, group_ids(found.groups), aggregation=config.multi_objective_aggregation, scale=config.scale_rewards,
+        std=config.advantage_std, eps=config.advantage_eps, baseline=config.advantage_baseline)
+
+
+def steer(config: RunConfig, metrics: dict[str, float]) -> RunConfig:
+    """The next step's beta where a controller holds the KL at its target."""
+    if config.beta_controller == "fixed" or config.kl_target is None or "kl" not in metrics:
+        return config
+    if config.beta_controller == "ziegler":
+        beta = controllers.ziegler(config.beta, metrics["kl_sequence"], config.kl_target)
+    else:
+        beta = controllers.ppo_adaptive(config.beta, metrics["kl"], config.kl_target)
+    return config.changed(beta=min(beta, 1000.0))
+
+
+@torch.no_grad()
+def move_reference(policy: Policy, config: RunConfig, step: int) -> None:
+    """Mix the policy into the reference every `ref_model_sync_steps` steps (TR-DPO; alpha 1 replaces it, as R1 does)."""
+    if not config.sync_ref_model or policy.reference is None or (step + 1) % config.ref_model_sync_steps:
+        return
+    for ours, theirs in zip(policy.model.parameters(), policy.reference.parameters(), strict=True):
+        theirs.copy_(controllers.mix_reference(ours, theirs, config.ref_model_mixup_alpha))
+
+
+def apply(command: Command, config: RunConfig, control: Control) -> tuple[RunConfig, bool]:
+    """Carry out one wish at a step boundary; returns the settings from now on, and whether to write a checkpoint now."""
+    if command.command == "checkpoint":
+        control.answer(command, True, "checkpoint written")
+        return config, True
+    if command.command != "set":
+        control.answer(command, False, f"{command.command} is not known. A training run takes pause, resume, stop, checkpoint and set.")
+        return config, False
+    try:
+        changed = config.live_changed(command.args)
+    except ConfigError as error:
+        control.answer(command, False, str(error))
+        return config, False
+    before = {name: getattr(config, name) for name in command.args}
+    control.answer(command, True, ", ".join(f"{name} {before[name]} -> {getattr(changed, name)}" for name in command.args))
+    control.event("setting_changed", {name: {"from": before[name], "to": getattr(changed, name)} for name in command.args})
+    return changed, False
+
+
+class Clock:
+    """Times the phases of a step and tells people where it stands."""
+
+    def __init__(self, control: Control) -> None:
+        self.control = control
+        self.seconds: dict[str, float] = {}
+        self.name, self.since = "", time.perf_counter()
+
+    def phase(self, name: str) -> Progress:
+        """A phase begins; the one before ends."""
+        self._close()
+        self.name = name
+        self.control.phase(name)
+        return lambda done, total: self.control.phase(name, done, total)
+
+    def lap(self) -> dict[str, float]:
+        """Seconds in each phase since the last lap."""
+        self._close()
+        seconds, self.seconds, self.name = self.seconds, {}, ""
+        return seconds
+
+    def _close(self) -> None:
+        now = time.perf_counter()
+        if self.name:
+            self.seconds[self.name] = self.seconds.get(self.name, 0.0) + now - self.since
+        self.since = now
+
+
+__all__: Sequence[str] = ["train"]
