@@ -151,6 +151,8 @@ class StepRecord:
     """Seconds in each phase: sample, score, update, record, evaluate."""
     mode: EvalMode | None = None
     """For evaluations: sampled or greedy."""
+    styles_B: list[str] | None = None
+    """How each answer goes about it, one word (direct, full, check, ...); see diagnose/text.py."""
 
     def rollouts(self) -> Iterator[Rollout]:
         """All answers in sample order."""

@@ -1,0 +1,48 @@
+"""Takes secrets out of what is about to be written: by the name of the key, by known patterns, by the values of this
+process's own secret environment variables. Plain values in, the same values with `[redacted]` out.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+HIDDEN = "[redacted]"
+_WORD = r"(?:api[_-]?key|access[_-]?key|private[_-]?key|secret|password|passwd|authorization|credentials?|(?:access|auth|bearer|hf|hub|api)[_-]?token)"
+_SECRET_NAME = re.compile(rf"(?:^|[_-]){_WORD}$|^token$", re.IGNORECASE)
+_SECRET_VARIABLE = re.compile(r"(?:TOKEN|API_KEY|ACCESS_KEY|ACCESS_KEY_ID|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
+_PATTERNS = [
+    re.compile(r"\bhf_[A-Za-z0-9]{16,}"),
+    re.compile(r"\bsk-[A-Za-z0-9_-]{16,}"),
+    re.compile(r"\bgh[pousr]_[A-Za-z0-9]{20,}"),
+    re.compile(r"\bAKIA[0-9A-Z]{16}\b"),
+    re.compile(r"\bwandb_v\d_[A-Za-z0-9_]{16,}"),
+    # A wandb key is 40 hex digits, and so is a commit: only those that something calls a key are taken.
+    re.compile(r"(?<=[=: \"'])[0-9a-f]{40}\b(?<!commit .{40})"),
+]
+_ASSIGNED = re.compile(rf"(?i)([A-Za-z0-9_-]*{_WORD}[\"']?\s*[=:]\s*[\"']?)([^\s\"',;&]+)")
+_BEARER = re.compile(r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}")
+_HASH_NAMES = re.compile(r"commit|revision|sha|hash|digest|git", re.IGNORECASE)
+
+
+def redact(value: Any, key: str = "") -> Any:
+    """A copy of plain JSON-like data without secrets. Values under secret-looking keys go whole; texts are searched."""
+    if isinstance(value, Mapping):
+        return {name: redact(item, str(name)) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(item, key) for item in value]
+    if isinstance(value, str):
+        if value and _SECRET_NAME.search(key):
+            return HIDDEN
+        return redact_text(value, hashes=bool(_HASH_NAMES.search(key)))
+    return value
+
+
+def redact_text(text: str, hashes: bool = False) -> str:
+    """`text` without secrets. `hashes`: leave bare 40-digit hexadecimal words alone, they are known to be commits."""
+    for name, value in os.environ.items():
+        if len(value) >= 8 and value in text and _SECRET_VARIABLE.search(name):
+            text = text.replace(value, HIDDEN)
+    for pattern in _PATTERNS[:-1] if hashes else _PATTERNS:
+        text = pattern.sub(HIDDEN, text)
+    return _BEARER.sub(rf"\1{HIDDEN}", _ASSIGNED.sub(rf"\1{HIDDEN}", text))
