@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from workbench.errors import ConfigError
@@ -287,9 +287,10 @@ class RunConfig(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _empty_text_is_none(cls, value: Any) -> Any:
-        # Forms and shells have no None: an empty field, or the word, means it.
-        return None if isinstance(value, str) and value.strip().lower() in ("", "none", "null") else value
+    def _empty_text_is_none(cls, value: Any, info: ValidationInfo) -> Any:
+        # Forms and shells have no None: an empty field, or the word, means it where None is a choice.
+        optional = cls.model_fields[str(info.field_name)].default is None
+        return None if optional and isinstance(value, str) and value.strip().lower() in ("", "none", "null") else value
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
