@@ -23,7 +23,7 @@ from workbench.config import RunConfig
 from workbench.control import Control, State, Status
 from workbench.errors import WorkbenchError
 from workbench.launch import identity, lease, local
-from workbench.launch.state import oom_kills
+from workbench.launch.watch import oom_kills
 from workbench.record.folder import Command, RunFolder, write_json
 from workbench.record.redact import redact, redact_text
 

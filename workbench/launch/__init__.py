@@ -2,6 +2,6 @@
 
 from workbench.launch.lease import device_kind, holder
 from workbench.launch.local import resume, send, start, stop
-from workbench.launch.state import RunState, runs, state
+from workbench.launch.watch import RunState, runs, state
 
 __all__ = ["RunState", "device_kind", "holder", "resume", "runs", "send", "start", "state", "stop"]

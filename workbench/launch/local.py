@@ -23,8 +23,8 @@ from workbench.config import RunConfig
 from workbench.control import ENDED, Status
 from workbench.errors import RunError
 from workbench.launch import identity, lease
-from workbench.launch import state as states
-from workbench.launch.state import EXIT_MARK, RunState
+from workbench.launch import watch
+from workbench.launch.watch import EXIT_MARK, RunState
 from workbench.record import folder as record
 from workbench.record.folder import Kind, RunFolder
 
@@ -66,7 +66,7 @@ def resume(folder: RunFolder, worker: Sequence[str] = WORKER) -> RunState:
     """Start a worker again on a run that is over but not finished; it goes on from the last whole checkpoint.
     Two callers at once start one worker. Raises RunError: finished, damaged."""
     with lease.locked(folder.path / "start.lock"):
-        now = states.state(folder)
+        now = watch.state(folder)
         if now.state == "damaged":
             raise RunError(f"Run {folder.id} cannot go on: {now.reason}")
         if now.state == "finished":
@@ -79,7 +79,7 @@ def resume(folder: RunFolder, worker: Sequence[str] = WORKER) -> RunState:
         config = folder.config()
         folder.error_path.unlink(missing_ok=True)
         spawn(folder, steps=config.steps, threads=config.threads, step=now.step, worker=worker)
-    return states.state(folder)
+    return watch.state(folder)
 
 
 def spawn(folder: RunFolder, *, steps: int, threads: int | None = None, step: int = 0, worker: Sequence[str] = WORKER) -> None:
@@ -111,7 +111,7 @@ def thread_variables(threads: int | None) -> dict[str, str]:
 def send(folder: RunFolder, command: str, args: Mapping[str, Any] | None = None) -> str:
     """Drop a command into a living run's inbox; its id comes back, the worker answers in events. Raises RunError where nobody
     is there to answer."""
-    now = states.state(folder)
+    now = watch.state(folder)
     if not now.alive or now.over:
         raise RunError(f"Run {folder.id} is {now.state}: nobody is there to {command}. "
                        + ("Resume it first." if now.state not in ("finished", "damaged") else "Fork it to go on."))
@@ -125,35 +125,35 @@ def stop(folder: RunFolder, grace: float | None = None, *, wait: bool = True, ki
     `grace` None: twice the usual step and a minute. `wait` False returns at once and does the rest in a thread; the worker also
     holds itself to the grace, in case the caller goes away.
     """
-    now = states.state(folder)
-    who = states.identity_of(folder.status()) if now.state != "damaged" else None
+    now = watch.state(folder)
+    who = watch.identity_of(folder.status()) if now.state != "damaged" else None
     if now.over:
         if who and now.alive:  # finished, but its process hangs on the way out
             identity.kill_family(who)
         else:
             _sweep(folder)
-        return states.state(folder)
+        return watch.state(folder)
     seconds = 2 * (now.step_seconds or 0.0) + 60 if grace is None else grace
     folder.put("stop", {"grace": seconds + kill_after / 2})
     if not wait:
         threading.Thread(target=_see_to_it, args=(folder, seconds, kill_after), name=f"stop-{folder.id}", daemon=True).start()
-        return states.state(folder)
+        return watch.state(folder)
     return _see_to_it(folder, seconds, kill_after)
 
 
 def _see_to_it(folder: RunFolder, grace: float, kill_after: float) -> RunState:
     def gone() -> bool:
-        return states.state(folder).over
+        return watch.state(folder).over
 
     if not _within(grace, gone):
-        if (who := states.identity_of(folder.status())) and (process := identity.find(who)):
+        if (who := watch.identity_of(folder.status())) and (process := identity.find(who)):
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGTERM)
         if not _within(kill_after, gone):
-            who = states.identity_of(folder.status())
+            who = watch.identity_of(folder.status())
             _kill(folder, who, f"Stopped by force: it did not end within {grace:.0f} s and {kill_after:.0f} s more.")
     _sweep(folder)
-    return states.state(folder)
+    return watch.state(folder)
 
 
 def _kill(folder: RunFolder, who: identity.Identity | None, reason: str) -> None:
@@ -171,7 +171,7 @@ def _kill(folder: RunFolder, who: identity.Identity | None, reason: str) -> None
 
 def _sweep(folder: RunFolder) -> None:
     """Kill what a dead worker left behind."""
-    who = states.identity_of(folder.status())
+    who = watch.identity_of(folder.status())
     if who and not identity.alive(who):
         identity.kill_family(who, include_worker=False)
 
@@ -182,7 +182,7 @@ def _reap(process: "subprocess.Popen[bytes]", folder: RunFolder, token: str) -> 
     with contextlib.suppress(OSError, RunError):
         if code < 0 or folder.status().get("state") not in ENDED:
             with folder.log_path.open("a") as log:
-                log.write(f"{EXIT_MARK} {states.exit_sentence(code)}\n")
+                log.write(f"{EXIT_MARK} {watch.exit_sentence(code)}\n")
         left = identity.Identity(process.pid, 0.0, "", token)
         identity.kill_family(left, include_worker=False)
 

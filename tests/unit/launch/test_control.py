@@ -1,0 +1,168 @@
+"""The loop's side of the inbox and of status.json."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import wait_until
+from workbench.config import RunConfig
+from workbench.control import Control, Status
+from workbench.record import folder as record
+from workbench.record.folder import RunFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return record.create(tmp_path / "runs", RunConfig.build())
+
+
+@pytest.fixture
+def control(folder: RunFolder) -> Iterator[Control]:
+    with Control(folder, Status(steps=10), beat=0.05) as made:
+        yield made
+
+
+class Sink:
+    """Collects events as (kind, data, step)."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any], int | None]] = []
+
+    def __call__(self, kind: str, data: dict[str, Any], step: int | None = None) -> None:
+        self.events.append((kind, data, step))
+
+
+def test_commands_come_in_order_and_are_answered_in_the_events(folder: RunFolder, control: Control) -> None:
+    sink = Sink()
+    control.record_to(sink)
+    first = folder.put("set", {"beta": 0.02})
+    folder.put("checkpoint")
+    for command in control.poll(4):
+        control.answer(command, command.command == "set", f"{command.command} done")
+    assert [(kind, data["command"], data["args"], data["ok"], step) for kind, data, step in sink.events] == [
+        ("command", "set", {"beta": 0.02}, True, 4), ("command", "checkpoint", {}, False, 4)]
+    assert sink.events[0][1]["id"] == first
+    assert list(control.poll(5)) == []
+
+
+def test_a_stop_is_seen_between_tokens_and_answered(folder: RunFolder, control: Control) -> None:
+    assert not control.stop_requested
+    folder.put("stop")
+    wait_until(lambda: control.stop_requested, 5)
+    sink = Sink()
+    control.record_to(sink)  # events from before there was a record are kept
+    assert [data["ok"] for _, data, _ in sink.events] == [True]
+    assert wait_until(lambda: folder.status()["state"] == "stopping")
+
+
+def test_a_paused_run_waits_at_the_boundary_with_its_heart_beating_and_takes_settings(folder: RunFolder, control: Control) -> None:
+    control.running()
+    folder.put("pause")
+    taken: list[str] = []
+    loop = threading.Thread(target=lambda: taken.extend(command.command for command in control.poll(3)))
+    loop.start()
+    wait_until(lambda: folder.status()["state"] == "paused")
+    before = folder.status()["heartbeat"]
+    folder.put("set", {"beta": 0.1})
+    wait_until(lambda: taken == ["set"], what="a setting taken while paused")
+    wait_until(lambda: folder.status()["heartbeat"] > before)
+    assert loop.is_alive()
+    folder.put("resume")
+    loop.join(5)
+    assert not loop.is_alive()
+    wait_until(lambda: folder.status()["state"] == "running")
+
+
+def test_a_stop_ends_a_pause(folder: RunFolder, control: Control) -> None:
+    folder.put("pause")
+    loop = threading.Thread(target=lambda: list(control.poll(3)))
+    loop.start()
+    wait_until(lambda: folder.status()["state"] == "paused")
+    folder.put("stop")
+    loop.join(5)
+    assert not loop.is_alive() and control.stop_requested
+
+
+def test_pause_and_resume_before_the_boundary_cancel_each_other(folder: RunFolder, control: Control) -> None:
+    folder.put("pause")
+    folder.put("resume")
+    assert list(control.poll(1)) == []
+    folder.put("resume")
+    sink = Sink()
+    control.record_to(sink)
+    assert list(control.poll(2)) == []
+    assert sink.events[-1][1]["ok"] is False  # it was not paused
+
+
+def test_a_file_that_is_no_command_is_answered_and_nothing_else_happens(folder: RunFolder, control: Control) -> None:
+    (folder.control / "1-torn.json").write_text('{"id": "x", "comm')
+    sink = Sink()
+    control.record_to(sink)
+    assert list(control.poll(0)) == []
+    assert sink.events[0][1]["ok"] is False and "not a command" in sink.events[0][1]["text"]
+
+
+def test_phase_progress_and_pace_reach_the_status_file(folder: RunFolder, control: Control) -> None:
+    control.running()
+    control.phase("sample", 3, 16)
+    wait_until(lambda: (folder.status()["phase"], folder.status()["phase_done"], folder.status()["phase_total"]) == ("sample", 3, 16))
+    control.progress(1, 10)
+    control.progress(2, 10)
+    status = wait_until(lambda: (found := folder.status())["step"] == 2 and found)
+    assert status["steps"] == 10
+    assert status["eta"] == pytest.approx(8 * status["step_seconds"], rel=0.9)
+    assert status["progress_at"] <= status["heartbeat"]
+
+
+def test_time_in_a_pause_does_not_count_as_pace(folder: RunFolder, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("workbench.control.time.monotonic", lambda: now[0])
+    control.running()
+    now[0] += 2
+    control.progress(1, 10)
+    folder.put("pause")
+
+    def long_pause(seconds: float) -> None:
+        now[0] += 1000
+        folder.put("resume")
+
+    monkeypatch.setattr("workbench.control.time.sleep", long_pause)
+    assert list(control.poll(1)) == []
+    now[0] += 4
+    control.progress(2, 10)
+    assert control.status.step_seconds == 3.0
+    assert control.status.eta == 24.0
+
+
+def test_the_last_word_stays_the_last_word(folder: RunFolder, control: Control) -> None:
+    control.running()
+    control.end("failed", "it broke")
+    control.phase("sample", 1, 2)
+    before = folder.status_path.read_bytes()
+    threading.Event().wait(0.3)  # several heartbeats
+    assert folder.status_path.read_bytes() == before
+    assert folder.status()["state"] == "failed" and folder.status()["reason"] == "it broke"
+
+
+def test_a_stop_that_does_not_come_through_in_its_grace_is_reported_to_the_worker(folder: RunFolder, control: Control) -> None:
+    late = threading.Event()
+    control.overdue = late.set
+    folder.put("stop", {"grace": 0.1})
+    assert wait_until(lambda: control.stop_requested)
+    assert late.wait(5)
+
+
+def test_a_disk_that_refuses_a_heartbeat_does_not_stop_the_loop(folder: RunFolder, control: Control) -> None:
+    real, folder.write_status = folder.write_status, _full  # type: ignore[method-assign]
+    control.phase("sample")
+    threading.Event().wait(0.2)
+    folder.write_status = real  # type: ignore[method-assign]
+    control.phase("score")
+    wait_until(lambda: folder.status()["phase"] == "score")
+
+
+def _full(status: object) -> None:
+    raise OSError(28, "No space left on device")
