@@ -1,0 +1,1 @@
+"""Who answers: models, their tokenizers and templates."""

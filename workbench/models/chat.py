@@ -1,0 +1,151 @@
+"""From unrendered prompts to what the model reads: template, token ids, id.
+
+In: prompts and a tokenizer. Out: the same prompts with `text`, `token_ids` and `id` filled. Control tokens
+that a user typed are encoded as plain text, so that data cannot close a turn or play the assistant.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from jinja2 import TemplateError
+
+from workbench.errors import DataError, ModelError
+from workbench.prompts.data import MESSAGES, ROW
+from workbench.types import Prompt, prompt_id
+
+Template = Literal["chat", "r1-zero", "plain"]
+Message = dict[str, str]
+
+_R1_ZERO = (
+    "Below, a User asks and an Assistant replies. Before replying, the Assistant works the problem out privately. It writes "
+    "this reasoning between <think> and </think> and then its result between <answer> and </answer>, like this: "
+    "<think> the reasoning </think> <answer> the result </answer>"
+)
+_SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
+_SHOWN = 5
+
+
+def render(
+    prompts: Sequence[Prompt],
+    tokenizer: Any,
+    template: Template = "chat",
+    system_prompt: str = "",
+    max_prompt_length: int | None = None,
+) -> list[Prompt]:
+    """Fill `text`, `token_ids` and `id`.
+
+    chat: the tokenizer's own template. r1-zero: a dialogue between user and assistant that fixes the form of
+    the answer and nothing of its content, after DeepSeek-R1 (arXiv 2501.12948), in words of our own. plain:
+    the bare text. A system message inside a chat-style prompt replaces `system_prompt`. Raises ModelError
+    without a usable chat template, DataError for prompts above `max_prompt_length` tokens.
+    """
+    if template == "chat" and not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            "This model has no chat template, so template = chat cannot be used. Set template to plain (the bare text) or "
+            "r1-zero (a dialogue), or choose an instruction-tuned model."
+        )
+    rendered = []
+    for prompt in prompts:
+        text, token_ids = _encode(messages(prompt, system_prompt), tokenizer, template)
+        rendered.append(
+            dataclasses.replace(
+                prompt, text=text, token_ids=tuple(token_ids), id=prompt_id(text, prompt.answer)
+            )
+        )
+    _check_lengths(rendered, max_prompt_length)
+    return rendered
+
+
+def messages(prompt: Prompt, system_prompt: str = "") -> list[Message]:
+    """The prompt as a chat."""
+    chat = [dict(message) for message in prompt.columns.get(MESSAGES, ())]
+    chat = chat or [{"role": "user", "content": prompt.question}]
+    if system_prompt and chat[0]["role"] != "system":
+        chat.insert(0, {"role": "system", "content": system_prompt})
+    return chat
+
+
+def _encode(chat: list[Message], tokenizer: Any, template: Template) -> tuple[str, list[int]]:
+    match template:
+        case "chat":
+            return _chat(chat, tokenizer)
+        case "r1-zero":
+            return _text(_dialogue(chat), tokenizer)
+        case "plain":
+            return _text("\n\n".join(message["content"] for message in chat), tokenizer)
+
+
+def _chat(chat: list[Message], tokenizer: Any) -> tuple[str, list[int]]:
+    try:
+        return _apply(chat, tokenizer)
+    except TemplateError as error:
+        if chat[0]["role"] != "system":
+            raise ModelError(
+                f"The model's chat template refuses a prompt: {error}. Try template plain or r1-zero."
+            ) from None
+    # Some templates know no system role; then the instruction opens the first user message.
+    system, first, *rest = chat
+    merged = {**first, "content": f"{system['content']}\n\n{first['content']}"}
+    try:
+        return _apply([merged, *rest], tokenizer)
+    except TemplateError as error:
+        raise ModelError(
+            f"The model's chat template refuses a prompt: {error}. Try template plain or r1-zero."
+        ) from None
+
+
+def _apply(chat: list[Message], tokenizer: Any) -> tuple[str, list[int]]:
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    token_ids = tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_dict=False, sanitize_control_tokens=True
+    )
+    return text, token_ids
+
+
+def _dialogue(chat: list[Message]) -> str:
+    system = [message["content"] for message in chat if message["role"] == "system"]
+    turns = [
+        f"{_SPEAKERS[message['role']]}: {message['content']}"
+        for message in chat
+        if message["role"] != "system"
+    ]
+    return "\n".join([*system, _R1_ZERO, *turns, "Assistant:"])
+
+
+def _text(text: str, tokenizer: Any) -> tuple[str, list[int]]:
+    """Encode text that holds no control token on purpose; the tokenizer adds its own first token where it has one."""
+    token_ids = tokenizer(text, split_special_tokens=True)["input_ids"]
+    opening = tokenizer.decode(token_ids[:1]) if token_ids[:1] == [tokenizer.bos_token_id] else ""
+    return opening + text, token_ids
+
+
+def _check_lengths(prompts: Sequence[Prompt], limit: int | None) -> None:
+    empty = [_place(prompt, i) for i, prompt in enumerate(prompts) if not prompt.token_ids]
+    if empty:
+        raise DataError(
+            f"{_listed(empty)}: no tokens are left of the prompt after templating. Fill or remove it."
+        )
+    if limit is None:
+        return
+    long = [
+        f"{_place(prompt, i)} ({len(prompt.token_ids)} tokens)"
+        for i, prompt in enumerate(prompts)
+        if len(prompt.token_ids) > limit
+    ]
+    if long:
+        raise DataError(
+            f"{len(long)} of {len(prompts)} prompts are longer than the {limit} tokens that fit (max_prompt_length, or the "
+            f"model's context): {_listed(long)}. Shorten or remove them, raise max_prompt_length, or choose a model with a "
+            "longer context."
+        )
+
+
+def _place(prompt: Prompt, index: int) -> str:
+    """Where a person finds the prompt: its row in their file, else its place in the task."""
+    return f"row {prompt.columns[ROW]}" if ROW in prompt.columns else f"prompt {index + 1}"
+
+
+def _listed(places: Sequence[str]) -> str:
+    more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+    return ", ".join(places[:_SHOWN]) + more

@@ -1,0 +1,211 @@
+"""A user's own prompts: finds the prompt and answer columns, refuses bad rows before the start, sets a
+held-out part aside.
+
+In: RunConfig (`data`, `data_split`, `heldout`, `prompt_column`, `answer_column`, `eval_problems`). Out: a
+`Split`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from workbench.config import RunConfig
+from workbench.errors import DataError
+from workbench.prompts import rows
+from workbench.prompts.rows import Row, Table
+from workbench.prompts.task import Split
+from workbench.types import Prompt
+
+PROMPT_COLUMNS = ("prompt", "question", "problem", "input", "messages")
+ANSWER_COLUMNS = ("answer", "solution", "target", "output")
+ROLES = ("system", "user", "assistant")
+MESSAGES = "prompt_messages"
+"""Column that keeps a chat-style prompt as it was, for the chat template."""
+ROW = "row"
+"""Column with the row's number in its file, unless the data has one of that name."""
+
+_HELD_OUT_SHARE = 0.1
+
+
+def load(config: RunConfig) -> Split:
+    """Read `config.data` and split it. Raises DataError with the file and the rows."""
+    if not config.data:
+        raise DataError("No data is named. Set data to a file, a dataset folder or a Hub dataset.")
+    table = rows.read(config.data, config.data_split)
+    prompts, warnings = prompts_of(table, config.prompt_column, config.answer_column)
+    if config.heldout is None:
+        train, heldout = set_aside(prompts) if config.eval_problems else (prompts, [])
+    else:
+        check, more = prompts_of(_heldout(config), config.prompt_column, config.answer_column)
+        asked = {prompt.question for prompt in check}
+        train = [prompt for prompt in prompts if prompt.question not in asked]
+        heldout = check
+        warnings += more
+        if len(train) < len(prompts):
+            warnings += (
+                f"{len(prompts) - len(train)} prompts are also in the held-out data and are not trained on.",
+            )
+    if not train:
+        raise DataError(
+            f"{config.data}: no prompts are left to train on once the held-out ones are set aside. Add rows."
+        )
+    return Split(train, heldout[: config.eval_problems], warnings)
+
+
+def _heldout(config: RunConfig) -> Table:
+    """`heldout` names a file, or else a split of the same dataset."""
+    assert config.data is not None and config.heldout is not None
+    if Path(config.heldout).suffix.lower() in rows.SUFFIXES or Path(config.heldout).expanduser().is_file():
+        return rows.read(config.heldout, config.data_split)
+    if Path(config.data).expanduser().is_file():
+        raise DataError(
+            f"heldout = {config.heldout!r}: {config.data} is a single file and has no splits. Give a second file "
+            f"({', '.join(rows.SUFFIXES)}), or leave heldout empty to set a tenth aside."
+        )
+    return rows.read(config.data, config.heldout)
+
+
+def set_aside(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
+    """Hold out about a tenth, at least one prompt.
+
+    Chosen by a hash of the question: the same for every seed and row order, and equal questions stay on one
+    side.
+    """
+    keys = [sha256(prompt.question.encode()).digest() for prompt in prompts]
+    count = max(1, round(_HELD_OUT_SHARE * len(prompts)))
+    limit = sorted(keys)[count - 1]
+    pairs = list(zip(prompts, keys, strict=True))
+    return [prompt for prompt, key in pairs if key > limit], [prompt for prompt, key in pairs if key <= limit]
+
+
+def prompts_of(
+    table: Table, prompt_column: str | None = None, answer_column: str | None = None
+) -> tuple[list[Prompt], tuple[str, ...]]:
+    """All rows of a table as prompts, and warnings. Raises DataError."""
+    ask = _column(table, prompt_column, PROMPT_COLUMNS, "prompt")
+    if ask is None:
+        raise DataError(
+            f"{table.source}: no column is named {', '.join(PROMPT_COLUMNS[:-1])} or {PROMPT_COLUMNS[-1]}. It has "
+            f"{', '.join(table.columns)}: set prompt_column to one of them."
+        )
+    gold = _column(table, answer_column, ANSWER_COLUMNS, "answer")
+    _check_prompts(table, ask)
+    warnings = []
+    if gold is None:
+        warnings.append(
+            f"{table.source} has no answer column ({', '.join(ANSWER_COLUMNS)}): rewards get answer = None. Its columns are "
+            f"{', '.join(table.columns)}; set answer_column if one of them holds the answers."
+        )
+    else:
+        _check_answers(table, gold)
+    prompts: dict[tuple[str, str | None], Prompt] = {}
+    repeated = []
+    for row in table.rows:
+        prompt = _prompt(row, ask, gold)
+        key = (_text(row.values[ask]), prompt.answer)
+        if key in prompts:
+            repeated.append(row.number)
+        prompts.setdefault(key, prompt)
+    if repeated:
+        warnings.append(
+            f"{table.source}: {rows.listed(repeated)} repeat an earlier prompt and answer and are left out."
+        )
+    return list(prompts.values()), tuple(warnings)
+
+
+def _column(table: Table, named: str | None, usual: Sequence[str], what: str) -> str | None:
+    if named is None:
+        return next((name for name in usual if name in table.columns), None)
+    if named not in table.columns:
+        raise DataError(
+            f"{table.source}: no column {named!r}. It has {', '.join(table.columns)}: set {what}_column to one of them."
+        )
+    return named
+
+
+def _check_prompts(table: Table, ask: str) -> None:
+    kinds: dict[type, list[int]] = {}
+    empty, malformed = [], []
+    for row in table.rows:
+        value = row.values[ask]
+        if (
+            value is None
+            or (isinstance(value, str | list) and not value)
+            or (isinstance(value, str) and not value.strip())
+        ):
+            empty.append(row.number)
+            continue
+        kinds.setdefault(type(value), []).append(row.number)
+        if isinstance(value, list) and not _is_chat(value):
+            malformed.append(row.number)
+    if empty:
+        raise DataError(f"{table.source}: {rows.listed(empty)} have an empty {ask}. Fill or remove them.")
+    wrong = [number for kind, numbers in kinds.items() if kind not in (str, list) for number in numbers]
+    if wrong:
+        raise DataError(
+            f"{table.source}: {rows.listed(wrong)} have a {ask} that is no text. Allowed are text, or a chat: a list of "
+            '{"role", "content"}.'
+        )
+    if len(kinds) > 1:
+        rare = min(kinds.values(), key=len)
+        raise DataError(
+            f"{table.source}: {ask} is text in some rows and a chat in others ({rows.listed(rare)}). Use one form."
+        )
+    if malformed:
+        raise DataError(
+            f"{table.source}: {rows.listed(malformed)} hold a chat that cannot be answered. Give a list of "
+            '{"role", "content"} with texts, roles system, user or assistant, system only first, and a user message last.'
+        )
+
+
+def _is_chat(value: list[Any]) -> bool:
+    for place, message in enumerate(value):
+        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
+            return False
+        role = message.get("role")
+        if role not in ROLES or not message["content"].strip() or (role == "system" and place > 0):
+            return False
+    return bool(value[-1]["role"] == "user")
+
+
+def _check_answers(table: Table, gold: str) -> None:
+    missing = [row.number for row in table.rows if row.values[gold] is None or row.values[gold] == ""]
+    if missing:
+        raise DataError(f"{table.source}: {rows.listed(missing)} have no {gold}. Fill or remove them.")
+
+
+def _prompt(row: Row, ask: str, gold: str | None) -> Prompt:
+    columns = {name: _plain(value) for name, value in row.values.items() if name not in (ask, gold)}
+    columns.setdefault(ROW, row.number)
+    value = row.values[ask]
+    if isinstance(value, list):
+        columns[MESSAGES] = [{"role": message["role"], "content": message["content"]} for message in value]
+    return Prompt(_question(value), None if gold is None else _text(row.values[gold]), columns)
+
+
+def _plain(value: Any) -> Any:
+    """The value where JSON can hold it (the record does so), else its text: dates, decimals, bytes."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return value
+
+
+def _question(value: Any) -> str:
+    """What a person reads of a prompt: a single user message as it is, a dialogue with its roles."""
+    if isinstance(value, str):
+        return value
+    turns = [message for message in value if message["role"] != "system"]
+    if len(turns) == 1:
+        return str(turns[0]["content"])
+    return "\n".join(f"{message['role']}: {message['content']}" for message in turns)
+
+
+def _text(value: Any) -> str:
+    """Answers are text to rewards; numbers as Python writes them, lists and objects as JSON."""
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)

@@ -1,0 +1,110 @@
+"""The table of tasks: from a name to what is asked, how to answer and which rewards fit."""
+
+from workbench.config import RunConfig
+from workbench.errors import ConfigError
+from workbench.prompts import arithmetic, chain, countdown, data, generated, samples
+from workbench.prompts.task import TAGGED_ANSWER, Task
+from workbench.types import Prompt
+
+_TASKS = (
+    Task(
+        name="chain",
+        title="Chains of last digits",
+        about="Work through 6+8-3*4 from left to right, keeping the last digit; the embedded model was made for it.",
+        rules=(
+            "You get a chain of operations on digits. Work strictly from left to right and keep only the last digit "
+            "after every operation; below zero, count back from ten."
+        ),
+        form=TAGGED_ANSWER,
+        rewards=("correct", "format"),
+        load=generated.loader("chain", chain.prompt, chain.DEFAULT_LEVELS, chain.LEVELS),
+        example=Prompt("Chain: 6+8-3*4", "4", {"level": 3}),
+        levels=chain.LEVELS,
+    ),
+    Task(
+        name="arithmetic",
+        title="Arithmetic",
+        about="One sum, difference or product of whole numbers; the level is the digits of both numbers together.",
+        rules="Compute the result of the calculation.",
+        form=TAGGED_ANSWER,
+        rewards=("correct", "format"),
+        load=generated.loader("arithmetic", arithmetic.draw, arithmetic.DEFAULT_LEVELS, arithmetic.LEVELS),
+        example=Prompt("What is 48 - 7?", "41", {"level": 3}),
+        levels=arithmetic.LEVELS,
+    ),
+    Task(
+        name="countdown",
+        title="Countdown",
+        about="Reach a target with every given number used once; the level is how many numbers are given.",
+        rules=(
+            "Write an arithmetic expression with + - * / and parentheses that has the wanted value and uses every given "
+            "number exactly once."
+        ),
+        form=TAGGED_ANSWER,
+        rewards=("countdown", "format"),
+        load=generated.loader("countdown", countdown.draw, countdown.DEFAULT_LEVELS, countdown.LEVELS),
+        example=Prompt("Make 24 from 3, 5, 9.", "(5*3)+9", {"level": 3, "numbers": [3, 5, 9], "target": 24}),
+        levels=countdown.LEVELS,
+    ),
+    Task(
+        name="code",
+        title="Small Python functions",
+        about="36 functions to write, each with test cases (a sample file: enough to try the code reward, not to train).",
+        rules="Write the Python function that is asked for.",
+        form="Answer with one ```python block that holds the whole function.",
+        rewards=("code_tests",),
+        load=samples.loader("code"),
+        example=samples.prompt(samples.read("code")[0]),
+    ),
+    Task(
+        name="qa",
+        title="Short questions",
+        about="32 questions of general knowledge with accepted answers (a sample file).",
+        rules="Answer the question with as few words as possible.",
+        form=TAGGED_ANSWER,
+        rewards=("qa_f1",),
+        load=samples.loader("qa"),
+        example=samples.prompt(samples.read("qa")[0]),
+    ),
+    Task(
+        name="translation",
+        title="Translation",
+        about="32 English sentences with a German, French, Spanish or Italian translation (a sample file).",
+        rules="Translate the sentence.",
+        form="Answer with the translation and nothing else.",
+        rewards=("chrf",),
+        load=samples.loader("translation"),
+        example=samples.prompt(samples.read("translation")[0]),
+    ),
+    Task(
+        name="summarisation",
+        title="Summaries",
+        about="28 short texts with a summary in one sentence and its keywords (a sample file).",
+        rules="Summarise the text in one sentence.",
+        form="Answer with the summary and nothing else.",
+        rewards=("rouge",),
+        load=samples.loader("summarisation"),
+        example=samples.prompt(samples.read("summarisation")[0]),
+    ),
+    Task(
+        name="data",
+        title="Your own prompts",
+        about="A JSONL, JSON, CSV, TSV or Parquet file, a dataset folder or a Hub dataset.",
+        rules="",
+        form="",
+        rewards=("correct",),
+        load=data.load,
+        example=Prompt("What is 2 + 2?", "4"),
+    ),
+)
+TASKS: dict[str, Task] = {task.name: task for task in _TASKS}
+"""Every task by name."""
+
+
+def task_of(config: RunConfig) -> Task:
+    """The task a run names. Raises ConfigError."""
+    found = TASKS.get(config.task)
+    if found is None:
+        message = f"task = {config.task!r} is not known. Choose one of {', '.join(TASKS)}."
+        raise ConfigError(message, {"task": message})
+    return found

@@ -1,0 +1,33 @@
+"""Small sample files that come with the package, written for it: code, questions, translation, summarisation."""
+
+import json
+from collections.abc import Callable
+from importlib import resources
+
+from workbench.config import RunConfig
+from workbench.prompts.task import Split
+from workbench.types import Prompt
+
+
+def loader(name: str) -> Callable[[RunConfig], Split]:
+    """The `load` of a bundled task: its file says which rows are held out."""
+
+    def load(config: RunConfig) -> Split:
+        rows = read(name)
+        train = [prompt(row) for row in rows if row["split"] == "train"]
+        heldout = [prompt(row) for row in rows if row["split"] == "heldout"]
+        return Split(train, heldout[: config.eval_problems])
+
+    return load
+
+
+def read(name: str) -> list[dict[str, object]]:
+    """The rows of a sample file."""
+    text = (resources.files("workbench.prompts") / "samples" / f"{name}.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def prompt(row: dict[str, object]) -> Prompt:
+    """A row as a prompt; what is neither prompt, answer nor split stays a column."""
+    columns = {key: value for key, value in row.items() if key not in ("split", "prompt", "answer")}
+    return Prompt(str(row["prompt"]), str(row["answer"]), columns)

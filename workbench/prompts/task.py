@@ -1,0 +1,62 @@
+"""What a task is: a name, what it demands, and where its prompts come from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from workbench.config import RunConfig
+from workbench.types import Prompt
+
+TAGGED_ANSWER = (
+    "Reason inside <think> and </think>, then give nothing but the result inside <answer> and </answer>."
+)
+"""The answer format that most verifiers read."""
+
+
+class Split(NamedTuple):
+    """A task's unrendered prompts; no question of one part occurs in the other."""
+
+    train: list[Prompt]
+    heldout: list[Prompt]
+    warnings: tuple[str, ...] = ()
+    """What a person should know but need not repair, in words."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A source of prompts."""
+
+    name: str
+    title: str
+    about: str
+    """One line for people."""
+    rules: str
+    """What the task demands, told to the model as the system prompt."""
+    form: str
+    """How to answer; told in the chat template only, because the others bring their own form."""
+    rewards: tuple[str, ...]
+    """Rewards that fit, the verifier first."""
+    load: Callable[[RunConfig], Split]
+    example: Prompt
+    levels: range | None = None
+    """Difficulties on offer; None where the task has none."""
+
+    def train(self, config: RunConfig) -> list[Prompt]:
+        """The prompts to train on. Raises DataError or ConfigError."""
+        return self.load(config).train
+
+    def heldout(self, config: RunConfig) -> list[Prompt]:
+        """At most `eval_problems` prompts never trained on, the same for every seed."""
+        return self.load(config).heldout
+
+    def system_prompt(self, config: RunConfig) -> str:
+        """The user's system prompt, or the task's own; empty for the bare text of the plain template."""
+        if config.system_prompt:
+            return config.system_prompt
+        match config.template:
+            case "chat":
+                return " ".join(part for part in (self.rules, self.form) if part)
+            case "r1-zero":
+                return self.rules
+            case "plain":
+                return ""
