@@ -5,7 +5,6 @@ worker's environment); escaped (a child in a session of its own); teardown_hang;
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,14 +17,16 @@ from workbench import worker
 from workbench.config import RunConfig
 from workbench.control import Control
 from workbench.errors import ConfigError, ModelError
-from workbench.record.folder import RunFolder, write_json
+from workbench.record.files import write_json
+from workbench.record.folder import RunFolder
 
 SLEEPER = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
 
 
 def plan(folder: RunFolder) -> dict[str, Any]:
+    """What this run was told to do."""
     path = folder.path / "fake.json"
-    return json.loads(path.read_text()) if path.exists() else json.loads(os.environ.get("FAKE_PLAN", "{}"))
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def count(config: RunConfig, folder: RunFolder, control: Control) -> None:

@@ -1,10 +1,16 @@
 """Waiting with a deadline, and workers without torch."""
 
+import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from workbench import launch
+from workbench.config import RunConfig
+from workbench.launch import RunState
+from workbench.record.folder import Kind, RunFolder
 
 T = TypeVar("T")
 FAKE_WORKER = (sys.executable, "-P", str(Path(__file__).with_name("fake_worker.py")))
@@ -18,3 +24,41 @@ def wait_until(condition: Callable[[], T], timeout: float = 20.0, what: str = ""
         assert time.monotonic() < deadline, f"not within {timeout} s: {what or condition}"
         time.sleep(0.02)
     return value
+
+
+class Yard:
+    """A runs root whose workers are real processes around the counting loop; `close` leaves none behind."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.worker: tuple[str, ...] = FAKE_WORKER
+        self.started: list[RunFolder] = []
+
+    def start(self, *, steps: int = 500, kind: Kind = "train", key: str | None = None, **plan: Any) -> RunFolder:
+        """Start a run; `plan` says what the counting loop does (see fake_worker)."""
+        config = RunConfig.build(None, {"steps": steps, "device": "cpu"})
+        folder = launch.start(config, self.root, kind, files={"fake.json": json.dumps(plan)}, key=key, worker=self.worker)
+        self.started.append(folder)
+        return folder
+
+    def reaches(self, folder: RunFolder, state: str, timeout: float = 20.0) -> RunState:
+        """The run's state once it is `state`."""
+        return self._when(folder, lambda now: now.state == state, state, timeout)
+
+    def goes_on(self, folder: RunFolder, more: int = 2, timeout: float = 20.0) -> RunState:
+        """The run's state once it has done that many more steps."""
+        goal = launch.state(folder).step + more
+        return self._when(folder, lambda now: now.step >= goal, f"step {goal}", timeout)
+
+    def _when(self, folder: RunFolder, condition: Callable[[RunState], bool], what: str, timeout: float) -> RunState:
+        deadline = time.monotonic() + timeout
+        while not condition(now := launch.state(folder)):
+            assert time.monotonic() < deadline, f"not within {timeout} s: {what}; it is {now}"
+            time.sleep(0.02)
+        return now
+
+    def close(self) -> None:
+        """Kill every worker and what it started."""
+        for folder in self.started:
+            if folder.path.exists() and folder.damage() is None:
+                launch.stop(folder, grace=0, kill_after=0)

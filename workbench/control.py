@@ -10,18 +10,19 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 from workbench.errors import RunError
-from workbench.record.folder import Command, RunFolder, rotate
+from workbench.record.files import rotate
+from workbench.record.folder import Command, RunFolder
 
 State = Literal["queued", "starting", "running", "paused", "stopping", "finished", "stopped", "failed"]
 ENDED: frozenset[str] = frozenset({"finished", "stopped", "failed"})
 BEAT_SECONDS = 1.0
 LOOK_SECONDS = 0.1
-"""How often the inbox is looked at while the loop asks again and again (between generated tokens)."""
+"""How often the inbox is looked at."""
 ETA_WINDOW = 20
 
 
@@ -85,7 +86,7 @@ class Control:
         """The device, held as long as this object."""
         self._beat = beat
         self._inbox: deque[Command] = deque()
-        self._looked = 0.0
+        self._taking = threading.Lock()
         self._pausing: Command | None = None
         self._paused = False
         self._stopping = ""
@@ -118,9 +119,11 @@ class Control:
             self.status.step = step
         entered = time.monotonic()
         while True:
-            self._look(force=True)
+            self._look()
             while self._inbox:
-                yield self._inbox.popleft()
+                command = self._inbox.popleft()
+                if not self._deal_with(command):
+                    yield command
             if self._pausing and not self._paused:
                 self._paused = True
                 self._set_state("paused")
@@ -128,21 +131,20 @@ class Control:
             if not self._paused or self._stopping:
                 break
             time.sleep(LOOK_SECONDS)
-        if self.status.state == "paused":
+        if self.status.state == "paused" or self._paused:
             self._paused, self._pausing = False, None
             self._boundary += time.monotonic() - entered  # a pause is no part of a step's duration
             self._set_state("stopping" if self._stopping else "running")
 
     @property
     def stop_requested(self) -> bool:
-        """Whether to end at the next step boundary, with a checkpoint. Cheap enough to ask after every token."""
-        if not self._stopping:
-            self._look()
+        """Whether to end at the next step boundary, with a checkpoint. Costs nothing to ask, even after every token."""
         return bool(self._stopping)
 
-    def answer(self, command: Command, ok: bool, text: str) -> None:
-        """Say in the events what became of a command: `text` is for people."""
-        self.event("command", {"id": command.id, "command": command.command, "args": command.args, "ok": ok, "text": text})
+    def answer(self, command: Command, ok: bool, text: str, result: Mapping[str, Any] | None = None) -> None:
+        """Say in the events what became of a command: `text` is for people, `result` for programs."""
+        data: dict[str, Any] = {"id": command.id, "command": command.command, "args": command.args, "ok": ok, "text": text}
+        self.event("command", data if result is None else {**data, "result": dict(result)})
 
     # -- what the loop tells -------------------------------------------------------------------------------------
 
@@ -226,25 +228,29 @@ class Control:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _look(self, force: bool = False) -> None:
-        now = time.monotonic()
-        if not force and now - self._looked < LOOK_SECONDS:
-            return
-        self._looked = now
-        for command in self.folder.take():
-            if command.command == "stop":
-                grace = command.args.get("grace")
-                self.request_stop("stop was asked for", float(grace) if isinstance(grace, int | float) else None)
-                self.answer(command, True, "stops after this step, with a checkpoint")
-            elif command.command == "pause":
-                self._pausing = command
-            elif command.command == "resume":
-                self.answer(command, bool(self._pausing), "goes on" if self._pausing else "was not paused")
-                self._pausing, self._paused = None, False
-            elif command.command == "unreadable":
-                self.answer(command, False, f"not a command: {command.args.get('reason', '')}")
-            else:
+    def _look(self) -> None:
+        """Empty the inbox folder. A stop takes effect here, whichever thread looks: the loop may be deep in a step, or hang."""
+        with self._taking, contextlib.suppress(OSError):
+            for command in self.folder.take():
                 self._inbox.append(command)
+                if command.command == "stop":
+                    grace = command.args.get("grace")
+                    self.request_stop("stop was asked for", float(grace) if isinstance(grace, int | float) else None)
+
+    def _deal_with(self, command: Command) -> bool:
+        """Whether this command is none of the loop's business."""
+        if command.command == "stop":
+            self.answer(command, True, "stops after this step, with a checkpoint")
+        elif command.command == "pause":
+            self._pausing = command
+        elif command.command == "resume":
+            self.answer(command, self._pausing is not None, "goes on" if self._pausing else "was not paused")
+            self._pausing, self._paused = None, False
+        elif command.command == "unreadable":
+            self.answer(command, False, f"not a command: {command.args.get('reason', '')}")
+        else:
+            return False
+        return True
 
     def _set_state(self, state: State) -> None:
         self.status.state, self.status.progress_at = state, time.time()
@@ -253,16 +259,19 @@ class Control:
         self._dirty.set()
 
     def _heart(self) -> None:
+        written = 0.0
         while not self._closed:
-            self._write()
-            rotate(self.folder.log_path)
-            if self._deadline is not None and time.monotonic() > self._deadline and self.overdue:
+            self._look()
+            now = time.monotonic()
+            if self._dirty.is_set() or now - written >= self._beat:
+                self._dirty.clear()
+                self._write()
+                rotate(self.folder.log_path)
+                written = now
+            if self._deadline is not None and now > self._deadline and self.overdue:
                 self._deadline = None
                 self.overdue()
-            self._dirty.wait(self._beat)
-            self._dirty.clear()
-            if not self._closed:
-                threading.Event().wait(LOOK_SECONDS)  # many changes in a burst become one write
+            time.sleep(LOOK_SECONDS)
 
     def _write(self) -> None:
         with self._lock, contextlib.suppress(OSError):  # a full disk must not stop the run; the next beat tries again

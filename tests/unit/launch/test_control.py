@@ -52,6 +52,7 @@ def test_a_stop_is_seen_between_tokens_and_answered(folder: RunFolder, control: 
     assert not control.stop_requested
     folder.put("stop")
     wait_until(lambda: control.stop_requested, 5)
+    assert list(control.poll(3)) == []  # not the loop's business beyond that
     sink = Sink()
     control.record_to(sink)  # events from before there was a record are kept
     assert [data["ok"] for _, data, _ in sink.events] == [True]
