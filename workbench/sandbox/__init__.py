@@ -1,0 +1,12 @@
+"""Runs model-written code: what enters is a program and its inputs, what leaves is plain JSON values and a
+status.
+
+Standard library only. Expected answers stay outside; `compare_exact` compares in the caller's process.
+"""
+
+from workbench.sandbox.compare import compare_exact
+from workbench.sandbox.job import Call, Job, Limits, Result, Status
+from workbench.sandbox.pool import Sandbox
+from workbench.sandbox.probe import Badge
+
+__all__ = ["Badge", "Call", "Job", "Limits", "Result", "Sandbox", "Status", "compare_exact"]

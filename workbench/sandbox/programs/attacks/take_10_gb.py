@@ -1,0 +1,8 @@
+"""Take 10 GB at once (and never touch it)."""
+
+from typing import Any
+
+
+def attack(target: dict[str, Any]) -> bool:
+    block = bytearray(10 << 30)
+    return len(block) > 0

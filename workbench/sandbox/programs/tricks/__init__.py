@@ -1,0 +1,1 @@
+"""Ways to fool a grader. Each file has a wrong `solve` that wants to pass as the answer 49 to `solve(7)`."""
