@@ -50,9 +50,14 @@ class Task:
         return self.load(config).heldout
 
     def system_prompt(self, config: RunConfig) -> str:
-        """The user's system prompt, or the task's own; empty for the bare text of the plain template."""
+        """The user's system prompt, or the task's own; empty for the bare text of the plain template.
+
+        The embedded model reads the bare question: its pretraining held no instructions, which would only confuse it.
+        """
         if config.system_prompt:
             return config.system_prompt
+        if config.model == "embedded":
+            return ""
         match config.template:
             case "chat":
                 return " ".join(part for part in (self.rules, self.form) if part)
