@@ -151,6 +151,8 @@ class StepRecord:
     """Seconds in each phase: sample, score, update, record, evaluate."""
     mode: EvalMode | None = None
     """For evaluations: sampled or greedy."""
+    accuracy_reward: str = ""
+    """Name of the reward that decides right or wrong; '' leaves it to the settings."""
     styles_B: list[str] | None = None
     """How each answer goes about it, one word (direct, full, check, ...); see diagnose/text.py."""
 

@@ -24,7 +24,8 @@ from workbench.control import Control, State, Status
 from workbench.errors import WorkbenchError
 from workbench.launch import identity, lease, local
 from workbench.launch.watch import oom_kills
-from workbench.record.folder import Command, RunFolder, write_json
+from workbench.record.files import write_json
+from workbench.record.folder import Command, RunFolder
 from workbench.record.redact import redact, redact_text
 
 Train = Callable[[RunConfig, RunFolder, Control], object]

@@ -1,37 +1,31 @@
 """The run folder: where everything of a run lies, how one is made, found, told something and read back.
 
-In: a runs root and a RunConfig, or a run's id or path. Out: a `RunFolder`, whose files are only ever replaced whole.
+In: a runs root and a RunConfig, or a run's id or path. Out: a `RunFolder`, whose files are only ever replaced
+whole.
 """
 
 import json
 import os
-import platform
 import re
 import secrets
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import psutil
-
 from workbench.config import RUN_ID, RunConfig
 from workbench.errors import ConfigError, RunError
+from workbench.record.files import make_folder, sync_folder, tail, write_bytes, write_json
+from workbench.record.origin import git_commit, hardware, versions
 from workbench.record.redact import redact
 
 Kind = Literal["train", "bench"]
-LOG_LIMIT = 50 * 2**20
-LINE_LIMIT = 8192
-_TEXT_LIMIT = 2**20
-_PACKAGES = ("grpo-workbench", "torch", "transformers", "accelerate", "peft", "numpy", "safetensors", "tokenizers", "gradio", "wandb")
 
 
 class Command(NamedTuple):
-    """One wish from outside: `pause`, `resume`, `stop`, `checkpoint`, `set`, `rewards`, `probe`; `unreadable` with its reason."""
+    """One wish from outside: `pause`, `resume`, `stop`, `checkpoint`, `set`, `rewards`, `probe`; `unreadable`
+    with its reason."""
 
     id: str
     command: str
@@ -111,7 +105,8 @@ class RunFolder:
         return self.path / "wandb"
 
     def about(self) -> dict[str, Any]:
-        """All of config.json: config, versions, hardware, git, seed, rewards, kind, parent. Raises RunError."""
+        """All of config.json: config, versions, hardware, git, seed, rewards, kind, parent. Raises
+        RunError."""
         return _read_json(self.config_path, "the run's settings")
 
     def config(self) -> RunConfig:
@@ -119,11 +114,14 @@ class RunFolder:
         try:
             return RunConfig.parse(self.about()["config"])
         except (ConfigError, KeyError, TypeError) as error:
-            raise RunError(f"{self.config_path} holds settings that this version does not accept: {error}. "
-                           "Open the run with the version that made it (`versions` in the same file).") from error
+            raise RunError(
+                f"{self.config_path} holds settings that this version does not accept: {error}. "
+                "Open the run with the version that made it (`versions` in the same file)."
+            ) from error
 
     def status(self) -> dict[str, Any]:
-        """What the worker said last; {} before it said anything. Raises RunError where the file is damaged."""
+        """What the worker said last; {} before it said anything. Raises RunError where the file is
+        damaged."""
         return _read_json(self.status_path, "the run's state") if self.status_path.exists() else {}
 
     def write_status(self, status: Mapping[str, Any]) -> None:
@@ -149,14 +147,20 @@ class RunFolder:
     def put(self, command: str, args: Mapping[str, Any] | None = None) -> str:
         """Drops a command into the worker's inbox and returns its id. The worker answers it in events."""
         if not self.path.is_dir():
-            raise RunError(f"{self.path} is not a run folder (any more). `workbench list` shows the runs there are.")
+            raise RunError(
+                f"{self.path} is not a run folder (any more). `workbench list` shows the runs there are."
+            )
         identity = secrets.token_hex(8)
         make_folder(self.control)
-        write_json(self.control / f"{time.time_ns()}-{identity}.json", {"id": identity, "command": command, "args": dict(args or {})})
+        write_json(
+            self.control / f"{time.time_ns()}-{identity}.json",
+            {"id": identity, "command": command, "args": dict(args or {})},
+        )
         return identity
 
     def take(self) -> list[Command]:
-        """All waiting commands, oldest first; they leave the inbox. A file that is no command comes back as `unreadable`."""
+        """All waiting commands, oldest first; they leave the inbox. A file that is no command comes back as
+        `unreadable`."""
         if not self.control.is_dir():
             return []
         taken = []
@@ -186,8 +190,9 @@ def create(
 ) -> RunFolder:
     """Makes a new run folder, complete or not at all: it is built under a dot-name and then renamed.
 
-    `parent` is {"run": id, "step": n} for forks; `rewards` describes the reward sources, whose text comes in `files`
-    (relative path -> content, for example `rewards/3fa9….py`). Raises RunError where the runs root cannot be written.
+    `parent` is {"run": id, "step": n} for forks; `rewards` describes the reward sources, whose text comes in
+    `files` (relative path -> content, for example `rewards/3fa9….py`). Raises RunError where the runs root
+    cannot be written.
     """
     root = Path(root).expanduser().absolute()
     try:
@@ -195,7 +200,9 @@ def create(
         building = root / f".new-{secrets.token_hex(6)}"
         building.mkdir(mode=0o700)
     except OSError as error:
-        raise RunError(f"Runs cannot be kept in {root}: {_reason(error)}. Choose another folder with --runs DIR.") from error
+        raise RunError(
+            f"Runs cannot be kept in {root}: {_reason(error)}. Choose another folder with --runs DIR."
+        ) from error
     try:
         folder = RunFolder(building)
         for place in (folder.control, folder.rewards, folder.tokens, folder.checkpoints):
@@ -207,20 +214,36 @@ def create(
             make_folder(target.parent)
             write_bytes(target, content.encode() if isinstance(content, str) else content)
         settings = config.model_dump(mode="json")
-        write_json(folder.config_path, redact({
-            "config": settings, "versions": versions(), "hardware": hardware(), "git": git_commit(), "seed": config.seed,
-            "rewards": [dict(reward) for reward in rewards], "kind": kind, "parent": dict(parent) if parent else None,
-            "created": time.time()}))
+        write_json(
+            folder.config_path,
+            redact(
+                {
+                    "config": settings,
+                    "versions": versions(),
+                    "hardware": hardware(),
+                    "git": git_commit(),
+                    "seed": config.seed,
+                    "rewards": [dict(reward) for reward in rewards],
+                    "kind": kind,
+                    "parent": dict(parent) if parent else None,
+                    "created": time.time(),
+                }
+            ),
+        )
         return _name(building, root, config)
     except OSError as error:
-        raise RunError(f"The run folder could not be written in {root}: {_reason(error)}. Nothing was started; free some room, "
-                       "or choose another folder with --runs DIR.") from error
+        raise RunError(
+            f"The run folder could not be written in {root}: {_reason(error)}. Nothing was started; free "
+            "some room, or choose another folder with --runs DIR."
+        ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
 def _name(building: Path, root: Path, config: RunConfig) -> RunFolder:
-    words = config.run_name or (Path(config.model).name if config.task == "chain" or config.model != "embedded" else config.task)
+    words = config.run_name or (
+        Path(config.model).name if config.task == "chain" or config.model != "embedded" else config.task
+    )
     slug = re.sub(r"[^A-Za-z0-9.]+", "-", words).strip("-.").lower()[:32] or "run"
     for _ in range(64):
         target = root / f"{time.strftime('%Y%m%d-%H%M')}-{slug}-{secrets.token_hex(2)}"
@@ -228,32 +251,40 @@ def _name(building: Path, root: Path, config: RunConfig) -> RunFolder:
             os.rename(building, target)
             sync_folder(root)
             return RunFolder(target)
-    raise RunError(f"{root} already holds every name tried for this run. Give the run a name of its own (run_name).")
+    raise RunError(
+        f"{root} already holds every name tried for this run. Give the run a name of its own (run_name)."
+    )
 
 
 def find(run: str | Path, root: Path | str | None = None) -> RunFolder:
-    """The folder of a run, by its id below `root` or by a path. Raises RunError: unknown, not a run, or an id that tries
-    to leave the root."""
+    """The folder of a run, by its id below `root` or by a path. Raises RunError: unknown, not a run, or an id
+    that tries to leave the root."""
     text = str(run)
     if "\0" in text or not text.strip():
         raise RunError(f"{text!r} names no run. Give an id that `workbench list` shows, or a run folder.")
     if root is not None and RUN_ID.fullmatch(text) and not text.startswith("."):
         inside = Path(root).expanduser() / text
-        if (inside / "config.json").is_file() and inside.resolve().parent == Path(root).expanduser().resolve():
+        if (inside / "config.json").is_file() and inside.resolve().parent == Path(
+            root
+        ).expanduser().resolve():
             return RunFolder(inside)
     path = Path(text).expanduser()
     if (path.is_absolute() or os.sep in text or path.exists()) and (path / "config.json").is_file():
         return RunFolder(path.absolute())
     known = [folder.id for folder in folders(root)][:5] if root is not None else []
     hint = f" Newest: {', '.join(known)}." if known else ""
-    raise RunError(f"No run {text!r} here{f' (looked in {root})' if root is not None else ''}. "
-                   f"Give an id that `workbench list` shows, or the path of a run folder.{hint}")
+    raise RunError(
+        f"No run {text!r} here{f' (looked in {root})' if root is not None else ''}. "
+        f"Give an id that `workbench list` shows, or the path of a run folder.{hint}"
+    )
 
 
 def find_id(run: str, root: Path | str) -> RunFolder:
     """As `find`, but only ids below `root`: for requests that come over the network. Raises RunError."""
     if not RUN_ID.fullmatch(run) or run.startswith("."):
-        raise RunError(f"{run[:80]!r} is not a run id. An id has 1 to 64 letters, digits, dots, dashes and underscores.")
+        raise RunError(
+            f"{run[:80]!r} is not a run id. An id has 1 to 64 letters, digits, dots, dashes and underscores."
+        )
     folder = RunFolder(Path(root).expanduser() / run)
     if not folder.path.is_dir() or folder.path.resolve().parent != Path(root).expanduser().resolve():
         raise RunError(f"No run {run!r} here.")
@@ -261,117 +292,19 @@ def find_id(run: str, root: Path | str) -> RunFolder:
 
 
 def folders(root: Path | str) -> list[RunFolder]:
-    """Every folder below the runs root that is or was meant to be a run, newest name first; half-made ones never."""
+    """Every folder below the runs root that is or was meant to be a run, newest name first; half-made ones
+    never."""
     try:
         entries = [entry.name for entry in os.scandir(Path(root).expanduser()) if entry.is_dir()]
     except OSError:
         return []
     names = [name for name in entries if RUN_ID.fullmatch(name) and not name.startswith(".")]
     found = [RunFolder(Path(root).expanduser() / name) for name in sorted(names, reverse=True)]
-    return [folder for folder in found if folder.config_path.exists() or folder.status_path.exists() or folder.db_path.exists()]
-
-
-def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """Replaces a JSON file whole: temporary file, fsync, os.replace. A reader sees the old text or the new, never a part.
-    `durable` False skips the fsync (heartbeats: a lost one after a power cut is harmless)."""
-    write_bytes(path, (json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode(), durable=durable)
-
-
-def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """As `write_json`, for any content. The file is readable by its owner alone."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if durable:
-        sync_folder(path.parent)
-
-
-def make_folder(path: Path) -> None:
-    """A folder for its owner alone, parents included."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def sync_folder(path: Path) -> None:
-    """fsync of a folder, so that a rename in it survives a power cut. Silently nothing where the platform has no such thing."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
-
-
-def tail(path: Path, lines: int = 40) -> list[str]:
-    """The last `lines` lines of a text file, read from its end; long lines are cut at 8 KB, odd bytes replaced."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            start, chunk = size, b""
-            while start > 0 and chunk.count(b"\n") <= lines and len(chunk) < _TEXT_LIMIT:
-                step = min(65536, start)
-                start -= step
-                file.seek(start)
-                chunk = file.read(step) + chunk
-    except OSError:
-        return []
-    found = chunk.decode("utf-8", errors="replace").splitlines()[-lines:]
-    return [line if len(line) <= LINE_LIMIT else f"{line[:LINE_LIMIT]} … ({len(line)} characters)" for line in found]
-
-
-def rotate(path: Path, limit: int = LOG_LIMIT) -> bool:
-    """Once the log is beyond `limit` bytes, keeps it as `<name>.1` and empties it in place: the worker's standard output
-    holds it open for appending, so a rename would not do. True where it rotated."""
-    try:
-        if path.stat().st_size <= limit:
-            return False
-        shutil.copyfile(path, path.with_name(path.name + ".1"))
-        os.truncate(path, 0)
-    except OSError:
-        return False
-    return True
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of what a result depends on; reads package metadata, imports nothing."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def hardware() -> dict[str, Any]:
-    """The machine as seen without loading torch: platform, processors, memory."""
-    return {"platform": platform.platform(), "machine": platform.machine(), "cpus": os.cpu_count(),
-            "memory_bytes": psutil.virtual_memory().total, "executable": sys.executable}
-
-
-def git_commit() -> dict[str, Any] | None:
-    """Commit of the checkout this package lies in, and whether it is changed; None where it is installed without one."""
-    home = Path(__file__).parents[2]
-    if not (home / ".git").exists():
-        return None
-    try:
-        commit = subprocess.run(["git", "-C", str(home), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
-        changes = subprocess.run(["git", "-C", str(home), "status", "--porcelain", "--untracked-files=no"], capture_output=True,
-                                 text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return {"commit": commit.stdout.strip(), "changed": bool(changes.stdout.strip())} if commit.returncode == 0 else None
+    return [
+        folder
+        for folder in found
+        if folder.config_path.exists() or folder.status_path.exists() or folder.db_path.exists()
+    ]
 
 
 def _read_json(path: Path, what: str) -> dict[str, Any]:
@@ -380,9 +313,13 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise RunError(f"{path} is missing: it holds {what}. Is {path.parent} a run folder?") from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}): it holds {what}. Copy the folder again, or remove it.") from error
+        raise RunError(
+            f"{path} cannot be read ({error}): it holds {what}. Copy the folder again, or remove it."
+        ) from error
     if not isinstance(value, dict):
-        raise RunError(f"{path} holds a {type(value).__name__}, not {what}. Copy the folder again, or remove it.")
+        raise RunError(
+            f"{path} holds a {type(value).__name__}, not {what}. Copy the folder again, or remove it."
+        )
     return value
 
 

@@ -1,5 +1,5 @@
-"""Takes secrets out of what is about to be written: by the name of the key, by known patterns, by the values of this
-process's own secret environment variables. Plain values in, the same values with `[redacted]` out.
+"""Takes secrets out of what is about to be written: by the name of the key, by known patterns, by the values
+of this process's own secret environment variables. Plain values in, the same values with `[redacted]` out.
 """
 
 import os
@@ -8,9 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "[redacted]"
-_WORD = r"(?:api[_-]?key|access[_-]?key|private[_-]?key|secret|password|passwd|authorization|credentials?|(?:access|auth|bearer|hf|hub|api)[_-]?token)"
+_WORD = (
+    r"(?:api[_-]?key|access[_-]?key|private[_-]?key|secret|password|passwd|authorization|credentials?"
+    r"|(?:access|auth|bearer|hf|hub|api)[_-]?token)"
+)
 _SECRET_NAME = re.compile(rf"(?:^|[_-]){_WORD}$|^token$", re.IGNORECASE)
-_SECRET_VARIABLE = re.compile(r"(?:TOKEN|API_KEY|ACCESS_KEY|ACCESS_KEY_ID|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
+_SECRET_VARIABLE = re.compile(
+    r"(?:TOKEN|API_KEY|ACCESS_KEY|ACCESS_KEY_ID|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE
+)
 _PATTERNS = [
     re.compile(r"\bhf_[A-Za-z0-9]{16,}"),
     re.compile(r"\bsk-[A-Za-z0-9_-]{16,}"),
@@ -26,7 +31,8 @@ _HASH_NAMES = re.compile(r"commit|revision|sha|hash|digest|git", re.IGNORECASE)
 
 
 def redact(value: Any, key: str = "") -> Any:
-    """A copy of plain JSON-like data without secrets. Values under secret-looking keys go whole; texts are searched."""
+    """A copy of plain JSON-like data without secrets. Values under secret-looking keys go whole; texts are
+    searched."""
     if isinstance(value, Mapping):
         return {name: redact(item, str(name)) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -39,7 +45,8 @@ def redact(value: Any, key: str = "") -> Any:
 
 
 def redact_text(text: str, hashes: bool = False) -> str:
-    """`text` without secrets. `hashes`: leave bare 40-digit hexadecimal words alone, they are known to be commits."""
+    """`text` without secrets. `hashes`: leave bare 40-digit hexadecimal words alone, they are known to be
+    commits."""
     for name, value in os.environ.items():
         if len(value) >= 8 and value in text and _SECRET_VARIABLE.search(name):
             text = text.replace(value, HIDDEN)

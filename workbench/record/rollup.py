@@ -1,6 +1,7 @@
 """What one step comes to: numbers of each sample and of each group, computed once when the step is recorded.
 
-A `StepRecord` goes in, small tables come out; the writer stores them, diagnose/metrics.py averages them. Pure numpy.
+A `StepRecord` goes in, small tables come out; the writer stores them, diagnose/metrics.py averages them. Pure
+numpy.
 """
 
 from typing import Literal, NamedTuple
@@ -12,7 +13,8 @@ from workbench.config import RunConfig
 from workbench.types import Score, StepRecord, TokenArrays
 
 Dead = Literal["", "right", "wrong", "tied"]
-FULL_MARK = 1.0 - 1e-6
+RIGHT = 0.5
+"""An answer counts as right from this value of the accuracy reward on."""
 SAME = 1e-8
 """Rewards closer together than this are the same reward (torch.isclose against zero, as TRL decides it)."""
 
@@ -22,7 +24,7 @@ class SampleNumbers(NamedTuple):
 
     reward_B: NDArray[np.float64]
     right_B: NDArray[np.float64]
-    """1 right, 0 wrong, NaN unknown: full marks from the accuracy reward."""
+    """1 right, 0 wrong, NaN unknown: at least half marks from the accuracy reward."""
     length_B: NDArray[np.int64]
     logprob_sum_B: NDArray[np.float64]
     """Sequence log-probability under the sampler, nats."""
@@ -42,7 +44,7 @@ class GroupNumbers(NamedTuple):
     n: int
     scored: int
     right: int | None
-    """How many got full marks; None where no sample says."""
+    """How many were right; None where no sample says."""
     reward_mean: float | None
     reward_std: float | None
     """By the run's convention (`advantage_std`); 0 for a single scored sample."""
@@ -50,20 +52,18 @@ class GroupNumbers(NamedTuple):
     dead: Dead
 
 
-def accuracy_reward(config: RunConfig, scores: list[Score] | None = None) -> str:
-    """Name of the reward that decides right or wrong: `eval_reward`, else `correct` where the run has it, else its first
-    reward. A reward from a file may be recorded under its function's name alone: `scores` tells."""
+def accuracy_reward(config: RunConfig, record: StepRecord | None = None) -> str:
+    """Name of the reward that decides right or wrong: what the record says, else `eval_reward`, else
+    `correct` where the run has it, else its first reward."""
     names = [spec.name for spec in config.rewards]
-    name = config.eval_reward or ("correct" if "correct" in names else names[0])
-    short = name.rpartition(":")[2]
-    recorded = {key for score in scores or [] for key in score.values}
-    return short if name not in recorded and short in recorded else name
+    recorded = record.accuracy_reward if record else ""
+    return recorded or config.eval_reward or ("correct" if "correct" in names else names[0])
 
 
 def is_right(score: Score, name: str) -> bool | None:
-    """Full marks (1 or more) from reward `name`; None where it gave nothing."""
+    """Whether reward `name` was at least a half; None where it gave nothing."""
     value = score.values.get(name)
-    return None if value is None or not np.isfinite(value) else bool(value >= FULL_MARK)
+    return None if value is None or not np.isfinite(value) else bool(value >= RIGHT)
 
 
 def sample_numbers(record: StepRecord, accuracy: str) -> SampleNumbers:
@@ -75,20 +75,33 @@ def sample_numbers(record: StepRecord, accuracy: str) -> SampleNumbers:
     policy = policy_logp(tokens) if tokens else None
     kl, kl_sum, entropy, delta = unknown, unknown, unknown, unknown
     if tokens and policy is not None and tokens.reference_logp is not None:
-        d_B_T = [reference.astype(np.float64) - now for reference, now in zip(tokens.reference_logp, policy, strict=True)]
+        d_B_T = [
+            reference.astype(np.float64) - now
+            for reference, now in zip(tokens.reference_logp, policy, strict=True)
+        ]
         kl = np.array([_mean(k3(d_T)) for d_T in d_B_T])
         kl_sum = np.array([-float(d_T.sum()) for d_T in d_B_T])
     if tokens and tokens.entropy is not None:
         entropy = np.array([_mean(entropy_T) for entropy_T in tokens.entropy])
     if tokens and policy is not None and tokens.after_logp is not None:
-        delta = np.array([float(after.astype(np.float64).sum() - now.astype(np.float64).sum())
-                          for after, now in zip(tokens.after_logp, policy, strict=True)])
+        delta = np.array(
+            [
+                float(after.astype(np.float64).sum() - now.astype(np.float64).sum())
+                for after, now in zip(tokens.after_logp, policy, strict=True)
+            ]
+        )
     return SampleNumbers(
-        reward_B=np.array([np.nan if score.reward is None else score.reward for score in record.scores_B], dtype=np.float64),
+        reward_B=np.array(
+            [np.nan if score.reward is None else score.reward for score in record.scores_B], dtype=np.float64
+        ),
         right_B=np.array([np.nan if value is None else float(value) for value in right]),
         length_B=np.array([rollout.length for rollout in rollouts], dtype=np.int64),
         logprob_sum_B=np.array([float(rollout.logprobs.astype(np.float64).sum()) for rollout in rollouts]),
-        kl_B=kl, kl_sum_B=kl_sum, entropy_B=entropy, delta_logp_B=delta)
+        kl_B=kl,
+        kl_sum_B=kl_sum,
+        entropy_B=entropy,
+        delta_logp_B=delta,
+    )
 
 
 def group_numbers(record: StepRecord, numbers: SampleNumbers, config: RunConfig) -> list[GroupNumbers]:
@@ -101,17 +114,30 @@ def group_numbers(record: StepRecord, numbers: SampleNumbers, config: RunConfig)
         rewards = numbers.reward_B[here][np.isfinite(numbers.reward_B[here])]
         known = numbers.right_B[here][np.isfinite(numbers.right_B[here])]
         share = None if record.gradient_share_B is None else float(record.gradient_share_B[here].sum())
-        found.append(GroupNumbers(
-            n=len(group), scored=len(rewards), right=int(known.sum()) if len(known) else None,
-            reward_mean=float(rewards.mean()) if len(rewards) else None,
-            reward_std=float(rewards.std(ddof=ddof)) if len(rewards) > 1 else 0.0 if len(rewards) else None,
-            gradient_share=share, dead=dead_side(rewards, known)))
+        found.append(
+            GroupNumbers(
+                n=len(group),
+                scored=len(rewards),
+                right=int(known.sum()) if len(known) else None,
+                reward_mean=float(rewards.mean()) if len(rewards) else None,
+                reward_std=float(rewards.std(ddof=ddof))
+                if len(rewards) > 1
+                else 0.0
+                if len(rewards)
+                else None,
+                gradient_share=share,
+                dead=dead_side(rewards, known),
+            )
+        )
     return found
 
 
 def dead_side(rewards: NDArray[np.float64], right: NDArray[np.float64]) -> Dead:
-    """Why a group teaches nothing: every reward the same, and all right, all wrong, or merely tied. '' where it teaches."""
-    if len(rewards) > 1 and float(rewards.max() - rewards.min()) > SAME * max(1.0, float(np.abs(rewards).max())):
+    """Why a group teaches nothing: every reward the same, and all right, all wrong, or merely tied. '' where
+    it teaches."""
+    if len(rewards) > 1 and float(rewards.max() - rewards.min()) > SAME * max(
+        1.0, float(np.abs(rewards).max())
+    ):
         return ""
     if len(right) and right.all():
         return "right"
@@ -124,7 +150,8 @@ def policy_logp(tokens: TokenArrays) -> list[NDArray[np.float32]]:
 
 
 def k3(d: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Schulman's k3 = e^d - d - 1 with d = log reference - log policy: unbiased for KL(policy || reference), never negative."""
+    """Schulman's k3 = e^d - d - 1 with d = log reference - log policy: unbiased for KL(policy || reference),
+    never negative."""
     return np.expm1(d) - d
 
 

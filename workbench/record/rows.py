@@ -32,10 +32,14 @@ class Rows(NamedTuple):
 
 
 def step_rows(
-    record: StepRecord, config: RunConfig, started: float, attempt: int, numbers: rollup.SampleNumbers | None = None
+    record: StepRecord,
+    config: RunConfig,
+    started: float,
+    attempt: int,
+    numbers: rollup.SampleNumbers | None = None,
 ) -> Rows:
     """Every row of one step. Non-finite metrics are left out and counted in `record/nonfinite_dropped`."""
-    accuracy = rollup.accuracy_reward(config, record.scores_B)
+    accuracy = rollup.accuracy_reward(config, record)
     numbers = numbers or rollup.sample_numbers(record, accuracy)
     groups = rollup.group_numbers(record, numbers, config)
     metrics = {name: float(value) for name, value in record.metrics.items() if math.isfinite(value)}
@@ -47,36 +51,88 @@ def step_rows(
     for k, group in enumerate(record.groups):
         for rollout in group.rollouts:
             score = record.scores_B[i]
-            samples.append((k, (
-                rollout.length, rollout.finish_reason, number(score.reward), _whole(numbers.right_B[i]), _item(record.advantages_B, i),
-                number(numbers.logprob_sum_B[i]), number(numbers.kl_B[i]), number(numbers.kl_sum_B[i]), number(numbers.entropy_B[i]),
-                _item(record.gradient_share_B, i), number(numbers.delta_logp_B[i]), rollout.seed, rollout.weights_version,
-                record.styles_B[i] if record.styles_B else None, dumps(score.logs) if score.logs else None, clean(rollout.text))))
-            rewards.extend((i, (name, number(value), clean(score.reasons.get(name, "")) or None))
-                           for name, value in score.values.items())
+            samples.append(
+                (
+                    k,
+                    (
+                        rollout.length,
+                        rollout.finish_reason,
+                        number(score.reward),
+                        _whole(numbers.right_B[i]),
+                        _item(record.advantages_B, i),
+                        number(numbers.logprob_sum_B[i]),
+                        number(numbers.kl_B[i]),
+                        number(numbers.kl_sum_B[i]),
+                        number(numbers.entropy_B[i]),
+                        _item(record.gradient_share_B, i),
+                        number(numbers.delta_logp_B[i]),
+                        rollout.seed,
+                        rollout.weights_version,
+                        record.styles_B[i] if record.styles_B else None,
+                        dumps(score.logs) if score.logs else None,
+                        clean(rollout.text),
+                    ),
+                )
+            )
+            rewards.extend(
+                (i, (name, number(value), clean(score.reasons.get(name, "")) or None))
+                for name, value in score.values.items()
+            )
             i += 1
     return Rows(
-        step=(record.step, record.kind, record.mode or "", attempt, started, metrics.get("step_time", sum(record.phases.values()))),
+        step=(
+            record.step,
+            record.kind,
+            record.mode or "",
+            attempt,
+            started,
+            metrics.get("step_time", sum(record.phases.values())),
+        ),
         step_json=(dumps(record.phases), dumps(cells(groups))),
         metrics=metrics,
-        prompts=[(group.prompt.id, clean(group.prompt.question), clean(group.prompt.text),
-                  None if group.prompt.answer is None else clean(group.prompt.answer), dumps(group.prompt.columns))
-                 for group in record.groups],
-        groups=[(group.prompt.id, found.n, found.scored, found.right, number(found.reward_mean), number(found.reward_std),
-                 number(found.gradient_share), found.dead) for group, found in zip(record.groups, groups, strict=True)],
-        samples=samples, rewards=rewards)
+        prompts=[
+            (
+                group.prompt.id,
+                clean(group.prompt.question),
+                clean(group.prompt.text),
+                None if group.prompt.answer is None else clean(group.prompt.answer),
+                dumps(group.prompt.columns),
+            )
+            for group in record.groups
+        ],
+        groups=[
+            (
+                group.prompt.id,
+                found.n,
+                found.scored,
+                found.right,
+                number(found.reward_mean),
+                number(found.reward_std),
+                number(found.gradient_share),
+                found.dead,
+            )
+            for group, found in zip(record.groups, groups, strict=True)
+        ],
+        samples=samples,
+        rewards=rewards,
+    )
 
 
 def cells(groups: list[rollup.GroupNumbers]) -> dict[str, Any]:
-    """A ribbon column: share right and mean reward of each group, worst first, and one letter each for dead ones
-    (r all right, w all wrong, t tied, . alive). Many groups become quantiles."""
-    order = sorted(groups, key=lambda group: (_share(group), group.reward_mean if group.reward_mean is not None else -math.inf))
+    """A ribbon column: share right and mean reward of each group, worst first, and one letter each for dead
+    ones (r all right, w all wrong, t tied, . alive). Many groups become quantiles."""
+    order = sorted(
+        groups,
+        key=lambda group: (_share(group), group.reward_mean if group.reward_mean is not None else -math.inf),
+    )
     if len(order) > MAX_CELLS:
         order = [order[round(j * (len(order) - 1) / (MAX_CELLS - 1))] for j in range(MAX_CELLS)]
-    return {"groups": len(groups),
-            "right": [None if group.right is None else round(_share(group), 4) for group in order],
-            "reward": [None if group.reward_mean is None else round(group.reward_mean, 4) for group in order],
-            "dead": "".join(_LETTERS[group.dead] for group in order)}
+    return {
+        "groups": len(groups),
+        "right": [None if group.right is None else round(_share(group), 4) for group in order],
+        "reward": [None if group.reward_mean is None else round(group.reward_mean, 4) for group in order],
+        "dead": "".join(_LETTERS[group.dead] for group in order),
+    }
 
 
 def event_row(kind: str, data: Mapping[str, Any] | None, step: int | None) -> Row:
@@ -96,7 +152,9 @@ def clean(text: str) -> str:
 def dumps(value: Any) -> str:
     """JSON without NaN (null instead); what JSON does not know is written as text."""
     try:
-        return clean(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain))
+        return clean(
+            json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+        )
     except (ValueError, TypeError):
         return json.dumps(_finite(value), ensure_ascii=True, separators=(",", ":"), default=_plain)
 

@@ -1,8 +1,8 @@
 """The tables of run.db, their versions, and how a connection is opened for writing or for reading.
 
-Metrics of a step lie as one JSON object in its row (one row to write, one to read); the view `metrics` shows them as
-(step, kind, mode, attempt, name, value) to whoever brings SQL. Rows of an attempt that a resume has overtaken stay, with
-`current` = 0, and leave every chart.
+Metrics of a step lie as one JSON object in its row (one row to write, one to read); the view `metrics` shows
+them as (step, kind, mode, attempt, name, value) to whoever brings SQL. Rows of an attempt that a resume has
+overtaken stay, with `current` = 0, and leave every chart.
 """
 
 import sqlite3
@@ -15,39 +15,49 @@ Migration = str | Callable[[sqlite3.Connection], None]
 
 _FIRST = """
 CREATE TABLE steps (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,     -- readers keep the last one they saw: rows only ever get larger ids
+  id INTEGER PRIMARY KEY AUTOINCREMENT, -- ids only grow: a reader's cursor is the last one it saw
   step INTEGER NOT NULL, kind TEXT NOT NULL, mode TEXT NOT NULL DEFAULT '', attempt INTEGER NOT NULL,
-  started REAL NOT NULL, seconds REAL NOT NULL, current INTEGER NOT NULL DEFAULT 1, tokens INTEGER NOT NULL DEFAULT 0,
+  started REAL NOT NULL, seconds REAL NOT NULL,
+  current INTEGER NOT NULL DEFAULT 1, tokens INTEGER NOT NULL DEFAULT 0,
   metrics_json TEXT NOT NULL, phases_json TEXT NOT NULL, cells_json TEXT NOT NULL);
 CREATE UNIQUE INDEX steps_current ON steps (kind, mode, step) WHERE current;
-CREATE TABLE attempts (attempt INTEGER PRIMARY KEY, from_step INTEGER NOT NULL, row INTEGER NOT NULL, time REAL NOT NULL);
-CREATE TABLE prompts (prompt_id TEXT PRIMARY KEY, question TEXT NOT NULL, text TEXT NOT NULL, answer TEXT, columns_json TEXT NOT NULL)
-  WITHOUT ROWID;
+CREATE TABLE attempts (
+  attempt INTEGER PRIMARY KEY, from_step INTEGER NOT NULL, row INTEGER NOT NULL, time REAL NOT NULL);
+CREATE TABLE prompts (
+  prompt_id TEXT PRIMARY KEY, question TEXT NOT NULL, text TEXT NOT NULL, answer TEXT,
+  columns_json TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE groups (
-  id INTEGER PRIMARY KEY, step_id INTEGER NOT NULL REFERENCES steps, k INTEGER NOT NULL, prompt_id TEXT NOT NULL, n INTEGER NOT NULL,
-  scored INTEGER NOT NULL, right INTEGER, reward_mean REAL, reward_std REAL, gradient_share REAL, dead TEXT NOT NULL);
+  id INTEGER PRIMARY KEY, step_id INTEGER NOT NULL REFERENCES steps, k INTEGER NOT NULL,
+  prompt_id TEXT NOT NULL, n INTEGER NOT NULL, scored INTEGER NOT NULL, right INTEGER,
+  reward_mean REAL, reward_std REAL, gradient_share REAL, dead TEXT NOT NULL);
 CREATE UNIQUE INDEX groups_step ON groups (step_id, k);
 CREATE INDEX groups_prompt ON groups (prompt_id, step_id);
 CREATE TABLE samples (
-  id INTEGER PRIMARY KEY, group_id INTEGER NOT NULL REFERENCES groups, step_id INTEGER NOT NULL REFERENCES steps, idx INTEGER NOT NULL,
-  length INTEGER NOT NULL, finish_reason TEXT NOT NULL, reward REAL, right INTEGER, advantage REAL, logprob_sum REAL, kl REAL,
-  kl_sum REAL, entropy REAL, gradient_share REAL, delta_logp REAL, seed INTEGER, weights_version INTEGER, style TEXT, logs_json TEXT,
-  text TEXT NOT NULL);
+  id INTEGER PRIMARY KEY, group_id INTEGER NOT NULL REFERENCES groups,
+  step_id INTEGER NOT NULL REFERENCES steps, idx INTEGER NOT NULL,
+  length INTEGER NOT NULL, finish_reason TEXT NOT NULL, reward REAL, right INTEGER, advantage REAL,
+  logprob_sum REAL, kl REAL, kl_sum REAL, entropy REAL, gradient_share REAL, delta_logp REAL,
+  seed INTEGER, weights_version INTEGER, style TEXT, logs_json TEXT, text TEXT NOT NULL);
 CREATE UNIQUE INDEX samples_step ON samples (step_id, idx);
 CREATE INDEX samples_reward ON samples (reward, length);
-CREATE TABLE sample_rewards (sample_id INTEGER NOT NULL REFERENCES samples, name TEXT NOT NULL, value REAL, reason TEXT,
+CREATE TABLE sample_rewards (
+  sample_id INTEGER NOT NULL REFERENCES samples, name TEXT NOT NULL, value REAL, reason TEXT,
   PRIMARY KEY (sample_id, name)) WITHOUT ROWID;
 CREATE TABLE token_texts (id INTEGER PRIMARY KEY, text BLOB NOT NULL);
-CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, step INTEGER, kind TEXT NOT NULL, data_json TEXT NOT NULL);
+CREATE TABLE events (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, step INTEGER, kind TEXT NOT NULL,
+  data_json TEXT NOT NULL);
 CREATE INDEX events_kind ON events (kind, id);
 CREATE TABLE alarms (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, level TEXT NOT NULL, time REAL NOT NULL, since_step INTEGER NOT NULL,
-  last_step INTEGER NOT NULL, cleared_step INTEGER, claim TEXT NOT NULL, text TEXT NOT NULL, evidence_json TEXT NOT NULL,
-  remedies_json TEXT NOT NULL);
+  id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, level TEXT NOT NULL, time REAL NOT NULL,
+  since_step INTEGER NOT NULL, last_step INTEGER NOT NULL, cleared_step INTEGER,
+  claim TEXT NOT NULL, text TEXT NOT NULL, evidence_json TEXT NOT NULL, remedies_json TEXT NOT NULL);
 CREATE UNIQUE INDEX alarms_open ON alarms (name) WHERE cleared_step IS NULL;
-CREATE VIRTUAL TABLE samples_fts USING fts5 (text, content = 'samples', content_rowid = 'id', tokenize = 'unicode61');
+CREATE VIRTUAL TABLE samples_fts USING fts5 (
+  text, content = 'samples', content_rowid = 'id', tokenize = 'unicode61');
 CREATE VIRTUAL TABLE prompts_fts USING fts5 (prompt_id UNINDEXED, question);
-CREATE VIEW metrics AS SELECT s.step, s.kind, s.mode, s.attempt, m.key AS name, m.value AS value
+CREATE VIEW metrics AS
+  SELECT s.step, s.kind, s.mode, s.attempt, m.key AS name, m.value AS value
   FROM steps s, json_each(s.metrics_json) m WHERE s.current;
 """
 
@@ -61,23 +71,30 @@ def version(connection: sqlite3.Connection) -> int:
 
 
 def open_writer(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> sqlite3.Connection:
-    """The one connection that writes: WAL, brought to the newest version (an older file is backed up beside itself first).
+    """The one connection that writes: WAL, brought to the newest version (an older file is backed up beside
+    itself first).
 
-    Manual transactions; usable from another thread than the caller's. Raises RunError for a file that is newer than this
-    program or no database."""
+    Manual transactions; usable from another thread than the caller's. Raises RunError for a file that is
+    newer than this program or no database."""
     try:
         connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
-        raise RunError(f"{path} cannot be opened for writing: {error}. Is the run folder complete and yours?") from error
+        raise RunError(
+            f"{path} cannot be opened for writing: {error}. Is the run folder complete and yours?"
+        ) from error
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = OFF")  # written in order by one function; checked by tests, not per row
+        connection.execute(
+            "PRAGMA foreign_keys = OFF"
+        )  # written in order by one function; checked by tests, not per row
         migrate(connection, path, migrations)
         path.chmod(0o600)
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise RunError(f"{path} cannot be written: {error}. Copy the run folder again, or start the run anew.") from error
+        raise RunError(
+            f"{path} cannot be written: {error}. Copy the run folder again, or start the run anew."
+        ) from error
     except RunError:
         connection.close()
         raise
@@ -85,11 +102,15 @@ def open_writer(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> sql
 
 
 def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
-    """Brings a database to the newest version, all steps in one transaction; the old file is kept as `<name>.v<version>`."""
+    """Brings a database to the newest version, all steps in one transaction; the old file is kept as
+    `<name>.v<version>`."""
     found = version(connection)
     if found > len(migrations):
-        raise RunError(f"{path} was written by a newer version of the workbench (format {found}, this one knows {len(migrations)}). "
-                       "It can be looked at, not continued: update the workbench to go on with this run.")
+        raise RunError(
+            f"{path} was written by a newer version of the workbench "
+            f"(format {found}, this one knows {len(migrations)}). It "
+            "can be looked at, not continued: update the workbench to go on with this run."
+        )
     if found == len(migrations):
         return
     if found:
@@ -98,7 +119,7 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mig
             connection.execute("VACUUM INTO ?", (str(backup),))
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for migration in migrations[version(connection):]:
+        for migration in migrations[version(connection) :]:
             if callable(migration):
                 migration(connection)
             else:
@@ -123,15 +144,20 @@ def statements(script: str) -> list[str]:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that can only read. A file on a medium where nothing may be written opens too (`immutable`)."""
+    """A connection that can only read. A file on a medium where nothing may be written opens too
+    (`immutable`)."""
     uri = path.absolute().as_uri()
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=5.0, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        f"{uri}?mode=ro", uri=True, timeout=5.0, isolation_level=None, check_same_thread=False
+    )
     try:
         version(connection)
     except sqlite3.OperationalError:
-        # WAL needs a shared-memory file beside the database; where none can be made, no writer can be at work either.
+        # WAL needs a shared-memory file beside the database. Where none can be made, no writer is at work.
         connection.close()
-        connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False
+        )
         version(connection)
     connection.row_factory = sqlite3.Row
     return connection

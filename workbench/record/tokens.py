@@ -1,5 +1,5 @@
-"""Per-token arrays of one step as one safetensors file: all samples concatenated, with offsets. Log-probabilities,
-entropy in half precision, loss weights as float32, ids as int32.
+"""Per-token arrays of one step as one safetensors file: all samples concatenated, with offsets.
+Log-probabilities, entropy in half precision, loss weights as float32, ids as int32.
 """
 
 import os
@@ -27,7 +27,11 @@ class SampleTokens(NamedTuple):
 
 def file_name(step: int, kind: GroupKind, mode: EvalMode | None) -> str:
     """`step-000012.safetensors` or `eval-000010-sampled.safetensors`."""
-    return f"step-{step:06d}.safetensors" if kind == "train" else f"eval-{step:06d}-{mode or 'sampled'}.safetensors"
+    return (
+        f"step-{step:06d}.safetensors"
+        if kind == "train"
+        else f"eval-{step:06d}-{mode or 'sampled'}.safetensors"
+    )
 
 
 def size(tokens: TokenArrays) -> int:
@@ -41,7 +45,8 @@ def save(path: Path, tokens: TokenArrays) -> None:
     lengths = np.array([len(ids) for ids in tokens.token_ids], dtype=np.int64)
     arrays: dict[str, NDArray[np.generic]] = {
         "offsets": np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
-        "token_ids": _joined(tokens.token_ids, np.int32)}
+        "token_ids": _joined(tokens.token_ids, np.int32),
+    }
     for name in NAMES:
         if (values := getattr(tokens, name)) is not None:
             # Loss weights shrink with the batch (A / tokens): half precision would lose them.
@@ -58,21 +63,33 @@ def save(path: Path, tokens: TokenArrays) -> None:
 
 
 def load(path: Path) -> list[SampleTokens]:
-    """Every sample's arrays. Raises FileNotFoundError where retention removed the file, RunError where it is damaged."""
+    """Every sample's arrays. Raises FileNotFoundError where retention removed the file, RunError where it is
+    damaged."""
     if not path.exists():
         raise FileNotFoundError(path)
     try:
         arrays = load_file(path)
         offsets = arrays["offsets"]
         cuts = list(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
-        return [SampleTokens(arrays["token_ids"][start:end], {
-            name: arrays[name][start:end].astype(np.float32) if name in arrays else None for name in NAMES}) for start, end in cuts]
+        return [
+            SampleTokens(
+                arrays["token_ids"][start:end],
+                {
+                    name: arrays[name][start:end].astype(np.float32) if name in arrays else None
+                    for name in NAMES
+                },
+            )
+            for start, end in cuts
+        ]
     except (SafetensorError, KeyError, OSError) as error:
-        raise RunError(f"{path} is damaged ({error}). The step's samples are in run.db; only its token view is lost.") from error
+        raise RunError(
+            f"{path} is damaged ({error}). The step's samples are in run.db; only its token view is lost."
+        ) from error
 
 
 def retire(folder: Path, newest: int, keep: int) -> list[Path]:
-    """Removes the token files of training steps older than the last `keep` ones, but for every tenth. Returns them."""
+    """Removes the token files of training steps older than the last `keep` ones, but for every tenth. Returns
+    them."""
     gone = []
     for path in folder.glob("step-*.safetensors"):
         number = path.name[5:-12]
@@ -82,7 +99,9 @@ def retire(folder: Path, newest: int, keep: int) -> list[Path]:
     return gone
 
 
-def _joined(values: list[NDArray[np.int32]] | list[NDArray[np.float32]], dtype: type[np.generic]) -> NDArray[np.generic]:
+def _joined(
+    values: list[NDArray[np.int32]] | list[NDArray[np.float32]], dtype: type[np.generic]
+) -> NDArray[np.generic]:
     if not values:
         return np.zeros(0, dtype)
     return np.concatenate(values).astype(dtype)

@@ -1,0 +1,94 @@
+"""Files that are replaced whole or not at all, folders for their owner alone, and logs read from their
+end."""
+
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+LOG_LIMIT = 50 * 2**20
+LINE_LIMIT = 8192
+_TEXT_LIMIT = 2**20
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Replaces a JSON file whole: temporary file, fsync, os.replace. A reader sees the old text or the new,
+    never a part. `durable` False skips the fsync (heartbeats: a lost one after a power cut is harmless)."""
+    write_bytes(
+        path,
+        (json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode(),
+        durable=durable,
+    )
+
+
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """As `write_json`, for any content. The file is readable by its owner alone."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """A folder for its owner alone, parents included."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """fsync of a folder, so that a rename in it survives a power cut. Silently nothing where the platform has
+    no such thing."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def tail(path: Path, lines: int = 40) -> list[str]:
+    """The last `lines` lines of a text file, read from its end; long lines are cut at 8 KB, odd bytes
+    replaced."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            start, chunk = size, b""
+            while start > 0 and chunk.count(b"\n") <= lines and len(chunk) < _TEXT_LIMIT:
+                step = min(65536, start)
+                start -= step
+                file.seek(start)
+                chunk = file.read(step) + chunk
+    except OSError:
+        return []
+    found = chunk.decode("utf-8", errors="replace").splitlines()[-lines:]
+    return [
+        line if len(line) <= LINE_LIMIT else f"{line[:LINE_LIMIT]} … ({len(line)} characters)"
+        for line in found
+    ]
+
+
+def rotate(path: Path, limit: int = LOG_LIMIT) -> bool:
+    """Once the log is beyond `limit` bytes, keeps it as `<name>.1` and empties it in place: the worker's
+    standard output holds it open for appending, so a rename would not do. True where it rotated."""
+    try:
+        if path.stat().st_size <= limit:
+            return False
+        shutil.copyfile(path, path.with_name(path.name + ".1"))
+        os.truncate(path, 0)
+    except OSError:
+        return False
+    return True

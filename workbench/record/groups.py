@@ -1,0 +1,169 @@
+"""Groups and their samples as plain dicts: the rows of a step, one group whole, one prompt over time.
+
+In: a connection of the reader and the row of a step. Out: what routes send and the command line prints.
+"""
+
+import codecs
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from workbench.errors import RunError
+from workbench.record.tokens import SampleTokens
+
+Json = dict[str, Any]
+SAMPLE_COLUMNS = (
+    "id", "idx", "text", "length", "finish_reason", "reward", "right", "advantage", "logprob_sum", "kl",
+    "kl_sum", "entropy", "gradient_share", "delta_logp", "seed", "weights_version", "style", "logs_json",
+)  # fmt: skip
+SAMPLE = ", ".join(f"s.{name}" for name in SAMPLE_COLUMNS)
+
+
+def rows_of_step(db: sqlite3.Connection, step_id: int) -> list[Json]:
+    """See `Reader.groups`."""
+    groups = db.execute(
+        "SELECT g.id, g.k, g.prompt_id, p.question, p.answer, g.n, g.right, g.reward_mean, g.reward_std, "
+        "g.gradient_share, g.dead FROM groups g LEFT JOIN prompts p USING (prompt_id) "
+        "WHERE g.step_id = ? ORDER BY g.k",
+        (step_id,),
+    ).fetchall()
+    samples = db.execute(
+        "SELECT group_id, reward, right, length, advantage FROM samples WHERE step_id = ? ORDER BY idx",
+        (step_id,),
+    ).fetchall()
+    dots: dict[int, list[Json]] = {group["id"]: [] for group in groups}
+    for sample in samples:
+        mine = dots[sample["group_id"]]
+        mine.append({
+            "i": len(mine), "reward": sample["reward"], "right": truth(sample["right"]),
+            "length": sample["length"], "advantage": sample["advantage"],
+        })  # fmt: skip
+    found = []
+    for group in groups:
+        mine = dots[group["id"]]
+        found.append({
+            **without(group, "id"),
+            "a_right": _mean([dot["advantage"] for dot in mine if dot["right"]]),
+            "a_wrong": _mean([dot["advantage"] for dot in mine if dot["right"] is False]),
+            "dots": sorted(mine, key=_wrong_to_right),
+        })  # fmt: skip
+    return sorted(found, key=lambda row: (-(row["gradient_share"] or 0.0), bool(row["dead"]), row["k"]))
+
+
+def whole(
+    db: sqlite3.Connection, step: sqlite3.Row, k: int, tokens_B: list[SampleTokens] | None, arrays: bool
+) -> Json:
+    """See `Reader.group`."""
+    group = db.execute(
+        "SELECT g.*, p.question, p.text, p.answer, p.columns_json FROM groups g LEFT JOIN prompts p "
+        "USING (prompt_id) WHERE g.step_id = ? AND g.k = ?",
+        (step["id"], k),
+    ).fetchone()
+    if group is None:
+        count = (
+            db.execute("SELECT max(k) + 1 FROM groups WHERE step_id = ?", (step["id"],)).fetchone()[0] or 0
+        )
+        raise RunError(f"Step {step['step']} has no group {k}: its groups are numbered 0 to {count - 1}.")
+    samples = db.execute(
+        f"SELECT {SAMPLE} FROM samples s WHERE s.step_id = ? AND s.group_id = ? ORDER BY s.idx",
+        (step["id"], group["id"]),
+    ).fetchall()
+    rewards = db.execute(
+        "SELECT r.sample_id, r.name, r.value, r.reason FROM sample_rewards r "
+        "JOIN samples s ON s.id = r.sample_id WHERE s.step_id = ? AND s.group_id = ?",
+        (step["id"], group["id"]),
+    ).fetchall()
+    mine_B = [tokens_B[sample["idx"]] if tokens_B else None for sample in samples]
+    texts = _token_texts(db, mine_B) if arrays else {}
+    return {
+        "step": step["step"], "group": k, "kind": step["kind"], "mode": step["mode"] or None,
+        "prompt_id": group["prompt_id"], "prompt": group["text"], "question": group["question"],
+        "answer": group["answer"], "columns": json.loads(group["columns_json"] or "{}"),
+        "reward_mean": group["reward_mean"], "reward_std": group["reward_std"], "n": group["n"],
+        "scored": group["scored"], "right": group["right"], "gradient_share": group["gradient_share"],
+        "dead": group["dead"],
+        "samples": [
+            _sample(sample, i, [reward for reward in rewards if reward["sample_id"] == sample["id"]], found,
+                    texts, arrays)
+            for i, (sample, found) in enumerate(zip(samples, mine_B, strict=True))
+        ],
+    }  # fmt: skip
+
+
+def history(db: sqlite3.Connection, prompt_id: str, per_visit: int) -> list[Json]:
+    """See `Reader.prompt_history`."""
+    visits = db.execute(
+        "SELECT g.id, g.step_id, t.step, t.kind, t.mode, g.k, g.n, g.right, g.reward_mean, g.reward_std, "
+        "g.dead FROM groups g JOIN steps t ON t.id = g.step_id WHERE g.prompt_id = ? AND t.current "
+        "ORDER BY t.step, t.kind, t.mode",
+        (prompt_id,),
+    ).fetchall()
+    found = []
+    for visit in visits:
+        samples = db.execute(
+            "SELECT id, text, reward, right, length, entropy, advantage, delta_logp, style FROM samples "
+            "WHERE step_id = ? AND group_id = ? ORDER BY idx LIMIT ?",
+            (visit["step_id"], visit["id"], per_visit),
+        ).fetchall()
+        found.append({
+            **without(visit, "id", "step_id"),
+            "samples": [{"i": i, **dict(row), "right": truth(row["right"])} for i, row in enumerate(samples)],
+        })  # fmt: skip
+    return found
+
+
+def token_strings(token_ids: Sequence[int], texts: dict[int, bytes]) -> list[str]:
+    """The text of each token. A character that spans several tokens appears at the one that completes it."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    return [decoder.decode(texts[token]) if token in texts else f"⟨{token}⟩" for token in token_ids]
+
+
+def truth(value: int | None) -> bool | None:
+    """A stored flag as true, false or unknown."""
+    return None if value is None else bool(value)
+
+
+def without(row: sqlite3.Row, *names: str) -> Json:
+    """A row as a dict, some columns left out."""
+    return {key: value for key, value in dict(row).items() if key not in names}
+
+
+def _sample(
+    row: sqlite3.Row, i: int, rewards: list[sqlite3.Row], found: SampleTokens | None, texts: dict[int, bytes],
+    arrays: bool,
+) -> Json:  # fmt: skip
+    sample: Json = {
+        "id": row["id"], "i": i, "text": row["text"],
+        "token_ids": found.token_ids.tolist() if found else None,
+        "logprob_sum": row["logprob_sum"], "length": row["length"], "finish_reason": row["finish_reason"],
+        "rewards": {reward["name"]: reward["value"] for reward in rewards},
+        "reasons": {reward["name"]: reward["reason"] for reward in rewards if reward["reason"]},
+        "reward": row["reward"], "right": truth(row["right"]), "advantage": row["advantage"], "kl": row["kl"],
+        "kl_sum": row["kl_sum"], "entropy": row["entropy"], "delta_logp": row["delta_logp"],
+        "gradient_share": row["gradient_share"], "style": row["style"], "seed": row["seed"],
+        "weights_version": row["weights_version"], "logs": json.loads(row["logs_json"] or "{}"),
+    }  # fmt: skip
+    if arrays and found:
+        sample["tokens"] = token_strings(found.token_ids.tolist(), texts)
+        for name, values in found.arrays.items():
+            rounded = None if values is None else np.round(values.astype(np.float64), 5).tolist()
+            sample["entropy_T" if name == "entropy" else name] = rounded
+    return sample
+
+
+def _token_texts(db: sqlite3.Connection, samples: list[SampleTokens | None]) -> dict[int, bytes]:
+    ids = {int(token) for found in samples if found for token in found.token_ids}
+    query = f"SELECT id, text FROM token_texts WHERE id IN ({','.join(map(str, sorted(ids)))})"
+    return {row["id"]: bytes(row["text"]) for row in db.execute(query)}
+
+
+def _wrong_to_right(dot: Json) -> tuple[bool, float, int]:
+    return dot["right"] is True, -1e9 if dot["reward"] is None else dot["reward"], dot["length"]
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

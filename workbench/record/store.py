@@ -1,0 +1,122 @@
+"""The statements that fill run.db, one function a thing to write. Each runs inside a transaction of its
+caller."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+
+from workbench.record.rows import Row, Rows, dumps
+from workbench.record.search import INDEXED
+
+INDEX_BATCH = 2000
+_STEP = "step, kind, mode, attempt, started, seconds, tokens, metrics_json, phases_json, cells_json"
+_GROUP = "id, step_id, k, prompt_id, n, scored, right, reward_mean, reward_std, gradient_share, dead"
+_SAMPLE = (
+    "id, group_id, step_id, idx, length, finish_reason, reward, right, advantage, logprob_sum, kl, kl_sum, "
+    "entropy, gradient_share, delta_logp, seed, weights_version, style, logs_json, text"
+)
+_ALARM = "name, level, time, since_step, last_step, claim, text, evidence_json, remedies_json"
+_RENEWED = "level, last_step, claim, text, evidence_json, remedies_json"
+
+
+def in_transaction(db: sqlite3.Connection, work: Callable[[], object]) -> None:
+    """All of `work` or nothing. Errors leave the transaction open for the caller to roll back."""
+    db.execute("BEGIN IMMEDIATE")
+    work()
+    db.execute("COMMIT")
+
+
+def begin(db: sqlite3.Connection) -> int:
+    """The attempt that goes on: the newest, or 1 in a new database."""
+    attempt = db.execute("SELECT max(attempt) FROM attempts").fetchone()[0]
+    if attempt is None:
+        db.execute("INSERT INTO attempts VALUES (1, 0, 0, ?)", (time.time(),))
+        return 1
+    return int(attempt)
+
+
+def overtake(db: sqlite3.Connection, after_step: int, attempt: int) -> None:
+    """Starts an attempt behind `after_step` finished steps: what lies beyond leaves the charts, nothing is
+    deleted."""
+    last = db.execute("SELECT coalesce(max(id), 0) FROM steps").fetchone()[0]
+    db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?)", (attempt, after_step, last, time.time()))
+    db.execute("UPDATE steps SET current = 0 WHERE current AND kind = 'train' AND step >= ?", (after_step,))
+    db.execute("UPDATE steps SET current = 0 WHERE current AND kind = 'eval' AND step > ?", (after_step,))
+    db.execute(
+        "UPDATE alarms SET cleared_step = ? WHERE cleared_step IS NULL AND since_step >= ?",
+        (after_step, after_step),
+    )
+
+
+def insert_step(db: sqlite3.Connection, rows: Rows, known_prompts: set[str], *, tokens_kept: bool) -> None:
+    """One step with its groups, samples and rewards; a step that comes again replaces the earlier one."""
+    db.execute(
+        "UPDATE steps SET current = 0 WHERE current AND step = ? AND kind = ? AND mode = ?", rows.step[:3]
+    )
+    step = (*rows.step, int(tokens_kept), dumps(rows.metrics), *rows.step_json)
+    step_id = db.execute(_insert("steps", _STEP), step).lastrowid
+    group_id, sample_id = _next_id(db, "groups"), _next_id(db, "samples")
+    prompts = [row for row in rows.prompts if row[0] not in known_prompts]
+    new = {row[0]: row for row in prompts}.values()
+    db.executemany("INSERT OR IGNORE INTO prompts VALUES (?, ?, ?, ?, ?)", new)
+    db.executemany("INSERT INTO prompts_fts VALUES (?, ?)", [row[:2] for row in new])
+    groups = [(group_id + k, step_id, k, *row) for k, row in enumerate(rows.groups)]
+    db.executemany(_insert("groups", _GROUP), groups)
+    samples = [(sample_id + i, group_id + k, step_id, i, *row) for i, (k, row) in enumerate(rows.samples)]
+    db.executemany(_insert("samples", _SAMPLE), samples)
+    rewards = [(sample_id + i, *row) for i, row in rows.rewards]
+    db.executemany("INSERT INTO sample_rewards VALUES (?, ?, ?, ?)", rewards)
+
+
+def insert_event(db: sqlite3.Connection, row: Row) -> None:
+    """(time, step, kind, data)."""
+    db.execute(_insert("events", "time, step, kind, data_json"), row)
+
+
+def raise_alarm(db: sqlite3.Connection, row: Row) -> None:
+    """(name, level, time, since_step, last_step, claim, text, evidence, remedies): a new alarm, or the open
+    one of that name renewed."""
+    renewed = ", ".join(f"{name} = excluded.{name}" for name in _RENEWED.split(", "))
+    conflict = f"ON CONFLICT (name) WHERE cleared_step IS NULL DO UPDATE SET {renewed}"
+    db.execute(f"{_insert('alarms', _ALARM)} {conflict}", row)
+
+
+def clear_alarm(db: sqlite3.Connection, name: str, step: int) -> None:
+    """Ends the open alarm of that name."""
+    db.execute("UPDATE alarms SET cleared_step = ? WHERE name = ? AND cleared_step IS NULL", (step, name))
+
+
+def insert_token_texts(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    """(token id, bytes)."""
+    db.executemany("INSERT OR REPLACE INTO token_texts VALUES (?, ?)", rows)
+
+
+def unindexed(db: sqlite3.Connection) -> int:
+    """Samples that the full-text index does not know yet."""
+    newest = db.execute("SELECT coalesce(max(id), 0) FROM samples").fetchone()[0]
+    return int(newest) - _indexed(db)
+
+
+def index_samples(db: sqlite3.Connection) -> None:
+    """Adds the next batch of samples to the full-text index."""
+    query = "SELECT id, text FROM samples WHERE id > ? ORDER BY id LIMIT ?"
+    rows = db.execute(query, (_indexed(db), INDEX_BATCH)).fetchall()
+    db.executemany("INSERT INTO samples_fts (rowid, text) VALUES (?, ?)", rows)
+
+
+def known(db: sqlite3.Connection) -> tuple[set[str], set[int]]:
+    """Ids of the prompts and tokens that are stored."""
+    prompts = {row[0] for row in db.execute("SELECT prompt_id FROM prompts")}
+    return prompts, {row[0] for row in db.execute("SELECT id FROM token_texts")}
+
+
+def _indexed(db: sqlite3.Connection) -> int:
+    return int(db.execute(f"SELECT {INDEXED}").fetchone()[0])
+
+
+def _next_id(db: sqlite3.Connection, table: str) -> int:
+    return int(db.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0])
+
+
+def _insert(table: str, columns: str) -> str:
+    return f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(columns.split(', ')))})"
