@@ -1,5 +1,4 @@
-"""Runs model-written code: what enters is a program and its inputs, what leaves is plain JSON values and a
-status.
+"""Runs model-written code: in goes a program with its inputs, out come plain JSON values and a status.
 
 Standard library only. Expected answers stay outside; `compare_exact` compares in the caller's process.
 """

@@ -1,6 +1,4 @@
-"""What this machine offers: the paths Python needs, and the command that starts the fork-server, with
-bubblewrap around it or without.
-"""
+"""What this machine offers: whether code can be contained, and the command that starts a fork-server."""
 
 import json
 import os
@@ -20,9 +18,7 @@ Backend = Literal["bwrap", "guard"]
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 ISOLATED = ("-S", "-s", "-P", "-B", "-X", "utf8")
-"""`-I -S` with one variable let in: with hashes fixed, a program that prints a set prints the same in
-every run.
-"""
+"""`-I -S` with one variable let in: with fixed hashes, a printed set looks the same in every run."""
 BOOT = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -68,9 +64,7 @@ def python_paths() -> Paths:
 
 
 def server_command(backend: Backend, control_fd: int, base: str) -> list[str]:
-    """The command line of a fork-server; `base` is an empty folder for its work folders (bwrap: hidden by
-    a private one).
-    """
+    """The command of a fork-server whose work folders lie in the empty folder `base`."""
     paths = python_paths()
     python = getattr(sys, "_base_executable", None) or sys.executable
     start = [python, *ISOLATED, "-c", BOOT, str(HERE), str(control_fd), base, json.dumps(paths)]
@@ -93,9 +87,7 @@ def bubblewrap_works() -> bool:
 
 
 def _bubblewrap(python: str, paths: Paths, base: str) -> list[str]:
-    """Namespaces of its own for everything, and of the host's files only Python, the system libraries and
-    this package.
-    """
+    """Own namespaces for everything; of the host's files only Python's, the libraries' and ours."""
     folders = {
         "/usr",
         "/lib",

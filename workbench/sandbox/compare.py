@@ -1,5 +1,6 @@
-"""Compares an expected answer with what came out of the sandbox. Runs in the parent: expected answers
-never enter the sandbox.
+"""Compares an expected answer with a value out of the sandbox, in the caller's process.
+
+Expected answers never enter the sandbox.
 """
 
 from typing import Any

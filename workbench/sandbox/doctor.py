@@ -1,5 +1,4 @@
-"""Examines the sandbox on this machine: the whole suite of attacks, tricks and honest programs, or any folder
-of programs.
+"""Examines the sandbox: attacks, tricks and honest programs of its own, or any folder of programs.
 
 Behind `workbench doctor --sandbox`. Out: plain dicts, ready for JSON.
 """

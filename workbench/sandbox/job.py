@@ -1,6 +1,4 @@
-"""The nouns of the sandbox: what is to be run, under which limits, and what came of it. Plain data, JSON
-both ways.
-"""
+"""The nouns of the sandbox: what is to be run, under which limits, and what came of it."""
 
 import json
 from collections.abc import Mapping

@@ -1,5 +1,4 @@
-"""Turns what a process left behind into a `Result`: the parent's reading of untrusted bytes, without trusting
-any of them.
+"""Turns what a process left behind into a `Result`: the parent's reading of untrusted bytes.
 
 Neither the exit code nor anything printed is ever a verdict. A value counts only when it came in a line of
 the result pipe that carries the job's nonce.

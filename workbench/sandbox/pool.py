@@ -72,9 +72,7 @@ class Sandbox:
         return [server.pid for server in self._servers if server is not None]
 
     def run(self, job: Job) -> Result:
-        """Run one job to its end. Never raises for what the program does; SandboxError if the sandbox is
-        closed.
-        """
+        """Run one job to its end, whatever the program does. SandboxError if this sandbox is closed."""
         if self._closed or os.getpid() != self._owner:
             raise SandboxError(
                 "this sandbox is closed, or belongs to the process this one was forked from. Make a new one."

@@ -1,5 +1,4 @@
-"""Attacks the sandbox before it is trusted: runs real, harmless escape attempts and watches from outside
-whether one succeeds.
+"""Attacks the sandbox before it is trusted, harmlessly, and watches from outside what comes of it.
 
 In: how to run a job. Out: a `Badge` for the screen, and the names of the attempts that got out.
 """

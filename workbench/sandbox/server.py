@@ -1,5 +1,4 @@
-"""The parent's end of one fork-server: starts it, hands it a job, enforces wall time and output, and collects
-the raw outcome.
+"""The parent's end of one fork-server: hands it a job, enforces wall time and output, collects the rest.
 
 In: payload, stdin bytes, limits. Out: `Raw`, nothing interpreted. Raises `ServerLost` when the fork-server
 itself failed.
@@ -137,9 +136,7 @@ class Server:
     def _follow(
         self, ours: list[int], pidfd: int, deadline: float, most: int
     ) -> tuple[tuple[bytes, bytes, bytes], str | None]:
-        """Collect the three streams until all their writers are gone; kill the job at the deadline or past
-        `most` bytes.
-        """
+        """Collect the streams until all writers are gone; kill at the deadline or past `most` bytes."""
         kept = {descriptor: bytearray() for descriptor in ours}
         poll = select.poll()
         for descriptor in ours:

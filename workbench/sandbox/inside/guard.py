@@ -1,5 +1,4 @@
-"""The guard: what a process gives up before it may run untrusted code, in the order in which it can be given
-up.
+"""The guard: what a process gives up for good before it may run untrusted code.
 
 `confine_server` is called once by the fork-server, `confine_job` by every job it forks. All of it is one-way.
 Any step that fails raises OSError, and then no untrusted code runs.
@@ -29,9 +28,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Caps(NamedTuple):
-    """Limits of one job as the kernel and the fork-server enforce them (JSON list on the wire, in this
-    order).
-    """
+    """Limits of one job as kernel and fork-server enforce them (on the wire a list, in this order)."""
 
     memory_mb: int
     cpu_s: int
@@ -52,8 +49,7 @@ class Paths(NamedTuple):
 
 
 def confine_server(base: str, paths: Paths) -> None:
-    """First layer, for the fork-server and all jobs: no capabilities, no privileges by exec, and only
-    Python's own files.
+    """First layer, for the fork-server and all its jobs: no privileges, and only Python's own files.
 
     /proc stays readable here: the fork-server watches its jobs through it.
     """
@@ -71,9 +67,7 @@ def confine_server(base: str, paths: Paths) -> None:
 
 
 def confine_job(work: str, paths: Paths, caps: Caps) -> None:
-    """Second layer, in the forked job: limits, its own folder, no /proc, nobody to signal, and the
-    system-call filter.
-    """
+    """Second layer, in the job: limits, its own folder only, nobody to signal, few system calls."""
     server = os.getppid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:

@@ -41,8 +41,7 @@ def handled(version: int) -> int:
 
 
 def restrict(rules: Iterable[tuple[str, int]], isolate: bool = True) -> None:
-    """Forbid every path that no rule names, and with `isolate` also signals and abstract sockets that lead
-    outside.
+    """Forbid all paths but the named ones; with `isolate` also signals and abstract sockets to outside.
 
     Paths that do not exist are passed over. Needs no_new_privs. OSError if the kernel refuses.
     """

@@ -1,5 +1,4 @@
-"""Runs one job in its own process: the program, then each call, and reports one line a value on the result
-pipe.
+"""Runs one job in its own process: the program, then each call; one line a value on the result pipe.
 
 In: the payload {nonce, source, calls, as_program}. Out: lines `NONCE {"call": i, "value": ...}` or `NONCE
 {"call": i, "error": ..., "line": n}`, and at the end `NONCE {"done": "ok" | "error" | "memory", ...}`. No
@@ -66,9 +65,7 @@ def run(payload: bytes) -> None:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """The value with tuples as lists. Only exact types travel: a subclass may have been made to fool a
-    comparison.
-    """
+    """The value, tuples as lists. Exact types only: a subclass may be made to fool a comparison."""
     kind = type(value)
     if kind in PLAIN:
         return value
@@ -132,9 +129,7 @@ def _describe(error: BaseException) -> dict[str, Any]:
 
 
 def _open_standard_streams() -> None:
-    """Text over the job's own descriptors; a lone surrogate is printed escaped instead of ending the
-    program.
-    """
+    """Text over the job's descriptors; lone surrogates are printed escaped and do not end the program."""
     for descriptor, name, mode, errors in (
         (0, "stdin", "r", "surrogateescape"),
         (1, "stdout", "w", "backslashreplace"),
@@ -146,9 +141,7 @@ def _open_standard_streams() -> None:
 
 
 def _wait_for_threads() -> None:
-    """A program ends when its last ordinary thread does; many do all their work in one that has a larger
-    stack.
-    """
+    """A program ends with its last ordinary thread: many work in one that has a larger stack."""
     threads = sys.modules.get("threading")
     for thread in threads.enumerate() if threads else []:
         if thread is not threads.current_thread() and not thread.daemon:  # type: ignore[union-attr]

@@ -13,10 +13,9 @@ import os
 import select
 import signal
 import socket
-import stat
 from typing import Any, NoReturn
 
-from . import cleaning, guard, landlock, runner
+from . import cleaning, guard, landlock, runner, watch
 
 WARM = """
 bisect cmath collections copy dataclasses datetime decimal enum fractions functools heapq itertools math
@@ -26,7 +25,6 @@ operator random re statistics string typing
 
 DESCRIPTORS = 5
 WATCH_S = 0.025
-LONGEST_PATH = 2000
 
 
 def main(control_fd: int, base: str, paths: guard.Paths) -> None:
@@ -138,9 +136,7 @@ def _lifted(descriptors: list[int]) -> list[int]:
 
 
 def _watch(control: socket.socket, pid: int, pidfd: int, work: str, caps: guard.Caps) -> str | None:
-    """Wait for the job's end; kill it for what no rlimit counts. Returns why it was killed here, if it
-    was.
-    """
+    """Wait for the job's end, or kill it for what no rlimit counts: then the answer says why."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.register(control, select.POLLIN)
@@ -151,9 +147,9 @@ def _watch(control: socket.socket, pid: int, pidfd: int, work: str, caps: guard.
         if control.fileno() in events:  # the parent is gone (or breaks the protocol): no job outlives it
             _kill_group(pid)
             return "parent"
-        if _threads(pid) > caps.threads:
+        if watch.threads(pid) > caps.threads:
             reason = "threads"
-        elif not _disk_is_within(pid, work, caps):
+        elif not watch.disk_is_within(pid, work, caps):
             reason = "disk"
         else:
             continue
@@ -168,48 +164,3 @@ def _kill_group(pid: int) -> None:
             kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-
-
-def _threads(pid: int) -> int:
-    try:
-        return os.stat(f"/proc/{pid}/task").st_nlink - 2
-    except OSError:
-        return 0
-
-
-def _disk_is_within(pid: int, work: str, caps: guard.Caps) -> bool:
-    """Bytes and number of files in the work folder, unlinked files that are still open included."""
-    sizes: dict[tuple[int, int], int] = {}
-    folders = [work]
-    while folders and len(sizes) <= caps.files:
-        folder = folders.pop()
-        if len(folder) > LONGEST_PATH:
-            return False
-        for entry in _scan(folder):
-            _measure(entry.path, sizes, follow=False)
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
-    open_files = f"/proc/{pid}/fd"
-    for entry in _scan(open_files):
-        _measure(entry.path, sizes, follow=True)
-    return len(sizes) <= caps.files and sum(sizes.values()) <= caps.disk_mb * guard.MIB
-
-
-def _scan(folder: str) -> list[os.DirEntry[str]]:
-    for mode in (None, 0o700):  # a job may make a folder that it can fill and nobody can list
-        try:
-            if mode:
-                os.chmod(folder, mode)
-            return list(os.scandir(folder))
-        except OSError:
-            continue
-    return []
-
-
-def _measure(path: str, sizes: dict[tuple[int, int], int], follow: bool) -> None:
-    try:
-        found = os.stat(path, follow_symlinks=follow)
-    except OSError:
-        return  # it went away meanwhile
-    if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
-        sizes[found.st_dev, found.st_ino] = found.st_blocks * 512

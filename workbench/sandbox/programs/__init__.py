@@ -47,9 +47,7 @@ CONTAINED: dict[str, frozenset[Status]] = {
     "deep_folders": frozenset({"output_limit"}),
     "leave_early": frozenset({"error"}),
 }
-"""How the attacks on resources must end; every other attack must be `DENIED`. Besides, none may return
-True.
-"""
+"""How the attacks on resources must end; every other attack is `DENIED`. None may return True."""
 
 SLOW = frozenset(
     {

@@ -1,3 +1,1 @@
-"""Escape attempts. Each file has one `attack(target) -> bool`: True if it got what its first line says.
-All are bounded.
-"""
+"""Escape attempts: `attack(target)` is True if it got what the first line says. All are bounded."""

@@ -1,6 +1,4 @@
-"""Text in many scripts, regular expressions, decimals, fractions, dates, random numbers, data classes,
-printing.
-"""
+"""Text in many scripts, regular expressions, decimals, fractions, dates, random numbers, printing."""
 
 import datetime
 import hashlib
