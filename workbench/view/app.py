@@ -1,0 +1,78 @@
+"""The dashboard as one ASGI application: guard, JSON routes, static files, and the Gradio pages behind them.
+
+In: a runs root. Out: an application that any ASGI server runs. It owns no state: all of it lies in the run folders.
+"""
+
+import os
+
+# Before Gradio is imported: it would otherwise tell its makers about every start.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.responses import RedirectResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from workbench.view import routes
+from workbench.view.guard import BODY_LIMIT, Guard
+from workbench.view.pages import live, new_run, runs, shell
+from workbench.view.store import Store
+
+STATIC = Path(__file__).parent / "static"
+
+
+def build(root: Path | str, token: str | None, hosts: Iterable[str] = ()) -> ASGIApp:
+    """The guarded application for the runs below `root`. `token` None lets everyone on this machine in."""
+    store = Store(root)
+    api = FastAPI(title="GRPO workbench", docs_url=None, redoc_url=None, openapi_url=None)
+    api.include_router(routes.router(store), prefix="/wb/api")
+    api.mount("/wb/static", _Fresh(directory=STATIC))
+    with warnings.catch_warnings():
+        # Gradio warns about server-side rendering on every app with several pages, also when it is off.
+        warnings.filterwarnings("ignore", message="SSR mode is not supported", category=UserWarning)
+        gr.mount_gradio_app(
+            api, pages(store), path="/", theme=shell.theme(), head=shell.HEAD, ssr_mode=False, run_history=False, footer_links=[],
+            mcp_server=False, show_error=True, max_file_size=BODY_LIMIT, allowed_paths=[], blocked_paths=[str(store.root)],
+            enable_monitoring=False, pwa=False)
+    return Guard(_FirstVisit(api, store), token, hosts)
+
+
+def pages(store: Store) -> gr.Blocks:
+    """All pages as one Gradio app."""
+    with gr.Blocks(title="GRPO workbench", analytics_enabled=False, fill_width=True) as blocks:
+        live.build()
+    with blocks.route("New run", "/new") as page:
+        new_run.build(store, page)
+    with blocks.route("Runs", "/runs"):
+        runs.build()
+    return blocks
+
+
+class _FirstVisit:
+    """Sends `/` to New run while there is no run to look at."""
+
+    def __init__(self, app: ASGIApp, store: Store) -> None:
+        self._app = app
+        self._store = store
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asks_for_live = scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/"
+        if asks_for_live and b"run=" not in scope["query_string"] and self._store.empty():
+            query = scope["query_string"].decode("latin-1")
+            await RedirectResponse("/new" + (f"?{query}" if query else ""), status_code=307)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+class _Fresh(StaticFiles):
+    """Static files that a browser asks after each time: a new version is seen at the next reload, the same one costs a 304."""
+
+    def file_response(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]
+        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers["cache-control"] = "no-cache"
+        return response

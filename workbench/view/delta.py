@@ -1,0 +1,122 @@
+"""What one poll of the Live page answers: the run's state, and only what was recorded since the last poll.
+
+In: a reader and the cursor of the answer before. Out: plain JSON values as the dashboard's routes promise them.
+"""
+
+import re
+import time
+from typing import Any, NamedTuple
+
+from workbench import launch
+from workbench.errors import RunError
+from workbench.record.reader import Reader
+
+Json = dict[str, Any]
+MOST_STEPS = 1000
+"""More new steps than this are thinned: of each stretch, the steps with the lowest and the highest reward stay."""
+_CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})-(\d{1,18})")
+_DEAD = {".": "", "r": "right", "w": "wrong", "t": "tied"}
+
+
+class Cursor(NamedTuple):
+    """How far a page has read: the last row of steps and of events, and the alarms it knows."""
+
+    row: int = 0
+    event: int = 0
+    alarms: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.row}-{self.event}-{self.alarms}"
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Cursor":
+        """The cursor of an earlier answer; the start for none. Raises RunError."""
+        if not text:
+            return cls()
+        found = _CURSOR.fullmatch(text)
+        if found is None:
+            raise RunError(f"since = {text[:40]!r} is no cursor. Give the cursor of the answer before, or none for everything.")
+        return cls(*map(int, found.groups()))
+
+
+def delta(reader: Reader, since: str | None) -> Json:
+    """The answer of `runs/RUN/delta`. Raises RunError for a cursor that none of our answers gave."""
+    cursor = Cursor.parse(since)
+    reset = False
+    series = reader.series(cursor.row)
+    if series["forget_from"] is not None:
+        # A resumed run has overtaken steps that this page still shows: it starts over.
+        cursor, reset = Cursor(), True
+        series = reader.series()
+    train = series["train"]
+    steps = train.pop("step")
+    kept = keep(steps, train.get("reward"))
+    events = reader.events(cursor.event)
+    alarms = reader.alarms(open_only=True)
+    stamp = sum((alarm["id"] * 1_000_003 + alarm["last_step"]) for alarm in alarms) % 10**17
+    return {
+        "cursor": str(Cursor(series["cursor"], events[-1]["id"] if events else cursor.event, stamp)), "reset": reset, "now": time.time(),
+        "status": status(reader), "steps": [steps[i] for i in kept],
+        "metrics": {name: [values[i] for i in kept] for name, values in train.items() if not name.startswith("rewards/")},
+        "metric_parts": {name.split("/")[1]: [values[i] for i in kept] for name, values in train.items()
+                         if name.startswith("rewards/") and name.endswith("/mean")},
+        "thinned": max(1, round(len(steps) / len(kept))) if kept else 1,
+        "checks": checks(series), "ribbon": ribbon(reader, cursor.row), "events": events,
+        "alarms": [alarm_row(alarm) for alarm in alarms] if stamp != cursor.alarms or reset else None}
+
+
+def status(reader: Reader) -> Json:
+    """Where the run stands now."""
+    now = launch.state(reader.folder)
+    return {
+        "state": now.state, "stalled": now.stalled or None, "reason": now.reason or None, "phase": now.phase or None,
+        "phase_done": now.phase_done, "phase_total": now.phase_total, "step": now.step, "steps": now.steps, "started": now.started,
+        "ended": now.ended, "eta": now.eta, "heartbeat": now.heartbeat, "seconds_per_step": now.step_seconds, "device": now.device,
+        "alive": now.alive, "over": now.over, "log": list(now.log[-10:])}
+
+
+def checks(series: Json) -> list[Json]:
+    """The new held-out checks, one entry a check and mode."""
+    found = []
+    for mode in ("sampled", "greedy"):
+        columns = series[mode]
+        for i, step in enumerate(columns["step"]):
+            metrics = {name: values[i] for name, values in columns.items() if name != "step" and values[i] is not None}
+            found.append({"step": step, "mode": mode, "metrics": metrics, "n": metrics.get(f"heldout/{mode}/problems")})
+    return sorted(found, key=lambda check: int(check["step"]))
+
+
+def ribbon(reader: Reader, since: int) -> list[Json]:
+    """The new columns of the ribbon, best group first: [share right or mean reward, dead side]."""
+    found = []
+    for column in reader.ribbon(since)["steps"]:
+        cells = [[reward if right is None else right, _DEAD[letter]]
+                 for right, reward, letter in zip(column["right"], column["reward"], column["dead"], strict=True)]
+        found.append({"step": column["step"], "groups": cells[::-1], "count": column["groups"]})
+    return found
+
+
+def alarm_row(alarm: Json) -> Json:
+    """An open alarm as the page shows it."""
+    return {"id": alarm["id"], "name": alarm["name"], "level": alarm["level"], "step": alarm["last_step"], "since": alarm["since_step"],
+            "claim": alarm["claim"], "evidence": alarm["text"], "figures": alarm["evidence"], "remedies": alarm["remedies"]}
+
+
+def keep(steps: list[int], rewards: list[float | None] | None) -> list[int]:
+    """Indices of the steps to send: all, or per stretch the ones with the lowest and the highest reward, the ends included.
+
+    A spike is never thinned away: the extremes of every stretch stay."""
+    count = len(steps)
+    if count <= MOST_STEPS:
+        return list(range(count))
+    stretches = MOST_STEPS // 2 - 1
+    chosen = {0, count - 1}
+    for stretch in range(stretches):
+        inside = range(stretch * count // stretches, (stretch + 1) * count // stretches)
+        known = [i for i in inside if rewards is not None and rewards[i] is not None]
+        if not known or rewards is None:
+            chosen.add(inside[0])
+            continue
+        chosen.add(min(known, key=lambda i: rewards[i] or 0.0))
+        chosen.add(max(known, key=lambda i: rewards[i] or 0.0))
+    return sorted(chosen)

@@ -1,0 +1,108 @@
+"""What a run with these settings came to before: from earlier runs in the same folder, else from figures that ship with the preset.
+
+In: the store and a RunConfig. Out: `Expected`: curves of held-out accuracy, seconds of a step, growth of the answers.
+"""
+
+import json
+from functools import lru_cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+from workbench.config import RunConfig
+from workbench.errors import RunError
+from workbench.record import folder as record
+from workbench.record.reader import Reader
+from workbench.view.store import Store
+
+MOST_RUNS = 3
+# These change neither what is learned nor how fast a step is.
+_APART = frozenset({"seed", "run_name", "wandb", "wandb_project", "keep_token_steps", "save_steps", "save_total_limit", "watched_prompts",
+                    "watched_samples"})
+_FINISHED = frozenset({"finished", "stopped"})
+
+
+class Curve(NamedTuple):
+    """Sampled held-out accuracy of one earlier run."""
+
+    seed: int
+    points: tuple[tuple[int, float], ...]
+
+
+class Expected(NamedTuple):
+    """What came of the same settings."""
+
+    source: str
+    curves: tuple[Curve, ...]
+    seconds: float | None
+    """Wall seconds of the whole run."""
+    phases: dict[str, float]
+    """Of these, in each phase."""
+    lengths: tuple[float, float] | None
+    """Mean answer length in the first and in the last steps, tokens."""
+    note: str = ""
+
+    @property
+    def base(self) -> float | None:
+        """Accuracy before the first step."""
+        starts = [curve.points[0][1] for curve in self.curves if curve.points and curve.points[0][0] == 0]
+        return sum(starts) / len(starts) if starts else None
+
+
+def expected(store: Store, config: RunConfig) -> Expected | None:
+    """Earlier runs that differ in nothing that matters, at most three; else what ships; else None."""
+    return _earlier(store, config) or shipped(config)
+
+
+def shipped(config: RunConfig) -> Expected | None:
+    """The recorded figures of a shipped preset with exactly these settings."""
+    for name, data in _records().items():
+        if _same(RunConfig.build(name).model_dump(mode="json"), config.model_dump(mode="json")):
+            curves = tuple(Curve(run["seed"], tuple((int(step), float(value)) for step, value in run["heldout_sampled"])) for run in data["runs"])
+            return Expected(data["source"], curves, data.get("seconds"), data.get("phases", {}), tuple(data["lengths"]) if "lengths" in data else None,
+                            data.get("note", ""))
+    return None
+
+
+def _earlier(store: Store, config: RunConfig) -> Expected | None:
+    wanted = config.model_dump(mode="json")
+    curves: list[Curve] = []
+    seconds: list[float] = []
+    lengths: list[tuple[float, float]] = []
+    for folder in record.folders(store.root):
+        try:
+            about, status = folder.about(), folder.status()
+            if status.get("state") not in _FINISHED or about.get("kind") != "train" or not _same(about.get("config", {}), wanted):
+                continue
+            series = Reader(folder).series(names=["heldout/sampled/accuracy", "completions/mean_length"])
+        except RunError:
+            continue
+        checks = series["sampled"]
+        points = tuple((step, value) for step, value in zip(checks["step"], checks["heldout/sampled/accuracy"], strict=True) if value is not None)
+        if len(points) < 2:
+            continue
+        curves.append(Curve(int(about["seed"]), points))
+        if status["state"] == "finished" and status.get("ended") and status.get("started"):
+            seconds.append(status["ended"] - status["started"])
+        grown = [value for value in series["train"].get("completions/mean_length", []) if value is not None]
+        if len(grown) >= 10:
+            lengths.append((sum(grown[:5]) / 5, sum(grown[-5:]) / 5))
+        if len(curves) == MOST_RUNS:
+            break
+    if not curves:
+        return None
+    count = {1: "an earlier run", 2: "two earlier runs", 3: "three earlier runs"}[len(curves)]
+    mean = tuple(sum(pair[i] for pair in lengths) / len(lengths) for i in range(2)) if lengths else None
+    return Expected(f"Held-out accuracy of {count} with these settings, here", tuple(curves), sorted(seconds)[len(seconds) // 2] if seconds else None,
+                    {}, mean)  # type: ignore[arg-type]
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one.get(name) == value for name, value in other.items() if name not in _APART)
+
+
+@lru_cache(maxsize=1)
+def _records() -> dict[str, dict[str, Any]]:
+    """`presets/<name>.expected.json` of every preset that has one."""
+    folder = resources.files("workbench") / "presets"
+    return {entry.name.removesuffix(".expected.json"): json.loads(entry.read_text()) for entry in folder.iterdir()
+            if entry.name.endswith(".expected.json")}

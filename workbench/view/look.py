@@ -1,0 +1,191 @@
+"""What the reader's other questions answer: a run's header, one step's groups, one group, one prompt, the list of runs.
+
+In: a reader. Out: plain JSON values as the dashboard's routes promise them.
+"""
+
+import statistics
+import time
+from typing import Any
+
+from workbench import estimate
+from workbench.config import RunConfig, settings
+from workbench.errors import ModelError, RunError
+from workbench.launch import RunState
+from workbench.record import rollup
+from workbench.record.reader import Reader
+from workbench.rewards.catalogue import REWARDS
+from workbench.types import EvalMode, GroupKind
+from workbench.view.store import Store
+
+Json = dict[str, Any]
+SPARK = 60
+"""Points of a small curve."""
+_TOKEN_ARRAYS = {"sampler": "sampler_logp", "policy": "policy_logp", "reference": "reference_logp", "after": "after_logp",
+                 "entropy": "entropy_T", "weight": "weight"}
+
+
+def header(reader: Reader) -> Json:
+    """What does not change while a run goes on, but for the settings that people changed."""
+    about = reader.folder.about()
+    config = reader.config
+    now = live(reader, config)
+    defaults = {info.name: info.default for info in settings()}
+    values = config.model_dump(mode="json")
+    return {
+        "id": reader.folder.id, "name": config.run_name, "config": values,
+        "changed": {name: value for name, value in values.items() if getattr(config, name) != defaults[name]},
+        "model": model(config), "rewards": _rewards(about, config), "accuracy_reward": rollup.accuracy_reward(config),
+        "parent": about.get("parent"), "versions": about.get("versions", {}), "hardware": about.get("hardware", {}), "seed": config.seed,
+        "created": about.get("created"), "steps": config.steps, "prompts_per_step": config.prompts_per_step,
+        "num_generations": config.num_generations, "reward_range": reward_range(config),
+        "live_settings": [{"name": info.name, "label": info.label, "value": now[info.name]} for info in settings()
+                          if info.live and info.name != "rewards"],
+        "notice": reader.notice}
+
+
+def live(reader: Reader, config: RunConfig) -> Json:
+    """The settings as they are now: those of the start, and what people have changed since."""
+    values = config.model_dump(mode="json")
+    for event in reader.events(kind="setting_changed"):
+        values.update({name: change["to"] for name, change in event["data"].items() if isinstance(change, dict) and "to" in change})
+    return values
+
+
+def model(config: RunConfig) -> Json:
+    """Name and size of the base model, as far as this machine knows it."""
+    try:
+        facts = estimate.facts(config.model)
+    except ModelError:
+        facts = None
+    return {"name": config.model, "parameters": facts.parameters if facts else None, "bytes": facts.stored_bytes if facts else None,
+            "architecture": facts.architecture if facts else None}
+
+
+def reward_range(config: RunConfig) -> tuple[float, float]:
+    """The least and the most that an answer can earn. A reward that does not say its own range is taken to lie between 0 and 1."""
+    low = high = 0.0
+    for spec in config.rewards:
+        if spec.enabled:
+            ends = REWARDS[spec.name].range if spec.name in REWARDS else (0.0, 1.0)
+            low += min(spec.weight * end for end in ends)
+            high += max(spec.weight * end for end in ends)
+    return low, high
+
+
+def step(reader: Reader, number: int | None, kind: GroupKind, mode: EvalMode | None) -> Json:
+    """One step's groups, biggest share of the gradient first. `number` None: the newest. Raises RunError."""
+    number = _newest(reader, kind) if number is None else number
+    groups = reader.groups(number, kind, mode)
+    for group in groups:
+        group["samples"] = [{"index": dot.pop("i"), **dot} for dot in group.pop("dots")]
+    groups.sort(key=lambda group: bool(group["dead"]))  # stable: dead groups last, the order by share kept
+    phases = next((phase for phase in reader.phases(1) if phase["step"] == number), {}) if kind == "train" else {}
+    return {"step": number, "kind": kind, "mode": mode, "groups": groups, "phases": {k: v for k, v in phases.items() if k != "step"}}
+
+
+def group(reader: Reader, number: int | None, k: int, kind: GroupKind, mode: EvalMode | None, tokens: bool) -> Json:
+    """One group whole, with the divisor of its advantages and its prompt's other visits. Raises RunError."""
+    number = _newest(reader, kind) if number is None else number
+    found = reader.group(number, k, kind, mode, arrays=tokens)
+    config = reader.config
+    weights = {spec.name.rpartition(":")[2]: spec.weight if spec.enabled else 0.0 for spec in config.rewards}
+    for sample in found["samples"]:
+        sample["index"] = sample.pop("i")
+        sample["weights"] = {name: weights.get(name, 0.0) for name in sample["rewards"]}
+        ids = sample.pop("token_ids")
+        texts = sample.pop("tokens", None)
+        arrays = {short: sample.pop(name, None) for short, name in _TOKEN_ARRAYS.items() if name in sample}
+        sample["tokens"] = {"text": texts, "ids": ids, **arrays} if texts is not None else None
+    found["k"] = found.pop("group")
+    return {**found, "divisor": divisor(reader, found, config), "visits": visits(reader, found["prompt_id"])}
+
+
+def divisor(reader: Reader, group: Json, config: RunConfig) -> Json | None:
+    """By what this group's deviations were divided, and what was taken off first. None for checks: they ask nothing."""
+    if group["kind"] != "train":
+        return None
+    value = None
+    if config.scale_rewards == "group":
+        value = group["reward_std"]
+    elif config.scale_rewards == "batch":
+        rewards = [dot["reward"] for row in reader.groups(group["step"]) for dot in row["dots"] if dot["reward"] is not None]
+        spread = statistics.stdev if config.advantage_std == "sample" else statistics.pstdev
+        value = spread(rewards) if len(rewards) > 1 else 0.0
+    return {"kind": config.scale_rewards, "std": config.advantage_std, "value": value, "eps": config.advantage_eps,
+            "baseline": config.advantage_baseline, "aggregation": config.multi_objective_aggregation}
+
+
+def visits(reader: Reader, prompt_id: str) -> list[Json]:
+    """When the prompt was asked, oldest first, and how it went."""
+    return [{**{name: visit[name] for name in ("step", "kind", "mode", "k", "n", "reward_mean", "reward_std", "dead")},
+             "pass_rate": None if visit["right"] is None else visit["right"] / max(1, visit["n"])}
+            for visit in reader.prompt_history(prompt_id, per_visit=0)]
+
+
+def prompt(reader: Reader, prompt_id: str) -> Json:
+    """One prompt over time, its answers included. Raises RunError for a prompt that this run never asked."""
+    history = reader.prompt_history(prompt_id)
+    if not history:
+        raise RunError(f"This run never asked the prompt {prompt_id[:40]!r}.")
+    first = reader.group(history[0]["step"], history[0]["k"], history[0]["kind"], history[0]["mode"] or None)
+    for visit in history:
+        visit["pass_rate"] = None if visit["right"] is None else visit["right"] / max(1, visit["n"])
+        visit["length_mean"] = statistics.fmean(sample["length"] for sample in visit["samples"]) if visit["samples"] else None
+    return {"prompt_id": prompt_id, "question": first["question"], "answer": first["answer"], "prompt": first["prompt"], "visits": history}
+
+
+def runs(store: Store) -> Json:
+    """Every training run as a row of the Runs table, newest first."""
+    return {"now": time.time(), "runs": [row(store, state) for state in store.states()]}
+
+
+def row(store: Store, state: RunState) -> Json:
+    """One run in the list. A folder that cannot be read is a row as well, and says why."""
+    base: Json = {
+        "id": state.id, "name": None, "kind": state.kind, "state": state.state, "stalled": state.stalled or None,
+        "reason": state.reason or None, "phase": state.phase or None, "step": state.step, "steps": state.steps or None,
+        "started": state.started, "ended": state.ended, "eta": state.eta, "heartbeat": state.heartbeat, "alive": state.alive,
+        "over": state.over, "model": None, "task": None, "damaged": state.reason if state.state == "damaged" else None, "spark": [],
+        "verdict": None, "heldout": {"sampled": None, "greedy": None}}
+    if state.state == "damaged":
+        return base
+    try:
+        reader = store.reader(state.id)
+        config = reader.config
+        base |= {"name": config.run_name, "model": config.model, "task": config.task, "steps": config.steps}
+        series = reader.series(names=["reward", "heldout/sampled/accuracy", "heldout/greedy/accuracy"])
+    except RunError as error:
+        return base | {"damaged": str(error)}
+    rewards = [value for value in series["train"].get("reward", []) if value is not None]
+    for mode in ("sampled", "greedy"):
+        known = [value for value in series[mode][f"heldout/{mode}/accuracy"] if value is not None]
+        base["heldout"][mode] = known[-1] if known else None
+    return base | {"spark": spark(rewards)}
+
+
+def spark(values: list[float]) -> list[float]:
+    """At most SPARK values, evenly taken, the last one included."""
+    if len(values) <= SPARK:
+        return values
+    return [values[round(i * (len(values) - 1) / (SPARK - 1))] for i in range(SPARK)]
+
+
+def log(reader: Reader, lines: int) -> Json:
+    """The end of the worker's log."""
+    path = reader.folder.log_path
+    return {"lines": reader.folder.log_tail(max(1, min(lines, 2000))), "size": path.stat().st_size if path.exists() else 0}
+
+
+
+
+def _newest(reader: Reader, kind: GroupKind) -> int:
+    found = reader.last_step(kind)
+    if found is None:
+        raise RunError("Nothing is recorded yet: the first step is still under way.")
+    return found
+
+
+def _rewards(about: Json, config: RunConfig) -> list[Json]:
+    sources = {source.get("name"): source for source in about.get("rewards", [])}
+    return [{"name": spec.name, "weight": spec.weight, "enabled": spec.enabled,
+             "source_hash": sources.get(spec.name, {}).get("hash")} for spec in config.rewards]

@@ -1,0 +1,53 @@
+"""The frame around every page: what stands in the head, and the top bar."""
+
+from typing import Literal
+
+import gradio as gr
+from gradio.themes.base import Base
+from markupsafe import Markup
+
+from workbench.view.markup import tag
+
+PageName = Literal["live", "new", "runs"]
+STATIC = "/wb/static/"
+
+# Gradio paints its own ground for the first frame, and no custom head of ours may block it: sheets first, module last.
+HEAD = (
+    f'<link rel="stylesheet" href="{STATIC}wb.css"><link rel="stylesheet" href="{STATIC}pages.css">'
+    f'<link rel="icon" href="{STATIC}icon.svg" type="image/svg+xml">'
+    f'<script type="module" src="{STATIC}boot.js"></script>'
+)
+
+
+def theme() -> Base:
+    """Gradio's base theme without a hue or a web font of its own; pages.css does the rest from our tokens."""
+    return Base(primary_hue="teal", secondary_hue="gray", neutral_hue="gray", font=["IBM Plex Sans", "system-ui", "sans-serif"],
+                font_mono=["IBM Plex Mono", "ui-monospace", "monospace"])
+
+
+def brand() -> Markup:
+    """The mark (two answers above the mean, two below) and the name."""
+    dots = [tag("circle", cx=x, cy=y, r=2.2 if above else 1.7, class_="up" if above else "down")
+            for x, y, above in ((4, 13, 0), (8, 13, 0), (12, 5, 1), (16, 5, 1))]
+    mark = tag("svg", *dots, tag("line", x1=1, x2=19, y1=9.2, y2=9.2), width=20, height=20, viewBox="0 0 20 20", aria_hidden="true")
+    return tag("a", mark, "GRPO workbench", class_="brand", href="/")
+
+
+def top_bar(page: PageName) -> Markup:
+    """The bar on top of every page. The reader takes over the links that carry data-view."""
+    def link(text: str, href: str, here: bool, **data: str) -> Markup:
+        return tag("a", text, href=href, class_="on" if here else "", aria_current="page" if here else None, **data)
+
+    pages = tag(
+        "nav",
+        link("Live", "/", page == "live", data_view="live"), link("Group", "/?view=group", False, data_view="group"),
+        tag("span", class_="sep"),
+        link("New run", "/new", page == "new", data_page="new"), link("Runs", "/runs", page == "runs", data_page="runs"),
+        class_="nav", aria_label="Pages")
+    return tag("header", brand(), pages, tag("span", class_="sp"), tag("span", id="wb-top-end"), class_="top", id="wb-top")
+
+
+def top(page: PageName) -> None:
+    """Draws the top bar in place of Gradio's own."""
+    gr.Navbar(visible=False)
+    gr.HTML(str(top_bar(page)), elem_classes=["wb", "wb-bare"], apply_default_css=False)

@@ -1,0 +1,145 @@
+"""The JSON routes below /wb/api: what the reader fetches, what its buttons and scripts send. Every answer is plain data.
+
+In: requests that passed the guard. Out: JSON, or `{"error": sentence, "problems": {setting: sentence}}` with the fitting status.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench import launch
+from workbench.config import RunConfig
+from workbench.errors import ConfigError, RunError, WorkbenchError
+from workbench.record.reader import Reader
+from workbench.view import delta as deltas
+from workbench.view import look, words
+from workbench.view.store import Store
+
+Kind = Literal["train", "eval"]
+Mode = Literal["sampled", "greedy"]
+Step = Annotated[str, "a number or `latest`"]
+
+
+class CommandBody(BaseModel):
+    """A wish to a run."""
+
+    model_config = ConfigDict(extra="forbid")
+    command: Literal["pause", "resume", "stop", "checkpoint", "set", "kill"]
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class StartBody(BaseModel):
+    """A run to start."""
+
+    model_config = ConfigDict(extra="forbid")
+    preset: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    key: str | None = Field(None, max_length=100)
+
+
+def router(store: Store) -> APIRouter:
+    """All routes over the runs of `store`."""
+    api = APIRouter()
+
+    @api.get("/runs")
+    @_answered
+    def runs() -> Any:
+        return look.runs(store)
+
+    @api.get("/runs/{run}")
+    @_answered
+    def header(run: str) -> Any:
+        return look.header(store.reader(run))
+
+    @api.get("/runs/{run}/delta")
+    @_answered
+    def delta(run: str, since: str | None = None) -> Any:
+        return deltas.delta(store.reader(run), since)
+
+    @api.get("/runs/{run}/steps/{step}")
+    @_answered
+    def step(run: str, step: Step, kind: Kind = "train", mode: Mode | None = None) -> Any:
+        return look.step(store.reader(run), _number(step), kind, mode)
+
+    @api.get("/runs/{run}/steps/{step}/groups/{k}")
+    @_answered
+    def group(run: str, step: Step, k: int, kind: Kind = "train", mode: Mode | None = None, tokens: bool = False) -> Any:
+        return look.group(store.reader(run), _number(step), k, kind, mode, tokens)
+
+    @api.get("/runs/{run}/prompts/{prompt_id}")
+    @_answered
+    def prompt(run: str, prompt_id: str) -> Any:
+        return look.prompt(store.reader(run), prompt_id)
+
+    @api.get("/runs/{run}/log")
+    @_answered
+    def log(run: str, lines: Annotated[int, Query(ge=1, le=2000)] = 200) -> Any:
+        return look.log(store.reader(run), lines)
+
+    @api.get("/glossary")
+    @_answered
+    def glossary() -> Any:
+        return words.glossary()
+
+    @api.post("/runs/{run}/commands")
+    @_answered
+    def command(run: str, body: CommandBody) -> Any:
+        return JSONResponse({"id": send(store.reader(run), body), "command": body.command}, status_code=202)
+
+    @api.post("/runs")
+    @_answered
+    def start(body: StartBody) -> Any:
+        config = RunConfig.build(body.preset, body.settings)
+        return JSONResponse({"id": launch.start(config, store.root, key=body.key).id}, status_code=201)
+
+    return api
+
+
+def send(reader: Reader, body: CommandBody) -> str | None:
+    """Passes a wish on to the run. Raises RunError where nobody is there, ConfigError for a setting that cannot be."""
+    if body.command == "resume" and launch.state(reader.folder).over:
+        launch.resume(reader.folder)
+        return None
+    if body.command in ("stop", "kill"):
+        launch.stop(reader.folder, grace=0.0 if body.command == "kill" else None, wait=False)
+        return None
+    if body.command == "set":
+        reader.config.live_changed(body.args)
+    return launch.send(reader.folder, body.command, body.args)
+
+
+def _answered(route: Callable[..., Any]) -> Callable[..., Any]:
+    """Turns what a user can put right into JSON with a fitting status; everything else is a fault of ours."""
+
+    @functools.wraps(route)
+    def answered(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return route(*args, **kwargs)
+        except ConfigError as error:
+            return problem(400, error)
+        except RunError as error:
+            changes = "body" in kwargs
+            return problem(409 if changes else 404, error)
+        except WorkbenchError as error:
+            return problem(400, error)
+
+    answered.__signature__ = inspect.signature(route)  # type: ignore[attr-defined]
+    return answered
+
+
+def problem(status: int, error: WorkbenchError) -> JSONResponse:
+    """The error's sentence, and one per setting where it names them."""
+    return JSONResponse({"error": str(error), "problems": getattr(error, "problems", {})}, status_code=status)
+
+
+def _number(step: str) -> int | None:
+    if step == "latest":
+        return None
+    if not (step.isascii() and step.isdigit() and len(step) < 12):
+        raise RunError(f"step = {step[:40]!r}: give a step's number, or latest.")
+    return int(step)

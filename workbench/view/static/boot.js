@@ -1,0 +1,35 @@
+// First on every page: the theme, then whatever the page holds. Gradio draws its components when it likes, so we wait for ours to appear.
+
+import { routes } from "./fetch.js";
+
+const { fetchJson, postJson } = routes("/wb/api/");
+const query = new URLSearchParams(location.search);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+function theme() {
+  const wanted = query.get("__theme");
+  const name = wanted === "dark" || wanted === "light" ? wanted : dark.matches ? "dark" : "light";
+  document.documentElement.dataset.theme = name;
+  document.body?.classList.toggle("dark", name === "dark");
+}
+
+const navigate = (url) => location.assign(url);
+
+/** Calls `found` with the element once it is in the page. */
+function whenThere(selector, found) {
+  const look = () => {
+    const element = document.querySelector(selector);
+    if (element) found(element);
+    return element;
+  };
+  if (look()) return;
+  const observer = new MutationObserver(() => look() && observer.disconnect());
+  observer.observe(document.documentElement, { childList: true, subtree: true });
+}
+
+theme();
+dark.addEventListener("change", theme);
+document.addEventListener("DOMContentLoaded", theme);
+whenThere("#wb-reader", async (element) => (await import("./reader.js")).mount(element, { fetchJson, postJson, navigate }));
+whenThere("#wb-form", async (element) => (await import("./form.js")).mount(element, { fetchJson }));
+whenThere("#wb-runs", async (element) => (await import("./runs.js")).mount(element, { fetchJson, postJson, navigate }));
