@@ -1,0 +1,1 @@
+"""Stage 3, what is good: plain functions, scored in processes that can be killed. No torch."""

@@ -1,0 +1,82 @@
+"""The decorator that makes a plain function a reward, and what a reward says about itself.
+
+In: a function. Out: the same function, marked. Imported in every reward process, so it must stay light.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar, overload
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+
+MARK = "__workbench_reward__"
+
+
+class Example(NamedTuple):
+    """One answer and what it scores; shown to people and run by the tests."""
+
+    given: Mapping[str, Any]
+    """What the reward asks for, by name. For a group reward `completions` and what goes with them."""
+    value: float | list[float | None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What `@reward(...)` says. Only catalogue rewards need all of it."""
+
+    name: str
+    title: str = ""
+    family: str = ""
+    weakness: str = ""
+    """How a model can score without being good, or what the reward does not see."""
+    example: Example | None = None
+    range: tuple[float, float] | None = None
+    group: bool = False
+    """The function gets a whole group: plural `completions`, while prompt, answer and columns stay single
+    values.
+    """
+    messages: bool | None = None
+    """Completions as chat messages instead of text; None = decided from the function's source."""
+
+
+registered: dict[str, Callable[..., Any]] = {}
+"""Rewards that this process declared outside the catalogue, in a notebook or a script, by name."""
+
+
+@overload
+def reward(function: AnyFunction, /) -> AnyFunction: ...
+@overload
+def reward(
+    *,
+    name: str | None = None,
+    title: str = "",
+    family: str = "",
+    weakness: str = "",
+    example: Example | None = None,
+    range: tuple[float, float] | None = None,
+    group: bool = False,
+    messages: bool | None = None,
+) -> Callable[[AnyFunction], AnyFunction]: ...
+def reward(function: Callable[..., Any] | None = None, /, *, name: str | None = None, **about: Any) -> Any:
+    """Mark a function as a reward. It asks by name for what it needs and returns a number, or None where it
+    does not apply.
+
+    @reward
+    def short(completion: str, length: int, *, limit: int = 200) -> float:
+        return 1.0 if length <= limit else 0.0
+    """
+
+    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+        declared = Declared(name or str(getattr(function, "__name__", "reward")), **about)
+        setattr(function, MARK, declared)
+        if not function.__module__.startswith("workbench.rewards."):
+            registered[declared.name] = function
+        return function
+
+    return mark if function is None else mark(function)
+
+
+def declared(function: Callable[..., Any]) -> Declared | None:
+    """What the decorator said, or None for a function without it."""
+    found = getattr(function, MARK, None)
+    return found if isinstance(found, Declared) else None

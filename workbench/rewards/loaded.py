@@ -1,0 +1,299 @@
+"""One reward, loaded from its saved source and called inside a reward process.
+
+In: the path of the saved copy, the function's name, options. Out: for each call the values, the reason of
+each None, and what the reward logged.
+"""
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, NotRequired, TypedDict
+
+import workbench
+from workbench.rewards import dialects, outcome
+from workbench.rewards.declare import reward
+from workbench.rewards.outcome import Origin
+from workbench.rewards.signature import AskedTooMuch, Binder, Shape, read_shape
+from workbench.rewards.wire import WireGroup
+
+GIVEN = {"reward": reward, "workbench": workbench}
+"""Names that reward code finds without an import: what is pasted or taken from a cell often lacks it."""
+
+
+class Answer(TypedDict):
+    """What one call said: one value for one sample, or one for each of the group."""
+
+    values: list[float | None]
+    reasons: NotRequired[list[str]]
+    logs: NotRequired[dict[str, list[Any]]]
+    metrics: NotRequired[dict[str, list[float]]]
+    printed: NotRequired[str]
+
+
+class Description(TypedDict):
+    """A reward as its process needs it; plain JSON."""
+
+    name: str
+    path: str
+    function: str
+    file: str
+    ours: bool
+    options: dict[str, Any]
+
+
+class LoadError(Exception):
+    """The saved source cannot be used; the message names file, line and remedy."""
+
+
+class Loaded:
+    """A reward that is ready to be called."""
+
+    def __init__(self, description: Description) -> None:
+        self.name = description["name"]
+        self.options = description["options"]
+        who = f"The reward {self.name}" if description["ours"] else "Your reward"
+        self.origin = Origin(who, description["file"], description["path"])
+        module = load(description["path"], self.origin)
+        self.function = find(module, description["function"], self.origin)
+        self.shape = shape_of(self.function, description["function"], self.origin)
+        with open(description["path"], "rb") as file:
+            self.seeded = b"random" in file.read()
+        """Whether its random numbers must be the same on every visit to a sample."""
+        self._binder: Binder | None = None
+
+    def call(self, group: WireGroup, index: int | None, step: int, max_steps: int, timeout: float) -> Answer:
+        """Score one sample, or the whole group where `index` is None. Never raises for what a reward does."""
+        if self.seeded:
+            _seed(f"{self.name}/{step}/{group['id']}/{index}")
+        if self.shape.kind == "sample":
+            if self._binder is None or self._binder.group is not group:
+                self._binder = Binder(self.shape, group, step, self.options, {})
+            if index is not None:
+                return self._of_samples([self._sample(self._binder, index)], [index])
+            indices = list(range(len(group["completions"])))
+            return self._of_samples(self._samples_at_once(self._binder, indices, timeout), indices)
+        journal = Journal(len(group["completions"]))
+        tools = {
+            "trainer_state": dialects.TrainerState(step, max_steps),
+            "log_extra": journal.extra,
+            "log_metric": journal.metric,
+        }
+        answer = self._of_group(Binder(self.shape, group, step, self.options, tools), timeout)
+        return {**answer, **journal.kept()}  # type: ignore[typeddict-item]
+
+    def _sample(self, binder: Binder, index: int) -> Any:
+        try:
+            return self.function(**binder.arguments(index))
+        except BaseException as error:  # the reward boundary: whatever it is, it is this sample's reason
+            return _Failed(self._reason(error))
+
+    def _samples_at_once(self, binder: Binder, indices: list[int], timeout: float) -> list[Any]:
+        import asyncio  # noqa: PLC0415 - costs 50 ms; only asynchronous rewards need it
+
+        async def one(index: int) -> Any:
+            try:
+                return await asyncio.wait_for(self.function(**binder.arguments(index)), timeout)
+            except TimeoutError:
+                return _Failed(too_late(timeout))
+            except BaseException as error:  # the reward boundary
+                return _Failed(self._reason(error))
+
+        async def together() -> list[Any]:
+            return list(await asyncio.gather(*(one(index) for index in indices)))
+
+        return asyncio.run(together())
+
+    def _of_samples(self, raw: list[Any], indices: list[int]) -> Answer:
+        values: list[float | None] = []
+        reasons: list[str] = []
+        logs: dict[str, list[Any]] = {}
+        for place, (value, index) in enumerate(zip(raw, indices, strict=True)):
+            if isinstance(value, _Failed):
+                number, reason = None, value.reason
+            else:
+                if isinstance(value, dict) and "score" in value:  # verl: the score and what else to record
+                    for name, item in value.items():
+                        if name != "score":
+                            logs.setdefault(str(name), [None] * len(raw))[place] = storable(item)
+                    value = value["score"]
+                number, reason = outcome.one(value, index, self.origin, self.shape.line)
+            values.append(number)
+            reasons.append(reason)
+        answer = Answer(values=values)
+        if any(reasons):
+            answer["reasons"] = reasons
+        if logs:
+            answer["logs"] = logs
+        return answer
+
+    def _of_group(self, binder: Binder, timeout: float) -> Answer:
+        count = len(binder.group["completions"])
+        try:
+            arguments = binder.arguments()
+            result = self._awaited(arguments, timeout) if self.shape.is_async else self.function(**arguments)
+        except BaseException as error:  # the reward boundary: one call, so every sample has its reason
+            return Answer(values=[None] * count, reasons=[self._reason(error, timeout)] * count)
+        if isinstance(result, Mapping) and "rewards" in result:  # OpenRLHF
+            result = result["rewards"]
+        values, reasons = outcome.many(result, count, self.origin, self.shape.line)
+        return Answer(values=values, reasons=reasons) if any(reasons) else Answer(values=values)
+
+    def _awaited(self, arguments: dict[str, Any], timeout: float) -> Any:
+        import asyncio  # noqa: PLC0415 - costs 50 ms; only asynchronous rewards need it
+
+        async def limited() -> Any:
+            return await asyncio.wait_for(self.function(**arguments), timeout)
+
+        return asyncio.run(limited())
+
+    def _reason(self, error: BaseException, timeout: float | None = None) -> str:
+        if isinstance(error, AskedTooMuch):
+            return f"{self.origin.who} cannot be called: {error}"
+        if self.shape.is_async and timeout is not None and isinstance(error, TimeoutError):
+            return too_late(timeout)
+        return outcome.raised(error, self.origin)
+
+
+class _Failed:
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+def too_late(timeout: float) -> str:
+    """The reason of a sample whose reward did not answer in time."""
+    return f"No answer within {timeout:g} s."
+
+
+class Journal:
+    """What a reward records beside its values: TRL's `log_extra` and `log_metric`."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._logs: dict[str, list[Any]] = {}
+        self._metrics: dict[str, list[float]] = {}
+
+    def extra(self, column: str, values: list[Any]) -> None:
+        """One value a completion."""
+        if len(values) != self._count:
+            raise ValueError(f"log_extra({column!r}) got {len(values)} values for {self._count} completions")
+        self._logs[str(column)] = [storable(value) for value in values]
+
+    def metric(self, name: str, value: float) -> None:
+        """One number a call, averaged over the step."""
+        number, _ = outcome.as_number(value)
+        if number is not None:
+            self._metrics.setdefault(str(name), []).append(number)
+
+    def kept(self) -> dict[str, Any]:
+        """The parts of an `Answer` that are not empty."""
+        return {name: kept for name, kept in (("logs", self._logs), ("metrics", self._metrics)) if kept}
+
+
+def storable(value: Any) -> Any:
+    """A logged value as JSON can hold it."""
+    if value is None or isinstance(value, bool | str):
+        return outcome.shorten(value, 2000) if isinstance(value, str) else value
+    number, problem = outcome.as_number(value)
+    return number if not problem else outcome.shorten(str(value), 2000)
+
+
+def load(path: str, origin: Origin) -> ModuleType:
+    """The module of a saved source, under a private name and without its folder on the import path. Raises
+    LoadError.
+    """
+    private = f"_workbench_reward_{hashlib.sha256(path.encode()).hexdigest()[:12]}"
+    if private in sys.modules:
+        return sys.modules[private]
+    spec = importlib.util.spec_from_file_location(private, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    vars(module).update(GIVEN)
+    sys.modules[private] = module
+    sys.dont_write_bytecode = True  # the folder of a run holds sources, not caches
+    try:
+        spec.loader.exec_module(module)
+        prepare = getattr(module, "prepare", None)
+        if callable(prepare):
+            prepare()  # slow imports, before the clock of the first call runs
+    except BaseException as error:  # the reward boundary: code at the top of the file may do anything
+        del sys.modules[private]
+        raise LoadError(_why_not_loaded(error, origin)) from None
+    return module
+
+
+def _why_not_loaded(error: BaseException, origin: Origin) -> str:
+    line = _user_line(error, origin)
+    where = origin.quoted(line) if line else f"In {origin.file}."
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        return (
+            f"{where}\nThere is no module named {error.name}. Install it (pip install {package}) or "
+            "take the import out. "
+            "A reward can import installed packages only: put helpers of your own into the same file."
+        )
+    if isinstance(error, SystemExit):
+        return (
+            f"{where}\nThe file ends the program while it is loaded. Take the exit out, or put it "
+            "under a function."
+        )
+    return (
+        f"{where}\n{type(error).__name__}: {outcome.text_of(error)}\nThis happened while the file was "
+        "loaded: correct that "
+        "line, or move it into the function."
+    )
+
+
+def _user_line(error: BaseException, origin: Origin) -> int | None:
+    trace, line = error.__traceback__, None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == origin.path:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def find(module: ModuleType, name: str, origin: Origin) -> Callable[..., Any]:
+    """The reward of that name; a class is made into an object first (ms-swift). Raises LoadError."""
+    found = getattr(module, name, None)
+    if inspect.isclass(found):
+        try:
+            found = found()
+        except Exception as error:  # the user's own __init__
+            raise LoadError(
+                f"{name} of {origin.file} cannot be made without arguments: {outcome.text_of(error)}. "
+                "Give its __init__ "
+                "defaults, or write a plain function."
+            ) from None
+    if callable(found):
+        return found  # type: ignore[no-any-return]
+    own = [
+        item
+        for item, value in vars(module).items()
+        if callable(value)
+        and getattr(value, "__module__", None) == module.__name__
+        and not item.startswith("_")
+    ]
+    has = f"It has: {', '.join(own)}." if own else "It defines no function."
+    raise LoadError(f"{origin.file} has no function {name}. {has}")
+
+
+def shape_of(function: Callable[..., Any], name: str, origin: Origin) -> Shape:
+    """The shape of a reward. Raises LoadError."""
+    try:
+        return read_shape(function)
+    except (TypeError, ValueError) as error:
+        raise LoadError(f"{name} of {origin.file} {error}") from None
+
+
+def _seed(text: str) -> None:
+    """The same random numbers for the same sample, whichever process draws them and however often."""
+    import random  # noqa: PLC0415 - only rewards that draw need it
+
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
+    random.seed(number)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(number)

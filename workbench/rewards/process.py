@@ -1,0 +1,222 @@
+"""The parent's end of one reward process: start, ask, wait with a deadline, find out where it hangs, kill.
+
+In: descriptions of rewards, then groups. Out: one answer for each call, or an exception that says how the
+process was lost.
+"""
+
+import contextlib
+import json
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from workbench.errors import RewardError
+from workbench.rewards.child import ENVIRONMENT
+from workbench.rewards.loaded import Answer, Description
+from workbench.rewards.wire import WireGroup
+
+Call = tuple[int, int, int | None]
+"""Which group of the request, which reward, and which sample of the group; None = one call for the whole
+group.
+"""
+
+LOAD_TIMEOUT = 180.0
+"""Seconds for imports at the top of reward files; torch on a busy machine needs many."""
+_TRACE_WAIT = 0.5
+_FRAME = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+)')
+
+
+class Lost(Exception):
+    """The process is of no use any more."""
+
+    running: int
+    """Number of the call, in the last `ask`, that was running."""
+
+
+class TooLate(Lost):
+    """A call did not come back in time."""
+
+    def __init__(self, running: int, where: tuple[str, int] | None) -> None:
+        super().__init__("no answer in time")
+        self.running = running
+        self.where = where
+        """Path of a reward's source and the line it was at, if that could be found out."""
+
+
+class Ended(Lost):
+    """The process ended by itself."""
+
+    def __init__(self, running: int, how: str) -> None:
+        super().__init__(how)
+        self.running = running
+        self.how = how
+        """`exit code 3` or `signal SIGSEGV`."""
+
+
+class RewardProcess:
+    """One process with all rewards of a run. Made without waiting; the first `ask` waits until it has loaded
+    them.
+    """
+
+    def __init__(self, rewards: Sequence[Description], timeout: float, max_steps: int = 0) -> None:
+        if os.environ.get(ENVIRONMENT):
+            raise RewardError(
+                "This code runs inside a reward process and tries to score or to start a run itself. "
+                "Put that under "
+                "`if __name__ == '__main__':` or into a file or cell of its own."
+            )
+        self._paths = {reward["path"] for reward in rewards}
+        request_read, self._request = os.pipe()
+        self._answer, answer_write = os.pipe()
+        self._trace, trace_write = os.pipe()
+        self._place = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        ends = (request_read, answer_write, trace_write)
+        try:
+            self._popen = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "workbench.rewards.child",
+                    *map(str, (*ends, self._place.fileno())),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(*ends, self._place.fileno()),
+                process_group=0,  # what a reward starts is killed with it
+                env={**os.environ, ENVIRONMENT: "1"},
+            )
+        finally:
+            for end in ends:
+                os.close(end)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._answer, selectors.EVENT_READ)
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._shapes: list[dict[str, Any]] | None = None
+        self._first = {"rewards": list(rewards), "timeout": timeout, "max_steps": max_steps}
+        self._closed = False
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._popen.pid
+
+    def shapes(self) -> list[dict[str, Any]]:
+        """The shapes of the loaded rewards, in order. Raises RewardError where one cannot be loaded."""
+        if self._shapes is None:
+            try:
+                self._send(self._first)
+                said = self._receive(LOAD_TIMEOUT)
+            except TooLate as error:
+                at = f" It was at line {error.where[1]}." if error.where else ""
+                raise RewardError(
+                    f"A reward file was not loaded within {LOAD_TIMEOUT:g} s.{at} Take slow work at "
+                    "the top of the file out."
+                ) from None
+            except Ended as error:
+                raise RewardError(
+                    f"The process that loads the rewards ended ({error.how}). Look for code at the "
+                    "top of a reward file "
+                    "that ends the program, or for a library that crashes when imported."
+                ) from None
+            if "failed" in said:
+                self.close()
+                raise RewardError(said["failed"])
+            self._shapes = said["shapes"]
+        return self._shapes
+
+    def ask(self, groups: Sequence[WireGroup], calls: Sequence[Call], step: int) -> None:
+        """Send groups and the calls to make on them. Raises RewardError where loading failed, Ended."""
+        self.shapes()
+        os.pwrite(self._place.fileno(), bytes(4), 0)
+        self._send({"groups": groups, "calls": calls, "step": step})
+
+    def answer(self, timeout: float) -> Answer:
+        """The answer of the next call. Raises TooLate or Ended, which know the running call; the process is
+        gone then.
+
+        Calls before the running one may be lost with it: answers are sent every few milliseconds.
+        """
+        return self._receive(timeout)  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Kill the process and everything it started. May be called from any thread, any number of times."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+        self._selector.close()
+        for descriptor in (self._request, self._answer, self._trace):
+            os.close(descriptor)
+        self._place.close()
+
+    def _send(self, message: Any) -> None:
+        data = memoryview(json.dumps(message).encode() + b"\n")
+        try:
+            while data:
+                data = data[os.write(self._request, data) :]
+        except OSError:
+            raise self._ended() from None
+
+    def _receive(self, timeout: float) -> dict[str, Any]:
+        deadline = time.monotonic() + timeout
+        while (end := self._buffer.find(b"\n", self._scanned)) < 0:
+            self._scanned = len(self._buffer)
+            try:
+                ready = self._selector.select(max(0.0, deadline - time.monotonic()))
+                data = os.read(self._answer, 1 << 20) if ready else None
+            except (OSError, ValueError, KeyError, RuntimeError):  # closed by another thread meanwhile
+                raise self._ended() from None
+            if data is None:
+                where, running = self._where(), self._running()
+                self.close()
+                raise TooLate(running, where)
+            if not data:
+                raise self._ended()
+            self._buffer += data
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._scanned = 0
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def _where(self) -> tuple[str, int] | None:
+        """Ask the hanging process, by signal, which line of a reward it is at."""
+        with contextlib.suppress(OSError, ValueError):
+            self._popen.send_signal(signal.SIGUSR1)
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._trace, selectors.EVENT_READ)
+                text = b""
+                deadline = time.monotonic() + _TRACE_WAIT
+                while selector.select(max(0.0, deadline - time.monotonic())):
+                    text += os.read(self._trace, 1 << 16)
+                    for frame in _FRAME.finditer(text.decode(errors="replace")):
+                        if frame["path"] in self._paths:
+                            return frame["path"], int(frame["line"])
+        return None
+
+    def _ended(self) -> Ended:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(1.0)  # the pipe closes a moment before the process is gone
+        code, running = self._popen.poll(), self._running()
+        self.close()
+        if code is None:
+            return Ended(running, "it closed its pipes")
+        return Ended(running, f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
+
+    def _running(self) -> int:
+        try:
+            return int.from_bytes(os.pread(self._place.fileno(), 4, 0), "little")
+        except (OSError, ValueError):  # closed by another thread meanwhile
+            return 0

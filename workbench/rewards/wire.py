@@ -1,0 +1,111 @@
+"""One group as plain JSON values: what travels from the pool to a reward process.
+
+In: `Group`s with their rollouts, or plain rows (recorded samples, a person's own cases). Out: `WireGroup`s.
+Imported in every reward process, so it must stay light.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NotRequired, TypedDict
+
+from workbench.errors import RewardError
+
+
+class WireGroup(TypedDict):
+    """All answers to one prompt; lists run in sample order."""
+
+    id: str
+    prompt: str
+    rendered: str
+    answer: str | None
+    columns: dict[str, Any]
+    completions: list[str]
+    tokens: list[list[int]] | None
+    lengths: list[int | None]
+    finish_reasons: list[str]
+
+
+class Row(TypedDict):
+    """One answer as a plain row. Everything that is not named here goes into `columns`."""
+
+    completion: str
+    prompt: NotRequired[str]
+    answer: NotRequired[str | None]
+    columns: NotRequired[Mapping[str, Any]]
+    tokens: NotRequired[list[int]]
+    length: NotRequired[int]
+    finish_reason: NotRequired[str]
+    group: NotRequired[object]
+    """Neighbours with the same value are one group; without it, neighbours with the same prompt and
+    answer.
+    """
+
+
+def of_groups(groups: Iterable[Any], tokens: bool) -> list[WireGroup]:
+    """`types.Group`s, flat sample order kept; token ids only where asked for, they are most of the bytes."""
+    return [
+        WireGroup(
+            id=group.prompt.id,
+            prompt=group.prompt.question,
+            rendered=group.prompt.text,
+            answer=group.prompt.answer,
+            columns={str(name): plain(value) for name, value in group.prompt.columns.items()},
+            completions=[rollout.text for rollout in group.rollouts],
+            tokens=[rollout.token_ids.tolist() for rollout in group.rollouts] if tokens else None,
+            lengths=[rollout.length for rollout in group.rollouts],
+            finish_reasons=[rollout.finish_reason for rollout in group.rollouts],
+        )
+        for group in groups
+    ]
+
+
+def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[WireGroup]:
+    """Plain rows; each run of rows with one `group` key (or one prompt and answer) becomes a group. Raises
+    RewardError.
+    """
+    groups: list[WireGroup] = []
+    last: object = object()
+    for number, row in enumerate(rows):
+        if "completion" not in row:
+            raise RewardError(
+                f"row {number} has no `completion`. Give each row at least {{'completion': text}}."
+            )
+        extra = {name: plain(value) for name, value in row.items() if name not in Row.__annotations__}
+        columns = {**{str(name): plain(value) for name, value in (row.get("columns") or {}).items()}, **extra}
+        answer = row.get("answer")
+        prompt = str(row.get("prompt", ""))
+        key = (
+            ("group", row["group"]) if "group" in row else (prompt, answer, sorted(columns.items(), key=str))
+        )
+        if key != last:
+            last = key
+            groups.append(
+                WireGroup(
+                    id=str(row.get("id", "")), prompt=prompt, rendered=str(row.get("rendered", "")),
+                    answer=None if answer is None else str(answer), columns=columns,
+                    completions=[], tokens=[], lengths=[], finish_reasons=[],
+                )
+            )  # fmt: skip
+        group = groups[-1]
+        group["completions"].append(str(row["completion"]))
+        tokens = row.get("tokens")
+        if tokens is None or group["tokens"] is None:
+            group["tokens"] = None
+        else:
+            group["tokens"].append([int(token) for token in tokens])
+        length = row.get("length", len(tokens) if tokens is not None else None)
+        group["lengths"].append(None if length is None else int(length))
+        group["finish_reasons"].append(str(row.get("finish_reason", "stop")))
+    return groups
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON knows it: arrays become lists, numpy numbers plain ones, anything else its text."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return str(value)
