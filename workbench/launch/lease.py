@@ -51,7 +51,12 @@ def device_kind(setting: str) -> DeviceKind:
         return setting  # type: ignore[return-value]
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         return "mps"
-    return "cuda" if visible_cuda() and not _torch_is_cpu_only() else "cpu"
+    return "cuda" if has_cuda() else "cpu"
+
+
+def has_cuda() -> bool:
+    """Whether a CUDA device is visible and PyTorch was built for one."""
+    return bool(visible_cuda()) and not _torch_is_cpu_only()
 
 
 def visible_cuda() -> list[str]:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,8 +58,14 @@ def start(
         if known is not None:
             return known
         folder = record.create(root, config, kind, parent=parent, rewards=rewards, files=files)
-        _remember(root, key, folder)
-        spawn(folder, steps=config.steps, threads=config.threads, worker=worker)
+        try:
+            spawn(folder, steps=config.steps, threads=config.threads, worker=worker)
+            _remember(root, key, folder)
+        except OSError as error:
+            if folder.status().get("pid") is None and not identity.find_by_token(str(folder.status().get("token") or "-")):
+                shutil.rmtree(folder.path, ignore_errors=True)  # nothing runs in it: no half-made run stays
+            raise RunError(f"The run could not be started in {root}: {error.strerror or error}. Nothing is running; make room, or choose "
+                           "another folder with --runs DIR.") from error
     return folder
 
 
