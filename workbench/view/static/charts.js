@@ -1,0 +1,140 @@
+// The four curves of the Live view: reward, dead groups, answer length, entropy and drift.
+
+import { makeChart } from "./chart.js";
+import { h } from "./dom.js";
+import { known, percent, plain, short } from "./format.js";
+import { roundUp } from "./scale.js";
+import { term } from "./tooltip.js";
+
+const narrow = () => matchMedia("(max-width: 600px)").matches;
+const column = (store, name) => store.data.metrics[name] ?? [];
+const most = (...columns) => columns.flat().reduce((top, value) => (known(value) && value > top ? value : top), 0);
+const least = (...columns) => columns.flat().reduce((low, value) => (known(value) && value < low ? value : low), 0);
+const lastKnown = (values, index) => {
+  for (let i = index; i >= 0; i--) if (known(values[i])) return values[i];
+  return null;
+};
+
+function reward({ store, header }) {
+  const { steps, parts, checks } = store.data;
+  const values = column(store, "reward");
+  const names = Object.keys(parts);
+  const weights = Object.fromEntries(header.rewards.map((reward) => [reward.name, reward]));
+  const counting = names.filter((name) => weights[name]?.enabled !== false && weights[name]?.weight !== 0);
+  const drawn = counting.length > 1 ? counting.slice(0, 3) : [];
+  const [low, high] = header.reward_range ?? [Math.min(0, least(values)), roundUp(most(values)) || 1];
+  const points = checks.filter((check) => known(check.metrics.accuracy)).map(({ step, mode, metrics }) => ({ x: step, y: metrics.accuracy, low: metrics.accuracy_low, high: metrics.accuracy_high, open: mode === "greedy" }));
+  const lastCheck = (mode, step) => checks.filter((check) => check.mode === mode && check.step <= step && known(check.metrics.accuracy)).at(-1)?.metrics.accuracy;
+  return {
+    x: steps,
+    sub: `mean of ${header.prompts_per_step * header.num_generations} answers`,
+    lines: [...drawn.map((name, i) => ({ values: parts[name], colour: "--r3", width: 1.4, dash: [[], [4, 2.5], [1, 2]][i] })), { values, colour: "--accent", width: 2 }],
+    points,
+    range: [low, Math.max(high, low + 1e-6)],
+    tick: (value) => short(value, value * 10 === Math.round(value * 10) ? 1 : 2).replace(/\.0$/, ""),
+    ends(index) {
+      const step = index === steps.length - 1 ? Infinity : steps[index];
+      const train = lastKnown(values, index);
+      if (narrow()) return [{ y: train, text: short(train), colour: "--accent", bold: true }];
+      return [
+        { y: lastCheck("greedy", step), text: `◇ greedy ${short(lastCheck("greedy", step))}`, colour: "--ink2" },
+        { y: train, text: `train ${short(train)}`, colour: "--accent", bold: true },
+        { y: lastCheck("sampled", step), text: `◆ held-out ${short(lastCheck("sampled", step))}`, colour: "--ink" },
+        ...drawn.map((name) => ({ y: lastKnown(parts[name], index), text: `${name.length > 12 ? `${name.slice(0, 11)}…` : name} ${short(lastKnown(parts[name], index))}`, colour: "--ink3" })),
+      ];
+    },
+    words: `Reward, ${short(values[0])} at the start, ${short(values.at(-1))} now`,
+  };
+}
+
+function dead({ store, header }) {
+  const { steps } = store.data;
+  const [right, wrong, tied] = ["dead_right", "dead_wrong", "dead_tied"].map((name) => column(store, name));
+  const all = steps.map((_, i) => (right[i] ?? 0) + (wrong[i] ?? 0) + (tied[i] ?? 0));
+  const high = Math.min(1, Math.max(0.2, roundUp(most(all))));
+  const say = (share, words) => `${percent(share ?? null)} ${words}`;
+  return {
+    x: steps,
+    sub: `share of ${header.prompts_per_step}`,
+    bars: [{ values: right, colour: "--line2" }, { values: tied, colour: "--line2" }, { values: wrong, colour: "--ink2", hatched: true }],
+    range: [0, high],
+    tick: percent,
+    ends(index) {
+      if (narrow()) return [{ y: all[index], text: percent(all[index]), colour: "--ink", bold: true }];
+      return [
+        { y: (right[index] ?? 0) + 0.01 * high, text: say(right[index], "all right"), colour: "--ink", bold: (right[index] ?? 0) >= (wrong[index] ?? 0) },
+        ...(most(tied) > 0 ? [{ y: (right[index] ?? 0) + (tied[index] ?? 0), text: say(tied[index], "all the same"), colour: "--ink2" }] : []),
+        { y: 0, text: say(wrong[index], "all wrong"), colour: wrong[index] > 0 ? "--ink" : "--ink3", bold: (wrong[index] ?? 0) > (right[index] ?? 0) },
+      ];
+    },
+    words: `Dead groups, ${percent(all.at(-1))} of the newest step`,
+  };
+}
+
+function length({ store, header }) {
+  const { steps } = store.data;
+  const values = column(store, "completion_length");
+  const [p10, p90, cut] = ["completion_length_p10", "completion_length_p90", "truncated"].map((name) => column(store, name));
+  const high = roundUp(most(values, p90)) || 10;
+  const limit = header.config.max_completion_length;
+  const n = (value) => (known(value) ? Math.round(value) : "–");
+  return {
+    x: steps,
+    sub: known(cut.at(-1)) ? `tokens · ${percent(cut.at(-1))} cut at ${limit}` : "tokens",
+    lines: [{ values, colour: "--ink", width: 2 }],
+    band: { low: p10, high: p90 },
+    range: [0, high],
+    tick: (value) => plain(value),
+    ends(index) {
+      if (narrow()) return [{ y: values[index], text: n(values[index]), colour: "--ink", bold: true }];
+      return [
+        { y: p90[index], text: `p90 ${n(p90[index])}`, colour: "--ink3" },
+        { y: values[index], text: `mean ${n(values[index])}`, colour: "--ink", bold: true },
+        { y: p10[index], text: `p10 ${n(p10[index])}`, colour: "--ink3" },
+      ];
+    },
+    words: `Answer length, ${n(values[0])} tokens at the start, ${n(values.at(-1))} now`,
+  };
+}
+
+function drift({ store }) {
+  const { steps } = store.data;
+  const entropy = column(store, "entropy");
+  const kl = column(store, "kl");
+  return {
+    x: steps,
+    sub: "nats per token",
+    lines: [{ values: entropy, colour: "--plum", width: 2 }, { values: kl, colour: "--plum", width: 1.4, dash: [4, 2.5] }].filter((line) => line.values.some(known)),
+    range: [0, roundUp(most(entropy, kl)) || 0.1],
+    tick: (value) => short(value, value < 0.1 && value > 0 ? 3 : 2).replace(/(\..*?)0+$/, "$1").replace(/\.$/, ""),
+    ends(index) {
+      if (narrow()) return [{ y: entropy[index], text: short(entropy[index]), colour: "--plum", bold: true }];
+      return [
+        { y: lastKnown(kl, index), text: `KL to base ${short(lastKnown(kl, index))}`, colour: "--plum" },
+        { y: lastKnown(entropy, index), text: `entropy ${short(lastKnown(entropy, index))}`, colour: "--plum", bold: true },
+      ];
+    },
+    words: `Entropy ${short(entropy[0])} at the start, ${short(entropy.at(-1))} now; KL to the base model ${short(kl.at(-1))}`,
+  };
+}
+
+const CHARTS = [
+  ["reward", "Reward", reward],
+  ["dead_groups", "Dead groups", dead],
+  ["completion_length", "Answer length", length],
+  ["entropy", "Entropy and drift", drift],
+];
+
+/** All four, with one hairline. `update(state)` with `store`, `header` and `step` (null when live). */
+export function makeCharts({ onPick, name }) {
+  const made = CHARTS.map(([metric, title, picture]) => ({
+    chart: makeChart({ title: term(metric, title), sync: `wb-${name}`, labelRoom: () => (narrow() ? 40 : 94), onPick }),
+    picture,
+  }));
+  return {
+    element: h("div", { class: "charts" }, made.map(({ chart }) => chart.element)),
+    update(state) {
+      for (const { chart, picture } of made) chart.update(picture(state), state.step);
+    },
+  };
+}

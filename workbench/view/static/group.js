@@ -1,0 +1,183 @@
+// The Group view, the heart: one prompt, one step. Reward, arithmetic, tokens, and what the update then did.
+
+import { askedBy, arithmetic, sigmaOf, used } from "./arithmetic.js";
+import { cardsPanel } from "./cards.js";
+import { LENSES as LENS_ORDER } from "./cursor.js";
+import { h, part, show, visible } from "./dom.js";
+import { known } from "./format.js";
+import { order, partsPanel, scatter, scatterSentence, sharePanel, siblingsTable } from "./happened.js";
+import { picture } from "./picture.js";
+import { chooseCards, nearestOpposite } from "./siblings.js";
+import { available, LENSES } from "./tokens.js";
+import { following } from "./waiting.js";
+
+const isNarrow = () => matchMedia("(max-width: 600px)").matches;
+
+/** ‹ Step 12 ›: a figure with a way to both sides. */
+function stepper(words, back, on, { first, last, name }) {
+  return h("span", { class: "step", role: "group", "aria-label": name },
+    h("button", { type: "button", "aria-label": `${name} back`, disabled: first, "data-key": `${name}-back`, on: { click: back } }, "‹"),
+    h("b", {}, words),
+    h("button", { type: "button", "aria-label": `${name} on`, disabled: last, "data-key": `${name}-on`, on: { click: on } }, "›"));
+}
+
+/** `go(change)` moves the cursor; `turn(by)` goes to another step, `walk(by)` to another group of this one. */
+export function makeGroup({ store, header, go, turn, walk }) {
+  const head = h("div", { class: "head" });
+  const art = h("div", { class: "art" });
+  const strip = h("div", { class: "arith" });
+  const hero = h("section", { class: "panel hero", "aria-label": "From reward to advantage" }, art, strip);
+  const siblings = h("section", { class: "panel sib", "aria-label": "Siblings" });
+  const cards = h("section", { class: "panel cardspanel", "aria-label": "Answers" });
+  const happened = h("section", { class: "panel sec" });
+  const share = h("section", { class: "panel sec" });
+  const parts = h("section", { class: "panel sec" });
+  const rail = h("div", { class: "rail" }, happened, share, parts);
+  const missing = h("p", { class: "missing", role: "status" });
+  const main = h("div", { class: "main" }, siblings, cards, rail);
+  const element = h("div", { class: "view viewgroup" }, head, missing, hero, main);
+  const follow = following(element);
+
+  let shown = null; // {group, list, cursor}
+  let rank = 0;
+  let choice = null;
+  let compare = false;
+  let all = false;
+
+  const headPart = part(head, (step, newest, place, total, question, answer, note, lens, lenses, mode) => [
+    stepper(mode ? `Check at ${step}` : `Step ${step}`, () => turn(-1), () => turn(1), { first: step <= 0, last: step >= newest, name: "Step" }),
+    stepper(`Group ${place} of ${total}`, () => walk(-1), () => walk(1), { first: place <= 1, last: place >= total, name: "Group" }),
+    h("h1", { dir: "auto", title: question.length > 60 ? visible(question, 2000) : null }, visible(question, 300)),
+    h("span", { class: "gold i2" }, answer !== null && ["gold answer ", h("b", { class: "mono" }, visible(answer, 80))], note && h("span", { class: "i3 desk" }, `  ${note}`)),
+    h("span", { class: "sp" }),
+    h("span", { class: "note desk", id: "lensby" }, "Colour tokens by"),
+    h("span", { class: "seg lenses", role: "group", "aria-labelledby": "lensby" }, lenses.map(([name, there]) =>
+      h("button", { type: "button", class: name === lens ? "on" : "", "aria-pressed": String(name === lens), disabled: !there, title: there ? null : "Not recorded in this step", "data-key": `lens-${name}`, on: { click: () => go({ lens: name }) } }, LENSES[name].label))),
+    h("button", { type: "button", class: "btn desk", "data-key": "overtime", on: { click: () => go({ view: "prompt" }) } }, "Over time ", h("kbd", {}, "p")),
+  ]);
+
+  const pick = (sample) => {
+    all = false;
+    go({ sample, tok: null });
+  };
+  const token = (sample, tok) => go({ sample, tok });
+  const pickedOf = ({ group, cursor }) => group.samples.find((sample) => sample.index === cursor.sample)?.index ?? chooseCards(group.samples, null, 1)[0]?.index ?? 0;
+
+  function paint() {
+    const { group, list, cursor } = shown;
+    const narrow = isNarrow();
+    const picked = pickedOf(shown);
+    const graded = new Set(group.samples.map((sample) => sample.reward).filter(known)).size > 2 || group.samples.some((sample) => sample.right === null);
+    const tokens = group.samples.find((sample) => sample.tokens)?.tokens;
+    const place = list.findIndex((one) => one.k === group.k) + 1;
+    headPart.update(group.step, store.newest ?? group.step, place, list.length, group.question, group.answer, instruction(group), cursor.lens, LENS_ORDER.map((name) => [name, available(name, tokens)]), group.mode);
+    hero.hidden = false;
+    drawHero(picked, graded, narrow);
+    const first = group.samples.find((sample) => sample.index === picked);
+    const opposite = first && nearestOpposite(first, group.samples);
+    const room = narrow ? 2 : group.samples.length < 3 ? 2 : 3;
+    const chosen = all ? order(group.samples) : compare && opposite ? [first, opposite] : chooseCards(group.samples, picked, room);
+    show(cards, cardsPanel({ group, shown: chosen, lens: cursor.lens, cursor: { ...cursor, sample: picked }, onPick: pick, onToken: token, compare, all, limit: header.config.max_completion_length }));
+    show(siblings, siblingsTable({ group, shown: chosen.map((sample) => sample.index), picked, graded, onPick: pick }));
+    const points = group.samples.some((sample) => known(sample.delta_logp)) && !group.dead;
+    happened.hidden = !points;
+    if (points) show(happened, h("h3", {}, "Asked (across) against happened (up)"), scatter(group.samples, picked), h("p", {}, scatterSentence(group.samples)));
+    show(share, sharePanel(group, list));
+    share.hidden = Boolean(group.mode);
+    show(parts, partsPanel(first ?? group.samples[0], header));
+  }
+
+  function drawHero(picked, graded, narrow) {
+    const { group } = shown;
+    const own = used(group.divisor);
+    const now = choice ?? own;
+    strip.hidden = Boolean(group.mode);
+    const width = art.clientWidth || (narrow ? innerWidth - 30 : innerWidth - 640);
+    show(art, picture({ group, asked: group.mode ? null : askedBy(group, now), sigma: sigmaOf(group, now), picked, binary: !graded }, width, narrow ? 172 : 206));
+    const decorated = header.config.multi_objective_aggregation === "normalize_then_sum" ? "each reward was normalised in the group first (GDPO)" : header.config.kl_in === "reward" ? "the KL penalty is part of the reward" : "";
+    show(strip, arithmetic({ group, picked, choice: now, narrow, decorated, onChoose: (name) => {
+      choice = name === own ? null : name;
+      const key = document.activeElement?.dataset?.key;
+      drawHero(picked, graded, narrow);
+      if (key) strip.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
+    } }));
+  }
+
+  new ResizeObserver(() => shown && element.offsetParent && paint()).observe(art);
+  element.addEventListener("click", (event) => {
+    const dot = event.target.closest("svg [data-sample]");
+    if (dot) pick(Number(dot.dataset.sample));
+  });
+
+  function nothing(words) {
+    shown = null;
+    missing.textContent = words;
+    missing.hidden = false;
+    hero.hidden = main.hidden = true;
+    show(head);
+  }
+
+  return {
+    element,
+    async update({ cursor, step }) {
+      if (step === null) return nothing("No group yet. The first appears after the first step.");
+      let list, group;
+      try {
+        const answer = await follow(store.step(step, cursor.mode));
+        if (!answer) return;
+        list = answer.groups;
+        const found = list.findIndex((one) => one.prompt_id === cursor.prompt);
+        const at = found >= 0 ? found : Math.min(rank, list.length - 1);
+        if (at < 0) return nothing(`Step ${step} has no groups.`);
+        group = await follow(store.group(answer.step, list[at].k, cursor.mode));
+        if (!group) return;
+        rank = at;
+      } catch (error) {
+        return nothing(error.status ? error.message : "No answer from the server yet.");
+      }
+      if (shown?.group.id !== group.id) choice = null;
+      if (shown && (shown.group !== group || shown.cursor !== cursor)) all = all && shown.group === group;
+      shown = { group, list, cursor };
+      missing.hidden = true;
+      main.hidden = false;
+      const focus = element.contains(document.activeElement) ? document.activeElement.dataset?.key : null;
+      paint();
+      if (focus) element.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
+      if (cursor.step !== null && cursor.prompt !== group.prompt_id) go({ prompt: group.prompt_id }, { quiet: true });
+      if (cursor.tok !== null) element.querySelector(`[data-card="${pickedOf(shown)}"] [data-tok="${cursor.tok}"]`)?.scrollIntoView({ block: "nearest" });
+    },
+    /** The group on screen and those beside it. */
+    get shown() {
+      return shown;
+    },
+    pickNumber: (number) => shown && number <= shown.group.samples.length && pick(shown.group.samples[number - 1].index),
+    toggleCompare() {
+      compare = !compare;
+      all = false;
+      if (shown) paint();
+    },
+    toggleAll() {
+      all = !all;
+      if (shown) paint();
+    },
+    nextLens() {
+      const tokens = shown?.group.samples.find((sample) => sample.tokens)?.tokens;
+      const there = LENS_ORDER.filter((name) => available(name, tokens));
+      if (there.length) go({ lens: there[(there.indexOf(shown.cursor.lens) + 1) % there.length] });
+    },
+    /** Walk along the tokens of the picked card. */
+    walkTokens(by, sample) {
+      const tokens = shown?.group.samples.find((one) => one.index === sample)?.tokens;
+      if (!tokens) return;
+      const from = shown.cursor.sample === sample && shown.cursor.tok !== null ? shown.cursor.tok + by : by > 0 ? 0 : tokens.text.length - 1;
+      go({ sample, tok: Math.max(0, Math.min(tokens.text.length - 1, from)) });
+    },
+    forget: () => (shown = null),
+  };
+}
+
+// Where the rendered prompt says more than the question, its few words of instruction are worth showing; long ones are not.
+const instruction = (group) => {
+  const note = group.columns?.instruction ?? group.columns?.note;
+  return typeof note === "string" && note.length < 80 ? note : "";
+};

@@ -1,0 +1,171 @@
+// The Live view: a sentence first, then the picture, then the numbers.
+
+import { makeCharts } from "./charts.js";
+import { h, part, show, visible } from "./dom.js";
+import { isGraded, makeGroups } from "./groups.js";
+import { fixed, known, percent, signed } from "./format.js";
+import { legend, makeRibbon } from "./ribbon.js";
+import { chooseCards } from "./siblings.js";
+import { isBad, isOver, phase } from "./states.js";
+import { following } from "./waiting.js";
+
+const isNarrow = () => matchMedia("(max-width: 600px)").matches;
+
+/**
+ * `go(change)` moves the cursor, `link(change)` is the address of such a move, `command(name, args, words)` posts,
+ * or is null where nothing can be commanded.
+ */
+export function makeLive({ store, header, go, link, commands }) {
+  const ribbon = makeRibbon({ onPick: (step) => go({ step }) });
+  const charts = makeCharts({ onPick: (step) => go({ step }), name: store.run });
+  const open = (step) => (group, sample) => go({ view: "group", step, prompt: group.prompt_id, mode: null, sample });
+  let shownStep = null;
+  const groups = makeGroups({
+    onOpen: (group, sample) => open(shownStep)(group, sample),
+    link: (group) => link({ view: "group", step: shownStep, prompt: group.prompt_id, mode: null, sample: null }),
+  });
+  const verdict = h("div", { class: "verdict" });
+  const crash = h("section", { class: "crash" });
+  const rail = h("div", { class: "rail" });
+  const alarms = h("section", { class: "panel alarms", "aria-label": "Alarms" });
+  const says = h("section", { class: "panel says", "aria-label": "What it says now" });
+  const start = h("section", { class: "panel startup", "aria-label": "Progress" });
+  rail.append(alarms, says);
+  const grid = h("div", { class: "grid" }, h("div", { class: "maincol" }, charts.element, groups.element), rail);
+  const element = h("div", { class: "view viewlive" }, h("div", { class: "rib" }, ribbon.element), verdict, crash, start, grid);
+  const follow = following(groups.element);
+  const followSays = following(says);
+
+  const verdictPart = part(verdict, (sentence, facts, graded, narrow) => [
+    h("div", { class: "verdicttext" }, h("h1", {}, visible(sentence, 200)), facts && h("p", {}, visible(facts, 600))),
+    legend({ graded, narrow }),
+  ]);
+  const crashPart = part(crash, (state, step, reason, log, resume) => [
+    h("h2", {}, state === "failed" ? `Failed at step ${step}` : `Crashed at step ${step}`),
+    reason && h("p", {}, visible(reason, 1000)),
+    log?.length > 0 && h("pre", { class: "logtail", tabindex: 0, "aria-label": "Last lines of the log" }, visible(log.join("\n"), 8000)),
+    h("div", { class: "acts" },
+      commands.can && resume !== null && h("button", { type: "button", class: "btn pri", on: { click: () => commands.send("resume", {}, "Starts again from the last checkpoint.") } }, resume === undefined ? "Resume from the last checkpoint" : `Resume from step ${resume}`),
+      h("button", { type: "button", class: "btn", on: { click: openLog } }, "Open the log")),
+  ]);
+
+  async function openLog() {
+    const { lines } = await store.log(400);
+    const sheet = h("dialog", { class: "sheet wide", "aria-label": "Log" }, h("h2", {}, "worker.log, last lines"),
+      h("pre", { class: "logtail tall", tabindex: 0 }, visible(lines.join("\n"), 200_000)),
+      h("form", { method: "dialog" }, h("button", { class: "btn", type: "submit" }, "Close")));
+    element.append(sheet);
+    sheet.addEventListener("close", () => sheet.remove());
+    sheet.showModal();
+    sheet.querySelector("pre").scrollTop = 1e9;
+  }
+
+  const alarmPart = part(alarms, (list) => list.map((alarm) => alarmCard(alarm, { go, link, commands })));
+
+  async function showSays(step, answer) {
+    const group = answer.groups.find((one) => !one.dead) ?? answer.groups[0];
+    if (!group) return show(says);
+    const whole = await followSays(store.group(step, group.k)).catch(() => undefined);
+    if (whole) show(says, saysPanel(whole, (sample) => open(step)(group, sample.index)));
+  }
+
+  let drawn = null;
+  async function showStep(step, cursor) {
+    const answer = await follow(store.step(step)).catch((error) => ({ error }));
+    if (!answer) return;
+    groups.element.hidden = Boolean(answer.error);
+    says.hidden = Boolean(answer.error);
+    if (answer.error) return;
+    shownStep = answer.step;
+    groups.update(answer, { range: header.reward_range ?? range(answer), chosen: cursor.prompt, narrow: isNarrow() });
+    if (drawn !== answer) await showSays(step, answer);
+    drawn = answer;
+  }
+
+  return {
+    element,
+    ribbon,
+    update({ cursor, step, newest }) {
+      const { status, verdict: words, alarms: list } = store.data;
+      if (!status) return;
+      const narrow = isNarrow();
+      const graded = header.binary === false || (header.binary === undefined && drawn !== null && isGraded(drawn.groups));
+      const answers = header.prompts_per_step * header.num_generations;
+      ribbon.update(ribbonState({ store, header, cursor, step, newest, graded, narrow }));
+      const doing = phase(status, answers);
+      verdictPart.update(words?.sentence ?? (newest === null ? opening(status, doing) : `Step ${newest} is done.`), words?.facts ?? (newest === null ? firstWords(header) : ""), graded, narrow);
+      crash.hidden = !isBad(status.state);
+      if (!crash.hidden) crashPart.update(status.state, Math.max(0, status.step - 1), status.reason, status.log, status.resume_step);
+      start.hidden = newest !== null || isOver(status.state);
+      if (!start.hidden) show(start, progress(status, doing));
+      grid.hidden = newest === null;
+      alarms.hidden = !list.length;
+      alarmPart.update(list);
+      if (newest === null) return;
+      charts.update({ store, header, step: cursor.step === null ? null : step });
+      showStep(step, cursor);
+    },
+    /** The groups on screen, best first, for j and k. */
+    groups: () => drawn?.groups ?? [],
+    showAlarms: () => alarms.scrollIntoView({ block: "start" }) || alarms.classList.add("pulled"),
+  };
+}
+
+/** What the ribbon needs to know; the small one above the group lens takes the same. */
+export const ribbonState = ({ store, header, cursor, step, newest, graded, narrow }) => ({
+  store,
+  total: Math.max(store.data.status.steps ?? 0, (newest ?? -1) + 1, 1),
+  newest,
+  step,
+  live: cursor.step === null,
+  over: isOver(store.data.status.state),
+  ended: isBad(store.data.status.state) || store.data.status.state === "interrupted",
+  groups: header.prompts_per_step,
+  graded,
+  narrow,
+});
+
+const range = (answer) => {
+  const rewards = answer.groups.flatMap((group) => group.samples.map((sample) => sample.reward)).filter(known);
+  return [Math.min(0, ...rewards), Math.max(1e-6, ...rewards)];
+};
+
+const opening = (status, doing) => (status.state === "queued" ? "Queued: waiting for the device." : isOver(status.state) ? "Nothing was recorded." : `Starting: ${doing.charAt(0).toLowerCase()}${doing.slice(1)}.`);
+
+const firstWords = (header) =>
+  `Each step asks ${header.prompts_per_step} prompts, samples ${header.num_generations} answers to each, scores them, and pushes the model towards those that scored above their own group's mean.`;
+
+function progress({ phase_done: done, phase_total: total }, doing) {
+  const share = known(done) && total ? done / total : 0;
+  return [
+    h("h2", {}, doing || "Starting"),
+    h("div", { class: "progress", role: "progressbar", "aria-label": doing || "Starting", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(share * 100) }, h("span", { style: { width: `${share * 100}%` } })),
+    h("p", { class: "note" }, "The first groups appear here as soon as they are scored. Closing this page does not stop the run."),
+  ];
+}
+
+function alarmCard(alarm, { go, link, commands }) {
+  const seen = (alarm.samples ?? []).filter((sample) => sample && typeof sample === "object");
+  const to = seen.length ? { view: "group", step: seen[0].step, prompt: seen[0].prompt_id, sample: seen[0].index, mode: null } : null;
+  return h("article", { class: `alarm ${alarm.level}` },
+    h("h3", {}, h("span", { class: `badge ${alarm.level}`, role: "img", "aria-label": { warning: "Warning", act: "Act now", info: "Observation" }[alarm.level] }, alarm.level === "info" ? "i" : "!"), visible(alarm.claim, 120)),
+    h("p", {}, visible(alarm.evidence, 800)),
+    h("div", { class: "acts" },
+      to && h("a", { class: "btn sm", href: link(to), on: { click: (event) => (event.preventDefault(), go(to)) } }, seen.length === 1 ? "See the answer" : `See ${seen.length} answers`),
+      commands.can && (alarm.remedies ?? []).slice(0, 2).map((remedy) => h("button", { type: "button", class: "btn sm", "data-key": `${alarm.id}-${remedy.label}`, on: { click: () => commands.send(remedy.command, remedy.args ?? {}, `${visible(remedy.label, 60)}: takes effect after this step.`) } }, visible(remedy.label, 60)))));
+}
+
+/** The best right answer beside its nearest wrong sibling. */
+function saysPanel(group, onOpen) {
+  const pair = chooseCards(group.samples, null, 2).slice(0, 2);
+  return [
+    h("div", { class: "ph" }, h("h2", {}, "What it says now"), h("span", { class: "sp" }),
+      h("span", { class: "i3 mono clip" }, `${visible(group.question, 60)}${group.answer === null ? "" : ` = ${visible(group.answer, 16)}`}`)),
+    h("div", { class: `two ${pair.length}` }, pair.map((sample) => h("div", {},
+      h("button", { type: "button", class: `sayhead ${(sample.advantage ?? 0) > 0 ? "up" : "down"}`, on: { click: () => onOpen(sample) } },
+        h("b", {}, sample.right === null ? `reward ${fixed(sample.reward)}` : sample.right ? "● right" : "○ wrong"),
+        h("span", { class: `mono ${(sample.advantage ?? 0) > 0 ? "pos" : "neg"}` }, signed(sample.advantage))),
+      h("pre", { dir: "auto" }, visible(sample.text, 600))))),
+    group.dead && h("p", { class: "note" }, `Every group of this step is dead: all answers scored ${percent(group.reward_mean)}.`),
+  ];
+}

@@ -1,0 +1,191 @@
+// The reader: takes JSON through one fetchJson(path), draws one run, knows nothing of what page it stands on.
+// `mount(element, {fetchJson, postJson, navigate})` serves the dashboard; a notebook cell or an exported page gives the
+// answers themselves (fetch.js, `embedded`), a cursor to start from, and no postJson.
+
+import { format, makeCursor, parse } from "./cursor.js";
+import { h, show } from "./dom.js";
+import { explain } from "./explain.js";
+import { makeGroup } from "./group.js";
+import { listen } from "./keys.js";
+import { makeLive, ribbonState } from "./live.js";
+import { interval, poll } from "./poller.js";
+import { makePrompt } from "./prompt.js";
+import { makeRibbon } from "./ribbon.js";
+import { makeBottomBar, makeCommands, makeHelp, makeKeyBar, makeLostBar, makeStrip } from "./shell.js";
+import { makeStore } from "./store.js";
+import { makeTips } from "./tooltip.js";
+
+const isNarrow = () => matchMedia("(max-width: 600px)").matches;
+
+/**
+ * Draw a run into `element`. `start` is a cursor to begin with ({run, step, ...}); without it the page's address is the
+ * cursor. `live` false asks once and never again. Resolves to {update, stop} once the run's header is there.
+ */
+export async function mount(element, { fetchJson, postJson = null, navigate = null, start = null, live = true }) {
+  const cursor = makeCursor(start ?? parse(location.search), { inUrl: !start });
+  element.classList.add("wb", "wb-reader");
+  const run = cursor.now.run ?? (await fetchJson("runs")).runs[0]?.id;
+  if (!run) return show(element, h("p", { class: "missing" }, "No runs yet. ", navigate && h("a", { class: "link", href: "/new" }, "Start one")));
+  const store = makeStore({ fetchJson }, run);
+  let header, glossary;
+  try {
+    [header, glossary] = await Promise.all([store.header(), store.glossary().catch(() => ({ metrics: {}, settings: {} }))]);
+  } catch (error) {
+    return show(element, h("p", { class: "missing", role: "alert" }, error.status ? error.message : "Not connected. Reload the page to try again."));
+  }
+  return assemble(element, { cursor, store, header, glossary, postJson, navigate, live });
+}
+
+function assemble(element, { cursor, store, header, glossary, postJson, navigate, live }) {
+  const go = (change) => cursor.move(change);
+  const link = (change) => format({ ...cursor.now, tok: null, ...change }, location.search);
+  const newest = () => store.newest;
+  const stepNow = () => cursor.now.step ?? newest();
+  const commands = makeCommands({ postJson, run: store.run, onChange: () => draw() });
+
+  const miniRibbon = makeRibbon({ mini: true, onPick: (step) => go({ step, prompt: cursor.now.view === "group" ? null : cursor.now.prompt }) });
+  const lost = makeLostBar();
+  const strip = makeStrip({ commands, ribbon: miniRibbon, onLive: () => go({ step: null }) });
+  const liveView = makeLive({ store, header, go, link, commands });
+  const groupView = makeGroup({ store, header, go, turn, walk });
+  const promptView = makePrompt({ store, header, go, link });
+  const views = { live: liveView, group: groupView, prompt: promptView };
+  const keyBar = makeKeyBar();
+  const help = makeHelp(header.search);
+  const bottom = makeBottomBar({ commands, onAlarms: liveView.showAlarms, onStep: turn, onAll: groupView.toggleAll });
+  show(element, lost.element, strip.element, liveView.element, groupView.element, promptView.element, keyBar.element, bottom.element, help.element);
+  const tips = makeTips(element, (anchor) => explain(anchor, { glossary, store, header, step: stepNow(), group: groupView.shown, lens: cursor.now.lens }));
+
+  /** To another step; past the newest is live again. */
+  function turn(by) {
+    const at = stepNow();
+    if (at === null) return;
+    if (cursor.now.view === "prompt") {
+      const step = promptView.visit(by);
+      return step === null ? null : go({ step });
+    }
+    const to = at + by;
+    const keep = cursor.now.view === "group" ? { prompt: null } : {};
+    if (to < 0) return;
+    go({ ...keep, step: to > newest() ? null : to });
+  }
+
+  /** To another group of this step, in the order of the Live view. */
+  function walk(by) {
+    if (cursor.now.view === "prompt") {
+      const next = promptView.neighbour(by);
+      return next && go({ step: stepNow(), prompt: next[0], mode: next[1] });
+    }
+    const list = cursor.now.view === "group" ? (groupView.shown?.list ?? []) : liveView.groups();
+    const here = cursor.now.view === "group" ? groupView.shown?.group.prompt_id : cursor.now.prompt;
+    const at = list.findIndex((group) => group.prompt_id === here);
+    const next = list[Math.max(0, Math.min(list.length - 1, here === null || at < 0 ? (by > 0 && here !== null ? 0 : by > 0 ? 1 : 0) : at + by))];
+    if (next) go({ step: stepNow(), prompt: next.prompt_id });
+  }
+
+  function openGroup() {
+    const prompt = cursor.now.prompt ?? (cursor.now.view === "live" ? liveView.groups()[0]?.prompt_id : promptView.shown?.answer.prompt_id) ?? null;
+    go({ view: "group", step: stepNow(), prompt });
+  }
+
+  async function copyLink() {
+    const url = new URL(format({ ...cursor.now, run: store.run }, location.search), location.href).href;
+    try {
+      await navigator.clipboard.writeText(url);
+      keyBar.say("Link copied.");
+    } catch {
+      keyBar.say(url);
+    }
+  }
+
+  function draw() {
+    const { view } = cursor.now;
+    const state = { store, header, cursor: cursor.now, step: stepNow(), newest: newest() };
+    element.dataset.view = view;
+    for (const [name, one] of Object.entries(views)) one.element.hidden = name !== view;
+    strip.update(state);
+    if (view !== "live" && store.data.status) miniRibbon.update({ ...ribbonState({ ...state, graded: header.binary === false, narrow: true }) });
+    views[view].update(state);
+    keyBar.update(view);
+    bottom.update({ ...state, groupSize: groupView.shown?.group.n });
+    markTopBar(view);
+    tips.tidy();
+  }
+
+  let drawn = "";
+  const poller = poll(async () => {
+    const delta = await store.refresh();
+    // While parked, new steps only move the ribbon and the curves; what the pointer rests on stays.
+    const key = JSON.stringify([delta.steps.length, delta.checks.length, delta.events.length, delta.alarms, store.data.status, store.data.verdict]);
+    if (key !== drawn) draw();
+    drawn = key;
+    return live ? interval(store.data.status.state) : Infinity;
+  }, (seconds) => lost.update(seconds));
+
+  cursor.onChange((now, before) => {
+    tips.close();
+    if (now.view !== before.view) scrollTo({ top: 0 });
+    draw();
+  });
+  const stopKeys = listen({
+    j: () => walk(1),
+    k: () => walk(-1),
+    h: () => turn(-1),
+    l: () => turn(1),
+    p: () => go({ view: "prompt", step: stepNow(), prompt: cursor.now.prompt ?? groupView.shown?.group.prompt_id ?? liveView.groups()[0]?.prompt_id ?? null }),
+    t: () => cursor.now.view === "group" && groupView.nextLens(),
+    d: () => cursor.now.view === "group" && groupView.toggleCompare(),
+    y: copyLink,
+    digit: (number) => cursor.now.view === "group" && groupView.pickNumber(number),
+    Enter: () => cursor.now.view !== "group" && openGroup(),
+    Escape: () => (tips.isOpen ? tips.close() : cursor.now.view !== "live" && go({ view: "live" })),
+    " ": () => go({ step: cursor.now.step === null ? newest() : null }),
+    "?": help.open,
+    ...(header.search && navigate ? { "/": () => document.getElementById("wb-search")?.focus() } : {}),
+  });
+  element.addEventListener("keydown", (event) => {
+    const box = event.target.closest?.("[data-sample-tokens]");
+    if (!box || !["ArrowLeft", "ArrowRight"].includes(event.key)) return;
+    event.preventDefault();
+    const sample = Number(box.dataset.sampleTokens);
+    groupView.walkTokens(event.key === "ArrowRight" ? 1 : -1, sample);
+    requestAnimationFrame(() => {
+      const span = element.querySelector(`[data-card="${sample}"] [data-tok="${cursor.now.tok}"]`);
+      if (span) tips.open(span);
+    });
+  });
+  const leaveTopBar = takeTopBar({ go, help });
+  addEventListener("popstate", () => cursor.move(parse(location.search)));
+  matchMedia("(max-width: 600px)").addEventListener("change", draw);
+
+  return {
+    update: poller.now,
+    stop() {
+      poller.stop();
+      stopKeys();
+      leaveTopBar();
+    },
+  };
+}
+
+// The page's own top bar, where there is one: its Live, Group and Prompt switch views here, its right end shows the keys.
+function takeTopBar({ go, help }) {
+  const end = document.getElementById("wb-top-end");
+  if (end) show(end, h("button", { type: "button", class: "link quiet", on: { click: help.open } }, isNarrow() ? "" : "Keys ", h("kbd", {}, "?")));
+  const onClick = (event) => {
+    const item = event.target.closest?.("#wb-top [data-view]");
+    if (!item || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    go({ view: item.dataset.view });
+  };
+  document.addEventListener("click", onClick);
+  return () => document.removeEventListener("click", onClick);
+}
+
+function markTopBar(view) {
+  for (const item of document.querySelectorAll("#wb-top [data-view]")) {
+    item.classList.toggle("on", item.dataset.view === view);
+    if (item.dataset.view === view) item.setAttribute("aria-current", "page");
+    else item.removeAttribute("aria-current");
+  }
+}

@@ -1,0 +1,31 @@
+// The words for what a run is doing. Never a dot alone.
+
+import { count, duration, known } from "./format.js";
+
+const WORDS = { queued: "Queued", starting: "Starting", running: "Running", paused: "Paused", stopping: "Stopping", finished: "Finished", stopped: "Stopped", failed: "Failed", crashed: "Crashed", interrupted: "Interrupted", damaged: "Damaged" };
+const OVER = new Set(["finished", "stopped", "failed", "crashed", "interrupted", "damaged"]);
+const BAD = new Set(["failed", "crashed", "damaged"]);
+
+export const isOver = (state) => OVER.has(state);
+export const isBad = (state) => BAD.has(state);
+
+/** {words, look} of the state pill: look is a class of wb.css. */
+export function pill(status, now) {
+  const { state, stalled, step, heartbeat } = status;
+  if (stalled && !isOver(state)) return { words: `No word for ${duration(now - heartbeat)}`, look: "quiet" };
+  if (BAD.has(state) || state === "interrupted") return { words: `${WORDS[state]} at step ${Math.max(0, step - 1)}`, look: BAD.has(state) ? "bad" : "quiet" };
+  return { words: WORDS[state] ?? state, look: state === "running" ? "on" : "quiet" };
+}
+
+const PHASES = { load: "Loading the model", evaluate: "Checking held-out problems", sample: "Sampling answers", score: "Scoring answers", update: "Updating the model", probe: "Looking back at the update", record: "Writing the record", checkpoint: "Saving a checkpoint", rehearse: "Rehearsing the longest prompts" };
+
+/** "Sampling 192 answers, 61 done": what the worker is at right now. */
+export function phase(status, answers) {
+  const { state, phase: name, phase_done: done, phase_total: total } = status;
+  if (state === "queued") return "Waiting for the device. Another run holds it.";
+  if (state === "paused") return "Paused between two steps.";
+  if (isOver(state)) return "";
+  if (name === "sample") return `Sampling ${count(total || answers, "answer")}${known(done) ? `, ${done} done` : ""}`;
+  const words = PHASES[name] ?? (name ? name.charAt(0).toUpperCase() + name.slice(1) : WORDS[state]);
+  return known(done) && total ? `${words}, ${done} of ${total}` : words;
+}

@@ -1,0 +1,42 @@
+// Colours for canvas: the tokens of wb.css as the theme resolves them now, and a call when the theme changes.
+
+const cache = new Map();
+
+/** The colour that `var(name)` has on `element`, as the browser computed it (light-dark() resolved). */
+export function colour(element, name) {
+  const key = `${getComputedStyle(element).colorScheme} ${name}`;
+  if (!cache.has(key)) {
+    const probe = document.createElement("span");
+    probe.style.color = `var(${name})`;
+    probe.hidden = true;
+    element.append(probe);
+    cache.set(key, getComputedStyle(probe).color);
+    probe.remove();
+  }
+  return cache.get(key);
+}
+
+/** Call `redraw` when the page turns dark or light, by whatever hand. */
+export function onTheme(redraw) {
+  const watcher = new MutationObserver(redraw);
+  const marks = { attributes: true, attributeFilter: ["class", "data-theme", "style"] };
+  watcher.observe(document.documentElement, marks);
+  watcher.observe(document.body, marks);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+}
+
+/** A diagonal hatch for canvas: the mark of "all wrong". */
+export function hatch(context, colour, pixels = devicePixelRatio) {
+  const size = Math.round(4 * pixels);
+  const tile = document.createElement("canvas");
+  tile.width = tile.height = size;
+  const draw = tile.getContext("2d");
+  draw.strokeStyle = colour;
+  draw.lineWidth = 1.2 * pixels;
+  for (const shift of [-size, 0, size]) {
+    draw.moveTo(shift - 1, size + 1);
+    draw.lineTo(shift + size + 1, -1);
+  }
+  draw.stroke();
+  return context.createPattern(tile, "repeat");
+}
