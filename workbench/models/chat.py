@@ -18,9 +18,9 @@ Template = Literal["chat", "r1-zero", "plain"]
 Message = dict[str, str]
 
 _R1_ZERO = (
-    "Below, a User asks and an Assistant replies. Before replying, the Assistant works the problem out privately. It writes "
-    "this reasoning between <think> and </think> and then its result between <answer> and </answer>, like this: "
-    "<think> the reasoning </think> <answer> the result </answer>"
+    "Below, a User asks and an Assistant replies. Before replying, the Assistant works the problem out "
+    "privately. It writes this reasoning between <think> and </think> and then its result between <answer> "
+    "and </answer>, like this: <think> the reasoning </think> <answer> the result </answer>"
 )
 _SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
 _SHOWN = 5
@@ -42,8 +42,8 @@ def render(
     """
     if template == "chat" and not getattr(tokenizer, "chat_template", None):
         raise ModelError(
-            "This model has no chat template, so template = chat cannot be used. Set template to plain (the bare text) or "
-            "r1-zero (a dialogue), or choose an instruction-tuned model."
+            "This model has no chat template, so template = chat cannot be used. Set template to plain (the "
+            "bare text) or r1-zero (a dialogue), or choose an instruction-tuned model."
         )
     rendered = []
     for prompt in prompts:
@@ -114,7 +114,7 @@ def _dialogue(chat: list[Message]) -> str:
 
 
 def _text(text: str, tokenizer: Any) -> tuple[str, list[int]]:
-    """Encode text that holds no control token on purpose; the tokenizer adds its own first token where it has one."""
+    """Encode text that holds no control token on purpose; the tokenizer adds its own first token, if any."""
     token_ids = tokenizer(text, split_special_tokens=True)["input_ids"]
     opening = tokenizer.decode(token_ids[:1]) if token_ids[:1] == [tokenizer.bos_token_id] else ""
     return opening + text, token_ids
@@ -135,9 +135,9 @@ def _check_lengths(prompts: Sequence[Prompt], limit: int | None) -> None:
     ]
     if long:
         raise DataError(
-            f"{len(long)} of {len(prompts)} prompts are longer than the {limit} tokens that fit (max_prompt_length, or the "
-            f"model's context): {_listed(long)}. Shorten or remove them, raise max_prompt_length, or choose a model with a "
-            "longer context."
+            f"{len(long)} of {len(prompts)} prompts are longer than the {limit} tokens that fit "
+            f"(max_prompt_length, or the model's context): {_listed(long)}. Shorten or remove them, raise "
+            "max_prompt_length, or choose a model with a longer context."
         )
 
 

@@ -1,4 +1,4 @@
-"""The arithmetic task: one sum, difference or product. Its level counts the digits of both numbers together."""
+"""The arithmetic task: one sum, difference or product. Its level is the digits of both numbers together."""
 
 from random import Random
 
@@ -9,7 +9,7 @@ LEVELS = range(2, 13)
 
 
 def draw(rng: Random, level: int) -> Prompt:
-    """A random problem whose two numbers have `level` digits together, at least one each; answers may be negative."""
+    """A random problem whose numbers have `level` digits together; results may be negative."""
     digits = rng.randint(1, level - 1)
     left, right = _number(rng, digits), _number(rng, level - digits)
     operator = rng.choice("+-*")

@@ -16,7 +16,7 @@ _TARGETS = range(5, 100)
 
 
 def draw(rng: Random, level: int) -> Prompt:
-    """A random solvable problem with `level` numbers of 1-9 and a target of 5-99; every part result is a whole number."""
+    """A random solvable problem: `level` numbers of 1-9, a target of 5-99, whole numbers all the way."""
     while True:
         numbers = [rng.randint(1, 9) for _ in range(level)]
         value, expression = _combine(rng, numbers)

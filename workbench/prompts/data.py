@@ -61,8 +61,8 @@ def _heldout(config: RunConfig) -> Table:
         return rows.read(config.heldout, config.data_split)
     if Path(config.data).expanduser().is_file():
         raise DataError(
-            f"heldout = {config.heldout!r}: {config.data} is a single file and has no splits. Give a second file "
-            f"({', '.join(rows.SUFFIXES)}), or leave heldout empty to set a tenth aside."
+            f"heldout = {config.heldout!r}: {config.data} is a single file and has no splits. Give a second "
+            f"file ({', '.join(rows.SUFFIXES)}), or leave heldout empty to set a tenth aside."
         )
     return rows.read(config.data, config.heldout)
 
@@ -87,16 +87,16 @@ def prompts_of(
     ask = _column(table, prompt_column, PROMPT_COLUMNS, "prompt")
     if ask is None:
         raise DataError(
-            f"{table.source}: no column is named {', '.join(PROMPT_COLUMNS[:-1])} or {PROMPT_COLUMNS[-1]}. It has "
-            f"{', '.join(table.columns)}: set prompt_column to one of them."
+            f"{table.source}: no column is named {', '.join(PROMPT_COLUMNS[:-1])} or {PROMPT_COLUMNS[-1]}. "
+            f"It has {', '.join(table.columns)}: set prompt_column to one of them."
         )
     gold = _column(table, answer_column, ANSWER_COLUMNS, "answer")
     _check_prompts(table, ask)
     warnings = []
     if gold is None:
         warnings.append(
-            f"{table.source} has no answer column ({', '.join(ANSWER_COLUMNS)}): rewards get answer = None. Its columns are "
-            f"{', '.join(table.columns)}; set answer_column if one of them holds the answers."
+            f"{table.source}: no column is named {', '.join(ANSWER_COLUMNS)}, so rewards get answer = None. "
+            f"It has {', '.join(table.columns)}: set answer_column if one of them holds the answers."
         )
     else:
         _check_answers(table, gold)
@@ -109,9 +109,7 @@ def prompts_of(
             repeated.append(row.number)
         prompts.setdefault(key, prompt)
     if repeated:
-        warnings.append(
-            f"{table.source}: {rows.listed(repeated)} repeat an earlier prompt and answer and are left out."
-        )
+        warnings.append(f"{rows.at(table.source, repeated)}: the same prompt and answer as before; left out.")
     return list(prompts.values()), tuple(warnings)
 
 
@@ -120,7 +118,8 @@ def _column(table: Table, named: str | None, usual: Sequence[str], what: str) ->
         return next((name for name in usual if name in table.columns), None)
     if named not in table.columns:
         raise DataError(
-            f"{table.source}: no column {named!r}. It has {', '.join(table.columns)}: set {what}_column to one of them."
+            f"{table.source}: no column {named!r}. It has {', '.join(table.columns)}: set {what}_column to "
+            "one of them."
         )
     return named
 
@@ -141,22 +140,23 @@ def _check_prompts(table: Table, ask: str) -> None:
         if isinstance(value, list) and not _is_chat(value):
             malformed.append(row.number)
     if empty:
-        raise DataError(f"{table.source}: {rows.listed(empty)} have an empty {ask}. Fill or remove them.")
+        raise DataError(f"{rows.at(table.source, empty)}: {ask} is empty. Fill or remove these rows.")
     wrong = [number for kind, numbers in kinds.items() if kind not in (str, list) for number in numbers]
     if wrong:
         raise DataError(
-            f"{table.source}: {rows.listed(wrong)} have a {ask} that is no text. Allowed are text, or a chat: a list of "
+            f"{rows.at(table.source, wrong)}: {ask} is no text. Give text, or a chat: a list of "
             '{"role", "content"}.'
         )
     if len(kinds) > 1:
         rare = min(kinds.values(), key=len)
         raise DataError(
-            f"{table.source}: {ask} is text in some rows and a chat in others ({rows.listed(rare)}). Use one form."
+            f"{rows.at(table.source, rare)}: {ask} mixes text and chats; these are the rarer kind. Use one."
         )
     if malformed:
         raise DataError(
-            f"{table.source}: {rows.listed(malformed)} hold a chat that cannot be answered. Give a list of "
-            '{"role", "content"} with texts, roles system, user or assistant, system only first, and a user message last.'
+            f"{rows.at(table.source, malformed)}: not a chat that can be answered. Give a list of "
+            '{"role", "content"} with texts, roles system, user or assistant, system only first, and a user '
+            "message last."
         )
 
 
@@ -173,7 +173,7 @@ def _is_chat(value: list[Any]) -> bool:
 def _check_answers(table: Table, gold: str) -> None:
     missing = [row.number for row in table.rows if row.values[gold] is None or row.values[gold] == ""]
     if missing:
-        raise DataError(f"{table.source}: {rows.listed(missing)} have no {gold}. Fill or remove them.")
+        raise DataError(f"{rows.at(table.source, missing)}: {gold} is empty. Fill or remove these rows.")
 
 
 def _prompt(row: Row, ask: str, gold: str | None) -> Prompt:

@@ -43,15 +43,15 @@ def chosen_levels(config: RunConfig, name: str, default: range, offered: range) 
     first = default[0] if config.min_level is None else config.min_level
     last = default[-1] if config.max_level is None else config.max_level
     problems = {
-        setting: f"{setting} = {level}: task {name} offers levels {offered[0]} to {offered[-1]}. Choose one of those."
+        setting: f"{setting} = {level}: task {name} offers levels {offered[0]} to {offered[-1]}. Choose one."
         for setting, level in (("min_level", first), ("max_level", last))
         if level not in offered
     }
     if not problems and last < first:
         setting = "max_level" if config.max_level is not None else "min_level"
         problems[setting] = (
-            f"Levels {first} to {last} are none: where only one bound is set, the other is the default of task {name} "
-            f"({default[0]} to {default[-1]}). Set both min_level and max_level."
+            f"Levels {first} to {last} are none: where only one bound is set, the other is the default of "
+            f"task {name} ({default[0]} to {default[-1]}). Set both min_level and max_level."
         )
     if problems:
         raise ConfigError("\n".join(problems.values()), problems)
@@ -78,7 +78,7 @@ def distinct(
     if len(found) < count:
         setting = "eval_problems" if held_out else "train_problems"
         raise DataError(
-            f"task {name} has only {len(found)} different problems of levels {levels[0]} to {levels[-1]}, but {setting} = "
-            f"{count}. Lower {setting} or raise max_level."
+            f"task {name} has only {len(found)} different problems of levels {levels[0]} to {levels[-1]}, "
+            f"but {setting} = {count}. Lower {setting} or raise max_level."
         )
     return list(found.values())

@@ -10,10 +10,10 @@ _TASKS = (
     Task(
         name="chain",
         title="Chains of last digits",
-        about="Work through 6+8-3*4 from left to right, keeping the last digit; the embedded model was made for it.",
+        about="Work through 6+8-3*4 from left to right, keeping the last digit. The embedded model knows it.",
         rules=(
-            "You get a chain of operations on digits. Work strictly from left to right and keep only the last digit "
-            "after every operation; below zero, count back from ten."
+            "You get a chain of operations on digits. Work strictly from left to right and keep only the "
+            "last digit after every operation; below zero, count back from ten."
         ),
         form=TAGGED_ANSWER,
         rewards=("correct", "format"),
@@ -24,7 +24,7 @@ _TASKS = (
     Task(
         name="arithmetic",
         title="Arithmetic",
-        about="One sum, difference or product of whole numbers; the level is the digits of both numbers together.",
+        about="One sum, difference or product; the level is the digits of both numbers together.",
         rules="Compute the result of the calculation.",
         form=TAGGED_ANSWER,
         rewards=("correct", "format"),
@@ -37,8 +37,8 @@ _TASKS = (
         title="Countdown",
         about="Reach a target with every given number used once; the level is how many numbers are given.",
         rules=(
-            "Write an arithmetic expression with + - * / and parentheses that has the wanted value and uses every given "
-            "number exactly once."
+            "Write an arithmetic expression with + - * / and parentheses that has the wanted value and uses "
+            "every given number exactly once."
         ),
         form=TAGGED_ANSWER,
         rewards=("countdown", "format"),
@@ -49,7 +49,7 @@ _TASKS = (
     Task(
         name="code",
         title="Small Python functions",
-        about="36 functions to write, each with test cases (a sample file: enough to try the code reward, not to train).",
+        about="36 functions to write, each with test cases (a sample file: to try rewards, not to train).",
         rules="Write the Python function that is asked for.",
         form="Answer with one ```python block that holds the whole function.",
         rewards=("code_tests",),

@@ -19,7 +19,7 @@ _HUB_TIMEOUT = 5.0
 
 
 class Row(NamedTuple):
-    """One record and the number it has in its file: the line of a JSONL file, the record of a table (its header is 1)."""
+    """One record and its number in the file: the line in JSONL, the record in CSV, whose header is 1."""
 
     number: int
     values: dict[str, Any]
@@ -33,11 +33,11 @@ class Table(NamedTuple):
     rows: list[Row]
 
 
-def listed(numbers: Iterable[int]) -> str:
-    """`row 7`, or `rows 1, 2, 3 and 4 more`."""
+def at(source: str, numbers: Iterable[int]) -> str:
+    """`file.csv, row 7`, or `file.csv, rows 1, 2, 3, 4, 5 and 4 more`."""
     every = list(numbers)
     more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
-    return f"row{'s' if len(every) > 1 else ''} {', '.join(map(str, every[:_SHOWN]))}{more}"
+    return f"{source}, row{'s' if len(every) > 1 else ''} {', '.join(map(str, every[:_SHOWN]))}{more}"
 
 
 def read(name: str, split: str) -> Table:
@@ -47,7 +47,7 @@ def read(name: str, split: str) -> Table:
         reader = _READERS.get(path.suffix.lower())
         if reader is None:
             raise DataError(
-                f"{name}: files of type {path.suffix or 'no suffix'} are not read. Give {', '.join(SUFFIXES)}."
+                f"{name}: files ending in {path.suffix!r} are not read. Give one of {', '.join(SUFFIXES)}."
             )
         try:
             table = _table(str(path), reader(path))
@@ -78,22 +78,21 @@ def _table(source: str, rows: list[Row]) -> Table:
         missing, extra = sorted(expected - first), sorted(first - expected)
         differs = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"adds {', '.join(extra)}"] * bool(extra)
         raise DataError(
-            f"{source}: {listed(row.number for row in ragged)} have other columns than row {rows[0].number}: row "
-            f"{ragged[0].number} {' and '.join(differs)}. Give every row the same columns; null is allowed."
+            f"{at(source, (row.number for row in ragged))}: other columns than row {rows[0].number} (row "
+            f"{ragged[0].number} {' and '.join(differs)}). Give every row the same; null is allowed."
         )
     return Table(source, columns, rows)
 
 
 def _jsonl(path: Path) -> list[Row]:
     rows, bad = [], []
-    # Only line feeds end a JSON line; splitlines() would also cut at separators that may stand inside a
-    # string.
+    # Only line feeds end a line here: splitlines() also cuts at separators that JSON strings may hold.
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if not line.strip():
             continue
         try:
             values = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             values = None
         if isinstance(values, dict):
             rows.append(Row(number, values))
@@ -101,16 +100,17 @@ def _jsonl(path: Path) -> list[Row]:
             bad.append(number)
     if bad:
         raise DataError(
-            f"{path}: {listed(bad)} hold no JSON object. Each line must be one, such as "
+            f"{at(str(path), bad)}: no JSON object. Each line must be one, such as "
             '{"prompt": "2 + 2", "answer": "4"}.'
         )
     return rows
 
 
 def _json(path: Path) -> list[Row]:
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: not valid JSON ({error}). Give a list of objects, or JSONL with one object a line."
         ) from None
@@ -118,9 +118,7 @@ def _json(path: Path) -> list[Row]:
         raise DataError(f"{path}: holds no list. Give a list of objects, or JSONL with one object a line.")
     bad = [number for number, value in enumerate(values, start=1) if not isinstance(value, dict)]
     if bad:
-        raise DataError(
-            f"{path}: {listed(bad)} are no objects. Give every row as an object with the same keys."
-        )
+        raise DataError(f"{at(str(path), bad)}: no object. Give every row as an object with the same keys.")
     return [Row(number, value) for number, value in enumerate(values, start=1)]
 
 
@@ -144,8 +142,8 @@ def _csv(path: Path, delimiter: str = ",") -> list[Row]:
     ragged = [number for number, record in body if len(record) != len(header)]
     if ragged:
         raise DataError(
-            f"{path}: {listed(ragged)} do not have the {len(header)} cells of the header ({', '.join(header)}). Quote cells "
-            "that hold the separator."
+            f"{at(str(path), ragged)}: not the {len(header)} cells of the header ({', '.join(header)}). "
+            "Quote cells that hold the separator."
         )
     return [Row(number, dict(zip(header, record, strict=True))) for number, record in body]
 
@@ -176,8 +174,8 @@ def _dataset(name: str, path: Path, split: str) -> list[Row]:
         import datasets  # noqa: PLC0415  an optional extra
     except ImportError:
         raise DataError(
-            f"{name}: dataset folders and Hub datasets need the `datasets` extra: pip install 'grpo-workbench[datasets]'. "
-            f"Or give a file: {', '.join(SUFFIXES)}."
+            f"{name}: there is no such file, and dataset folders and Hub datasets need the `datasets` extra: "
+            f"pip install 'grpo-workbench[datasets]'. Or give a file: {', '.join(SUFFIXES)}."
         ) from None
     try:
         if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
@@ -199,7 +197,7 @@ def _dataset(name: str, path: Path, split: str) -> list[Row]:
 
 
 def _hub(datasets: Any, name: str) -> Any:
-    """Ask the Hub once with a short limit: without a network, `load_dataset` alone would retry for half a minute."""
+    """Ask the Hub once and briefly: without a network, `load_dataset` would retry for half a minute."""
     import huggingface_hub  # noqa: PLC0415  comes with the optional extra
 
     try:
@@ -224,8 +222,8 @@ def _cached(datasets: Any, name: str) -> Any:
         return datasets.load_dataset(name)
     except Exception:
         raise DataError(
-            f"{name}: neither a file or folder here nor in the dataset cache, and the Hub cannot be reached. Check the name, "
-            f"or give a file: {', '.join(SUFFIXES)}."
+            f"{name}: neither a file or folder here nor in the dataset cache, and the Hub cannot be reached. "
+            f"Check the name, or give a file: {', '.join(SUFFIXES)}."
         ) from None
     finally:
         datasets.config.HF_HUB_OFFLINE = before

@@ -1,4 +1,4 @@
-"""Small sample files that come with the package, written for it: code, questions, translation, summarisation."""
+"""Small sample files, written for this package: code, questions, translation, summarisation."""
 
 import json
 from collections.abc import Callable

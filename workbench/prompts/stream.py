@@ -1,4 +1,7 @@
-"""Which prompts a step asks: epochs of a seeded shuffle, as a pure function of seed and step, so that resuming needs no cursor."""
+"""Which prompts a step asks: epochs of a seeded shuffle.
+
+A pure function of seed and step, so that a resumed run needs no cursor.
+"""
 
 from collections.abc import Sequence
 from random import Random
@@ -14,8 +17,8 @@ class PromptStream:
         """Raises ConfigError where a step needs more prompts than there are."""
         if prompts_per_step > len(prompts):
             message = (
-                f"prompts_per_step = {prompts_per_step}, but there are only {len(prompts)} prompts to train on. "
-                f"Set it to {len(prompts)} or less, or give more prompts."
+                f"prompts_per_step = {prompts_per_step}, but there are only {len(prompts)} prompts to train "
+                f"on. Set it to {len(prompts)} or less, or give more prompts."
             )
             raise ConfigError(message, {"prompts_per_step": message})
         self._prompts = tuple(prompts)

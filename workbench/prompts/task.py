@@ -52,7 +52,7 @@ class Task:
     def system_prompt(self, config: RunConfig) -> str:
         """The user's system prompt, or the task's own; empty for the bare text of the plain template.
 
-        The embedded model reads the bare question: its pretraining held no instructions, which would only confuse it.
+        The embedded model reads the bare question: its pretraining held no instructions.
         """
         if config.system_prompt:
             return config.system_prompt

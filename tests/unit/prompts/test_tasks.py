@@ -91,7 +91,9 @@ def test_more_problems_than_exist_are_refused_with_the_number_that_do() -> None:
 def test_arithmetic_answers_are_right_and_levels_count_digits() -> None:
     for prompt in TASKS["arithmetic"].train(RunConfig(task="arithmetic", min_level=2, max_level=12)):
         left, operator, right = prompt.question.removeprefix("What is ").removesuffix("?").split()
-        value = {"+": int(left) + int(right), "-": int(left) - int(right), "*": int(left) * int(right)}[operator]
+        value = {"+": int(left) + int(right), "-": int(left) - int(right), "*": int(left) * int(right)}[
+            operator
+        ]
         assert prompt.answer == str(value)
         assert prompt.columns["level"] == len(left) + len(right)
 
