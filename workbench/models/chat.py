@@ -5,10 +5,13 @@ that a user typed are encoded as plain text, so that data cannot close a turn or
 """
 
 import dataclasses
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from jinja2 import TemplateError
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from workbench.errors import DataError, ModelError
 from workbench.prompts.data import MESSAGES, ROW
@@ -64,6 +67,31 @@ def messages(prompt: Prompt, system_prompt: str = "") -> list[Message]:
     if system_prompt and chat[0]["role"] != "system":
         chat.insert(0, {"role": "system", "content": system_prompt})
     return chat
+
+
+def token_text(tokenizer: Any) -> Callable[[int], str | bytes]:
+    """What each token id stands for, exactly: bytes where a token may hold only part of a character.
+
+    Decoding single ids would lose leading spaces and replace such parts by question marks.
+    """
+    added = {token_id: token.content for token_id, token in tokenizer.added_tokens_decoder.items()}
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # tokenizers written in Python have none
+    decoder = "" if backend is None else json.dumps(json.loads(backend.to_str())["decoder"])
+    byte_of = {sign: byte for byte, sign in bytes_to_unicode().items()} if '"ByteLevel"' in decoder else {}
+
+    def text(token_id: int) -> str | bytes:
+        if token_id in added:
+            return added[token_id]
+        token = tokenizer.convert_ids_to_tokens(token_id)
+        if token is None:  # models often have more rows than their tokenizer has tokens
+            return f"<{token_id}>"
+        if byte_of and all(sign in byte_of for sign in token):
+            return bytes(byte_of[sign] for sign in token)
+        if single := re.fullmatch(r"<0x([0-9A-F]{2})>", token):
+            return bytes([int(single[1], 16)])
+        return token.replace("▁", " ")  # type: ignore[no-any-return]
+
+    return text
 
 
 def _encode(chat: list[Message], tokenizer: Any, template: Template) -> tuple[str, list[int]]:

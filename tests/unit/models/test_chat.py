@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, decoders, models
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from workbench.errors import DataError, ModelError
 from workbench.models import chat, embedded
@@ -148,3 +149,18 @@ def test_a_prompt_of_exactly_the_limit_passes(tokenizer: Any) -> None:
 def test_any_text_round_trips_through_the_embedded_tokenizer(tokenizer: Any, text: str) -> None:
     [rendered] = chat.render([Prompt(text)], tokenizer, "plain")
     assert tokenizer.decode(rendered.token_ids) == text
+
+
+def test_token_texts_put_together_are_the_bytes_of_the_text(tokenizer: Any) -> None:
+    text = "<think>6+8=4\ncheck\n</think> größer 🧮 ok"
+    pieces = [chat.token_text(tokenizer)(token) for token in tokenizer(text)["input_ids"]]
+    joined = b"".join(piece if isinstance(piece, bytes) else piece.encode() for piece in pieces)
+    assert joined.decode() == text
+    assert pieces[0] == "<think>"
+
+
+def test_token_texts_of_a_sentencepiece_vocabulary_keep_their_spaces() -> None:
+    core = Tokenizer(models.BPE({"▁the": 0, "cat": 1, "<0xF0>": 2}, []))
+    core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback()])
+    text_of = chat.token_text(PreTrainedTokenizerFast(tokenizer_object=core))
+    assert [text_of(token) for token in range(4)] == [" the", "cat", b"\xf0", "<3>"]
