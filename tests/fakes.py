@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from workbench.config import RunConfig
+from workbench.diagnose.metrics import step_metrics
 from workbench.record.folder import RunFolder, create
 from workbench.record.writer import Writer
 from workbench.types import (
@@ -62,7 +63,6 @@ class Draw(NamedTuple):
     text: str
     right: bool
     valid: bool
-    style: str
     finished: bool = True
 
 
@@ -83,7 +83,7 @@ def chain_prompt(rng: random.Random, low: int = 3, high: int = 9) -> Prompt:
     for _ in range(rng.randint(low, high)):
         question += rng.choice("++-**") + str(rng.randint(2, 9))
     answer = str(solve(question))
-    text = f"<|user|>Chain: {question}<|end|><|assistant|>"
+    text = f"<|user|>{question}<|end|><|assistant|>"
     return Prompt(
         question,
         answer,
@@ -105,39 +105,33 @@ def solve(question: str) -> int:
 def draw(rng: random.Random, prompt: Prompt, skill: float) -> Draw:
     """An answer in one of the task's styles; `skill` 0 (base model) .. 1 (trained) moves from guessing to
     working."""
-    style = rng.choices(
-        ["direct", "jump", "full", "check", "bare"],
-        [
-            0.55 * (1 - skill) + 0.01,
-            0.25 * (1 - skill) + 0.02,
-            0.12 + 0.75 * skill,
-            0.06 + 0.12 * skill * (1 - skill) * 4,
-            0.02,
-        ],
-    )[0]
+    shares = {
+        "direct": 0.55 * (1 - skill) + 0.01,
+        "jump": 0.25 * (1 - skill) + 0.02,
+        "full": 0.12 + 0.75 * skill,
+        "check": 0.06 + 0.48 * skill * (1 - skill),
+        "bare": 0.02,
+    }
+    style = rng.choices(list(shares), list(shares.values()))[0]
+    guess = str(rng.randrange(10))
     if style == "bare":
-        guess = str(rng.randrange(10))
-        return Draw(guess, False, False, "direct")
+        return Draw(guess, False, False)
     if style == "direct":
-        guess = rng.randrange(10)
-        return Draw(f"<think></think><answer>{guess}</answer>", str(guess) == prompt.answer, True, style)
-    value, lines = int(prompt.question[0]), []
-    error = {"jump": 0.25, "full": 0.03 + 0.06 * (1 - skill), "check": 0.05}[style]
-    for operator, digit in re.findall(r"([+*-])(\d)", prompt.question):
-        said = {"+": value + int(digit), "-": value - int(digit), "*": value * int(digit)}[operator] % 10
-        if rng.random() < error:
-            said = rng.randrange(10)
-        lines.append(f"{value}{operator}{digit}={said}")
-        value = said
-    if style == "jump":
-        lines = lines[::2]
+        return Draw(f"<think></think><answer>{guess}</answer>", guess == prompt.answer, True)
+    value, lines = prompt.question[0], []
+    operations = re.findall(r"[+*-]\d", prompt.question)
+    stride = 2 if style == "jump" else 1
+    error = {"jump": 0.25, "full": 0.008 + 0.06 * (1 - skill), "check": 0.05}[style]
+    for start in range(0, len(operations), stride):
+        said = value + "".join(operations[start : start + stride])
+        value = str(rng.randrange(10) if rng.random() < error else solve(said))
+        lines.append(f"{said}={value}")
     work = "\n".join(lines) + "\n"
     if style == "check":
+        if rng.random() < 0.03:  # never finds its end: cut at the limit
+            return Draw("<think>" + ("check\n" + work + "wait\n") * 4, False, False, finished=False)
         work += "check\n" + work + "ok\n"
-    text = f"<think>{work}</think><answer>{value}</answer>"
-    if style == "check" and rng.random() < 0.02:  # never finds its end: cut at the limit
-        return Draw("<think>" + (work + "wait\n") * 3, False, False, style, finished=False)
-    return Draw(text, str(value) == prompt.answer, True, style)
+    return Draw(f"<think>{work}</think><answer>{value}</answer>", value == prompt.answer, True)
 
 
 def make_step(
@@ -159,18 +153,19 @@ def make_step(
     config = config or fake_config(groups=groups, samples=samples, steps=steps, seed=seed)
     skill = 1 - np.exp(-4.0 * (step / max(steps, 1)) ** 1.3) if skill is None else skill
     rng = random.Random(f"{seed}/{step}/{kind}/{mode}")
+    noise = np.random.default_rng(rng.getrandbits(32))
     if prompts is None:
         stock = [chain_prompt(random.Random(f"{seed}/prompt/{i}")) for i in range(256)]
         prompts = [stock[(step * groups + j) % len(stock)] for j in range(groups)]
     made: list[Group] = []
     scores: list[Score] = []
-    styles: list[str] = []
     for prompt in prompts:
         rollouts = []
+        reached = min(1.0, skill * (0.7 + 0.6 * int(prompt.id[:2], 16) / 255))  # some prompts are easier
         for i in range(samples):
-            answer = draw(rng, prompt, 1.0 if mode == "greedy" and skill > 0.3 else skill)
+            answer = draw(rng, prompt, 1.0 if mode == "greedy" and skill > 0.3 else reached)
             ids = np.array(tokenize(answer.text, answer.finished), dtype=np.int32)
-            logp = -_some(rng, len(ids), 0.18 * (1 - skill) + 0.02)
+            logp = -_some(noise, len(ids), 0.18 * (1 - skill) + 0.02)
             rollouts.append(
                 Rollout(
                     ids,
@@ -182,7 +177,6 @@ def make_step(
                     sample_seed(seed, step, prompt.id, i),
                 )
             )
-            styles.append(answer.style)
             if rng.random() < failures:
                 scores.append(
                     Score(
@@ -200,12 +194,10 @@ def make_step(
                     )
                 )
         made.append(Group(prompt, tuple(rollouts), "train" if kind == "train" else "eval"))
-    tokens = _arrays(rng, made, skill)
-    record = StepRecord(
-        step, "train" if kind == "train" else "eval", made, scores, tokens=tokens, mode=mode, styles_B=styles
-    )
+    tokens = _arrays(noise, made, skill)
+    record = StepRecord(step, "train" if kind == "train" else "eval", made, scores, tokens=tokens, mode=mode)
     if kind == "train":
-        _advantages(record, tokens, samples)
+        _advantages(noise, record, tokens, samples)
         record.phases = {
             "sample": 0.6 + 0.2 * rng.random(),
             "score": 0.02,
@@ -216,83 +208,67 @@ def make_step(
     return record
 
 
-def _some(rng: random.Random, n: int, scale: float) -> np.ndarray:
+def _some(noise: np.random.Generator, n: int, scale: float) -> np.ndarray:
     """(n,) positive numbers, most of them tiny and a few large, as surprisals are."""
-    return np.array(
-        [scale * rng.expovariate(1.0) * (4.0 if rng.random() < 0.1 else 0.3) for _ in range(n)],
-        dtype=np.float32,
-    )
+    return (scale * noise.exponential(size=n) * np.where(noise.random(n) < 0.1, 4.0, 0.3)).astype(np.float32)
 
 
-def _arrays(rng: random.Random, groups: list[Group], skill: float) -> TokenArrays:
+def _arrays(noise: np.random.Generator, groups: list[Group], skill: float) -> TokenArrays:
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    policy = [
-        np.minimum(rollout.logprobs + np.float32(1e-4) * np.float32(rng.gauss(0, 1)), 0).astype(np.float32)
-        for rollout in rollouts
-    ]
+    sampler = [rollout.logprobs for rollout in rollouts]
+    policy = [np.minimum(logp + noise.normal(0, 1e-4, len(logp)), 0).astype(np.float32) for logp in sampler]
+    drift = [skill * noise.normal(-0.02, 0.28, len(logp)) for logp in sampler]
     return TokenArrays(
         token_ids=[rollout.token_ids for rollout in rollouts],
-        sampler_logp=[rollout.logprobs for rollout in rollouts],
+        sampler_logp=sampler,
         policy_logp=policy,
-        reference_logp=[
-            (now + np.float32(skill) * np.array([rng.gauss(-0.02, 0.28) for _ in now])).astype(np.float32)
-            for now in policy
-        ],
+        reference_logp=[(now + away).astype(np.float32) for now, away in zip(policy, drift, strict=True)],
         entropy=[(1.4 * -now).astype(np.float32) for now in policy],
     )
 
 
-def _advantages(record: StepRecord, tokens: TokenArrays, samples: int) -> None:
-    reward = np.array(
-        [np.nan if score.reward is None else score.reward for score in record.scores_B]
-    ).reshape(-1, samples)
-    mean = np.nanmean(np.where(np.isnan(reward).all(1, keepdims=True), 0.0, reward), axis=1, keepdims=True)
-    deviation = reward - mean
-    std = np.sqrt(
-        np.nansum(deviation**2, axis=1, keepdims=True)
-        / np.maximum((~np.isnan(reward)).sum(1, keepdims=True) - 1, 1)
-    )
+def _advantages(noise: np.random.Generator, record: StepRecord, tokens: TokenArrays, samples: int) -> None:
+    reward = np.array([np.nan if score.reward is None else score.reward for score in record.scores_B])
+    reward = reward.reshape(-1, samples)
+    count = np.maximum((~np.isnan(reward)).sum(axis=1, keepdims=True), 1)
+    deviation = reward - np.nansum(reward, axis=1, keepdims=True) / count
+    std = np.sqrt(np.nansum(deviation**2, axis=1, keepdims=True) / np.maximum(count - 1, 1))
     record.advantages_B = np.nan_to_num(deviation / (std + 1e-4)).reshape(-1)
     assert tokens.policy_logp is not None
     total = sum(len(ids) for ids in tokens.token_ids)
-    push = [
-        advantage * -np.expm1(now.astype(np.float64))
-        for advantage, now in zip(record.advantages_B, tokens.policy_logp, strict=True)
-    ]
+    pairs = list(zip(record.advantages_B, tokens.policy_logp, strict=True))
+    push = [advantage * -np.expm1(now.astype(np.float64)) for advantage, now in pairs]
     mass = np.array([np.abs(push_T).sum() for push_T in push])
     record.gradient_share_B = mass / mass.sum() if mass.sum() else np.zeros_like(mass)
-    tokens.after_logp = [
-        np.minimum(now + 0.15 * push_T, 0).astype(np.float32)
-        for now, push_T in zip(tokens.policy_logp, push, strict=True)
+    moved = [
+        now + 0.15 * push_T + noise.normal(0, 0.004, len(now))
+        for (_, now), push_T in zip(pairs, push, strict=True)
     ]
-    tokens.weight = [
-        np.full(len(now), -advantage / total, dtype=np.float32)
-        for advantage, now in zip(record.advantages_B, tokens.policy_logp, strict=True)
-    ]
+    tokens.after_logp = [np.minimum(after, 0).astype(np.float32) for after in moved]
+    tokens.weight = [np.full(len(now), -advantage / total, dtype=np.float32) for advantage, now in pairs]
 
 
 def _metrics(record: StepRecord, config: RunConfig, rng: random.Random) -> dict[str, float]:
-    reward = np.array([np.nan if score.reward is None else score.reward for score in record.scores_B])
-    if record.kind == "eval":
-        accuracy, n = float(np.nanmean(reward)), len(reward)
-        margin = 1.96 * np.sqrt(accuracy * (1 - accuracy) / n)
-        name = f"heldout/{record.mode}/accuracy"
-        return {
-            name: accuracy,
-            f"{name}_low": max(0.0, accuracy - margin),
-            f"{name}_high": min(1.0, accuracy + margin),
-            f"heldout/{record.mode}/mean_length": float(np.mean([r.length for r in record.rollouts()])),
-            f"heldout/{record.mode}/n": float(n),
-        }
-    lengths = np.array([rollout.length for rollout in record.rollouts()], dtype=np.float64)
-    return {
-        "reward": float(np.nanmean(reward)),
-        "completions/mean_length": float(lengths.mean()),
-        "loss": rng.gauss(0, 0.01),
-        "grad_norm": 0.15 + 0.05 * rng.random(),
-        "learning_rate": config.learning_rate,
-        "beta": config.beta,
-        "step_time": sum(record.phases.values()),
+    found = step_metrics(record, config)
+    if record.kind == "train":
+        # What only the update knows.
+        update = {"loss": rng.gauss(0, 0.01), "grad_norm": 0.15 + 0.05 * rng.random(), "beta": config.beta}
+        clipped = dict.fromkeys(
+            ["clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean"], 0.0
+        )
+        count = {"samples_drawn": float(len(record.scores_B)), "groups_replaced": 0.0}
+        return {**found, **update, **clipped, **count, "learning_rate": config.learning_rate}
+    accuracy, problems = found["accuracy"], len(record.groups)
+    margin = 1.96 * np.sqrt(accuracy * (1 - accuracy) / problems)
+    name = f"heldout/{record.mode}"
+    return found | {
+        f"{name}/accuracy": accuracy,
+        f"{name}/accuracy_low": max(0.0, accuracy - margin),
+        f"{name}/accuracy_high": min(1.0, accuracy + margin),
+        f"{name}/problems": float(problems),
+        f"{name}/reward": found["reward"],
+        f"{name}/mean_length": found["completions/mean_length"],
+        f"{name}/clipped_ratio": found["completions/clipped_ratio"],
     }
 
 

@@ -4,6 +4,7 @@ A `StepRecord` goes in, small tables come out; the writer stores them, diagnose/
 numpy.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -70,33 +71,26 @@ def sample_numbers(record: StepRecord, accuracy: str) -> SampleNumbers:
     """The per-sample columns of a step."""
     rollouts = list(record.rollouts())
     right = [is_right(score, accuracy) for score in record.scores_B]
-    unknown = np.full(len(rollouts), np.nan)
+    length_B = np.array([rollout.length for rollout in rollouts], dtype=np.int64)
     tokens = record.tokens
-    policy = policy_logp(tokens) if tokens else None
+    unknown = np.full(len(rollouts), np.nan)
     kl, kl_sum, entropy, delta = unknown, unknown, unknown, unknown
-    if tokens and policy is not None and tokens.reference_logp is not None:
-        d_B_T = [
-            reference.astype(np.float64) - now
-            for reference, now in zip(tokens.reference_logp, policy, strict=True)
-        ]
-        kl = np.array([_mean(k3(d_T)) for d_T in d_B_T])
-        kl_sum = np.array([-float(d_T.sum()) for d_T in d_B_T])
-    if tokens and tokens.entropy is not None:
-        entropy = np.array([_mean(entropy_T) for entropy_T in tokens.entropy])
-    if tokens and policy is not None and tokens.after_logp is not None:
-        delta = np.array(
-            [
-                float(after.astype(np.float64).sum() - now.astype(np.float64).sum())
-                for after, now in zip(tokens.after_logp, policy, strict=True)
-            ]
-        )
+    if tokens is not None:
+        policy_N = joined(policy_logp(tokens))
+        if tokens.reference_logp is not None:
+            d_N = joined(tokens.reference_logp) - policy_N
+            kl, kl_sum = _mean(k3(d_N), length_B), -_sum(d_N, length_B)
+        if tokens.entropy is not None:
+            entropy = _mean(joined(tokens.entropy), length_B)
+        if tokens.after_logp is not None:
+            delta = _sum(joined(tokens.after_logp) - policy_N, length_B)
     return SampleNumbers(
         reward_B=np.array(
-            [np.nan if score.reward is None else score.reward for score in record.scores_B], dtype=np.float64
+            [np.nan if score.reward is None else score.reward for score in record.scores_B], float
         ),
-        right_B=np.array([np.nan if value is None else float(value) for value in right]),
-        length_B=np.array([rollout.length for rollout in rollouts], dtype=np.int64),
-        logprob_sum_B=np.array([float(rollout.logprobs.astype(np.float64).sum()) for rollout in rollouts]),
+        right_B=np.array([np.nan if value is None else float(value) for value in right], float),
+        length_B=length_B,
+        logprob_sum_B=_sum(joined([rollout.logprobs for rollout in rollouts]), length_B),
         kl_B=kl,
         kl_sum_B=kl_sum,
         entropy_B=entropy,
@@ -155,5 +149,17 @@ def k3(d: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.expm1(d) - d
 
 
-def _mean(values: NDArray[np.float64] | NDArray[np.float32]) -> float:
-    return float(values.mean(dtype=np.float64)) if len(values) else float("nan")
+def joined(values: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """The tokens of all samples in one array, in double precision."""
+    return np.concatenate(values).astype(np.float64) if values else np.zeros(0)
+
+
+def _sum(values_N: NDArray[np.float64], length_B: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sums over each sample's tokens."""
+    sample_N = np.repeat(np.arange(len(length_B)), length_B)
+    return np.bincount(sample_N, weights=values_N, minlength=len(length_B))
+
+
+def _mean(values_N: NDArray[np.float64], length_B: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Means over each sample's tokens; NaN for an empty answer."""
+    return np.where(length_B > 0, _sum(values_N, length_B) / np.maximum(length_B, 1), np.nan)

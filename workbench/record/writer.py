@@ -149,9 +149,10 @@ class Writer:
             done = self._changed.wait_for(lambda: self._error or not self._jobs, timeout)
             self._raise()
             if not done:
+                count = len(self._jobs)
                 raise RunError(
-                    f"The record is not written yet: {len(self._jobs)} entries wait for "
-                    f"{self.folder.db_path}. Another program holds it; close what has the file open for writing."
+                    f"The record is not written yet: {count} entries wait for {self.folder.db_path}. "
+                    "Another program holds it; close what has the file open for writing."
                 )
 
     def retry(self) -> None:

@@ -1,0 +1,49 @@
+"""How an answer goes about it, in one word, and what it finally answers: text in, words out. No model, no
+task knowledge.
+
+A style is read off the form alone: whether there is thinking, whether it skips, checks itself, or never ends.
+"""
+
+import re
+from typing import Literal
+
+from workbench.diagnose.text import R1_WORDS
+from workbench.types import Rollout
+
+Style = Literal["direct", "jumps", "worked", "checked", "bare", "unfinished"]
+STYLES: dict[Style, str] = {
+    "direct": "answers without thinking",
+    "jumps": "thinks, several operations a line",
+    "worked": "thinks step by step",
+    "checked": "thinks and looks back",
+    "bare": "has no answer tag",
+    "unfinished": "was cut at the limit",
+}
+_ANSWER = re.compile(r"<answer>(.*?)</answer>|\\boxed\{([^{}]*)\}", re.DOTALL)
+_THINKING = re.compile(r"<think>(.*?)(?:</think>|$)", re.DOTALL)
+_LOOKS_BACK = re.compile(rf"\b(?:{'|'.join(R1_WORDS)})\b", re.IGNORECASE)
+_SUM = r"\d+(?:[+\-*/]\d+)"
+_JUMP = re.compile(rf"{_SUM}{{2,}}\s*=")
+_STEP = re.compile(rf"{_SUM}\s*=")
+
+
+def final_answer(text: str) -> str | None:
+    """What stands in the last `<answer>` or `\\boxed{}`, white space trimmed; None where there is neither."""
+    found = _ANSWER.findall(text)
+    return (found[-1][0] or found[-1][1]).strip() if found else None
+
+
+def style(rollout: Rollout) -> Style:
+    """One of STYLES."""
+    if rollout.finish_reason == "length":
+        return "unfinished"
+    thinking = _THINKING.search(rollout.text)
+    thoughts = thinking.group(1).strip() if thinking else _ANSWER.sub("", rollout.text).strip()
+    if final_answer(rollout.text) is None and thinking is None:
+        return "bare"
+    if not thoughts:
+        return "direct"
+    if _LOOKS_BACK.search(thoughts):
+        return "checked"
+    jumps, steps = len(_JUMP.findall(thoughts)), len(_STEP.findall(thoughts))
+    return "jumps" if jumps and jumps * 2 >= steps else "worked"
