@@ -89,7 +89,7 @@ def token_text(tokenizer: Any) -> Callable[[int], str | bytes]:
             return bytes(byte_of[sign] for sign in token)
         if single := re.fullmatch(r"<0x([0-9A-F]{2})>", token):
             return bytes([int(single[1], 16)])
-        return token.replace("▁", " ")  # type: ignore[no-any-return]
+        return str(token).replace("▁", " ")
 
     return text
 
