@@ -74,7 +74,9 @@ def token_text(tokenizer: Any) -> Callable[[int], str | bytes]:
 
     Decoding single ids would lose leading spaces and replace such parts by question marks.
     """
-    added = {token_id: token.content for token_id, token in tokenizer.added_tokens_decoder.items()}
+    added: dict[int, str] = {
+        token_id: token.content for token_id, token in tokenizer.added_tokens_decoder.items()
+    }
     backend = getattr(tokenizer, "backend_tokenizer", None)  # tokenizers written in Python have none
     decoder = "" if backend is None else json.dumps(json.loads(backend.to_str())["decoder"])
     byte_of = {sign: byte for byte, sign in bytes_to_unicode().items()} if '"ByteLevel"' in decoder else {}
