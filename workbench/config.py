@@ -8,6 +8,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -415,10 +416,17 @@ def settings() -> list[SettingInfo]:
     return [_describe(name, info) for name, info in RunConfig.model_fields.items()]
 
 
+@lru_cache(maxsize=1)
+def _schema() -> dict[str, Any]:
+    """JSON schema of every setting; making it takes 50 ms, and forms ask for each setting in turn."""
+    properties: dict[str, Any] = RunConfig.model_json_schema()["properties"]
+    return properties
+
+
 def _describe(name: str, info: FieldInfo) -> SettingInfo:
     extra = info.json_schema_extra
     assert isinstance(extra, dict)
-    schema = RunConfig.model_json_schema()["properties"][name]
+    schema = _schema()[name]
     options = schema.get("anyOf", [schema])
     kinds = [option for option in options if option.get("type") != "null"]
     choices = tuple(kinds[0].get("enum", ()))

@@ -70,11 +70,16 @@ def start(config: RunConfig, root: Path | str, kind: Kind = "train", parent: Map
           key: str | None = None, worker: Sequence[str] = WORKER) -> RunFolder:
     """Check, then start. Raises ConfigError with a sentence per field, or RunError where the runs root is no good; no run folder
     exists then."""
-    root = Path(root).expanduser().absolute()
-    report = check(config)
+    return start_checked(check(config), root, kind, parent, key=key, worker=worker)
+
+
+def start_checked(report: Report, root: Path | str, kind: Kind = "train", parent: Mapping[str, Any] | None = None, *,
+                  key: str | None = None, worker: Sequence[str] = WORKER) -> RunFolder:
+    """`start` for settings that have been checked already."""
     if report.problems:
         raise ConfigError("\n".join(report.problems.values()), report.problems)
-    _room(config, root)
+    root = Path(root).expanduser().absolute()
+    _room(report.config, root)
     return launch.start(report.config, root, kind, parent, rewards=report.rewards, files=report.files, key=key, worker=worker)
 
 

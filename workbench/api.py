@@ -1,0 +1,219 @@
+"""The workbench from a notebook or a script: start a run, open one, follow it, steer it, look into its groups.
+
+`import workbench` offers these names lazily. Everything here goes through the same run folder as the dashboard and the command line.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench import estimate, launch, preflight
+from workbench.config import RewardSpec, RunConfig, presets
+from workbench.errors import ConfigError, RunError
+from workbench.follow import follow, summary
+from workbench.launch import RunState
+from workbench.prompts import TASKS
+from workbench.record import folder as record
+from workbench.record.folder import RunFolder
+from workbench.record.reader import Reader
+from workbench.rewards.declare import declared, reward
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["TASKS", "Run", "RunConfig", "RewardSpec", "embedded_model", "open_run", "presets", "reward", "runs", "start"]
+
+RewardLike = str | RewardSpec | Callable[..., Any]
+
+
+class Run:
+    """One run: what it is now, what it has recorded, and the wishes one can send it."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.reader = Reader(folder)
+
+    def __repr__(self) -> str:
+        now = self.state
+        return f"<Run {now.id}: {now.state}, step {now.step} of {now.steps}{f', {now.reason}' if now.reason else ''}>"
+
+    # -- what it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """Unique below its runs root."""
+        return self.folder.id
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self.folder.path
+
+    @property
+    def state(self) -> RunState:
+        """What it is doing now."""
+        return launch.state(self.folder)
+
+    @property
+    def config(self) -> RunConfig:
+        """The settings it was started with."""
+        return self.folder.config()
+
+    @property
+    def final_model(self) -> Path | None:
+        """A plain Hugging Face folder with the trained model; None before the run has written it."""
+        return self.folder.final if (self.folder.final / "config.json").exists() or (
+            self.folder.final / "adapter_config.json").exists() else None
+
+    def summary(self) -> dict[str, Any]:
+        """Held-out accuracy and answer length at both ends, in one dict."""
+        return summary(self.folder)
+
+    def log(self, lines: int = 40) -> list[str]:
+        """The last lines its process wrote."""
+        return self.folder.log_tail(lines)
+
+    # -- what it has recorded --------------------------------------------------------------------------------------
+
+    def metrics(self, *names: str) -> "pandas.DataFrame":
+        """One row a recorded step or check, one column a metric."""
+        return self.reader.metrics(list(names) or None)
+
+    def samples(self, step: int | None = None, kind: str = "train") -> "pandas.DataFrame":
+        """One row an answer: its text, reward and its parts, advantage, length, log-probability, KL. All steps, or one."""
+        return self.reader.samples(step, kind)  # type: ignore[arg-type]
+
+    def group(self, step: int, k: int = 0, kind: str = "train") -> dict[str, Any]:
+        """All answers to one prompt in one step, with token ids and per-token figures."""
+        return self.reader.group(step, k, kind, arrays=True)  # type: ignore[arg-type]
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """What happened to the run: commands and their answers, changed settings, checkpoints."""
+        return self.reader.events(kind=kind)
+
+    # -- what one can do with it -------------------------------------------------------------------------------------
+
+    def follow(self, draw: bool = True) -> RunState:
+        """Watch until it is over. Interrupting ends only the watching."""
+        return follow(self.folder, draw)
+
+    def pause(self) -> str:
+        """Wait before the next step; the device stays taken."""
+        return self.tell("pause")
+
+    def resume(self) -> str:
+        """Go on: after a pause, or in a new process from the last whole checkpoint."""
+        if self.state.over:
+            launch.resume(self.folder)
+            return f"goes on from step {self.state.step}"
+        return self.tell("resume")
+
+    def stop(self, grace: float | None = None) -> RunState:
+        """End after this step, with a checkpoint; by force once `grace` seconds are over."""
+        return launch.stop(self.folder, grace)
+
+    def checkpoint(self) -> str:
+        """Write a checkpoint at the next step boundary."""
+        return self.tell("checkpoint")
+
+    def set(self, **settings: Any) -> str:
+        """Change live settings (beta, learning_rate, temperature, ...) from the next step on."""
+        self.config.live_changed(settings)  # a mistake shows here, not a step later
+        return self.tell("set", settings)
+
+    def tell(self, command: str, args: Mapping[str, Any] | None = None, timeout: float = 600.0) -> str:
+        """Send a command and wait for its answer. Raises RunError where it is refused or the run ends first."""
+        answer = ask(self.folder, command, args, timeout)
+        if not answer["ok"]:
+            raise RunError(str(answer["text"]))
+        return str(answer["text"])
+
+    def export(self, model: Path | str, step: int | None = None, merge: bool = False) -> Path:
+        """Write the model as a plain Hugging Face folder: the final one, or that of a checkpoint."""
+        return export(self.folder, model, step, merge)
+
+
+def start(config: RunConfig | None = None, *, preset: str | None = None, runs: Path | str = "runs",
+          rewards: Mapping[RewardLike, float] | Iterable[RewardLike] | None = None, **settings: Any) -> Run:
+    """Start a run in the background and return it.
+
+    From a RunConfig, or from a preset (`embedded` where none is named) with settings by name. `rewards`: names, file.py:function
+    or functions of your own, with weights as a mapping: `{"correct": 1.0, my_reward: 0.2}`. Raises ConfigError with a sentence per
+    setting; nothing is started then.
+    """
+    if config is not None and (preset or settings):
+        raise ConfigError("Give a RunConfig, or a preset with settings; not both. `config.changed(steps=10)` changes a RunConfig.")
+    if rewards is not None:
+        settings["rewards"] = reward_specs(rewards)
+    config = RunConfig.build(preset, settings) if config is None else config.changed(**settings)
+    return Run(preflight.start(config, runs))
+
+
+def reward_specs(rewards: Mapping[RewardLike, float] | Iterable[RewardLike]) -> list[RewardSpec]:
+    """Rewards as a run keeps them; functions without `@reward` are declared by the way."""
+    pairs = rewards.items() if isinstance(rewards, Mapping) else [(item, None) for item in rewards]
+    specs = []
+    for item, weight in pairs:
+        if isinstance(item, RewardSpec):
+            spec = item
+        elif callable(item):
+            about = declared(item) or declared(reward(item))
+            spec = RewardSpec(name=about.name if about else "")
+        else:
+            spec = RewardSpec.parse(item)
+        specs.append(spec if weight is None else spec.model_copy(update={"weight": float(weight)}))
+    return specs
+
+
+def open_run(run: str | Path, runs: Path | str = "runs") -> Run:
+    """A run by its id below `runs`, or by its path. Raises RunError."""
+    return Run(record.find(run, runs))
+
+
+def runs(root: Path | str = "runs") -> list[Run]:
+    """All runs, newest first."""
+    return [Run(folder) for folder in record.folders(root)]
+
+
+def embedded_model() -> Path:
+    """Folder of the base model that ships with the workbench; `AutoModelForCausalLM.from_pretrained` loads it."""
+    return estimate.EMBEDDED
+
+
+def ask(folder: RunFolder, command: str, args: Mapping[str, Any] | None = None, timeout: float = 600.0) -> dict[str, Any]:
+    """Send a command to a living run and wait for its answer: id, command, args, ok, text. Raises RunError where nobody is there
+    or the run ends before it has answered."""
+    reader = Reader(folder)
+    seen = max((event["id"] for event in reader.events(kind="command", limit=10**9)), default=0)
+    identity = launch.send(folder, command, args)
+    deadline = time.monotonic() + timeout
+    while True:
+        over = launch.state(folder).over
+        for event in reader.events(since=seen, kind="command"):
+            seen = event["id"]
+            if event["data"]["id"] == identity:
+                return dict(event["data"])
+        if over:
+            raise RunError(f"Run {folder.id} ended before it answered {command}: {launch.state(folder).reason}")
+        if time.monotonic() > deadline:
+            raise RunError(f"Run {folder.id} has not answered {command} within {timeout:.0f} s; it will do so at its next step boundary.")
+        time.sleep(0.1)
+
+
+def machine(root: Path | str = "runs") -> dict[str, Any]:
+    """What this machine offers: versions, processor, memory, devices, and what is busy below `root`."""
+    device = estimate.device()
+    return {"versions": record.versions(), "hardware": record.hardware(), "device": launch.device_kind("auto"),
+            "device_name": device.name, "device_bytes": device.bytes, "runs": str(Path(root).absolute()),
+            "busy": [one.id for one in launch.runs(root) if one.alive]}
+
+
+def export(folder: RunFolder, model: Path | str, step: int | None = None, merge: bool = False) -> Path:
+    """See `Run.export`. Loads torch."""
+    target = Path(model).expanduser().absolute()
+    # Only here: the rest of the notebook API stays free of torch.
+    from workbench.models.export import export as write  # noqa: PLC0415
+
+    write(folder, target, step, merge)
+    return target
