@@ -1,8 +1,6 @@
-"""Splits of tasks whose problems are generated: a finite training split by seed and a held-out one that never
-changes.
+"""Splits of generated tasks: a finite training split by seed, and a held-out one that never changes.
 
-In: a function that draws one problem of a level. Out: a `Split` without repetitions, every level equally
-often.
+In: a function that draws one problem of a level. Out: a `Split` without repetitions, levels equally often.
 """
 
 from collections import deque
@@ -26,8 +24,7 @@ def loader(name: str, draw: Draw, default: range, offered: range) -> Callable[[R
 
     def load(config: RunConfig) -> Split:
         levels = chosen_levels(config, name, default, offered)
-        # The held-out seed holds no run seed: runs are comparable only if all are checked on the same
-        # problems.
+        # No run seed here: runs are comparable only if all are checked on the same problems.
         check = Random(f"{name}/held-out/{levels.start}/{levels.stop}")
         train = Random(f"{name}/train/{config.seed}/{levels.start}/{levels.stop}")
         return Split(

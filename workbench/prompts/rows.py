@@ -1,8 +1,7 @@
 """Reads the rows of a user's data: JSONL, JSON, CSV, TSV, Parquet, a dataset folder or a Hub dataset.
 
 Out: a `Table` of plain dictionaries with the row numbers a person would count in that file. What cannot be
-read is a DataError that names the file and the rows. Heavy readers are imported only where such a file is
-opened.
+read is a DataError that names file and rows. Heavy readers are imported only where a file needs them.
 """
 
 import csv

@@ -24,6 +24,7 @@ class PromptStream:
         self._prompts = tuple(prompts)
         self._per_step = prompts_per_step
         self._seed = seed
+        self._epoch, self._order = -1, list[int]()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -33,8 +34,10 @@ class PromptStream:
     def at(self, step: int) -> list[Prompt]:
         """The prompts of a step, counted from 0."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = self._shuffled(f"{self._seed}/epoch/{epoch}", range(len(self._prompts)))
-        return [self._prompts[i] for i in order[place * self._per_step : (place + 1) * self._per_step]]
+        if epoch != self._epoch:  # kept only to save time: a million prompts take half a second to shuffle
+            self._epoch = epoch
+            self._order = self._shuffled(f"{self._seed}/epoch/{epoch}", range(len(self._prompts)))
+        return [self._prompts[i] for i in self._order[place * self._per_step : (place + 1) * self._per_step]]
 
     def spare(self, step: int) -> list[Prompt]:
         """All other prompts in a seeded order, from which a step replaces groups without signal."""
