@@ -63,17 +63,17 @@ def compute(rewards_B: Array, group_ids_B: Array, *, scale: Scale = "group", std
     and by the factor (std + eps) / (std + eps / constant) otherwise: with TRL's 1e-4, rewards of size 1e-3 lose 15 %.
     """
     xp = array_namespace(rewards_B)
-    index_B, member_P_B = _membership(group_ids_B, rewards_B)
+    groups = members(group_ids_B)
     present_B = xp.isfinite(rewards_B)
     filled_B = xp.where(present_B, rewards_B, 0.0)
-    count_P = member_P_B @ xp.astype(present_B, rewards_B.dtype)
-    mean_P = (member_P_B @ filled_B) / xp.clip(count_P, min=1.0)
-    tied_P = _ties(filled_B, present_B, member_P_B)
+    count_P = groups.sum(xp.astype(present_B, rewards_B.dtype))
+    mean_P = groups.sum(filled_B) / xp.clip(count_P, min=1.0)
+    tied_P = _ties(filled_B, present_B, groups)
     absent_P = count_P == 0
 
-    live_B = present_B & ~xp.take(tied_P, index_B)
-    centred_B = xp.where(live_B, filled_B - xp.take(mean_P, index_B), 0.0)
-    std_P = xp.sqrt((member_P_B @ centred_B**2) / xp.clip(count_P - _ddof(std), min=1.0))
+    live_B = present_B & ~tied_P[groups.index_B]
+    centred_B = xp.where(live_B, filled_B - mean_P[groups.index_B], 0.0)
+    std_P = xp.sqrt(groups.sum(centred_B**2) / xp.clip(count_P - _ddof(std), min=1.0))
     match scale:
         case "group":
             divisor_P = std_P + eps
@@ -82,11 +82,11 @@ def compute(rewards_B: Array, group_ids_B: Array, *, scale: Scale = "group", std
         case "none":
             divisor_P = xp.ones_like(std_P)
     if baseline == "leave_one_out":
-        centred_B = centred_B * xp.take(count_P / xp.clip(count_P - 1.0, min=1.0), index_B)
-    safe_P = xp.where(divisor_P > 0, divisor_P, xp.ones_like(divisor_P))  # a zero divisor only meets centred zeros
-    advantages_B = centred_B / xp.take(safe_P, index_B)
+        centred_B = centred_B * (count_P / xp.clip(count_P - 1.0, min=1.0))[groups.index_B]
+    safe_P = xp.where(divisor_P > 0, divisor_P, 1.0)  # a zero divisor only meets centred zeros
+    advantages_B = centred_B / safe_P[groups.index_B]
     if excluded_B is not None:
-        advantages_B = xp.where(excluded_B, xp.zeros_like(advantages_B), advantages_B)
+        advantages_B = xp.where(excluded_B, 0.0, advantages_B)
 
     low, high = reward_range
     slack = 1e-6 * (high - low)
@@ -122,9 +122,9 @@ def from_rewards(rewards_B_F: Array, weights_F: Array, group_ids_B: Array, *,
     sums_B = sum(column.advantages_B * weights_F[f] for f, column in enumerate(columns))
     # Each column's z-scores sum to zero in every group, so the batch mean is zero by construction: nothing to subtract.
     divisor = _std(sums_B, xp.any(xp.isfinite(rewards_B_F), axis=1), std) + eps
-    advantages_B = sums_B / xp.where(divisor > 0, divisor, xp.ones_like(divisor))
+    advantages_B = sums_B / xp.where(divisor > 0, divisor, 1.0)
     if excluded_B is not None:
-        advantages_B = xp.where(excluded_B, xp.zeros_like(advantages_B), advantages_B)
+        advantages_B = xp.where(excluded_B, 0.0, advantages_B)
     # A group has no signal only if every single reward is tied: opposite differences may cancel in the sum.
     zero_P = xp.all(xp.stack([column.zero_std_P for column in columns]), axis=0)
     return total._replace(
@@ -139,9 +139,9 @@ def prompt_weights(group_ids_B: Array, dtype_like_B: Array) -> Array:
     Given to `weights.normalizer` as `sample_weights_B` where adaptive sampling made ragged groups.
     """
     xp = array_namespace(dtype_like_B)
-    index_B, member_P_B = _membership(group_ids_B, dtype_like_B)
-    size_P = xp.sum(member_P_B, axis=1)
-    return (index_B.shape[0] / size_P.shape[0]) / xp.take(size_P, index_B)
+    groups = members(group_ids_B)
+    size_P = groups.sum(xp.ones_like(dtype_like_B))
+    return (groups.index_B.shape[0] / size_P.shape[0]) / size_P[groups.index_B]
 
 
 def undecided(rewards_B: Array, group_ids_B: Array, *, limit: int, rule: ExtendRule = "until_mixed", tolerance: float = 0.15,
@@ -158,16 +158,16 @@ def undecided(rewards_B: Array, group_ids_B: Array, *, limit: int, rule: ExtendR
     weights that make until_certain unbiased; for until_mixed the only such weights ignore every extended group.
     """
     xp = array_namespace(rewards_B)
-    _, member_P_B = _membership(group_ids_B, rewards_B)
+    groups = members(group_ids_B)
     present_B = xp.isfinite(rewards_B)
-    size_P = xp.sum(member_P_B, axis=1)
+    size_P = groups.sum(xp.ones_like(rewards_B))
     if rule == "until_mixed":
         filled_B = xp.where(present_B, rewards_B, 0.0)
-        open_P = _ties(filled_B, present_B, member_P_B)
+        open_P = _ties(filled_B, present_B, groups)
     else:
         right_B = present_B & (rewards_B > 0.5 * (reward_range[0] + reward_range[1]))
-        right_P = member_P_B @ xp.astype(right_B, rewards_B.dtype)
-        open_P = uncertain(right_P, member_P_B @ xp.astype(present_B, rewards_B.dtype) - right_P, tolerance)
+        right_P = groups.sum(xp.astype(right_B, rewards_B.dtype))
+        open_P = uncertain(right_P, groups.sum(xp.astype(present_B, rewards_B.dtype)) - right_P, tolerance)
     return open_P & (size_P < limit)
 
 
@@ -177,23 +177,49 @@ def uncertain(right: Array, wrong: Array, tolerance: float) -> Array:
     return a * b > tolerance**2 * (a + b) ** 2 * (a + b + 1.0)
 
 
-def _membership(group_ids_B: Array, dtype_like_B: Array) -> tuple[Array, Array]:
-    """(B,) position of each sample's group among the ascending ids, and the (P, B) matrix of ones and zeros."""
+class Members(NamedTuple):
+    """Who belongs to which group: ragged groups as a padded table, so that sums over groups need no loop."""
+
+    index_B: Array
+    """Position of each sample's group among the ascending ids."""
+    table_P_G: Array
+    """The samples of each group; G is the largest group, surplus places hold any sample."""
+    inside_P_G: Array
+    """Which places of the table are real."""
+
+    def gather(self, values_B: Array, outside: float = 0.0) -> Array:
+        """(P, G) sample values by group."""
+        return array_namespace(values_B).where(self.inside_P_G, values_B[self.table_P_G], outside)
+
+    def sum(self, values_B: Array) -> Array:
+        """(P,) sums of sample values."""
+        return array_namespace(values_B).sum(self.gather(values_B), axis=1)
+
+
+def members(group_ids_B: Array) -> Members:
+    """Groups in the order of ascending id; ids may be any integers, samples in any order."""
     xp = array_namespace(group_ids_B)
-    ids_P, index_B = xp.unique_inverse(group_ids_B)
-    positions_P = xp.arange(ids_P.shape[0], device=device(group_ids_B))
-    member_P_B = xp.astype(positions_P[:, None] == index_B[None, :], dtype_like_B.dtype)
-    return index_B, member_P_B
+    index_B = xp.unique_inverse(group_ids_B)[1]
+    size_P = xp.unique_counts(group_ids_B)[1]
+    slot_G = xp.arange(int(xp.max(size_P)), device=device(group_ids_B))
+    inside_P_G = slot_G[None, :] < size_P[:, None]
+    first_P = xp.cumulative_sum(size_P) - size_P
+    order_B = xp.argsort(index_B, stable=True)
+    return Members(index_B, order_B[xp.where(inside_P_G, first_P[:, None] + slot_G[None, :], 0)], inside_P_G)
 
 
-def _ties(filled_B: Array, present_B: Array, member_P_B: Array) -> Array:
+def sum_by_group(values_B: Array, group_ids_B: Array) -> Array:
+    """(P,) sums of sample values in the order of ascending group id: each group's share of the gradient, for example."""
+    return members(group_ids_B).sum(values_B)
+
+
+def _ties(filled_B: Array, present_B: Array, groups: Members) -> Array:
     """(P,) whether the scored rewards of each group are equal up to rounding; also where there are none."""
     xp = array_namespace(filled_B)
-    inside_P_B = (member_P_B > 0) & present_B[None, :]
-    infinite = xp.full_like(member_P_B, float("inf"))
-    high_P = xp.max(xp.where(inside_P_B, filled_B[None, :], -infinite), axis=1)
-    low_P = xp.min(xp.where(inside_P_B, filled_B[None, :], infinite), axis=1)
-    size_P = xp.max(xp.where(inside_P_B, xp.abs(filled_B)[None, :], xp.zeros_like(infinite)), axis=1)
+    infinite = float("inf")
+    high_P = xp.max(groups.gather(xp.where(present_B, filled_B, -infinite), -infinite), axis=1)
+    low_P = xp.min(groups.gather(xp.where(present_B, filled_B, infinite), infinite), axis=1)
+    size_P = xp.max(groups.gather(xp.abs(filled_B)), axis=1)
     return high_P - low_P <= TIE_ROUNDING * xp.finfo(filled_B.dtype).eps * size_P  # -inf - inf = -inf: no sample is a tie
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from array_api_compat import array_namespace
 
+from workbench.advantages import members
 from workbench.errors import ConfigError
 
 Array = Any
@@ -433,19 +434,10 @@ def gradient_share(weight_B_T: Array, logp_B_T: Array, mask_B_T: Array, sum_p2_B
     return push_B / xp.where(total > 0, total, xp.ones_like(total))
 
 
-def sum_by_group(values_B: Array, group_ids_B: Array) -> Array:
-    """(P,) sums of sample values in the order of ascending group id: each group's share of the gradient, for example."""
-    xp = array_namespace(values_B)
-    ids_P, index_B = xp.unique_inverse(group_ids_B)
-    member_P_B = xp.astype(xp.arange(ids_P.shape[0], device=index_B.device)[:, None] == index_B[None, :], values_B.dtype)
-    return member_P_B @ values_B
-
-
 def _sum_by(ids_B: Array, values_B: Array) -> tuple[int, Array]:
     """Number of distinct ids, and for each row the sum over its id."""
-    xp = array_namespace(values_B)
-    sums = sum_by_group(values_B, ids_B)
-    return sums.shape[0], xp.take(sums, xp.unique_inverse(ids_B)[1])
+    groups = members(ids_B)
+    return groups.inside_P_G.shape[0], groups.sum(values_B)[groups.index_B]
 
 
 def _exp(x: Array) -> Array:

@@ -156,7 +156,7 @@ def test_groups_stay_open_while_their_pass_rate_is_uncertain() -> None:
 
 # -- properties ---------------------------------------------------------------------------------------------------------------
 
-REWARD = st.one_of(st.sampled_from([0.0, 1.0, 0.5, -1.0]), st.floats(-10, 10, width=32))
+REWARD = st.one_of(st.sampled_from([0.0, 1.0, 0.5, -1.0]), st.floats(-10, 10).map(lambda r: round(r, 6)))
 GROUPS = st.lists(st.lists(REWARD, min_size=1, max_size=6), min_size=1, max_size=4)
 MODES = st.fixed_dictionaries({"scale": st.sampled_from(["group", "batch", "none"]), "std": st.sampled_from(["sample", "population"]),
                                "baseline": st.sampled_from(["mean", "leave_one_out"]), "eps": st.sampled_from([0.0, 1e-4])})
@@ -166,7 +166,7 @@ def flat(groups: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([r for group in groups for r in group]), ids(*map(len, groups))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(GROUPS, MODES)
 def test_advantages_are_finite_and_sum_to_zero_in_every_group(groups, modes) -> None:
     rewards, group_ids = flat(groups)
@@ -176,29 +176,29 @@ def test_advantages_are_finite_and_sum_to_zero_in_every_group(groups, modes) -> 
     assert np.all(np.abs(sums) <= 1e-9 * (1 + np.abs(found.advantages_B).max()))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(GROUPS, st.sampled_from(["sample", "population"]), st.sampled_from([0.0, 1e-4]))
 def test_group_scaling_equals_the_formula_in_plain_python(groups, std, eps) -> None:
     rewards, group_ids = flat(groups)
     expected = []
     for group in groups:
         spread = 0.0 if len(set(group)) < 2 else (statistics.stdev if std == "sample" else statistics.pstdev)(group)
-        expected += [(r - statistics.fmean(group)) / (spread + eps) if spread > 1e-12 else 0.0 for r in group]
+        expected += [(r - statistics.fmean(group)) / (spread + eps) if spread else 0.0 for r in group]
     np.testing.assert_allclose(adv.compute(rewards, group_ids, std=std, eps=eps).advantages_B, expected, rtol=1e-6, atol=1e-7)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(GROUPS, MODES, st.integers(-1000, 1000))
 def test_adding_a_constant_to_all_rewards_changes_nothing(groups, modes, shift) -> None:
-    rewards, group_ids = flat([[round(r, 3) for r in group] for group in groups])
+    rewards, group_ids = flat(groups)
     np.testing.assert_allclose(adv.compute(rewards + shift, group_ids, **modes).advantages_B,
                                adv.compute(rewards, group_ids, **modes).advantages_B, atol=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(GROUPS, st.floats(1e-3, 1e3), st.sampled_from(["group", "batch"]), st.sampled_from(["sample", "population"]))
 def test_a_scale_changes_nothing_without_eps_and_shrinks_by_the_stated_factor_with_it(groups, factor, scale, std) -> None:
-    rewards, group_ids = flat([[round(r, 3) for r in group] for group in groups])
+    rewards, group_ids = flat(groups)
     free = {"scale": scale, "std": std, "eps": 0.0}
     plain = adv.compute(rewards, group_ids, **free)
     np.testing.assert_allclose(adv.compute(rewards * factor, group_ids, **free).advantages_B, plain.advantages_B, atol=1e-8)
@@ -213,7 +213,7 @@ def test_rewards_of_a_thousandth_lose_fifteen_percent_to_trls_eps() -> None:
     assert ratio == pytest.approx(0.8524, abs=1e-4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(GROUPS, MODES, st.randoms(use_true_random=False))
 def test_the_order_of_samples_does_not_matter(groups, modes, random) -> None:
     rewards, group_ids = flat(groups)
@@ -223,7 +223,7 @@ def test_the_order_of_samples_does_not_matter(groups, modes, random) -> None:
                                adv.compute(rewards, group_ids, **modes).advantages_B[order], atol=1e-7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(2, 12), st.data())
 def test_binary_rewards_have_the_textbook_advantages(size, data) -> None:
     right = data.draw(st.integers(1, size - 1))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.algorithm.batches import LEVELS, LOSSES, objectives, random_batch
+from workbench import advantages as adv
 from workbench import losses, weights
 from workbench.config import RunConfig
 from workbench.errors import ConfigError
@@ -19,7 +20,7 @@ SEEDS = st.integers(0, 10_000)
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("loss_type", LOSSES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(seed=SEEDS, garbage=st.sampled_from([float("nan"), float("inf"), -float("inf"), 1e30]))
 def test_nothing_under_the_mask_changes_anything(loss_type: str, level: str, seed: int, garbage: float) -> None:
     batch = random_batch(seed)
@@ -36,7 +37,7 @@ def test_nothing_under_the_mask_changes_anything(loss_type: str, level: str, see
 
 
 @pytest.mark.parametrize("loss_type", LOSSES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(seed=SEEDS, cuts=st.lists(st.integers(1, 6), min_size=0, max_size=4, unique=True))
 def test_micro_batches_add_up_to_the_whole(loss_type: str, seed: int, cuts: list[int]) -> None:
     batch = random_batch(seed)
@@ -222,7 +223,7 @@ def test_gradient_share_is_the_length_of_the_push_on_the_logits() -> None:
     logp = np.log(np.take_along_axis(probs, tokens[..., None], -1)[..., 0])
     found = weights.gradient_share(np.where(mask > 0, push, np.nan), np.where(mask > 0, logp, np.nan), mask, (probs**2).sum(-1))
     np.testing.assert_allclose(found, lengths / lengths.sum())
-    np.testing.assert_allclose(weights.sum_by_group(found, np.array([4, 4, 9])), [found[:2].sum(), found[2]])
+    np.testing.assert_allclose(adv.sum_by_group(found, np.array([4, 4, 9])), [found[:2].sum(), found[2]])
 
 
 def test_shares_of_a_step_without_signal_are_zero() -> None:
