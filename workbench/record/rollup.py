@@ -157,7 +157,7 @@ def joined(values: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
 def _sum(values_N: NDArray[np.float64], length_B: NDArray[np.int64]) -> NDArray[np.float64]:
     """Sums over each sample's tokens."""
     sample_N = np.repeat(np.arange(len(length_B)), length_B)
-    return np.bincount(sample_N, weights=values_N, minlength=len(length_B))
+    return np.bincount(sample_N, weights=values_N, minlength=len(length_B)).astype(np.float64)
 
 
 def _mean(values_N: NDArray[np.float64], length_B: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,0 +1,228 @@
+"""Checkpoints that are whole or absent: built under a dot-name, listed in a manifest, synced, renamed.
+
+The caller's `write(folder)` puts the tensors there (safetensors); this room knows only files, sizes and
+hashes. Saved between steps only, so `step` is a number of finished steps. Torch-free.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from workbench.errors import RunError
+from workbench.record.files import make_folder, sync_folder, write_bytes, write_json
+from workbench.record.folder import RunFolder
+from workbench.record.origin import versions
+from workbench.record.reader import Reader
+
+MANIFEST = "manifest.json"
+LATEST = "LATEST"
+BEST_BY = "heldout/sampled/accuracy"
+_CHUNK = 2**20
+
+
+class Checkpoint(NamedTuple):
+    """One checkpoint folder as it lies there."""
+
+    step: int
+    path: Path
+    problem: str
+    """Why it cannot be used; '' where every file is there with its size."""
+
+
+def save(
+    folder: RunFolder,
+    step: int,
+    write: Callable[[Path], object],
+    meta: Mapping[str, Any] | None = None,
+    *,
+    keep: int = 2,
+    pinned: Collection[int] = (),
+) -> Path:
+    """Makes `checkpoints/step-<step>` from what `write` puts into the folder it is given, and returns its
+    path.
+
+    Afterwards only the newest `keep`, the best by held-out accuracy and the `pinned` ones stay. Raises
+    RunError where it could not be written whole; the checkpoints before it are untouched then.
+    """
+    make_folder(folder.checkpoints)
+    target = folder.checkpoints / f"step-{step:06d}"
+    building = folder.checkpoints / f".new-{step:06d}-{secrets.token_hex(4)}"
+    try:
+        make_folder(building)
+        write(building)
+        write_json(building / MANIFEST, _manifest(folder, building, step, meta or {}))
+        for path in [
+            *_files(building),
+            *(place for place in building.rglob("*") if place.is_dir()),
+            building,
+        ]:
+            _sync(path)
+        _replace(building, target)
+        sync_folder(folder.checkpoints)
+        verify(target, contents=False)
+        write_bytes(folder.checkpoints / LATEST, f"{target.name}\n".encode())
+    except OSError as error:
+        raise RunError(
+            f"The checkpoint after step {step} could not be written ({error.strerror or error}). Earlier "
+            "ones are untouched; make room on the disk, then go on."
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    _retire(folder, keep, pinned)
+    return target
+
+
+def latest(folder: RunFolder) -> Path | None:
+    """The newest checkpoint whose every file has the recorded hash; None where there is none. Walks back past
+    torn ones, and removes what a killed save has left."""
+    _clear_up(folder)
+    for found in reversed(listing(folder)):
+        if not found.problem and not problem(found.path):
+            return found.path
+    return None
+
+
+def discard_after(folder: RunFolder, step: int) -> None:
+    """Removes the checkpoints beyond `step`: a run that goes on from there makes its own."""
+    for found in listing(folder):
+        if found.step > step:
+            shutil.rmtree(found.path, ignore_errors=True)
+
+
+def at(folder: RunFolder, step: int) -> Path:
+    """The checkpoint after `step` finished steps, verified. Raises RunError: there is none, or it is
+    damaged."""
+    path = folder.checkpoints / f"step-{step:06d}"
+    if not path.is_dir():
+        there = ", ".join(str(found.step) for found in listing(folder) if not found.problem) or "none"
+        raise RunError(f"There is no checkpoint after step {step}. Kept: {there}.")
+    verify(path)
+    return path
+
+
+def listing(folder: RunFolder) -> list[Checkpoint]:
+    """All checkpoints, oldest first, each with what a quick look (names and sizes) finds wrong."""
+    places = [path for path in folder.checkpoints.glob("step-*") if path.is_dir() and path.name[5:].isdigit()]
+    found = [Checkpoint(int(path.name[5:]), path, problem(path, contents=False)) for path in places]
+    return sorted(found)
+
+
+def verify(path: Path, *, contents: bool = True) -> None:
+    """Raises RunError naming the first file that is missing or changed. `contents` False compares sizes
+    only."""
+    if found := problem(path, contents=contents):
+        raise RunError(f"Checkpoint {path.name} cannot be used: {found} Choose another checkpoint.")
+
+
+def problem(path: Path, *, contents: bool = True) -> str:
+    """What is wrong with a checkpoint, in a sentence; '' where nothing is."""
+    try:
+        files = json.loads((path / MANIFEST).read_bytes())["files"]
+        for name, entry in files.items():
+            file = path / name
+            if not file.is_file():
+                return f"{name} is missing."
+            if file.stat().st_size != entry["size"]:
+                return f"{name} has {file.stat().st_size} bytes instead of {entry['size']}."
+            if contents and _sha256(file) != entry["sha256"]:
+                return f"{name} was changed after it was written."
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing, so it was never finished."
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} cannot be read ({error})."
+    return ""
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint: step, files, versions, config hash, what the caller gave. Raises
+    RunError."""
+    verify(path, contents=False)
+    found: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
+    return found
+
+
+def _manifest(folder: RunFolder, place: Path, step: int, meta: Mapping[str, Any]) -> dict[str, Any]:
+    files = {
+        str(path.relative_to(place)): {"sha256": _sha256(path), "size": path.stat().st_size}
+        for path in _files(place)
+    }
+    return {
+        "step": step,
+        "files": files,
+        "versions": versions(),
+        "config_sha256": _sha256(folder.config_path) if folder.config_path.exists() else None,
+        "created": time.time(),
+        "meta": dict(meta),
+    }
+
+
+def _replace(building: Path, target: Path) -> None:
+    """Renames into place; an older checkpoint of the same step (from before a resume) makes way first."""
+    away = target.with_name(f".old-{target.name}")
+    if target.exists():
+        shutil.rmtree(away, ignore_errors=True)
+        os.rename(target, away)
+    os.rename(building, target)
+    shutil.rmtree(away, ignore_errors=True)
+
+
+def _clear_up(folder: RunFolder) -> None:
+    """Removes what a killed save has left, and puts back a checkpoint that was making way for another."""
+    for place in folder.checkpoints.glob(".new-*"):
+        shutil.rmtree(place, ignore_errors=True)
+    for place in folder.checkpoints.glob(".old-*"):
+        target = folder.checkpoints / place.name.removeprefix(".old-")
+        if target.exists():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            os.rename(place, target)
+
+
+def _retire(folder: RunFolder, keep: int, pinned: Collection[int]) -> None:
+    there = [found for found in listing(folder) if not found.problem]
+    stay = (
+        {found.step for found in there[-max(1, keep) :]}
+        | set(pinned)
+        | _best(folder, [c.step for c in there])
+    )
+    for found in there:
+        if found.step not in stay:
+            shutil.rmtree(found.path, ignore_errors=True)
+
+
+def _best(folder: RunFolder, steps: list[int]) -> set[int]:
+    """The step, among those with a checkpoint, whose check went best; the newest of equals."""
+    try:
+        check = Reader(folder).series(names=[BEST_BY])["sampled"]
+    except RunError:
+        return set()  # what cannot be read must not cost a checkpoint that could be written
+    known = [
+        (value, step) for step, value in zip(check["step"], check[BEST_BY], strict=True) if value is not None
+    ]
+    return {max(found)[1]} if (found := [pair for pair in known if pair[1] in steps]) else set()
+
+
+def _files(place: Path) -> list[Path]:
+    return sorted(path for path in place.rglob("*") if path.is_file())
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir():
+        sync_folder(path)
+        return
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
