@@ -17,8 +17,7 @@ from workbench.config import RewardSpec, RunConfig
 from workbench.errors import ConfigError, DataError, ModelError, RewardError, RunError
 from workbench.estimate import ModelFacts
 from workbench.launch import lease
-from workbench.launch.local import WORKER
-from workbench.prompts import task_of
+from workbench.prompts import TASKS, task_of
 from workbench.prompts.task import Split
 from workbench.record.folder import Kind, RunFolder
 from workbench.rewards import catalogue
@@ -67,14 +66,14 @@ def check(config: RunConfig) -> Report:
 
 
 def start(config: RunConfig, root: Path | str, kind: Kind = "train", parent: Mapping[str, Any] | None = None, *,
-          key: str | None = None, worker: Sequence[str] = WORKER) -> RunFolder:
+          key: str | None = None, worker: Sequence[str] | None = None) -> RunFolder:
     """Check, then start. Raises ConfigError with a sentence per field, or RunError where the runs root is no good; no run folder
     exists then."""
     return start_checked(check(config), root, kind, parent, key=key, worker=worker)
 
 
 def start_checked(report: Report, root: Path | str, kind: Kind = "train", parent: Mapping[str, Any] | None = None, *,
-                  key: str | None = None, worker: Sequence[str] = WORKER) -> RunFolder:
+                  key: str | None = None, worker: Sequence[str] | None = None) -> RunFolder:
     """`start` for settings that have been checked already."""
     if report.problems:
         raise ConfigError("\n".join(report.problems.values()), report.problems)
@@ -237,11 +236,11 @@ def _rewards(config: RunConfig, split: Split | None) -> tuple[tuple[dict[str, An
 
 def with_verifier(config: RunConfig) -> list[RewardSpec]:
     """The run's rewards, and as a watched one the reward that decides right or wrong, where it is not among them."""
-    verifier = config.eval_reward or task_of(config).rewards[0]
     specs = list(config.rewards)
-    if verifier in {spec.name for spec in specs} or (config.eval_reward is None and verifier not in catalogue.REWARDS):
-        return specs
-    return [*specs, RewardSpec(name=verifier, weight=0.0, enabled=False)]
+    known = {spec.name for spec in specs} | {spec.name.rpartition(":")[2] for spec in specs}
+    task = TASKS.get(config.task)
+    verifier = config.eval_reward or (task.rewards[0] if task and task.rewards[0] in catalogue.REWARDS else None)
+    return specs if verifier is None or verifier in known else [*specs, RewardSpec(name=verifier, weight=0.0, enabled=False)]
 
 
 def _absolute(config: RunConfig) -> RunConfig:

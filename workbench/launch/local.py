@@ -44,7 +44,7 @@ def start(
     rewards: Iterable[Mapping[str, Any]] = (),
     files: Mapping[str, str | bytes] | None = None,
     key: str | None = None,
-    worker: Sequence[str] = WORKER,
+    worker: Sequence[str] | None = None,
 ) -> RunFolder:
     """Make a run folder and start its worker, which queues for the device by itself.
 
@@ -69,7 +69,7 @@ def start(
     return folder
 
 
-def resume(folder: RunFolder, worker: Sequence[str] = WORKER) -> RunState:
+def resume(folder: RunFolder, worker: Sequence[str] | None = None) -> RunState:
     """Start a worker again on a run that is over but not finished; it goes on from the last whole checkpoint.
     Two callers at once start one worker. Raises RunError: finished, damaged."""
     with lease.locked(folder.path / "start.lock"):
@@ -89,7 +89,7 @@ def resume(folder: RunFolder, worker: Sequence[str] = WORKER) -> RunState:
     return watch.state(folder)
 
 
-def spawn(folder: RunFolder, *, steps: int, threads: int | None = None, step: int = 0, worker: Sequence[str] = WORKER) -> None:
+def spawn(folder: RunFolder, *, steps: int, threads: int | None = None, step: int = 0, worker: Sequence[str] | None = None) -> None:
     """Start the worker process of a run folder: a session of its own, no terminal, output to worker.log."""
     token = secrets.token_hex(16)
     now = time.time()
@@ -101,7 +101,7 @@ def spawn(folder: RunFolder, *, steps: int, threads: int | None = None, step: in
     with folder.log_path.open("ab") as log:
         os.fchmod(log.fileno(), 0o600)
         process = subprocess.Popen(
-            [*worker, str(folder.path), "--token", token], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            [*(worker or WORKER), str(folder.path), "--token", token], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             start_new_session=True, env=environment, umask=0o077)
     threading.Thread(target=_reap, args=(process, folder, token), name=f"reap-{process.pid}", daemon=True).start()
 
