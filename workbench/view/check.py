@@ -3,12 +3,14 @@
 In: the raw values of all fields. Out: a valid RunConfig or a sentence per field, and the page's parts as markup.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
-from workbench import estimate
+from workbench import estimate, weights
 from workbench.config import SECTIONS, RunConfig, load_preset
 from workbench.errors import ConfigError, ModelError, WorkbenchError
 from workbench.estimate import ModelFacts
@@ -19,6 +21,9 @@ from workbench.view.markup import join, tag
 from workbench.view.store import Store
 
 EMBEDDED, OTHER = "embedded", "other"
+MOST_SAMPLES = 64
+"""Right end of the slider for G; a preset may push it further."""
+PAPER_BETA, STRONG_BETA = 0.04, 0.5
 _TIME_CSS, _MEMORY_CSS = ("ink2", "ink3", "line2"), ("ink3", "ink2", "accent", "line2")
 
 
@@ -105,22 +110,20 @@ def task_line(task: str) -> Markup:
 
 
 def chance(checked: Checked, base: float | None) -> Markup:
-    """How likely a group of G has both right and wrong samples: only such groups teach."""
+    """How likely a group of G has both right and wrong samples: only such groups teach. The axis is the slider's."""
     config = checked.config
-    shares = [base] if base is not None else [0.05, 0.2, 0.5]
     chosen = config.num_generations if config else 8
-    most = max(16, 2 ** (chosen - 1).bit_length())
-    sizes = sorted({*range(2, min(most, 33)), *range(2, most + 1, max(1, most // 32)), most, chosen})
-    curves = [pictures.Curve([(size, mixed(share, size)) for size in sizes], "ink2",
-                             "" if base is not None else f"{say.percent(share)} right") for share in shares]
-    ticks = [(float(size), str(size)) for size in (2, 4, 8, 16, 32, 64, 128) if size <= most]
-    ticks = [tick for tick in ticks if tick[0] >= most / 8 or tick[0] == 2]
-    share = shares[0] if base is not None else shares[1]
+    most = max(MOST_SAMPLES, chosen)
+    shares = [base] if base is not None else [0.05, 0.2, 0.5]
+    sizes = sorted({*range(2, 17), *range(2, most + 1, max(1, most // 64)), most, chosen})
+    curves = [pictures.Curve([(size, mixed(share, size)) for size in sizes], "ink2", f"{say.percent(share)} right") for share in shares]
+    ticks = [(float(size), str(size)) for size in (2, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096) if size == 2 or most / 8 <= size <= most]
+    share = shares[len(shares) // 2]
     mark = (float(chosen), mixed(share, chosen), f"{say.percent(mixed(share, chosen))} at G = {chosen}")
-    known = f", at {say.percent(base)} right" if base is not None else ", by how often one sample is right"
-    return tag("div", tag("p", f"Chance that a group has both right and wrong samples{known}", class_="wb-note"),
+    known = f"one is right in {say.percent(base)} of cases" if base is not None else "by how often one sample is right"
+    return tag("div", tag("p", f"Chance that a group has both right and wrong samples: {known}", class_="wb-note"),
                pictures.plot(curves, pictures.Axis(2, most, ticks), pictures.Axis(0, 1, [(0, "0 %"), (0.5, "50 %"), (1, "100 %")]), 140,
-                             f"{mark[2]}: chance that a group has both right and wrong samples", mark))
+                             f"{mark[2]}: chance that a group has both right and wrong samples", mark), class_="wb-slider-plot")
 
 
 def mixed(share: float, size: int) -> float:
@@ -129,19 +132,40 @@ def mixed(share: float, size: int) -> float:
 
 
 def beta_line(checked: Checked) -> Markup:
-    """What the choice of beta means, in words and with what it costs."""
+    """What the choice of beta means: in words, and as what a token pays for having drifted."""
     config = checked.config
     if config is None:
         return Markup("")
     if config.beta == 0:
-        words = ["No pull: the answers may drift as far from the base model as the reward takes them. "
-                 + ("Drift is still measured each step." if config.record_kl else "Drift is not measured.")]
+        words = "No pull: answers may drift as far from the base model as the reward takes them."
+        words += " Drift is still measured." if config.record_kl else " Drift is not measured either."
     else:
         where = "the loss" if config.kl_in == "loss" else "each sample's reward"
-        words = [f"{config.beta:g} × KL(policy ‖ base), {config.kl_estimator} estimate, goes into {where}."]
-        if config.beta >= 0.5:
-            words.append("This strong a pull usually freezes the model near its start.")
-    return tag("div", [tag("p", line, class_="wb-note") for line in words])
+        words = f"{config.beta:g} × KL(policy ‖ base), {config.kl_estimator} estimate, goes into {where}."
+        if config.beta >= STRONG_BETA:
+            words += " This strong a pull usually freezes the model near its start."
+    return tag("div", tag("p", words, class_="wb-note"), _pull(config))
+
+
+def _pull(config: RunConfig) -> Markup:
+    """beta times the KL estimate of one token, over how much likelier the policy made it than the base model."""
+    doublings = np.linspace(-3, 3, 49)
+    paid, _ = weights.kl_term(doublings * math.log(2), np.zeros_like(doublings), config.kl_estimator)
+    shown = [(config.beta, "plum", f"β {config.beta:g}")] if config.beta else [(0.0, "plum", "β 0: free"), (PAPER_BETA, "ink3", "β .04: paper")]
+    curves = [pictures.Curve(list(zip(doublings.tolist(), (beta * paid).tolist(), strict=True)), css, label) for beta, css, label in shown]
+    high = max(value for curve in curves for _, value in curve.points) or 1.0
+    low = min(0.0, *(value for curve in curves for _, value in curve.points))
+    x = pictures.Axis(-3, 3, [(-3, "÷ 8"), (0, "as in the base model"), (3, "× 8")])
+    y = pictures.Axis(low, high, [(value, form.compact(value)) for value in (0.0, _round(high / 2), _round(high))])
+    alt = f"A token eight times likelier than in the base model pays {config.beta * float(paid[-1]):.3g} nats"
+    return tag("div", tag("p", "What a token pays, in nats, once the policy has made it rarer or likelier", class_="wb-note"),
+               pictures.plot(curves, x, y, 122, alt))
+
+
+def _round(value: float) -> float:
+    """Down to one figure, for ticks that lie inside the plot."""
+    step = 10.0 ** math.floor(math.log10(value))
+    return math.floor(value / step) * step
 
 
 def choices(checked: Checked) -> Markup:

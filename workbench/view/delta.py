@@ -58,7 +58,7 @@ def delta(reader: Reader, since: str | None) -> Json:
         "cursor": str(Cursor(series["cursor"], events[-1]["id"] if events else cursor.event, stamp)), "reset": reset, "now": time.time(),
         "status": status(reader), "steps": [steps[i] for i in kept],
         "metrics": {name: [values[i] for i in kept] for name, values in train.items() if not name.startswith("rewards/")},
-        "metric_parts": {name.split("/")[1]: [values[i] for i in kept] for name, values in train.items()
+        "metric_parts": {name.removeprefix("rewards/").removesuffix("/mean"): [values[i] for i in kept] for name, values in train.items()
                          if name.startswith("rewards/") and name.endswith("/mean")},
         "thinned": max(1, round(len(steps) / len(kept))) if kept else 1,
         "checks": checks(series), "ribbon": ribbon(reader, cursor.row), "events": events,

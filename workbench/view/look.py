@@ -1,9 +1,8 @@
-"""What the reader's other questions answer: a run's header, one step's groups, one group, one prompt, the list of runs.
+"""What the reader asks once: a run's header, one step's groups, the list of runs, the log.
 
 In: a reader. Out: plain JSON values as the dashboard's routes promise them.
 """
 
-import statistics
 import time
 from typing import Any
 
@@ -20,8 +19,6 @@ from workbench.view.store import Store
 Json = dict[str, Any]
 SPARK = 60
 """Points of a small curve."""
-_TOKEN_ARRAYS = {"sampler": "sampler_logp", "policy": "policy_logp", "reference": "reference_logp", "after": "after_logp",
-                 "entropy": "entropy_T", "weight": "weight"}
 
 
 def header(reader: Reader) -> Json:
@@ -38,6 +35,7 @@ def header(reader: Reader) -> Json:
         "parent": about.get("parent"), "versions": about.get("versions", {}), "hardware": about.get("hardware", {}), "seed": config.seed,
         "created": about.get("created"), "steps": config.steps, "prompts_per_step": config.prompts_per_step,
         "num_generations": config.num_generations, "reward_range": reward_range(config),
+        "binary": binary(config),
         "live_settings": [{"name": info.name, "label": info.label, "value": now[info.name]} for info in settings()
                           if info.live and info.name != "rewards"],
         "notice": reader.notice}
@@ -72,66 +70,21 @@ def reward_range(config: RunConfig) -> tuple[float, float]:
     return low, high
 
 
+def binary(config: RunConfig) -> bool:
+    """Whether an answer can only earn nothing or everything, so that the words right and wrong fit."""
+    counting = [spec for spec in config.rewards if spec.enabled and spec.weight]
+    return len(counting) == 1 and counting[0].name == rollup.accuracy_reward(config) == "correct"
+
+
 def step(reader: Reader, number: int | None, kind: GroupKind, mode: EvalMode | None) -> Json:
     """One step's groups, biggest share of the gradient first. `number` None: the newest. Raises RunError."""
-    number = _newest(reader, kind) if number is None else number
+    number = newest(reader, kind) if number is None else number
     groups = reader.groups(number, kind, mode)
     for group in groups:
         group["samples"] = [{"index": dot.pop("i"), **dot} for dot in group.pop("dots")]
     groups.sort(key=lambda group: bool(group["dead"]))  # stable: dead groups last, the order by share kept
     phases = next((phase for phase in reader.phases(1) if phase["step"] == number), {}) if kind == "train" else {}
     return {"step": number, "kind": kind, "mode": mode, "groups": groups, "phases": {k: v for k, v in phases.items() if k != "step"}}
-
-
-def group(reader: Reader, number: int | None, k: int, kind: GroupKind, mode: EvalMode | None, tokens: bool) -> Json:
-    """One group whole, with the divisor of its advantages and its prompt's other visits. Raises RunError."""
-    number = _newest(reader, kind) if number is None else number
-    found = reader.group(number, k, kind, mode, arrays=tokens)
-    config = reader.config
-    weights = {spec.name.rpartition(":")[2]: spec.weight if spec.enabled else 0.0 for spec in config.rewards}
-    for sample in found["samples"]:
-        sample["index"] = sample.pop("i")
-        sample["weights"] = {name: weights.get(name, 0.0) for name in sample["rewards"]}
-        ids = sample.pop("token_ids")
-        texts = sample.pop("tokens", None)
-        arrays = {short: sample.pop(name, None) for short, name in _TOKEN_ARRAYS.items() if name in sample}
-        sample["tokens"] = {"text": texts, "ids": ids, **arrays} if texts is not None else None
-    found["k"] = found.pop("group")
-    return {**found, "divisor": divisor(reader, found, config), "visits": visits(reader, found["prompt_id"])}
-
-
-def divisor(reader: Reader, group: Json, config: RunConfig) -> Json | None:
-    """By what this group's deviations were divided, and what was taken off first. None for checks: they ask nothing."""
-    if group["kind"] != "train":
-        return None
-    value = None
-    if config.scale_rewards == "group":
-        value = group["reward_std"]
-    elif config.scale_rewards == "batch":
-        rewards = [dot["reward"] for row in reader.groups(group["step"]) for dot in row["dots"] if dot["reward"] is not None]
-        spread = statistics.stdev if config.advantage_std == "sample" else statistics.pstdev
-        value = spread(rewards) if len(rewards) > 1 else 0.0
-    return {"kind": config.scale_rewards, "std": config.advantage_std, "value": value, "eps": config.advantage_eps,
-            "baseline": config.advantage_baseline, "aggregation": config.multi_objective_aggregation}
-
-
-def visits(reader: Reader, prompt_id: str) -> list[Json]:
-    """When the prompt was asked, oldest first, and how it went."""
-    return [{**{name: visit[name] for name in ("step", "kind", "mode", "k", "n", "reward_mean", "reward_std", "dead")},
-             "pass_rate": None if visit["right"] is None else visit["right"] / max(1, visit["n"])}
-            for visit in reader.prompt_history(prompt_id, per_visit=0)]
-
-
-def prompt(reader: Reader, prompt_id: str) -> Json:
-    """One prompt over time, its answers included. Raises RunError for a prompt that this run never asked."""
-    history = reader.prompt_history(prompt_id)
-    if not history:
-        raise RunError(f"This run never asked the prompt {prompt_id[:40]!r}.")
-    first = reader.group(history[0]["step"], history[0]["k"], history[0]["kind"], history[0]["mode"] or None)
-    for visit in history:
-        visit["pass_rate"] = None if visit["right"] is None else visit["right"] / max(1, visit["n"])
-        visit["length_mean"] = statistics.fmean(sample["length"] for sample in visit["samples"]) if visit["samples"] else None
-    return {"prompt_id": prompt_id, "question": first["question"], "answer": first["answer"], "prompt": first["prompt"], "visits": history}
 
 
 def runs(store: Store) -> Json:
@@ -153,14 +106,20 @@ def row(store: Store, state: RunState) -> Json:
         reader = store.reader(state.id)
         config = reader.config
         base |= {"name": config.run_name, "model": config.model, "task": config.task, "steps": config.steps}
-        series = reader.series(names=["reward", "heldout/sampled/accuracy", "heldout/greedy/accuracy"])
+        return base | store.remembered(reader.folder, lambda: _curve(reader))
     except RunError as error:
         return base | {"damaged": str(error)}
-    rewards = [value for value in series["train"].get("reward", []) if value is not None]
+
+
+def _curve(reader: Reader) -> Json:
+    """What a row shows of a run's record."""
+    series = reader.series(names=["reward", "heldout/sampled/accuracy", "heldout/greedy/accuracy"])
+    rewards = [value for value in series["train"]["reward"] if value is not None]
+    last: dict[str, float | None] = {}
     for mode in ("sampled", "greedy"):
         known = [value for value in series[mode][f"heldout/{mode}/accuracy"] if value is not None]
-        base["heldout"][mode] = known[-1] if known else None
-    return base | {"spark": spark(rewards)}
+        last[mode] = known[-1] if known else None
+    return {"spark": spark(rewards), "heldout": last}
 
 
 def spark(values: list[float]) -> list[float]:
@@ -178,7 +137,8 @@ def log(reader: Reader, lines: int) -> Json:
 
 
 
-def _newest(reader: Reader, kind: GroupKind) -> int:
+def newest(reader: Reader, kind: GroupKind) -> int:
+    """The newest recorded step. Raises RunError before the first."""
     found = reader.last_step(kind)
     if found is None:
         raise RunError("Nothing is recorded yet: the first step is still under way.")

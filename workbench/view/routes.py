@@ -12,12 +12,12 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench import launch
+from workbench import launch, preflight
 from workbench.config import RunConfig
 from workbench.errors import ConfigError, RunError, WorkbenchError
 from workbench.record.reader import Reader
 from workbench.view import delta as deltas
-from workbench.view import look, words
+from workbench.view import lens, look, words
 from workbench.view.store import Store
 
 Kind = Literal["train", "eval"]
@@ -69,12 +69,12 @@ def router(store: Store) -> APIRouter:
     @api.get("/runs/{run}/steps/{step}/groups/{k}")
     @_answered
     def group(run: str, step: Step, k: int, kind: Kind = "train", mode: Mode | None = None, tokens: bool = False) -> Any:
-        return look.group(store.reader(run), _number(step), k, kind, mode, tokens)
+        return lens.group(store.reader(run), _number(step), k, kind, mode, tokens)
 
     @api.get("/runs/{run}/prompts/{prompt_id}")
     @_answered
     def prompt(run: str, prompt_id: str) -> Any:
-        return look.prompt(store.reader(run), prompt_id)
+        return lens.prompt(store.reader(run), prompt_id)
 
     @api.get("/runs/{run}/log")
     @_answered
@@ -95,7 +95,7 @@ def router(store: Store) -> APIRouter:
     @_answered
     def start(body: StartBody) -> Any:
         config = RunConfig.build(body.preset, body.settings)
-        return JSONResponse({"id": launch.start(config, store.root, key=body.key).id}, status_code=201)
+        return JSONResponse({"id": preflight.start(config, store.root, key=body.key).id}, status_code=201)
 
     return api
 

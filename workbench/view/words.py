@@ -1,15 +1,18 @@
 """The glossary as JSON: what each figure and each setting means, for tooltips. One source: glossary.py and config.py."""
 
+import itertools
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from workbench.config import SettingInfo, settings
-from workbench.glossary import METRICS
+from workbench.glossary import METRICS, SLOTS, metric
 from workbench.view.form import compact
 
 
 def glossary() -> dict[str, Any]:
     """{"metrics": {name: {...}}, "settings": {name: {"label", "help", "facts", "default", "live"}}}."""
-    return {"metrics": {name: metric._asdict() for name, metric in METRICS.items()},
+    return {"metrics": {name: found._asdict() for name in _names() if (found := metric(name) or METRICS.get(name))},
             "settings": {info.name: {"label": info.label, "help": info.help, "facts": facts(info), "default": compact(info.default)
                                      if info.kind != "rewards" else None, "live": info.live} for info in settings()}}
 
@@ -28,3 +31,14 @@ def facts(info: SettingInfo) -> str:
     if info.live:
         parts.append("Can be changed while the run goes on.")
     return " ".join(parts)
+
+
+def _names() -> Iterator[str]:
+    """Every metric by its recorded name; patterns that a run fills with names of its own stay patterns."""
+    for pattern in METRICS:
+        slots = re.findall(r"<(\w+)>", pattern)
+        if not all(slot in SLOTS for slot in slots):
+            yield pattern
+            continue
+        for words in itertools.product(*(SLOTS[slot] for slot in slots)):
+            yield re.sub(r"<\w+>", lambda _, left=iter(words): next(left), pattern)  # type: ignore[misc]

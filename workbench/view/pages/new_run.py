@@ -16,7 +16,7 @@ from workbench.config import DEFAULT_PRESET, SECTIONS, RunConfig, Section, prese
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.prompts import TASKS
 from workbench.view import check, expect, form
-from workbench.view.check import EMBEDDED, OTHER
+from workbench.view.check import EMBEDDED, MOST_SAMPLES, OTHER
 from workbench.view.form import RewardRow
 from workbench.view.markup import tag
 from workbench.view.pages import shell
@@ -27,7 +27,6 @@ _LEVELS = ("min_level", "max_level")
 _SMALL = ("prompts_per_step", "learning_rate", "temperature", "max_completion_length", "steps", "seed")
 _PLACED = {"model", "use_peft", "dtype", "task", *_OWN, *_LEVELS, "num_generations", "beta", *_SMALL, "rewards"}
 """Settings with a place of their own on the cards. All others lie in the fold, by section."""
-_MOST_SAMPLES = 64
 
 
 class _Page:
@@ -82,8 +81,8 @@ class _Page:
                 self.fields["task"] = gr.Dropdown([(task.title, name) for name, task in TASKS.items()], value=self.start_from.task,
                                                   filterable=False, **self._common("task"))
                 with gr.Row(elem_classes="wb-fields two") as self.levels:
-                    for name in _LEVELS:
-                        self._field(name)
+                    for name, label in zip(_LEVELS, ("Easiest", "Hardest"), strict=True):
+                        self._field(name, label=label)
             with gr.Row(elem_classes="wb-fields three", visible=False) as self.own:
                 for name in _OWN:
                     self._field(name)
@@ -113,7 +112,7 @@ class _Page:
             _title("3", "Group and update", "small grey figures are the defaults of TRL")
             with gr.Row(elem_classes="wb-pair wide"):
                 with gr.Column(min_width=0):
-                    self.fields["num_generations"] = gr.Slider(2, _MOST_SAMPLES, value=self.start_from.num_generations, step=1,
+                    self.fields["num_generations"] = gr.Slider(2, MOST_SAMPLES, value=self.start_from.num_generations, step=1,
                                                                **self._common("num_generations", "Samples in a group, G"), buttons=[])
                     self.chance = _markup()
                 with gr.Column(min_width=0):
@@ -208,7 +207,7 @@ class _Page:
             if name == "model":
                 value = "" if embedded else value
             if name == "num_generations":
-                fields.append(gr.update(value=config.num_generations, maximum=max(_MOST_SAMPLES, config.num_generations)))
+                fields.append(gr.update(value=config.num_generations, maximum=max(MOST_SAMPLES, config.num_generations)))
             else:
                 fields.append(gr.update(value=value))
         rows = form.reward_values(config.rewards)

@@ -41,6 +41,7 @@ def top_bar(page: PageName) -> Markup:
     pages = tag(
         "nav",
         link("Live", "/", page == "live", data_view="live"), link("Group", "/?view=group", False, data_view="group"),
+        link("Prompt", "/?view=prompt", False, data_view="prompt"),
         tag("span", class_="sep"),
         link("New run", "/new", page == "new", data_page="new"), link("Runs", "/runs", page == "runs", data_page="runs"),
         class_="nav", aria_label="Pages")

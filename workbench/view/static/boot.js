@@ -10,6 +10,7 @@ function theme() {
   const wanted = query.get("__theme");
   const name = wanted === "dark" || wanted === "light" ? wanted : dark.matches ? "dark" : "light";
   document.documentElement.dataset.theme = name;
+  document.documentElement.classList.add("wb");
   document.body?.classList.toggle("dark", name === "dark");
 }
 

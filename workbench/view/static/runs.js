@@ -1,0 +1,81 @@
+// The Runs page: one row a run, from one JSON route. Asks again every 2 s while something goes on, every 10 s otherwise.
+
+import { h, oneLine, part, s, show } from "./dom.js";
+import { duration, percent } from "./format.js";
+import { poll } from "./poller.js";
+import { isBad, isOver, pill } from "./states.js";
+
+export async function mount(element, { fetchJson, postJson }) {
+  const lost = h("div", { class: "lost", role: "status", hidden: true });
+  const note = h("p", { class: "wb-said", role: "status" });
+  const body = h("div");
+  show(element, lost, h("div", { class: "wb-runs-head" }, h("h1", {}, "Runs"), note, h("span", { class: "sp" }), h("a", { class: "btn pri", href: "/new" }, "New run")), body);
+  const asked = new Set();
+
+  async function stop(run) {
+    asked.add(run.id);
+    try {
+      await postJson(`runs/${encodeURIComponent(run.id)}/commands`, { command: "stop" });
+      note.textContent = `${title(run)} stops after this step and saves.`;
+    } catch (error) {
+      asked.delete(run.id);
+      note.textContent = error.message;
+    }
+    poller.now();
+  }
+
+  const table = part(body, (runs) => (runs.length ? list(runs, stop, asked) : empty()));
+  const poller = poll(async () => {
+    const { runs, now } = await fetchJson("runs");
+    table.update(runs.map((run) => ({ ...run, pill: pill(run, now), ago: ago(run, now) })));
+    return runs.some((run) => !isOver(run.state)) ? 2 : 10;
+  }, (seconds) => {
+    lost.hidden = seconds === null;
+    lost.textContent = seconds === null ? "" : `Not connected. Runs go on. Trying again in ${seconds} s.`;
+  });
+}
+
+const title = (run) => oneLine(run.name || run.id, 60);
+
+const empty = () => h("div", { class: "panel wb-empty" }, h("p", {}, "No runs here yet. "), h("a", { class: "btn pri", href: "/new" }, "Start the first one"));
+
+function list(runs, stop, asked) {
+  const heads = ["Run", "State", "Reward", "Held-out right", "Steps", "Time", "What became of it", ""];
+  return h("div", { class: "panel wb-runs-panel" }, h("table", {},
+    h("thead", {}, h("tr", {}, heads.map((words) => h("th", { scope: "col" }, words)))),
+    h("tbody", {}, runs.map((run) => row(run, stop, asked)))));
+}
+
+function row(run, stop, asked) {
+  const { words, look } = run.pill;
+  const over = isOver(run.state);
+  return h("tr", { "data-run": run.id },
+    h("td", { class: "wb-run-name" }, h("a", { href: `/?run=${encodeURIComponent(run.id)}`, "data-key": `open-${run.id}` }, title(run)),
+      h("span", { class: "i3" }, run.damaged ? "" : [run.model && oneLine(run.model, 40), run.task].filter(Boolean).join(" · "))),
+    h("td", {}, h("span", { class: `live ${look}` }, h("i"), words)),
+    h("td", { class: "wb-run-curve" }, spark(run.spark)),
+    h("td", { class: "wb-run-check" }, run.heldout.sampled === null ? h("span", { class: "i3" }, "–") : [h("b", {}, percent(run.heldout.sampled)), h("span", { class: "i3" }, run.heldout.greedy === null ? "" : ` greedy ${percent(run.heldout.greedy)}`)]),
+    h("td", { class: "wb-run-steps nw" }, run.steps ? `${run.step} of ${run.steps}` : "–"),
+    h("td", { class: "wb-run-time nw i2" }, run.ago),
+    h("td", { class: "wb-run-verdict" }, oneLine(run.damaged || run.verdict?.sentence || (isBad(run.state) || run.state === "queued" ? run.reason : "") || run.stalled || "", 160)),
+    h("td", { class: "wb-run-acts" },
+      !over && h("button", { type: "button", class: "btn sm", disabled: asked.has(run.id) || run.state === "stopping", "data-key": `stop-${run.id}`, on: { click: () => stop(run) } }, run.state === "queued" ? "Cancel" : "Stop and save")));
+}
+
+function ago(run, now) {
+  if (run.started === null) return "";
+  if (run.ended !== null) return `${duration(run.ended - run.started)}, ended ${when(run.ended, now)}`;
+  return run.eta === null ? `since ${duration(now - run.started)}` : `${duration(run.eta)} left`;
+}
+
+const when = (time, now) => (now - time < 60 ? "just now" : now - time < 86400 ? `${duration(now - time)} ago` : new Date(time * 1000).toLocaleDateString());
+
+/** Mean reward by step, without axes. */
+function spark(values) {
+  if (values.length < 2) return h("span", { class: "i3" }, "–");
+  const low = Math.min(0, ...values);
+  const span = Math.max(1, ...values) - low || 1;
+  const points = values.map((value, i) => `${1 + (94 * i) / (values.length - 1)},${22 - (20 * (value - low)) / span}`).join(" ");
+  const words = `Mean reward from ${values[0].toFixed(2)} to ${values.at(-1).toFixed(2)}`;
+  return s("svg", { width: 96, height: 24, class: "wb-spark", role: "img", "aria-label": words }, s("polyline", { points }));
+}
