@@ -33,6 +33,7 @@ def step_metrics(record: StepRecord, config: RunConfig) -> Metrics:
     ids_B = group_ids(record.groups)
     found = {
         **rewards(record.scores_B, numbers),
+        "reward/right_without_work": unworked(record.styles_B, numbers),
         **groups(record, numbers, config),
         **lengths(record, numbers),
         **texts(record, numbers, ids_B),
@@ -59,6 +60,13 @@ def rewards(scores_B: Sequence[Score], numbers: rollup.SampleNumbers) -> Metrics
         found[f"rewards/{name}/std"] = float(there.std(ddof=1)) if len(there) > 1 else math.nan
         found[f"rewards/{name}/failed"] = 1.0 - len(there) / len(values)
     return found
+
+
+def unworked(styles_B: Sequence[str], numbers: rollup.SampleNumbers) -> float:
+    """Share of the right answers that show no work; NaN where hardly any answer shows any: then none is
+    expected."""
+    bare_B = np.isin(np.array(styles_B, dtype=str), ["direct", "bare"])
+    return _mean(bare_B[numbers.right_B == 1]) if len(bare_B) and bare_B.mean() <= 0.9 else math.nan
 
 
 def groups(record: StepRecord, numbers: rollup.SampleNumbers, config: RunConfig) -> Metrics:
@@ -228,7 +236,8 @@ def _spread(length_B: Floats, which: str) -> Metrics:
 
 
 def _sure_run(logps: Sequence[NDArray[np.float32]]) -> int:
-    """Longest stretch of tokens with probability above SURE in any answer (`text.longest_run_above`, in numpy)."""
+    """Longest stretch of tokens with probability above SURE in any answer (`text.longest_run_above`, in
+    numpy)."""
     wall = np.full(1, -np.inf, np.float32)
     sure_N = np.concatenate([wall, *(part for logp_T in logps for part in (logp_T, wall))]) > math.log(SURE)
     edges = np.flatnonzero(np.diff(sure_N.astype(np.int8)))

@@ -1,0 +1,401 @@
+"""The run in one sentence a person would say, made from recorded metrics by rule; a second line holds the
+facts.
+
+In: series of training steps and held-out checks, the run's state, its settings. Out: a `Verdict`. Rules are
+asked in order, from what must be told first (it broke, it cheats) to what is merely so; the first that
+applies speaks.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from workbench.config import RunConfig
+from workbench.record.reader import Reader
+
+Word = Literal[
+    "Starting", "Learning", "Flat", "Frozen", "Gaming", "Collapsing", "Diverging", "Nearly done", "Finished",
+    "Stopped", "Failed", "Crashed", "Interrupted",
+]  # fmt: skip
+Level = Literal["info", "good", "watch", "bad"]
+Series = Mapping[str, Sequence[float | None]]
+
+LONGEST = 90
+EARLY = 5
+"""Steps before which nothing is claimed."""
+GAIN = 0.05
+"""A change of accuracy or reward (as share of its scale) that counts as one."""
+DEAD = 0.5
+SOLVED = 0.6
+ENTROPY_LEFT = 0.1
+COPIES = 0.5
+LONGER = 2.0
+FROZEN_BETA, FROZEN_KL = 0.2, 0.02
+UNWORKED = 0.4
+TRAIN = (
+    "reward", "accuracy", "frac_reward_zero_std", "frac_reward_zero_std/all_right",
+    "frac_reward_zero_std/all_wrong", "completions/mean_length", "completions/clipped_ratio", "entropy", "kl", "beta", "diversity/duplicates",
+    "reward/right_without_work", "reward/unscored", "record/nonfinite_dropped",
+)  # fmt: skip
+CHECK = tuple(f"heldout/{mode}/{name}" for mode in ("sampled", "greedy") for name in
+              ("accuracy", "accuracy_low", "accuracy_high", "problems"))  # fmt: skip
+
+
+class Verdict(NamedTuple):
+    """`sentence` has at most 90 characters and begins with `word`; `facts` may be empty."""
+
+    word: Word
+    level: Level
+    sentence: str
+    facts: str
+
+
+class Move(NamedTuple):
+    """A series from its beginning to now, each the mean over a few steps."""
+
+    first: float
+    last: float
+
+    @property
+    def gain(self) -> float:
+        return self.last - self.first
+
+
+class Seen(NamedTuple):
+    """What the rules look at."""
+
+    train: Series
+    sampled: Series
+    greedy: Series
+    config: RunConfig
+    state: str
+    reason: str
+    steps: int
+    """Recorded training steps."""
+
+    def move(self, name: str) -> Move | None:
+        """From the first steps to the last ones; None for a metric that was not recorded."""
+        values = [value for value in self.train.get(name, ()) if value is not None]
+        if not values:
+            return None
+        begin, end = max(1, min(3, len(values) // 5)), max(1, min(5, len(values) // 5))
+        return Move(sum(values[:begin]) / begin, sum(values[-end:]) / end)
+
+    def last(self, name: str, default: float = 0.0) -> float:
+        """The mean over the last steps."""
+        move = self.move(name)
+        return default if move is None else move.last
+
+    def check(self, mode: str = "sampled", name: str = "accuracy") -> Move | None:
+        """The first and the last held-out check; None with fewer than two."""
+        table = self.sampled if mode == "sampled" else self.greedy
+        values = [value for value in table.get(f"heldout/{mode}/{name}", ()) if value is not None]
+        return Move(values[0], values[-1]) if len(values) > 1 else None
+
+    @property
+    def truth(self) -> Move | None:
+        """What decides whether it learns: held-out accuracy, else the training answers'."""
+        return self.check() or self.move("accuracy")
+
+
+def of_run(reader: Reader, state: str | None = None, reason: str = "") -> Verdict:
+    """The verdict on a run as it stands. `state` as launch derives it (crashed, interrupted); else what the
+    worker said."""
+    found = reader.series(names=[*TRAIN, *CHECK])
+    status = reader.status
+    return verdict(
+        found["train"], found["sampled"], found["greedy"], config=reader.config,
+        state=state or str(status.get("state", "")), reason=reason or str(status.get("reason") or ""),
+    )  # fmt: skip
+
+
+def verdict(
+    train: Series,
+    sampled: Series,
+    greedy: Series,
+    *,
+    config: RunConfig,
+    state: str = "running",
+    reason: str = "",
+) -> Verdict:
+    """The first rule that applies. Series are lists by metric name, with `step`, as `Reader.series` gives
+    them."""
+    seen = Seen(train, sampled, greedy, config, state, reason, len(train.get("step", ())))
+    for rule in RULES:
+        if (found := rule(seen)) is not None:
+            word, level, sentence = found
+            return Verdict(word, level, shorten(sentence), facts(seen))
+    raise AssertionError("the last rule always applies")
+
+
+# -- the rules ------------------------------------------------------------------------------------------------
+
+Answer = tuple[Word, Level, str] | None
+
+
+def broke(seen: Seen) -> Answer:
+    """The process is gone or gave up."""
+    words: dict[str, Word] = {"crashed": "Crashed", "failed": "Failed", "interrupted": "Interrupted"}
+    if seen.state not in words:
+        return None
+    why = seen.reason or ("the machine restarted" if seen.state == "interrupted" else "the worker is gone")
+    why = f"{why[0].lower()}{why[1:]}" if why[1:2].islower() else why
+    return words[seen.state], "bad", f"{words[seen.state]} at step {seen.steps}: {why.rstrip('.')}."
+
+
+def early(seen: Seen) -> Answer:
+    """Too little to say anything."""
+    if seen.steps == 0:
+        waits = {
+            "queued": "waiting for the device",
+            "": "nothing is recorded yet",
+            "stopped": "nothing was recorded",
+        }
+        return "Starting", "info", f"Starting: {waits.get(seen.state, 'the first step is under way')}."
+    if seen.steps < EARLY and seen.state not in ("finished", "stopped"):
+        return (
+            "Starting",
+            "info",
+            f"Starting: {count(seen.steps, 'step')} done, too few to say where it goes.",
+        )
+    return None
+
+
+def not_finite(seen: Seen) -> Answer:
+    """Numbers that are none reached the metrics lately."""
+    lately = [value for value in seen.train.get("record/nonfinite_dropped", ())[-10:] if value]
+    if not lately:
+        return None
+    return (
+        "Diverging",
+        "bad",
+        f"Diverging: loss or gradient were not finite in {len(lately)} of the last 10 steps.",
+    )
+
+
+def gaming(seen: Seen) -> Answer:
+    """The reward climbs while what it stands for falls."""
+    reward, truth = seen.move("reward"), seen.truth
+    if reward is None or truth is None:
+        return None
+    if reward.gain < GAIN * max(1.0, abs(reward.first)) or truth.gain > -0.04:
+        return None
+    moved = f"reward {figure(reward.first)} to {figure(reward.last)}"
+    return (
+        "Gaming",
+        "bad",
+        f"Gaming the reward: {moved} while accuracy fell from {share(truth.first)} to {share(truth.last)}.",
+    )
+
+
+def diverging(seen: Seen) -> Answer:
+    """Ever longer answers, ever fewer of them right."""
+    length, truth = seen.move("completions/mean_length"), seen.truth
+    if length is None or truth is None or length.last < LONGER * length.first:
+        return None
+    if truth.last > max(0.5 * truth.first, truth.first - 2 * GAIN):
+        return None
+    grew = f"answers grew from {length.first:.0f} to {length.last:.0f} tokens"
+    return "Diverging", "bad", f"Diverging: {grew} while accuracy fell to {share(truth.last)}."
+
+
+def collapsing(seen: Seen) -> Answer:
+    """Nothing new is tried any more, and it is not because everything is right."""
+    truth = seen.truth
+    if truth is not None and (truth.last > 0.8 or truth.gain > 2 * GAIN):
+        return None
+    entropy, length = seen.move("entropy"), seen.move("completions/mean_length")
+    at = f" while accuracy stays at {share(truth.last)}" if truth is not None else ""
+    if length is not None and length.last < length.first / 2 and truth is not None and truth.gain < 0:
+        return (
+            "Collapsing",
+            "bad",
+            f"Collapsing: answers shrank from {length.first:.0f} to {length.last:.0f} tokens{at}.",
+        )
+    if entropy is not None and entropy.first > 0 and entropy.last < ENTROPY_LEFT * entropy.first:
+        return (
+            "Collapsing",
+            "bad",
+            f"Collapsing: entropy {figure(entropy.first)} to {figure(entropy.last)}{at}.",
+        )
+    copies = seen.move("diversity/duplicates")
+    if copies is not None and copies.last > COPIES and copies.gain > 0.2:
+        return "Collapsing", "bad", f"Collapsing: {share(copies.last)} of answers copy a sibling{at}."
+    return None
+
+
+def ended(seen: Seen) -> Answer:
+    """It came to its end, by itself or as asked, and none of the above was wrong."""
+    if seen.state not in ("finished", "stopped"):
+        return None
+    word: Word = "Finished" if seen.state == "finished" else "Stopped"
+    where = " on unseen problems" if seen.check() else ""
+    truth, reward = seen.truth, seen.move("reward")
+    if truth is not None:
+        level: Level = "good" if truth.gain >= GAIN else "watch"
+        moved = f"{share(truth.first)} to {share(truth.last)} right{where}"
+        return word, level, f"{word}: {moved} in {count(seen.steps, 'step')}."
+    if reward is not None:
+        level = "good" if reward.gain >= GAIN * max(1.0, abs(reward.first)) else "watch"
+        return (
+            word,
+            level,
+            f"{word}: reward {figure(reward.first)} to {figure(reward.last)} in {count(seen.steps, 'step')}.",
+        )
+    return word, "info", f"{word} after {count(seen.steps, 'step')}."
+
+
+def unscored(seen: Seen) -> Answer:
+    """Most answers have no reward at all."""
+    missing = seen.last("reward/unscored")
+    return (
+        ("Flat", "bad", f"Flat: {share(missing)} of answers got no reward, the reward code fails.")
+        if missing > 0.5
+        else None
+    )
+
+
+def nearly_done(seen: Seen) -> Answer:
+    """Most groups are all right."""
+    solved = seen.last("frac_reward_zero_std/all_right")
+    if solved < SOLVED:
+        return None
+    return (
+        "Nearly done",
+        "good",
+        f"Nearly done: {part(solved)} groups are all right. Harder prompts would teach more.",
+    )
+
+
+def frozen(seen: Seen) -> Answer:
+    """A strong pull to the reference, and no way from it."""
+    kl, reward = seen.move("kl"), seen.move("reward")
+    beta = seen.last("beta", seen.config.beta)
+    if kl is None or reward is None or beta < FROZEN_BETA or kl.last > FROZEN_KL or seen.steps < 2 * EARLY:
+        return None
+    if reward.gain > 2 * GAIN * max(1.0, abs(reward.first)):
+        return None
+    return "Frozen", "watch", f"Frozen: beta {beta:g} holds the model at its start (KL {figure(kl.last, 3)})."
+
+
+def learning(seen: Seen) -> Answer:
+    """The answers get better, and whether that holds on problems it never sees."""
+    right, reward, check = seen.move("accuracy"), seen.move("reward"), seen.check()
+    moved = right if right is not None else reward
+    if moved is None or moved.gain < GAIN * max(1.0, abs(moved.first)):
+        return None
+    shown = f"{share(moved.first)} to {share(moved.last)} right" if right is not None else (
+        f"reward {figure(moved.first)} to {figure(moved.last)}")  # fmt: skip
+    unworked = seen.move("reward/right_without_work")
+    if right is not None and unworked is not None and unworked.last > UNWORKED:
+        return (
+            "Learning",
+            "watch",
+            f"Learning, but guessing: {share(unworked.last)} of right answers show no work.",
+        )
+    since = f"in {count(seen.steps, 'step')}"
+    if check is None:
+        return "Learning", "good", f"Learning: {shown} {since}."
+    if check.gain >= min(GAIN, moved.gain / 3):
+        return "Learning", "good", f"Learning: {shown} {since}, and it holds on unseen problems."
+    return "Learning", "watch", f"Learning: {shown} {since}, but not on unseen problems."
+
+
+def flat(seen: Seen) -> Answer:
+    """Nothing moves: because nothing differs inside the groups, or for another reason."""
+    dead = seen.last("frac_reward_zero_std")
+    if dead > DEAD:
+        return (
+            "Flat",
+            "watch",
+            f"Flat: in {share(dead)} of groups every answer scored the same. There is nothing to climb.",
+        )
+    reward = seen.move("reward")
+    value = f"reward {figure(reward.first)} to {figure(reward.last)}" if reward is not None else "no reward"
+    return "Flat", "watch", f"Flat: {value} in {count(seen.steps, 'step')}."
+
+
+RULES: Sequence[Callable[[Seen], Answer]] = (
+    broke, early, not_finite, gaming, diverging, collapsing, ended, unscored, nearly_done, frozen, learning,
+    flat,
+)  # fmt: skip
+
+
+# -- words ----------------------------------------------------------------------------------------------------
+
+
+def facts(seen: Seen) -> str:
+    """Held-out figures with their margin, lengths from-to, and what part of the groups no longer teaches."""
+    said = []
+    if held := _held_out(seen):
+        said.append(held)
+    length = seen.move("completions/mean_length")
+    if length is not None and seen.steps >= EARLY:
+        way = length.last / max(length.first, 1e-9)
+        verb = "grew" if way > 1.2 else "shrank" if way < 0.8 else ""
+        said.append(f"Answers {verb} from {length.first:.0f} to {length.last:.0f} tokens." if verb
+                    else f"Answers stay near {length.last:.0f} tokens.")  # fmt: skip
+    cut = seen.last("completions/clipped_ratio")
+    if cut > 0.1:
+        said.append(f"{share(cut)} of answers are cut at the limit.")
+    right, wrong = (seen.last(f"frac_reward_zero_std/all_{side}") for side in ("right", "wrong"))
+    if max(right, wrong) >= 0.1:
+        side, much = ("right", right) if right >= wrong else ("wrong", wrong)
+        said.append(f"{share(much)} of groups do not teach: every answer is {side}.")
+    return " ".join(said)
+
+
+def _held_out(seen: Seen) -> str:
+    figures = []
+    for mode, table in (("sampled", seen.sampled), ("greedy", seen.greedy)):
+        values = [value for value in table.get(f"heldout/{mode}/accuracy", ()) if value is not None]
+        if values:
+            figures.append(f"{share(values[-1])} {mode}")
+    if not figures:
+        return ""
+    table = seen.sampled if seen.sampled.get("heldout/sampled/accuracy") else seen.greedy
+    mode = "sampled" if table is seen.sampled else "greedy"
+    low, high, problems = (
+        _newest(table, f"heldout/{mode}/{name}") for name in ("accuracy_low", "accuracy_high", "problems")
+    )
+    margin = "" if low is None or high is None else f", ± {100 * (high - low) / 2:.0f} points"
+    counted = f" ({problems:.0f} problems{margin})" if problems is not None else ""
+    return f"Held-out {', '.join(figures)}{counted}."
+
+
+def _newest(table: Series, name: str) -> float | None:
+    return next((value for value in reversed(table.get(name, ())) if value is not None), None)
+
+
+def share(value: float) -> str:
+    """`19 %`."""
+    return f"{100 * value:.0f} %"
+
+
+def part(value: float) -> str:
+    """A share as people say it, `3 of 4`."""
+    whole = min((2, 3, 4, 5), key=lambda n: abs(round(value * n) / n - value))
+    some = round(value * whole)
+    return "all" if some == whole else f"{some} of {whole}"
+
+
+def figure(value: float, digits: int = 2) -> str:
+    """`.85`, `1.20`, `-.03`: as figures of this field are written."""
+    text = f"{value:.{digits}f}".replace("-", "−")
+    return (
+        text.replace("0.", ".", 1)
+        if abs(value) < 1 and not math.isclose(abs(round(value, digits)), 1)
+        else text
+    )
+
+
+def count(number: int, noun: str) -> str:
+    """`1 step`, `31 steps`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shorten(sentence: str) -> str:
+    """At most 90 characters, cut between words."""
+    if len(sentence) <= LONGEST:
+        return sentence
+    return sentence[: LONGEST - 1].rsplit(" ", 1)[0].rstrip(" ,;:") + "…"
