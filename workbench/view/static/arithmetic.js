@@ -1,7 +1,7 @@
 // The formula of the advantage with one sample's own numbers, every operand named; and what another divisor would ask.
 
 import { h } from "./dom.js";
-import { count, fixed, known, plain, signed } from "./format.js";
+import { count, decimal, fixed, known, plain, signed } from "./format.js";
 import { term } from "./tooltip.js";
 
 export const DIVISORS = [["group", "Group std"], ["batch", "Batch std"], ["none", "Nothing"], ["leave_one_out", "RLOO"]];
@@ -46,12 +46,12 @@ export function arithmetic({ group, picked, choice, onChoose, narrow, decorated 
     h("div", { class: "arithhead" }, h("h2", {}, term("advantage", narrow ? "A" : "Advantage"), ` = ${narrow ? short : formula}`), h("span", { class: "i3" }, narrow ? `${number} picked` : "")),
     !known(sample.reward)
       ? h("p", { class: "eqnote" }, `${number} has no score, so nothing is asked of it: it is left out of the mean and the std.`)
-      : h("div", { class: "eq", role: "math", "aria-label": `${signed(a)} = (${plain(sample.reward)} − ${fixed(base, 3)})${sigma === null ? "" : ` ÷ (${fixed(sigma, 3)} + ${plain(eps)})`}` },
+      : h("div", { class: "eq", role: "math", "aria-label": `${signed(a)} = (${plain(sample.reward)} − ${fixed(base, 3)})${sigma === null ? "" : ` ÷ (${fixed(sigma, 3)} + ${decimal(eps)})`}` },
           operand(signed(a), narrow ? "advantage" : `advantage of ${number}`, look), op("="),
           sigma === null
             ? h("div", { class: "rw" }, top)
             : h("div", { class: "frac" }, h("div", { class: "rw" }, top), h("div", { class: "ln" }),
-                h("div", { class: "rw" }, operand(fixed(sigma, 3), choice === "batch" ? "batch std, σ" : narrow ? "std" : "group std, σ"), op("+"), operand(plain(eps), "guard")))),
+                h("div", { class: "rw" }, operand(fixed(sigma, 3), choice === "batch" ? "batch std, σ" : narrow ? "std" : "group std, σ"), op("+"), operand(decimal(eps), "guard")))),
     h("div", { class: "divide" }, h("span", { class: "i3 nw", id: "divideby" }, "Divide by"),
       h("span", { class: "seg", role: "group", "aria-labelledby": "divideby" }, DIVISORS.map(([name, label]) =>
         h("button", { type: "button", class: name === choice ? "on" : "", "aria-pressed": String(name === choice), "data-key": `divide-${name}`, disabled: askedBy(group, name) === null, on: { click: () => onChoose(name) } }, label, name === own && name !== choice ? h("span", { class: "own", "aria-hidden": "true" }) : null)))),

@@ -3,6 +3,7 @@
 
 import uPlot from "./vendor/uplot/uPlot.esm.js";
 import { h, show } from "./dom.js";
+import { diamond } from "./dots.js";
 import { known } from "./format.js";
 import { spread, ticks } from "./scale.js";
 import { colour, hatch, onTheme } from "./theme.js";
@@ -19,10 +20,10 @@ const FONT = '11px "IBM Plex Sans", system-ui, sans-serif';
  *   points   [{x, y, low, high, open}]                   diamonds, with a margin where there is one
  *   range    [lowest, highest]
  *   tick     value -> text
- *   ends     index -> [{y, text, colour, bold}]          labels at the right end, for the step at that index
+ *   ends     index -> [{y, text, colour, bold, icon}]    labels at the right end, for the step at that index
  *   words    what a screen reader says
  */
-export function makeChart({ title, sync, labelRoom, onPick }) {
+export function makeChart({ title, sync, onPick }) {
   const heading = h("h3", {}, title, " ", h("span", { class: "i3 sub" }));
   const plot = h("div", { class: "plot" });
   const labels = h("div", { class: "ends", "aria-hidden": "true" });
@@ -34,7 +35,11 @@ export function makeChart({ title, sync, labelRoom, onPick }) {
   let parked = null;
 
   const ink = (name) => colour(element, name);
-  const room = () => (typeof labelRoom === "function" ? labelRoom() : labelRoom);
+  // Room for the longest label at the lines' ends, in steps of 8 px so that a digit more does not rebuild the chart.
+  const room = () => {
+    const longest = Math.max(0, ...picture.ends(picture.x.length - 1).map(({ text, icon }) => text.length + (icon ? 2 : 0)));
+    return 8 * Math.ceil((longest * 5.8 + 12) / 8);
+  };
 
   function build() {
     chart?.destroy();
@@ -48,7 +53,7 @@ export function makeChart({ title, sync, labelRoom, onPick }) {
         cursor: { y: false, points: { show: false }, drag: { x: false, y: false }, sync: { key: sync, setSeries: false } },
         scales: { x: { time: false, range: () => [picture.x[0] ?? 0, lastX()] }, y: { range: () => picture.range } },
         axes: [
-          { ...axis, size: 18, gap: 3, grid: { show: false }, splits: (u) => ticks(lastX(), u.bbox.width / devicePixelRatio / 46), values: (u, all) => all },
+          { ...axis, size: 18, gap: 3, grid: { show: false }, splits: (u) => ticks(lastX(), u.bbox.width / devicePixelRatio / 34), values: (u, all) => all },
           { ...axis, size: 30, gap: 3, splits: () => middle(picture.range), values: (u, all) => all.map(picture.tick), grid: { stroke: () => ink("--line"), width: 1 } },
         ],
         series: [{}, ...picture.lines.map((line) => ({ stroke: () => ink(line.colour), width: line.width ?? 1.4, dash: line.dash, spanGaps: false, points: { show: (u) => u.data[0].length === 1, size: 5, fill: () => ink(line.colour) } }))],
@@ -154,7 +159,14 @@ export function makeChart({ title, sync, labelRoom, onPick }) {
     const bottom = chart.bbox.height / devicePixelRatio + top;
     const places = spread(order.map((i) => chart.valToPos(last[i].y, "y") + top), LABEL_GAP, 6, bottom);
     const left = (chart.bbox.left + chart.bbox.width) / devicePixelRatio + 7;
-    show(labels, order.map((i, k) => h("span", { class: said[i].bold ? "b" : "", style: { top: `${Math.round(places[k])}px`, left: `${Math.round(left)}px`, color: `var(${said[i].colour})` } }, said[i].text)));
+    show(labels, order.map((i, k) => h("span", { class: said[i].bold ? "b" : "", style: { top: `${Math.round(places[k])}px`, left: `${Math.round(left)}px`, color: `var(${said[i].colour})` } }, said[i].icon && diamond(said[i].icon === "open"), said[i].text)));
+  }
+
+  function nothing(words) {
+    chart?.destroy();
+    chart = null;
+    show(labels);
+    show(plot, h("p", { class: "note empty" }, words));
   }
 
   const observer = new ResizeObserver(() => {
@@ -174,7 +186,8 @@ export function makeChart({ title, sync, labelRoom, onPick }) {
       element.setAttribute("aria-label", picture.words);
       element.setAttribute("role", "group");
       const kind = JSON.stringify([picture.lines.map(({ colour, width, dash }) => [colour, width, dash]), room()]);
-      if (!picture.x.length) return show(plot, h("p", { class: "note empty" }, "After the first step."));
+      if (!picture.x.length) return nothing("After the first step.");
+      if (!picture.bars.length && !picture.lines.some((line) => line.values.some(known))) return nothing("Not recorded in this run.");
       if (kind !== drawn || !chart) {
         show(plot);
         drawn = kind;

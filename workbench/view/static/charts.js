@@ -8,6 +8,8 @@ import { term } from "./tooltip.js";
 
 const narrow = () => matchMedia("(max-width: 600px)").matches;
 const column = (store, name) => store.data.metrics[name] ?? [];
+const DEAD = "frac_reward_zero_std";
+const LENGTH = "completions";
 const most = (...columns) => columns.flat().reduce((top, value) => (known(value) && value > top ? value : top), 0);
 const least = (...columns) => columns.flat().reduce((low, value) => (known(value) && value < low ? value : low), 0);
 const lastKnown = (values, index) => {
@@ -22,24 +24,24 @@ function reward({ store, header }) {
   const weights = Object.fromEntries(header.rewards.map((reward) => [reward.name, reward]));
   const counting = names.filter((name) => weights[name]?.enabled !== false && weights[name]?.weight !== 0);
   const drawn = counting.length > 1 ? counting.slice(0, 3) : [];
-  const [low, high] = header.reward_range ?? [Math.min(0, least(values)), roundUp(most(values)) || 1];
-  const points = checks.filter((check) => known(check.metrics.accuracy)).map(({ step, mode, metrics }) => ({ x: step, y: metrics.accuracy, low: metrics.accuracy_low, high: metrics.accuracy_high, open: mode === "greedy" }));
-  const lastCheck = (mode, step) => checks.filter((check) => check.mode === mode && check.step <= step && known(check.metrics.accuracy)).at(-1)?.metrics.accuracy;
+  const [bottom, top] = header.reward_range ?? [Math.min(0, least(values)), roundUp(most(values)) || 1];
+  const points = checks.map(({ step, mode, accuracy, low, high }) => ({ x: step, y: accuracy, low, high, open: mode === "greedy" }));
+  const lastCheck = (mode, step) => checks.filter((check) => check.mode === mode && check.step <= step).at(-1)?.accuracy;
   return {
     x: steps,
     sub: `mean of ${header.prompts_per_step * header.num_generations} answers`,
     lines: [...drawn.map((name, i) => ({ values: parts[name], colour: "--r3", width: 1.4, dash: [[], [4, 2.5], [1, 2]][i] })), { values, colour: "--accent", width: 2 }],
     points,
-    range: [low, Math.max(high, low + 1e-6)],
+    range: [bottom, Math.max(top, bottom + 1e-6)],
     tick: (value) => short(value, value * 10 === Math.round(value * 10) ? 1 : 2).replace(/\.0$/, ""),
     ends(index) {
       const step = index === steps.length - 1 ? Infinity : steps[index];
       const train = lastKnown(values, index);
       if (narrow()) return [{ y: train, text: short(train), colour: "--accent", bold: true }];
       return [
-        { y: lastCheck("greedy", step), text: `◇ greedy ${short(lastCheck("greedy", step))}`, colour: "--ink2" },
+        { y: lastCheck("greedy", step), icon: "open", text: `greedy ${short(lastCheck("greedy", step))}`, colour: "--ink2" },
         { y: train, text: `train ${short(train)}`, colour: "--accent", bold: true },
-        { y: lastCheck("sampled", step), text: `◆ held-out ${short(lastCheck("sampled", step))}`, colour: "--ink" },
+        { y: lastCheck("sampled", step), icon: "filled", text: `held-out ${short(lastCheck("sampled", step))}`, colour: "--ink" },
         ...drawn.map((name) => ({ y: lastKnown(parts[name], index), text: `${name.length > 12 ? `${name.slice(0, 11)}…` : name} ${short(lastKnown(parts[name], index))}`, colour: "--ink3" })),
       ];
     },
@@ -47,9 +49,19 @@ function reward({ store, header }) {
   };
 }
 
+// The recorded share of groups that are dead on one side; older records leave it to the ribbon's cells.
+function deadShares(store, side) {
+  const recorded = column(store, `${DEAD}/${side === "tied" ? side : `all_${side}`}`);
+  if (recorded.length) return recorded;
+  return store.data.steps.map((step) => {
+    const cells = store.data.ribbon.get(step);
+    return cells?.length ? cells.filter((cell) => cell[1] === side).length / cells.length : null;
+  });
+}
+
 function dead({ store, header }) {
   const { steps } = store.data;
-  const [right, wrong, tied] = ["dead_right", "dead_wrong", "dead_tied"].map((name) => column(store, name));
+  const [right, wrong, tied] = ["right", "wrong", "tied"].map((side) => deadShares(store, side));
   const all = steps.map((_, i) => (right[i] ?? 0) + (wrong[i] ?? 0) + (tied[i] ?? 0));
   const high = Math.min(1, Math.max(0.2, roundUp(most(all))));
   const say = (share, words) => `${percent(share ?? null)} ${words}`;
@@ -73,8 +85,8 @@ function dead({ store, header }) {
 
 function length({ store, header }) {
   const { steps } = store.data;
-  const values = column(store, "completion_length");
-  const [p10, p90, cut] = ["completion_length_p10", "completion_length_p90", "truncated"].map((name) => column(store, name));
+  const values = column(store, `${LENGTH}/mean_length`);
+  const [p10, p90, cut] = ["p10_length", "p90_length", "clipped_ratio"].map((name) => column(store, `${LENGTH}/${name}`));
   const high = roundUp(most(values, p90)) || 10;
   const limit = header.config.max_completion_length;
   const n = (value) => (known(value) ? Math.round(value) : "–");
@@ -120,15 +132,15 @@ function drift({ store }) {
 
 const CHARTS = [
   ["reward", "Reward", reward],
-  ["dead_groups", "Dead groups", dead],
-  ["completion_length", "Answer length", length],
+  [DEAD, "Dead groups", dead],
+  [`${LENGTH}/mean_length`, "Answer length", length],
   ["entropy", "Entropy and drift", drift],
 ];
 
 /** All four, with one hairline. `update(state)` with `store`, `header` and `step` (null when live). */
 export function makeCharts({ onPick, name }) {
   const made = CHARTS.map(([metric, title, picture]) => ({
-    chart: makeChart({ title: term(metric, title), sync: `wb-${name}`, labelRoom: () => (narrow() ? 40 : 94), onPick }),
+    chart: makeChart({ title: term(metric, title), sync: `wb-${name}`, onPick }),
     picture,
   }));
   return {

@@ -13,6 +13,9 @@ export function mark(sample, size = 12) {
     s("circle", { cx: 6, cy: 6, r: up ? 4.4 : 3.8, class: up ? "dot up" : "dot down" }));
 }
 
+/** The mark of a held-out check: filled for sampled answers, open for greedy ones. */
+export const diamond = (open) => s("svg", { width: 9, height: 9, viewBox: "0 0 9 9", "aria-hidden": "true" }, s("path", { d: "M4.5 .8l3.7 3.7-3.7 3.7-3.7-3.7z", class: open ? "diamond open" : "diamond" }));
+
 /** Right where that is known, else rewarded more than its siblings. */
 export const isUp = (sample) => sample.right ?? (sample.advantage ?? 0) > 0;
 

@@ -1,6 +1,6 @@
 // What a tooltip says: the glossary's words for a metric, and the formula once more with this step's own numbers.
 
-import { fixed, known, percent, plain, signed } from "./format.js";
+import { decimal, fixed, known, percent, plain, signed } from "./format.js";
 import { describeToken } from "./tokens.js";
 
 /** The content of the card for `anchor` (something with data-tip), or null. */
@@ -33,7 +33,7 @@ const plainNumber = (name, metric, store, step) => {
 
 // The formula with this step's, or this group's, numbers.
 const NUMBERS = {
-  dead_groups({ store, step }) {
+  frac_reward_zero_std({ store, step }) {
     const cells = store.data.ribbon.get(step);
     if (!cells) return "";
     const dead = cells.filter((cell) => cell[1]).length;
@@ -52,13 +52,13 @@ const NUMBERS = {
     const { samples, reward_mean: mean, divisor } = group.group;
     const best = [...samples].filter((sample) => known(sample.reward)).sort((a, b) => b.advantage - a.advantage)[0];
     if (!best || divisor.kind === "none") return "";
-    return `(${plain(best.reward)} − ${fixed(mean, 3)}) ÷ (${fixed(divisor.value, 3)} + ${plain(divisor.eps)}) = ${signed(best.advantage)}`;
+    return `(${plain(best.reward)} − ${fixed(mean, 3)}) ÷ (${fixed(divisor.value, 3)} + ${decimal(divisor.eps)}) = ${signed(best.advantage)}`;
   },
   gradient_share({ group }) {
     return group ? `this group: ${percent(group.group.gradient_share)} of step ${group.group.step}` : "";
   },
-  completion_length({ store, step }) {
-    const [mean, p10, p90] = ["completion_length", "completion_length_p10", "completion_length_p90"].map((name) => store.at(name, step));
+  "completions/mean_length"({ store, step }) {
+    const [mean, p10, p90] = ["mean_length", "p10_length", "p90_length"].map((name) => store.at(`completions/${name}`, step));
     return known(mean) ? `mean ${fixed(mean, 1)}${known(p10) ? `, p10 ${plain(p10)}, p90 ${plain(p90)}` : ""}` : "";
   },
 };
@@ -69,7 +69,7 @@ const FALLBACK = {
   reward_std: { label: "Group std, σ", meaning: "How far rewards in a group lie from their mean. It sets how hard the group pushes.", formula: "√( Σ(r − mean)² ÷ (n − 1) )", low: "near 0, a tiny gap in reward becomes a full-size A; at 0 the group is dead" },
   gradient_share: { label: "Share of the gradient", meaning: "How much of the step’s update comes from here: not |A| × length, since sure tokens hardly push.", formula: "Σ |A| · ‖one-hot − p‖ over tokens, as percent of the step" },
   delta_logp: { label: "Δ log p", meaning: "How much likelier the same answer became by this update: the same tokens read again with the new weights.", formula: "Σ over tokens of log p after − log p before", unit: "nats", high: "above 0 where A > 0: as asked", low: "below 0 where A > 0: the update undid the ask" },
-  dead_groups: { label: "Dead groups", meaning: "Groups in which every answer got the same reward. Their σ is 0, so every advantage is 0.", formula: "groups with σ = 0 ÷ groups", healthy: "under 50 %", high: "all right: prompts too easy now; all wrong: too hard, add partial credit" },
+  frac_reward_zero_std: { label: "Dead groups", meaning: "Groups in which every answer got the same reward. Their σ is 0, so every advantage is 0.", formula: "groups with σ = 0 ÷ groups", healthy: "under 50 %", high: "all right: prompts too easy now; all wrong: too hard, add partial credit" },
 };
 
 const LENS_WORDS = {

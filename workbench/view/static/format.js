@@ -19,12 +19,15 @@ const rounds = (value, digits) => Math.round(value * 10 ** digits);
 export const percent = (share) =>
   !known(share) ? NONE : share > 0 && share < 0.005 ? "< 1 %" : `${Math.round(share * 100)} %`;
 
-/** At most three figures that matter: 4e-4, 0.04, 12, 1.5. For settings and reward values as somebody typed them. */
+/** A setting or a reward as somebody would type it: 4e-4, 0.04, 12, 1.5; at most four figures. */
 export function plain(value) {
   if (!known(value)) return NONE;
-  if (value !== 0 && Math.abs(value) < 0.001) return value.toExponential(2).replace(/\.?0+e/, "e").replace("-", MINUS).replace("e-", "e−").replace(/^−?/, (m) => m);
-  return String(Number(value.toPrecision(4))).replace("-", MINUS);
+  const text = value !== 0 && Math.abs(value) < 0.001 ? value.toExponential(3).replace(/\.?0+e/, "e") : String(Number(value.toPrecision(4)));
+  return text.replace(/^-/, MINUS);
 }
+
+/** 0.0001 written out, for an operand of a formula. */
+export const decimal = (value) => (known(value) && value !== 0 && Math.abs(value) >= 1e-7 ? value.toFixed(8).replace(/\.?0+$/, "").replace(/^-/, MINUS) : plain(value));
 
 /** .58 on an axis or at a line's end, where the leading zero only takes room. */
 export const short = (value, digits = 2) => {

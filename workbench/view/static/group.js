@@ -34,7 +34,7 @@ export function makeGroup({ store, header, go, turn, walk }) {
   const parts = h("section", { class: "panel sec" });
   const rail = h("div", { class: "rail" }, happened, share, parts);
   const missing = h("p", { class: "missing", role: "status" });
-  const main = h("div", { class: "main" }, siblings, cards, rail);
+  const main = h("div", { class: "lens" }, siblings, cards, rail);
   const element = h("div", { class: "view viewgroup" }, head, missing, hero, main);
   const follow = following(element);
 
@@ -135,15 +135,15 @@ export function makeGroup({ store, header, go, turn, walk }) {
       } catch (error) {
         return nothing(error.status ? error.message : "No answer from the server yet.");
       }
-      if (shown?.group.id !== group.id) choice = null;
-      if (shown && (shown.group !== group || shown.cursor !== cursor)) all = all && shown.group === group;
+      if (shown?.group !== group) choice = null;
+      all = all && shown?.group === group;
       shown = { group, list, cursor };
       missing.hidden = true;
       main.hidden = false;
       const focus = element.contains(document.activeElement) ? document.activeElement.dataset?.key : null;
       paint();
       if (focus) element.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
-      if (cursor.step !== null && cursor.prompt !== group.prompt_id) go({ prompt: group.prompt_id }, { quiet: true });
+      if (cursor.step !== null && cursor.prompt !== group.prompt_id) go({ prompt: group.prompt_id });
       if (cursor.tok !== null) element.querySelector(`[data-card="${pickedOf(shown)}"] [data-tok="${cursor.tok}"]`)?.scrollIntoView({ block: "nearest" });
     },
     /** The group on screen and those beside it. */

@@ -1,7 +1,7 @@
 // This step's groups: one row a prompt, one dot a sample, sorted by share of the gradient; dead groups folded into a line.
 
 import { h, oneLine, part } from "./dom.js";
-import { dotRow, shareBar } from "./dots.js";
+import { dotRow, mark, shareBar } from "./dots.js";
 import { capital, count, fixed, percent, signed, word } from "./format.js";
 import { term } from "./tooltip.js";
 
@@ -33,7 +33,7 @@ export function makeGroups({ onOpen, link }) {
     return [
       h("div", { class: "ph" },
         h("h2", {}, `Step ${step}: where the gradient comes from`),
-        h("span", { class: "note desk" }, `one row per prompt, one dot per answer; ${graded ? "where its reward is, " : "● right  ○ wrong, "}size = length`),
+        h("span", { class: "note desk" }, "one row per prompt, one dot per answer; ", graded ? "at its reward, " : [mark({ right: true }, 11), " right ", mark({ right: false }, 11), " wrong, "], "size = length"),
         h("span", { class: "sp" }),
         h("span", { class: "note desk" }, "sorted by share of the gradient")),
       alive.length > 0 && h("table", {},
@@ -107,7 +107,7 @@ function deadLine(dead, unfolded, narrow, { onOpen, link }) {
   const kinds = Object.groupBy(dead, (group) => group.dead);
   const toggle = (event) => event.currentTarget.dispatchEvent(new CustomEvent("toggle-dead", { bubbles: true }));
   return h("div", { class: "deadline" },
-    h("button", { type: "button", class: "link quiet b", "aria-expanded": String(Boolean(unfolded)), "data-key": "dead", on: { click: toggle } }, h("span", { class: "q", "data-tip": "dead_groups" }, count(dead.length, "dead group"))),
+    h("button", { type: "button", class: "link quiet b", "aria-expanded": String(Boolean(unfolded)), "data-key": "dead", on: { click: toggle } }, h("span", { class: "q", "data-tip": "frac_reward_zero_std" }, count(dead.length, "dead group"))),
     Object.entries(kinds).map(([kind, groups]) => h("span", { class: "deadkind" },
       h("span", {}, `${Object.keys(kinds).length > 1 ? `${capital(word(groups.length))}: ` : ""}${WHY[kind](groups[0].n)}`),
       groups.slice(0, narrow ? 1 : NAMED).map((group) => h("a", { class: "mono", href: link(group), on: { click: (event) => (event.preventDefault(), onOpen(group, null)) } }, oneLine(group.question, 32))),

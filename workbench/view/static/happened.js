@@ -71,12 +71,14 @@ export function scatter(samples, picked, width = 258, height = 166) {
   const there = samples.filter((sample) => known(sample.delta_logp) && known(sample.advantage));
   if (!there.length) return null;
   const [left, right, top, bottom] = [36, 10, 8, 20];
-  const farX = Math.max(0.5, ...there.map((sample) => Math.abs(sample.advantage))) * 1.2;
+  const spanX = Math.max(0.5, ...there.map((sample) => Math.abs(sample.advantage)));
+  const lowX = Math.min(-0.3 * spanX, ...there.map((sample) => sample.advantage)) - 0.25 * spanX;
+  const highX = Math.max(0.3 * spanX, ...there.map((sample) => sample.advantage)) + 0.3 * spanX;
   const moves = there.map((sample) => sample.delta_logp);
   const reach = Math.max(1e-3, ...moves.map(Math.abs));
   const highY = Math.max(roundUp(Math.max(0, ...moves)), reach * 0.3) * 1.1;
   const lowY = -Math.max(roundUp(Math.max(0, ...moves.map((move) => -move))), reach * 0.3) * 1.1;
-  const x = (a) => left + ((a + farX) / (2 * farX)) * (width - left - right);
+  const x = (a) => left + ((a - lowX) / (highX - lowX)) * (width - left - right);
   const y = (d) => top + ((highY - d) / (highY - lowY)) * (height - top - bottom);
   const digits = reach < 0.5 ? 2 : 1;
   const asked = [...new Set([Math.min(...there.map((sample) => sample.advantage)), Math.max(...there.map((sample) => sample.advantage))])].filter((a) => Math.abs(a) > 1e-6);
@@ -88,7 +90,7 @@ export function scatter(samples, picked, width = 258, height = 166) {
     const spot = `${x(sample.advantage).toFixed(0)}/${(y(sample.delta_logp) / 7).toFixed(0)}`;
     const nth = seen.get(spot) ?? 0;
     seen.set(spot, nth + 1);
-    const side = sample.advantage > 0 && x(sample.advantage) > width - 60 ? -1 : 1;
+    const side = sample.advantage > 0 && x(sample.advantage) > width - 70 ? -1 : 1;
     return { sample, cx: x(sample.advantage) + side * nth * 7, cy: y(sample.delta_logp), side };
   });
   return s("svg", { width, height, class: "scatter", role: "img", "aria-label": `${there.filter((sample) => against(sample) === false).length} of ${there.length} answers moved as asked` },
@@ -96,7 +98,7 @@ export function scatter(samples, picked, width = 258, height = 166) {
     s("line", { x1: left, x2: width - right, y1: y(0), y2: y(0), class: "axis" }), s("line", { x1: x(0), x2: x(0), y1: top, y2: height - bottom, class: "axis" }),
     [[0, "0"], [Math.max(...moves, 0), null], [Math.min(...moves, 0), null]].filter(([value, text]) => text || Math.abs(y(value) - y(0)) > 12).map(([value, text]) => s("text", { x: left - 5, y: y(value) + 4, "text-anchor": "end", class: "m" }, text ?? signed(value, digits))),
     asked.map((a) => s("text", { x: x(a), y: height - 5, "text-anchor": "middle", class: "m" }, signed(a))),
-    s("text", { x: left + 4, y: height - bottom - 5 }, "as asked"), s("text", { x: width - right - 4, y: top + 12, "text-anchor": "end" }, "as asked"), s("text", { x: width - right - 4, y: height - bottom - 5, "text-anchor": "end" }, "against"),
+    s("text", { x: x(0) - 5, y: height - bottom - 5, "text-anchor": "end" }, "as asked"), s("text", { x: x(0) + 5, y: top + 12 }, "as asked"), s("text", { x: width - right - 4, y: height - bottom - 5, "text-anchor": "end" }, "against"),
     points.map(({ sample, cx, cy }) => s("circle", { cx, cy, r: 3.8, class: `dot ${isUp(sample) ? "up" : "down"} ${against(sample) ? "broken" : ""} ${sample.index === picked ? "picked" : ""}`, "data-sample": sample.index })),
     labels(points.filter(({ sample }) => named.includes(sample)), top, height - bottom));
 }

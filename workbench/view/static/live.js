@@ -2,6 +2,7 @@
 
 import { makeCharts } from "./charts.js";
 import { h, part, show, visible } from "./dom.js";
+import { mark } from "./dots.js";
 import { isGraded, makeGroups } from "./groups.js";
 import { fixed, known, percent, signed } from "./format.js";
 import { legend, makeRibbon } from "./ribbon.js";
@@ -37,8 +38,9 @@ export function makeLive({ store, header, go, link, commands }) {
   const followSays = following(says);
 
   const verdictPart = part(verdict, (sentence, facts, graded, narrow) => [
-    h("div", { class: "verdicttext" }, h("h1", {}, visible(sentence, 200)), facts && h("p", {}, visible(facts, 600))),
+    h("h1", {}, visible(sentence, 200)),
     legend({ graded, narrow }),
+    facts && h("p", {}, visible(facts, 600)),
   ]);
   const crashPart = part(crash, (state, step, reason, log, resume) => [
     h("h2", {}, state === "failed" ? `Failed at step ${step}` : `Crashed at step ${step}`),
@@ -163,7 +165,7 @@ function saysPanel(group, onOpen) {
       h("span", { class: "i3 mono clip" }, `${visible(group.question, 60)}${group.answer === null ? "" : ` = ${visible(group.answer, 16)}`}`)),
     h("div", { class: `two ${pair.length}` }, pair.map((sample) => h("div", {},
       h("button", { type: "button", class: `sayhead ${(sample.advantage ?? 0) > 0 ? "up" : "down"}`, on: { click: () => onOpen(sample) } },
-        h("b", {}, sample.right === null ? `reward ${fixed(sample.reward)}` : sample.right ? "● right" : "○ wrong"),
+        mark(sample), h("b", {}, sample.right === null ? `reward ${fixed(sample.reward)}` : sample.right ? "right" : "wrong"),
         h("span", { class: `mono ${(sample.advantage ?? 0) > 0 ? "pos" : "neg"}` }, signed(sample.advantage))),
       h("pre", { dir: "auto" }, visible(sample.text, 600))))),
     group.dead && h("p", { class: "note" }, `Every group of this step is dead: all answers scored ${percent(group.reward_mean)}.`),

@@ -16,7 +16,7 @@ export function picture({ group, asked, sigma, picked, binary }, width, height) 
   const scored = group.samples.map((sample, i) => ({ ...sample, asked: asked?.[i] ?? null })).filter((sample) => known(sample.reward));
   const svg = s("svg", { width, height, class: "picture", role: "img", "aria-label": words(group, scored, sigma) });
   if (!scored.length) return svg;
-  const left = narrow ? 74 : 156;
+  const left = narrow ? 92 : 156;
   const right = narrow ? 22 : 64;
   const top = narrow ? 62 : 68;
   const bottom = height - (narrow ? 46 : 50);
@@ -80,7 +80,7 @@ function flows(lanes, { atReward, atAdvantage, top, bottom, lanes: wide, narrow 
     const asked = samples[0].asked;
     if (!known(asked)) return null;
     const [from, to] = [atReward(value), atAdvantage(asked)];
-    const half = wide ? Math.max(1.5, Math.min(narrow ? 24 : 42, samples.length * (narrow ? 3.2 : 5))) : 0;
+    const half = wide ? Math.max(1.5, Math.min(narrow ? 24 : 42, samples.length * (narrow ? 2.4 : 5))) : 0;
     const look = asked > 1e-9 ? "up" : asked < -1e-9 ? "down" : "zero";
     if (!half) return s("path", { d: `M${from} ${top}C${from} ${middle} ${to} ${middle} ${to} ${bottom}`, class: `thread ${look}` });
     return s("path", { class: `flow ${look}`, d: `M${from - half} ${top}C${from - half} ${middle} ${to - half} ${middle} ${to - half} ${bottom}L${to + half} ${bottom}C${to + half} ${middle} ${from + half} ${middle} ${from + half} ${top}Z` });

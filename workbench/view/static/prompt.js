@@ -4,7 +4,7 @@
 import { h, oneLine, s, show, visible } from "./dom.js";
 import { mark } from "./dots.js";
 import { count, fixed, known, percent, plain } from "./format.js";
-import { river } from "./river.js";
+import { answersOf, river } from "./river.js";
 import { roundUp } from "./scale.js";
 import { term } from "./tooltip.js";
 import { following } from "./waiting.js";
@@ -83,14 +83,14 @@ export function makePrompt({ store, header, go, link }) {
         lists = { step: answer.groups, at: step, title: `Step ${step}`, watched: watched.groups, checked };
         const prompt = cursor.prompt ?? lists.step[0]?.prompt_id ?? lists.watched[0]?.prompt_id;
         if (!prompt) return say("This step has no groups.");
-        const known = shown?.answer.prompt_id === prompt && shown.newest === store.newest ? shown.answer : await follow(store.prompt(prompt));
-        if (!known) return;
-        const train = known.visits.filter((visit) => !visit.mode);
-        const visits = (train.length ? train : known.visits.filter((visit) => visit.mode === "sampled")).sort((a, b) => a.step - b.step);
+        const answered = shown?.answer.prompt_id === prompt && shown.newest === store.newest ? shown.answer : await follow(store.prompt(prompt));
+        if (!answered) return;
+        const train = answered.visits.filter((visit) => !visit.mode);
+        const visits = (train.length ? train : answered.visits.filter((visit) => visit.mode === "sampled")).sort((a, b) => a.step - b.step).map(completed);
         if (!visits.length) return say("This prompt was not visited yet.");
         let at = visits.findLastIndex((visit) => visit.step <= step);
         if (at < 0) at = 0;
-        shown = { answer: known, visits, at, cursor: { ...cursor, prompt }, newest: store.newest };
+        shown = { answer: answered, visits, at, cursor: { ...cursor, prompt }, newest: store.newest };
       } catch (error) {
         return say(error.status ? error.message : "No answer from the server yet.");
       }
@@ -115,6 +115,18 @@ export function makePrompt({ store, header, go, link }) {
   };
 }
 
+// A visit with what its samples tell: the answers, the mean entropy, the best, the median and the worst.
+function completed(visit) {
+  const samples = visit.samples ?? [];
+  const ranked = [...samples].filter((sample) => known(sample.reward)).sort((a, b) => b.reward - a.reward || a.length - b.length);
+  const mean = (name) => {
+    const there = samples.map((sample) => sample[name]).filter(known);
+    return there.length ? there.reduce((a, b) => a + b, 0) / there.length : null;
+  };
+  const [best, median, worst] = [ranked[0], ranked[ranked.length >> 1], ranked[ranked.length - 1]].map((sample) => sample && { index: sample.i, ...sample });
+  return { answers: answersOf(samples), entropy_mean: mean("entropy"), length_mean: mean("length"), best, median, worst, ...visit, mode: visit.mode || null };
+}
+
 /** "4 % to 92 % right in 7 visits." */
 function sentence(visits) {
   const [first, last] = [visits[0], visits[visits.length - 1]];
@@ -124,9 +136,9 @@ function sentence(visits) {
 
 // Small multiples on the river's own x axis: what changed beside the answers.
 function multiples(visits, at, width, narrow) {
-  const distinct = visits.map((visit) => visit.answers?.length ?? null);
+  const distinct = visits.map((visit) => (visit.answers.some(([said]) => said !== undefined) ? visit.answers.length : null));
   const rows = [
-    ["completion_length", "Length", visits.map((visit) => visit.length_mean), (v) => `${Math.round(v)} tokens`, ""],
+    ["completions/mean_length", "Length", visits.map((visit) => visit.length_mean), (v) => `${Math.round(v)} tokens`, ""],
     ["entropy", "Entropy", visits.map((visit) => visit.entropy_mean ?? null), (v) => `${fixed(v)} nats`, "plum"],
     [null, "Distinct answers", distinct, (v) => plain(v), ""],
   ];

@@ -15,6 +15,7 @@ import { makeBottomBar, makeCommands, makeHelp, makeKeyBar, makeLostBar, makeStr
 import { makeStore } from "./store.js";
 import { makeTips } from "./tooltip.js";
 
+const NO_WORDS = { metrics: {}, settings: {} };
 const isNarrow = () => matchMedia("(max-width: 600px)").matches;
 
 /**
@@ -22,18 +23,23 @@ const isNarrow = () => matchMedia("(max-width: 600px)").matches;
  * cursor. `live` false asks once and never again. Resolves to {update, stop} once the run's header is there.
  */
 export async function mount(element, { fetchJson, postJson = null, navigate = null, start = null, live = true }) {
-  const cursor = makeCursor(start ?? parse(location.search), { inUrl: !start });
   element.classList.add("wb", "wb-reader");
-  const run = cursor.now.run ?? (await fetchJson("runs")).runs[0]?.id;
-  if (!run) return show(element, h("p", { class: "missing" }, "No runs yet. ", navigate && h("a", { class: "link", href: "/new" }, "Start one")));
-  const store = makeStore({ fetchJson }, run);
-  let header, glossary;
+  const cursor = makeCursor(start ?? parse(location.search), { inUrl: !start });
+  const say = (...words) => show(element, h("p", { class: "missing", role: "status" }, words));
+  const patience = setTimeout(say, 400, "Opening the run…");
   try {
-    [header, glossary] = await Promise.all([store.header(), store.glossary().catch(() => ({ metrics: {}, settings: {} }))]);
+    const run = cursor.now.run ?? (await fetchJson("runs")).runs[0]?.id;
+    if (!run) return say("No runs yet. ", navigate && h("a", { class: "link", href: "/new" }, "Start one"));
+    const store = makeStore({ fetchJson }, run);
+    const [header, glossary] = await Promise.all([store.header(), store.glossary().catch(() => NO_WORDS)]);
+    clearTimeout(patience);
+    return assemble(element, { cursor, store, header, glossary, postJson, navigate, live });
   } catch (error) {
-    return show(element, h("p", { class: "missing", role: "alert" }, error.status ? error.message : "Not connected. Reload the page to try again."));
+    if (!error.status && error.name !== "TypeError") throw error;
+    return say(error.status ? error.message : "Not connected. Reload the page to try again.");
+  } finally {
+    clearTimeout(patience);
   }
-  return assemble(element, { cursor, store, header, glossary, postJson, navigate, live });
 }
 
 function assemble(element, { cursor, store, header, glossary, postJson, navigate, live }) {

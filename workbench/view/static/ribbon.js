@@ -111,7 +111,7 @@ export function makeRibbon({ mini = false, onPick }) {
     const { store, newest, step: cursor, total, live, ended } = state;
     over.setAttribute("width", width);
     over.setAttribute("height", height + top + 18);
-    const axis = ticks(total - 1, Math.max(2, width / (mini ? 160 : 240)));
+    const axis = ticks(total - 1, Math.max(2, width / (mini ? 160 : state.narrow ? 75 : 240)));
     show(over,
       axis.map((at, i) => s("text", { x: i === axis.length - 1 ? width - 1 : Math.max(0, middle(at)), y: top + height + 13,
         "text-anchor": i === axis.length - 1 ? "end" : i === 0 && step < 14 ? "start" : "middle" }, at)),
@@ -187,7 +187,7 @@ function checkMarks(checks, middle, top, quiet) {
   let free = -Infinity;
   return sampled.map((check, i) => {
     const x = middle(check.step);
-    const words = `${i === 0 ? "held-out " : ""}${percent(check.metrics.accuracy)}`;
+    const words = `${i === 0 ? "held-out " : ""}${percent(check.accuracy)}`;
     const fits = !quiet && x > free;
     if (fits) free = x + 14 + words.length * 6;
     return s("g", {}, diamond(x, top - 8), fits && s("text", { x: x + 8, y: top - 4, class: "t2" }, words));
@@ -198,13 +198,14 @@ function eventMarks(data, middle, top, quiet) {
   const flags = [...new Map(data.alarms.filter((alarm) => alarm.level !== "info").map((alarm) => [alarm.since ?? alarm.step, alarm])).values()];
   const changes = [...new Set(data.events.filter((event) => event.kind === "setting_changed").map((event) => event.step))];
   const crowded = (x) => data.checks.some((check) => Math.abs(middle(check.step) - x) < 60);
+  const beside = (step) => data.checks.some((check) => check.step === step) || flags.some((alarm) => alarm.since === step);
   return [
     flags.map((alarm) => {
       const x = middle(alarm.since ?? alarm.step ?? 0);
       return s("g", {}, s("path", { d: `M${x - 3} ${top - 1}V${top - 14}h10l-3 3.5 3 3.5h-8`, class: `flag ${alarm.level}` }),
         !quiet && !crowded(x) && s("text", { x: x + 11, y: top - 4, class: "t2" }, alarm.name));
     }),
-    changes.map((step) => s("path", { d: `M${middle(step) - 3.5} ${top - 2}l1 -3.5 6.5 -6.5 2.5 2.5 -6.5 6.5z`, class: "pencil" })),
+    changes.map((step) => s("path", { d: `M${middle(step) - (beside(step) ? 16 : 3.5)} ${top - 2}l1 -3.5 6.5 -6.5 2.5 2.5 -6.5 6.5z`, class: "pencil" })),
   ];
 }
 

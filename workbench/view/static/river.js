@@ -2,9 +2,19 @@
 // grey, the most frequent darkest, so that one that takes over is seen; no answer is hatched.
 
 import { s, visible } from "./dom.js";
-import { ticks } from "./scale.js";
 
 const NAMED = 4;
+
+/** What the samples of a visit said: [[said, count, right]], most frequent first. No `said` at all means not extracted. */
+export function answersOf(samples) {
+  const by = new Map();
+  for (const { said, right } of samples) {
+    const key = `${right} ${said}`;
+    if (!by.has(key)) by.set(key, [said, 0, right]);
+    by.get(key)[1] += 1;
+  }
+  return [...by.values()].sort((a, b) => b[1] - a[1]);
+}
 
 /** Bands over all visits: [{said, right, counts: share per visit}], right first, then by how often it was said. */
 export function bands(visits) {
@@ -12,7 +22,7 @@ export function bands(visits) {
   visits.forEach((visit, v) => {
     const total = visit.answers.reduce((sum, [, count]) => sum + count, 0) || 1;
     for (const [said, count, right] of visit.answers) {
-      const key = right ? "right" : said === null ? "none" : `said ${said}`;
+      const key = right ? "right" : said === null ? "none" : said === undefined ? "wrong" : `said ${said}`;
       if (!by.has(key)) by.set(key, { said, right: Boolean(right), none: said === null && !right, shares: new Array(visits.length).fill(0) });
       by.get(key).shares[v] += count / total;
     }
@@ -51,7 +61,7 @@ export function river(visits, chosen, width, height = 220) {
     s("rect", { x: centre(v) - step / 2, y: top - 14, width: step, height: height - top - bottom + 32, class: "hit" }),
     stacks[v].map(([low, high], b) => high - low > 1e-9 && [
       s("rect", { x: centre(v) - wide / 2, y: y(high), width: wide, height: Math.max(1, y(low) - y(high) - 1), class: `band ${looks[b]}` }),
-      wide > 24 && y(low) - y(high) > 14 && all[b].said !== null && !all[b].others &&
+      wide > 24 && y(low) - y(high) > 14 && typeof all[b].said === "string" && !all[b].others &&
         s("text", { x: centre(v), y: (y(low) + y(high)) / 2 + 3.5, "text-anchor": "middle", class: `m inband ${looks[b]}` }, visible(all[b].said, 5)),
     ]),
     (step > 26 || v % Math.ceil(26 / step) === 0) && s("text", { x: centre(v), y: height - 8, "text-anchor": "middle", class: v === chosen ? "t1" : "" }, visit.step)));
@@ -59,10 +69,14 @@ export function river(visits, chosen, width, height = 220) {
   const names = all.map((band, b) => ({ band, b, at: (end[b][0] + end[b][1]) / 2, size: end[b][1] - end[b][0] })).filter(({ size }) => size > 1e-9);
   const places = spreadDown(names.map(({ at }) => y(at)).map((at) => at + 4));
   return s("svg", { width, height, class: "river", role: "img", "aria-label": `Answers over ${visits.length} visits` },
-    ticks(1, 2).map(() => null),
     [0, 0.5, 1].map((share) => [s("line", { x1: left - 4, x2: width - right + 4, y1: y(share), y2: y(share), class: share ? "grid" : "axis" }), s("text", { x: left - 9, y: y(share) + 4, "text-anchor": "end" }, `${share * 100} %`)]),
     flows, columns,
-    names.map(({ band, b, size }, i) => s("text", { x: width - right + 8, y: places[i], class: `endname ${looks[b]}` }, `${band.right ? `right: ${visible(band.said ?? "", 8)}` : band.none ? "no answer" : band.others ? band.said : `says ${visible(band.said, 8)}`} ${Math.round(size * 100)} %`)));
+    names.map(({ band, b, size }, i) => s("text", { x: width - right + 8, y: places[i], class: `endname ${looks[b]}` }, `${named(band)} ${Math.round(size * 100)} %`)));
+}
+
+function named({ said, right, none, others }) {
+  if (right) return typeof said === "string" ? `right, ${visible(said, 8)}` : "right";
+  return none ? "no answer" : others ? said : said === undefined ? "wrong" : `says ${visible(said, 8)}`;
 }
 
 // Names from top to bottom, 13 px apart.

@@ -57,7 +57,7 @@ export function makeStore({ fetchJson }, run) {
     data.steps.push(...delta.steps);
     grow(data.metrics, delta.metrics, before, delta.steps.length);
     grow(data.parts, delta.metric_parts ?? {}, before, delta.steps.length);
-    data.checks.push(...delta.checks);
+    data.checks.push(...delta.checks.map(check).filter(({ accuracy }) => typeof accuracy === "number"));
     for (const column of delta.ribbon) data.ribbon.set(column.step, column.groups);
     data.events.push(...delta.events);
     if (delta.alarms) data.alarms = delta.alarms;
@@ -89,6 +89,12 @@ export function makeStore({ fetchJson }, run) {
       return index < 0 ? null : (data.metrics[name]?.[index] ?? null);
     },
   };
+}
+
+// A held-out check: how many of the problems were right, and the margin of that figure.
+function check({ step, mode, n, metrics }) {
+  const of = (name) => metrics[`heldout/${mode}/${name}`] ?? null;
+  return { step, mode, n: n ?? of("problems"), accuracy: of("accuracy"), low: of("accuracy_low"), high: of("accuracy_high") };
 }
 
 // A metric that appears late has nulls before it; one that is missing from a delta has nulls there.

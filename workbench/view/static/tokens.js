@@ -54,7 +54,7 @@ export function tokenText(sample, { lens, cut = 0, different = null, picked = nu
   const from = shared ? 0 : Math.max(0, cut - 4);
   if (from) box.append(h("span", { class: "i3" }, "… "));
   for (let i = from; i <= last; i++) {
-    if (i === cut && cut > 0) box.append(h("span", { class: "cut lab" }, h("span", {}, `${cut} ${cut === 1 ? "token" : "tokens"} shared, then`)));
+    if (i === cut && cut > 0) unbroken(box).append(h("span", { class: "cut lab" }, h("span", {}, `${cut} ${cut === 1 ? "token" : "tokens"} shared, then`)));
     const text = tokens.text[i];
     const ends = i === last && sample.finish_reason === "stop" && (text === "" || /^<.*>$/.test(text)) && !sample.text.endsWith(text || "\u0000");
     const classes = `tk ${colour(i)}${i === cut && cut > 0 ? " split" : ""}${different?.has(i) ? " differs" : ""}${i === picked ? " picked" : ""}${text.length > LONG ? " long" : ""}`;
@@ -70,6 +70,13 @@ export function tokenText(sample, { lens, cut = 0, different = null, picked = nu
     const at = event.target.closest("[data-tok]");
     if (at) onPick?.(Number(at.dataset.tok));
   });
+  return box;
+}
+
+// The rule of the split stands on a line of its own: a break right before it would leave an empty one.
+function unbroken(box) {
+  const last = box.querySelector(".tk:last-of-type")?.lastChild;
+  if (last?.nodeType === Node.TEXT_NODE && last.data === "\n") last.remove();
   return box;
 }
 
