@@ -26,7 +26,7 @@ from inside import guard, zygote
 del sys.path[0]
 zygote.main(int(sys.argv[2]), sys.argv[3], guard.Paths(*json.loads(sys.argv[4])))
 """
-SCRATCH_BYTES = 64 << 20
+SCRATCH_BYTES = 512 << 20
 """Size of the private memory disk that bubblewrap gives to a fork-server for its work folders."""
 
 

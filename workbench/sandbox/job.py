@@ -17,7 +17,7 @@ says nothing about the program: the reward is None. refused: never started.
 MOST = {
     "wall_s": 600.0,
     "memory_mb": 65536,
-    "disk_mb": 4096,
+    "disk_mb": 256,
     "files": 100_000,
     "threads": 512,
     "output_bytes": 1_000_000,

@@ -9,7 +9,6 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.sandbox.inside.guard import GUARD_FAILED
 from workbench.sandbox.inside.runner import DEEPEST
 from workbench.sandbox.job import Call, Limits, Result, Status
 from workbench.sandbox.server import Raw
@@ -96,9 +95,10 @@ def _status(
 ) -> tuple[Status, str | None, int | None]:
     """Status, words, line. The order says which of several causes is the one to tell."""
     done = next((message for message in messages if "done" in message), None)
-    if raw.exit_code == GUARD_FAILED and not messages:
-        why = _text(_tail(raw.stderr))
-        return "infra_error", f"the guard could not be put on the job ({why}); the program was not run", None
+    if not any("begun" in message for message in messages):
+        why = _text(_tail(raw.stderr)) or f"exit code {raw.exit_code}"
+        return "infra_error", f"the job's process failed before the program ran: {why}", None
+    # From here on it has begun: whatever happens is the program's doing, and it cannot claim otherwise.
     if tampered:
         return "error", TAMPERED, None
     if raw.stopped == "output":

@@ -66,9 +66,8 @@ def confine_server(base: str, paths: Paths) -> None:
     seccomp.plain_part(os.uname().machine)
 
 
-def confine_job(work: str, paths: Paths, caps: Caps) -> None:
+def confine_job(server: int, work: str, paths: Paths, caps: Caps) -> None:
     """Second layer, in the job: limits, its own folder only, nobody to signal, few system calls."""
-    server = os.getppid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:
         raise OSError("the fork-server ended before the job began")

@@ -1,9 +1,9 @@
 """Runs one job in its own process: the program, then each call; one line a value on the result pipe.
 
-In: the payload {nonce, source, calls, as_program}. Out: lines `NONCE {"call": i, "value": ...}` or `NONCE
-{"call": i, "error": ..., "line": n}`, and at the end `NONCE {"done": "ok" | "error" | "memory", ...}`. No
-expected answer is ever here. The nonce keeps stray and guessed writes out; a program that digs it out of this
-process gains nothing, since it could as well have returned the forged value.
+In: the payload {nonce, source, calls, as_program}. Out: lines of the nonce and one JSON object: {"begun"},
+then {"call", "value"} or {"call", "error", "line"}, at last {"done": "ok" | "error" | "memory"}. No expected
+answer is ever here. The nonce keeps stray and guessed writes out; a program that digs it out of this process
+gains nothing, since it could as well have returned the forged value.
 """
 
 import builtins
@@ -33,6 +33,7 @@ def run(payload: bytes) -> None:
     prefix = (job["nonce"] + " ").encode()
     out_of_memory = prefix + b'{"done": "memory", "error": "MemoryError"}\n'
     status, first = "ok", None
+    _send(prefix, {"begun": True})
     try:
         _open_standard_streams()
         random.seed(0)  # the same program prints the same thing in every run

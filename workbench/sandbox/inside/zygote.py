@@ -63,10 +63,11 @@ def serve(
 ) -> None:
     """Fork one job, watch it to its end, report, and remove its folder."""
     caps = guard.Caps(*request["caps"])
+    server = os.getpid()
     os.mkdir(work, 0o700)
     pid = os.fork()
     if pid == 0:
-        _become_job(descriptors, work, paths, caps)
+        _become_job(server, descriptors, work, paths, caps)
     for descriptor in descriptors:
         os.close(descriptor)
     pidfd = os.pidfd_open(pid)
@@ -97,7 +98,9 @@ def _offer_to_the_oom_killer() -> None:
         return
 
 
-def _become_job(descriptors: list[int], work: str, paths: guard.Paths, caps: guard.Caps) -> NoReturn:
+def _become_job(
+    server: int, descriptors: list[int], work: str, paths: guard.Paths, caps: guard.Caps
+) -> NoReturn:
     """The child: own session, own descriptors, guard, program. Never returns."""
     code = guard.GUARD_FAILED
     try:
@@ -106,7 +109,7 @@ def _become_job(descriptors: list[int], work: str, paths: guard.Paths, caps: gua
             os.dup2(descriptor, target)
         os.closerange(DESCRIPTORS, 4096)
         os.chdir(work)
-        guard.confine_job(work, paths, caps)
+        guard.confine_job(server, work, paths, caps)
         code = 0
     except OSError as error:
         os.write(2, str(error).encode())
@@ -116,7 +119,6 @@ def _become_job(descriptors: list[int], work: str, paths: guard.Paths, caps: gua
     exit_now = os._exit  # the program may replace the name
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        gc.enable()
         payload = b"".join(iter(lambda: os.read(4, 1 << 20), b""))
         os.close(4)
         runner.run(payload)

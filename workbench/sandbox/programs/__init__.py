@@ -49,16 +49,8 @@ CONTAINED: dict[str, frozenset[Status]] = {
 }
 """How the attacks on resources must end; every other attack is `DENIED`. None may return True."""
 
-SLOW = frozenset(
-    {
-        "loop_ignoring_signals",
-        "sleep_long",
-        "many_threads",
-        "recurse",
-        "fill_disk",
-        "fill_disk_unseen",
-        "many_files",
-        "deep_folders",
-    }
-)
+WAITING = frozenset({"loop_ignoring_signals", "sleep_long"})
+"""End only by the wall time, so they are given little."""
+
+SLOW = WAITING | {"many_threads", "recurse", "fill_disk", "fill_disk_unseen", "many_files", "deep_folders"}
 """Left out of the probe at the start of every sandbox."""

@@ -1,4 +1,4 @@
-"""Leave the process group and live on in the background (for 20 seconds at most)."""
+"""Leave the process group and live on in the background (for 5 seconds at most)."""
 
 import os
 import time
@@ -16,6 +16,7 @@ def attack(target: dict[str, Any]) -> bool:
             return False
     if pid == 0:
         os.setsid()
-        time.sleep(20)
+        os.closerange(0, 3)
+        time.sleep(5)
         os._exit(0)
     return True

@@ -4,5 +4,5 @@ from typing import Any
 
 
 def attack(target: dict[str, Any]) -> bool:
-    block = bytearray(10 << 30)
+    block = bytes(10 << 30)
     return len(block) > 0
