@@ -26,7 +26,7 @@ from workbench.record.folder import Command, RunFolder
 from workbench.record.wandb_sink import WandbSink
 from workbench.record.writer import Writer
 from workbench.rewards.pool import RewardPool
-from workbench.rewards.registry import resolve
+from workbench.rewards.registry import RewardSource, resolve
 from workbench.rollouts.choose import make_engine
 from workbench.rollouts.engine import Progress
 from workbench.types import Prompt, StepRecord, group_ids
@@ -46,9 +46,11 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         prompts, heldout = rendered(config, policy)
         stream = PromptStream(prompts, config.prompts_per_step, config.seed)
         accuracy_reward = config.eval_reward or task_of(config).rewards[0]
-        sources = resolve(config.rewards, folder.rewards, watch=accuracy_reward)
+        # The exact code that was checked before the start; a notebook's own functions exist nowhere else.
+        sources = [RewardSource.of_record(saved, folder.rewards) for saved in folder.about()["rewards"]] or resolve(
+            config.rewards, folder.rewards)
         pool = stack.enter_context(RewardPool(sources, workers=config.reward_workers, timeout=config.reward_timeout,
-                                              clip=config.reward_clip))
+                                              reward_clip=config.reward_clip, max_steps=config.steps))
         record = stack.enter_context(Writer(folder, config, token_text=chat.token_text(policy.tokenizer)))
         control.record_to(record.event)
         tracker = stack.enter_context(WandbSink(folder, config))
@@ -86,7 +88,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
             # -- advantages
             clock.phase("update")
             reference_B_T = updater.reference(found.groups, config) if config.needs_reference else None
-            asked = ask(found, config, updater, reference_B_T)
+            asked = ask(found, config, [source.name for source in sources], updater, reference_B_T)
 
             # -- losses and update
             cut_B = np.array([rollout.finish_reason == "length" for group in found.groups for rollout in group.rollouts])
@@ -130,12 +132,14 @@ def rendered(config: RunConfig, policy: Policy) -> tuple[list[Prompt], list[Prom
     return train, heldout
 
 
-def ask(found: Collected, config: RunConfig, updater: Updater, reference_B_T: torch.Tensor | None) -> advantages.Advantages:
-    """Advantages of a step's answers; the KL penalty goes into the rewards first where the run says so."""
-    counted = [spec for spec in config.rewards if spec.enabled and spec.weight]
-    rewards_B_F = np.array([[np.nan if score.reward is None or (value := score.values.get(spec.name)) is None else value
-                             for spec in counted] for score in found.scores_B])
-    weights_F = np.array([spec.weight for spec in counted])
+def ask(found: Collected, config: RunConfig, names: Sequence[str], updater: Updater,
+        reference_B_T: torch.Tensor | None) -> advantages.Advantages:
+    """Advantages of a step's answers; the KL penalty goes into the rewards first where the run says so. `names`: what the values
+    of each of the config's rewards are called."""
+    counted = [(name, spec.weight) for name, spec in zip(names, config.rewards, strict=False) if spec.enabled and spec.weight]
+    rewards_B_F = np.array([[np.nan if score.reward is None or (value := score.values.get(name)) is None else value
+                             for name, _ in counted] for score in found.scores_B])
+    weights_F = np.array([weight for _, weight in counted])
     if config.kl_in == "reward" and config.beta and reference_B_T is not None:
         seen = updater.score(found.groups, config)
         penalty_B = -weights.kl_in_rewards(torch.zeros(len(rewards_B_F)), seen.logp_B_T, reference_B_T, seen.logp_B_T != 0,

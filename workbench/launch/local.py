@@ -96,7 +96,7 @@ def spawn(folder: RunFolder, *, steps: int, threads: int | None = None, step: in
     # The one status that is not the worker's: from here on the run is found by its token, even if this process dies now.
     folder.write_status(asdict(Status(state="starting", phase="start", step=step, steps=steps, boot_id=identity.boot_id(),
                                       token=token, started=now, heartbeat=now, progress_at=now)))
-    environment = {**os.environ, identity.TOKEN_VARIABLE: token, "PYTHONFAULTHANDLER": "1", "PYTHONUNBUFFERED": "1"}
+    environment = {"TQDM_DISABLE": "1", **os.environ, identity.TOKEN_VARIABLE: token, "PYTHONFAULTHANDLER": "1", "PYTHONUNBUFFERED": "1"}
     environment.update(thread_variables(threads))
     with folder.log_path.open("ab") as log:
         os.fchmod(log.fileno(), 0o600)
