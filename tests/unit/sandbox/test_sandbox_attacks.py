@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import workbench.sandbox
 from tests.helpers import wait_until
 from workbench.errors import SandboxError
 from workbench.sandbox import Call, Job, Limits, Result, Sandbox, compare_exact, pool, probe, programs
@@ -100,6 +101,16 @@ def test_files_that_cannot_be_listed_are_counted_all_the_same(sandbox: Sandbox) 
     fill = "for n in range(20_000): open(f'shut/{n}', 'w').close()"
     source = f"import os\ndef f():\n  os.mkdir('shut', 0o300)\n  {fill}"
     assert sandbox.run(Job(source, (Call("f"),), limits=LIMITS)).status == "output_limit"
+
+
+def test_neither_installed_packages_nor_this_project_can_be_read(sandbox: Sandbox) -> None:
+    """Answers lie in packages and data sets, too."""
+    for path in (pytest.__file__, workbench.sandbox.__file__, __file__):
+        result = sandbox.run(Job(f"def f(): return open({path!r}).read()", (Call("f"),)))
+        assert result.values == (None,)
+        assert str(result.error).startswith(("PermissionError", "FileNotFoundError"))
+    for name in ("pytest", "workbench", "pip"):
+        assert "ModuleNotFoundError" in str(sandbox.run(Job(f"import {name}")).error)
 
 
 def test_the_badge_says_how_many_attempts_were_contained() -> None:

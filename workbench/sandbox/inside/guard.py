@@ -1,5 +1,8 @@
 """The guard: what a process gives up for good before it may run untrusted code.
 
+What stays possible: to see by stat(2) that a file exists (Landlock has no right for it), and to use the
+processor and the kernel's allowed calls. It is a strong fence, not a virtual machine.
+
 `confine_server` is called once by the fork-server, `confine_job` by every job it forks. All of it is one-way.
 Any step that fails raises OSError, and then no untrusted code runs.
 """

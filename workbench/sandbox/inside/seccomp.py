@@ -29,7 +29,7 @@ NUMBER_AT, ARCH_AT, ARGUMENTS_AT = 0, 4, 16  # offsets in struct seccomp_data
 ANY_BIT = 0xFFFFFFFF
 
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
-CLONE_THREAD = 0x00010000
+CLONE_THREAD, CLONE_NEW_NAMESPACES = 0x00010000, 0x7E020000
 # dup, get and set flags, locks, dup-cloexec, pipe size; never F_SETOWN or F_SETSIG, which send signals
 FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032)
 # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
@@ -51,7 +51,8 @@ def checked_calls(pid: int) -> dict[str, tuple[Check, ...]]:
     """The calls whose arguments decide. Ids and commands are C ints: the kernel reads the low half."""
     stream = int(socket.SOCK_STREAM)
     return {
-        "clone": (Check(0, (CLONE_THREAD,), mask=CLONE_THREAD),),  # a thread yes, a process never
+        # A thread yes, a process or a namespace never.
+        "clone": (Check(0, (CLONE_THREAD,), mask=CLONE_THREAD | CLONE_NEW_NAMESPACES),),
         "kill": (Check(0, (pid,)),),
         "tgkill": (Check(0, (pid,)),),
         "ioctl": (Check(1, IOCTL),),
