@@ -59,7 +59,7 @@ def _check(engine: Engine, pool: RewardPool, heldout: Sequence[Prompt], accuracy
     groups = [Group(group.prompt, group.rollouts, "eval") for group in answered]
     scores_B = pool.score(groups, step=step, progress=phase("score"))
     return StepRecord(step=step, kind="eval", mode=mode, groups=groups, scores_B=scores_B,
-                      metrics=_metrics(groups, scores_B, accuracy_reward, mode))
+                      metrics=_metrics(groups, scores_B, accuracy_reward, mode), accuracy_reward=accuracy_reward)
 
 
 def _metrics(groups: Sequence[Group], scores_B: Sequence[Score], accuracy_reward: str, mode: EvalMode) -> dict[str, float]:

@@ -7,6 +7,7 @@ with its updates; checkpoints and commands lie between steps.
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from workbench.errors import ConfigError, DataError
 from workbench.evaluate import evaluate
 from workbench.models import chat
 from workbench.models.load import Policy, load_policy, save_final
+from workbench.probes import Bench
 from workbench.prompts import PromptStream, task_of
 from workbench.record import checkpoints
 from workbench.record.folder import Command, RunFolder
@@ -58,6 +60,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         if first:
             record.supersede(first)
         control.event("resumed" if first else "started", {"step": first, "notes": policy.notes})
+        bench = Bench(config, folder, control, policy=policy)
         clock = Clock(control)
 
         for step in range(first, config.steps + 1):
@@ -69,13 +72,17 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                     tracker.log(check)
             save = step == config.steps or (step > first and step % config.save_steps == 0)
             for command in control.poll(step):
+                if command.command == "probe":
+                    bench.answer(command)
+                    continue
                 config, save_now = apply(command, config, control)
                 save = save or save_now
             if save or control.stop_requested:
                 clock.phase("checkpoint")
                 record.flush()
-                checkpoints.save(folder, step, lambda place, c=config, s=step: checkpoint.write(place, policy, updater, c, s),  # type: ignore[misc]
-                                 keep=config.save_total_limit)
+                write = partial(checkpoint.write, policy=policy, updater=updater, config=config, step=step)
+                checkpoints.save(folder, step, write, keep=config.save_total_limit)
+                control.event("checkpoint", {"step": step})
             if step == config.steps or control.stop_requested:
                 break
 
@@ -103,10 +110,11 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
             clock.phase("record")
             done = StepRecord(step=step, kind="train", groups=found.groups, scores_B=found.scores_B,
                               advantages_B=np.asarray(asked.advantages_B, dtype=np.float64), tokens=result.tokens,
-                              gradient_share_B=result.gradient_share_B, metrics=dict(result.metrics))
+                              gradient_share_B=result.gradient_share_B, metrics=dict(result.metrics),
+                              accuracy_reward=accuracy_reward)
             done.metrics |= {"beta": config.beta, "samples_drawn": float(found.drawn), "groups_replaced": float(found.replaced)}
             done.phases = clock.lap()
-            done.metrics |= step_metrics(done, config)
+            done.metrics |= pool.metrics | step_metrics(done, config)
             record.step(done)
             tracker.log(done)
             for reason in result.skipped:
@@ -219,6 +227,3 @@ class Clock:
         if self.name:
             self.seconds[self.name] = self.seconds.get(self.name, 0.0) + now - self.since
         self.since = now
-
-
-__all__: Sequence[str] = ["train"]

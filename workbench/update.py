@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workbench import losses
+from workbench import losses, shares
 from workbench import weights as algorithm
 from workbench.config import RunConfig
 from workbench.errors import RunError
@@ -64,16 +64,16 @@ class Updater:
             weight_decay=config.weight_decay, fused=policy.device.type in ("cpu", "cuda"))
         self.skips_in_a_row = 0
 
-    def score(self, groups: Sequence[Group], config: RunConfig) -> Scored:
+    def score(self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool = False) -> Scored:
         """The answers as the policy sees them now."""
         return scoring.score(self.policy.model, _sequences(groups), sampling_of(config), self.policy.pad_id,
-                             config.micro_batch_tokens)
+                             config.micro_batch_tokens, logp_only=logp_only)
 
     def reference(self, groups: Sequence[Group], config: RunConfig) -> Tensor:
         """(B, T) log-probabilities of the answers under the frozen reference."""
         with self.policy.as_reference() as model:
             return scoring.score(model, _sequences(groups), sampling_of(config), self.policy.pad_id,
-                                 config.micro_batch_tokens).logp_B_T
+                                 config.micro_batch_tokens, logp_only=True).logp_B_T
 
     def step(
         self,
@@ -115,9 +115,9 @@ class Updater:
                 skipped.append(f"update {number + 1} of step {step}: {problem}")
                 self._count_skip(problem)
         self.optimizer.zero_grad(set_to_none=True)
-        share_B = algorithm.gradient_share(weight_B_T, seen.logp_B_T, generation.mask_B_T, seen.square_B_T)
+        share_B = shares.gradient_share(weight_B_T, seen.logp_B_T, generation.mask_B_T, seen.square_B_T)
         probe = config.probe_every and step % config.probe_every == 0
-        after_B_T = self.score(groups, config).logp_B_T if probe else None
+        after_B_T = self.score(groups, config, logp_only=True).logp_B_T if probe else None
         return UpdateResult(_mean(logs), _arrays(generation, seen, after_B_T, weight_B_T), share_B.cpu().numpy().astype(np.float64),
                             skipped)
 
@@ -175,6 +175,7 @@ class Updater:
             terms = (logp_B_T, old_B_T, reference_B_T, generation.sampler_B_T[index], generation.advantages_B[index], mask_B_T,
                      objective, normalizer.rows(slice(start, start + len(index))))
             result = algorithm.token_weights(*terms)
+            assert stats.entropy_N is not None
             value = losses.loss(*terms, entropy_B_T=scoring.unflatten(stats.entropy_N, valid_B_T))
             if has_signal:
                 ((result.weight_B_T[valid_B_T] * stats.logp_N).sum() - objective.entropy_coef * value.entropy).backward()
@@ -219,11 +220,11 @@ class _Tally:
 
     def add(self, result: algorithm.TokenWeights, mask_B_T: Tensor, loss: float, objective: algorithm.Objective) -> None:
         self.loss += loss
-        clipped = algorithm.clip_fractions(result.clipped_low_B_T, result.clipped_high_B_T, mask_B_T,
+        clipped = shares.clip_fractions(result.clipped_low_B_T, result.clipped_high_B_T, mask_B_T,
                                            objective.importance_sampling_level)
-        self.clip_low += clipped.low * clipped.count
-        self.clip_high += clipped.high * clipped.count
-        self.clip_count += clipped.count
+        self.clip_low += clipped.low * clipped.total
+        self.clip_high += clipped.high * clipped.total
+        self.clip_count += clipped.total
         if mask_B_T.any():
             ratio_N = result.ratio_B_T[mask_B_T > 0]
             self.ratio_low = min(self.ratio_low, float(ratio_N.min()))

@@ -39,9 +39,9 @@ class TokenStats(NamedTuple):
 
     logp_N: Tensor
     """Log-probability of the sampled token under the sampling distribution (temperature, top-p/k, min-p)."""
-    entropy_N: Tensor
-    """Entropy of the full vocabulary at the sampling temperature, nats."""
-    square_N: Tensor
+    entropy_N: Tensor | None
+    """Entropy of the full vocabulary at the sampling temperature, nats. None where only log-probabilities were asked for."""
+    square_N: Tensor | None
     """Sum of squared probabilities; with p it gives the norm of (one-hot - p)."""
 
 
@@ -64,7 +64,8 @@ def micro_batches(lengths_B: NDArray[np.int64], max_tokens: int, ratio: float = 
 
 
 def token_stats(
-    model: Any, batch: Sequences, sampling: Sampling, pad_id: int, *, entropy_gradient: bool = False, chunk_logits: int = 1 << 22
+    model: Any, batch: Sequences, sampling: Sampling, pad_id: int, *, entropy_gradient: bool = False, logp_only: bool = False,
+    chunk_logits: int = 1 << 22,
 ) -> TokenStats:
     """Score the completions of one micro-batch, with gradient where the caller has it enabled (entropy only on request).
 
@@ -91,8 +92,9 @@ def token_stats(
         blocks = ((head(model)(hidden_ND[i : i + step]), target_N[i : i + step]) for i in range(0, len(target_N), step))
     else:
         blocks = ((model(input_ids=input_ids, use_cache=False).logits[row_N, column_N], target_N) for _ in range(1))
-    parts = [logit_stats(logits, target, sampling, entropy_gradient) for logits, target in blocks]
-    return TokenStats(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    parts = [logit_stats(logits, target, sampling, entropy_gradient=entropy_gradient, logp_only=logp_only)
+             for logits, target in blocks]
+    return TokenStats(*(None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)))  # type: ignore[arg-type]
 
 
 def backbone(model: Any) -> Any:
@@ -111,22 +113,26 @@ def plain_head(config: Any) -> bool:
     return not any(getattr(text, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
 
 
-def logit_stats(logits_NV: Tensor, target_N: Tensor, sampling: Sampling, entropy_gradient: bool = False) -> TokenStats:
+def logit_stats(
+    logits_NV: Tensor, target_N: Tensor, sampling: Sampling, *, entropy_gradient: bool = False, logp_only: bool = False
+) -> TokenStats:
     """What the logits of each position say about its token. Half precision is widened first; float64 stays."""
     scaled_NV = (logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()) / (sampling.temperature or 1.0)
-    full_NV = torch.log_softmax(scaled_NV, dim=-1)
-    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
-        p_NV = full_NV.exp()
-        # 0 * log 0 is 0 here, not NaN: masked logits of -inf occur in real models.
-        entropy_N = -(p_NV * full_NV.clamp(min=-1e4)).sum(-1)
-        square_N = (p_NV * p_NV).sum(-1)
+    entropy_N = square_N = None
+    if not logp_only:
+        with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+            full_NV = torch.log_softmax(scaled_NV, dim=-1)
+            p_NV = full_NV.exp()
+            # 0 * log 0 is 0 here, not NaN: masked logits of -inf occur in real models.
+            entropy_N = -(p_NV * full_NV.clamp(min=-1e4)).sum(-1)
+            square_N = (p_NV * p_NV).sum(-1)
     kept_NV = keep(scaled_NV.detach(), sampling)
     if kept_NV is not None:
         # The sampler drew from the kept tokens only, so the trainer's probability is renormalised over them too. The sampled
         # token always counts as kept: rounding may put it just outside here.
         kept_NV.scatter_(1, target_N[:, None], True)
-        full_NV = torch.log_softmax(scaled_NV.masked_fill(~kept_NV, float("-inf")), dim=-1)
-    return TokenStats(full_NV.gather(1, target_N[:, None])[:, 0], entropy_N, square_N)
+        scaled_NV = scaled_NV.masked_fill(~kept_NV, float("-inf"))
+    return TokenStats(scaled_NV.gather(1, target_N[:, None])[:, 0] - scaled_NV.logsumexp(-1), entropy_N, square_N)
 
 
 def keep(scaled_NV: Tensor, sampling: Sampling) -> Tensor | None:
@@ -162,18 +168,21 @@ class Scored(NamedTuple):
         return cls(*(torch.zeros(valid_B_T.shape, dtype=torch.float32, device=valid_B_T.device) for _ in range(3)))
 
     def put(self, index: NDArray[np.int64], valid_B_T: Tensor, stats: TokenStats) -> None:
-        """Write a micro-batch's flat figures into rows `index`."""
+        """Write a micro-batch's flat figures into rows `index`; what it did not compute stays zero."""
         for table_B_T, flat_N in zip(self, stats, strict=True):
-            table_B_T[index] = unflatten(flat_N.detach(), valid_B_T[index])
+            if flat_N is not None:
+                table_B_T[index] = unflatten(flat_N.detach(), valid_B_T[index])
 
 
-def score(model: Any, batch: Sequences, sampling: Sampling, pad_id: int, max_tokens: int) -> Scored:
+def score(
+    model: Any, batch: Sequences, sampling: Sampling, pad_id: int, max_tokens: int, *, logp_only: bool = False
+) -> Scored:
     """Score every completion token of many samples without gradient, in micro-batches of `max_tokens` padded tokens."""
     valid_B_T = batch.valid(next(model.parameters()).device)
     out = Scored.empty(valid_B_T)
     with torch.no_grad():
         for index in micro_batches(batch.lengths(), max_tokens):
-            out.put(index, valid_B_T, token_stats(model, batch.take(index), sampling, pad_id))
+            out.put(index, valid_B_T, token_stats(model, batch.take(index), sampling, pad_id, logp_only=logp_only))
     return out
 
 
