@@ -15,7 +15,7 @@ from workbench.sandbox.job import Call, Job, Limits
 from workbench.sandbox.pool import Sandbox
 
 QUESTION, ANSWER = Call("solve", (7,)), 49
-SUITE = Limits(wall_s=5.0, memory_mb=128)
+SUITE = Limits(wall_s=3.0, memory_mb=128)
 TIMED_JOBS = 30
 
 

@@ -90,14 +90,14 @@ class Server:
         )
         with contextlib.ExitStack() as close:
             streams = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
-            inputs = [_memory_file(payload), _memory_file(stdin)]
-            theirs = [*inputs, *(write for _, write in streams)]
+            # Descriptors 0 to 4 of the job: stdin, stdout, stderr, results, payload.
+            theirs = [_memory_file(stdin), *(write for _, write in streams), _memory_file(payload)]
             ours = [read for read, _ in streams]
             for descriptor in ours:
                 close.callback(os.close, descriptor)
             try:
                 request = json.dumps({"caps": caps}).encode()
-                socket.send_fds(self._control, [request], [theirs[1], *theirs[2:], theirs[0]])
+                socket.send_fds(self._control, [request], theirs)
             except OSError as error:
                 raise ServerLost(f"the fork-server is gone: {error}") from None
             finally:
@@ -136,14 +136,17 @@ class Server:
     def _follow(
         self, ours: list[int], pidfd: int, deadline: float, most: int
     ) -> tuple[tuple[bytes, bytes, bytes], str | None]:
-        """Collect the streams until all writers are gone; kill at the deadline or past `most` bytes."""
+        """Collect the streams until the job's end is reported; kill at the deadline or past `most` bytes.
+
+        Closed streams alone are not an end: a program can close them and stay.
+        """
         kept = {descriptor: bytearray() for descriptor in ours}
         poll = select.poll()
         for descriptor in ours:
             poll.register(descriptor, select.POLLIN)
         poll.register(self._control, select.POLLIN)
-        open_streams, stopped = set(ours), None
-        while open_streams:
+        waiting, stopped = {*ours, self._control.fileno()}, None
+        while waiting:
             left = deadline - time.monotonic()
             if left <= 0 and stopped is None:
                 stopped = "timeout"
@@ -152,12 +155,13 @@ class Server:
                 raise ServerLost("a killed job did not end")
             for descriptor, _ in poll.poll(max(1.0, left * 1000) if stopped is None else 1000):
                 if descriptor == self._control.fileno():
-                    poll.unregister(descriptor)  # its end is reported: what is left in the pipes follows
+                    poll.unregister(descriptor)  # the report is read later: what is left in the pipes first
+                    waiting.remove(descriptor)
                     continue
                 chunk = os.read(descriptor, CHUNK)
                 if not chunk:
                     poll.unregister(descriptor)
-                    open_streams.remove(descriptor)
+                    waiting.remove(descriptor)
                 room = most - len(kept[descriptor])
                 kept[descriptor] += chunk[:room]
                 if len(chunk) > room and stopped is None:

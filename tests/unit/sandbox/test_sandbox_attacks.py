@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,9 +80,9 @@ def test_the_stage_notices_what_was_done_to_it() -> None:
 
 @pytest.mark.parametrize("trick", TRICKS, ids=names(TRICKS))
 def test_a_trick_does_not_pass_a_grader(sandbox: Sandbox, trick: Program) -> None:
-    result = sandbox.run(Job(trick.source, (Call("solve", (7,)),), limits=LIMITS))
+    result = sandbox.run(Job(trick.source, (Call("solve", (7,)),), limits=replace(LIMITS, wall_s=1.0)))
     assert not compare_exact(49, result.values[0])
-    assert result.status in ("ok", "error"), "a failure of the program's own making is never excused"
+    assert result.status in ("ok", "error", "timeout"), "a failure of its own making is never excused"
 
 
 @pytest.mark.parametrize("program", BENIGN, ids=names(BENIGN))

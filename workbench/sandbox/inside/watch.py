@@ -29,8 +29,7 @@ def disk_is_within(pid: int, work: str, caps: guard.Caps) -> bool:
         if len(folder) > LONGEST_PATH:
             return False
         for entry in _scan(folder):
-            _measure(entry.path, sizes, follow=False)
-            if entry.is_dir(follow_symlinks=False):
+            if _measure(entry.path, sizes, follow=False):
                 folders.append(entry.path)
     open_files = f"/proc/{pid}/fd"
     for entry in _scan(open_files):
@@ -49,10 +48,12 @@ def _scan(folder: str) -> list[os.DirEntry[str]]:
     return []
 
 
-def _measure(path: str, sizes: dict[tuple[int, int], int], follow: bool) -> None:
+def _measure(path: str, sizes: dict[tuple[int, int], int], follow: bool) -> bool:
+    """Note its size under its inode; whether it is a folder."""
     try:
         found = os.stat(path, follow_symlinks=follow)
     except OSError:
-        return  # it went away meanwhile
+        return False  # it went away meanwhile
     if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
         sizes[found.st_dev, found.st_ino] = found.st_blocks * 512
+    return stat.S_ISDIR(found.st_mode)
