@@ -3,7 +3,6 @@
 `import workbench` offers these names lazily. Everything here goes through the same run folder as the dashboard and the command line.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from workbench.follow import follow, summary
 from workbench.launch import RunState
 from workbench.prompts import TASKS
 from workbench.record import folder as record
+from workbench.record import origin
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.rewards.declare import declared, reward
@@ -124,7 +124,7 @@ class Run:
 
     def tell(self, command: str, args: Mapping[str, Any] | None = None, timeout: float = 600.0) -> str:
         """Send a command and wait for its answer. Raises RunError where it is refused or the run ends first."""
-        answer = ask(self.folder, command, args, timeout)
+        answer = launch.ask(self.folder, command, args, timeout)
         if not answer["ok"]:
             raise RunError(str(answer["text"]))
         return str(answer["text"])
@@ -181,30 +181,10 @@ def embedded_model() -> Path:
     return estimate.EMBEDDED
 
 
-def ask(folder: RunFolder, command: str, args: Mapping[str, Any] | None = None, timeout: float = 600.0) -> dict[str, Any]:
-    """Send a command to a living run and wait for its answer: id, command, args, ok, text. Raises RunError where nobody is there
-    or the run ends before it has answered."""
-    reader = Reader(folder)
-    seen = max((event["id"] for event in reader.events(kind="command", limit=10**9)), default=0)
-    identity = launch.send(folder, command, args)
-    deadline = time.monotonic() + timeout
-    while True:
-        over = launch.state(folder).over
-        for event in reader.events(since=seen, kind="command"):
-            seen = event["id"]
-            if event["data"]["id"] == identity:
-                return dict(event["data"])
-        if over:
-            raise RunError(f"Run {folder.id} ended before it answered {command}: {launch.state(folder).reason}")
-        if time.monotonic() > deadline:
-            raise RunError(f"Run {folder.id} has not answered {command} within {timeout:.0f} s; it will do so at its next step boundary.")
-        time.sleep(0.1)
-
-
 def machine(root: Path | str = "runs") -> dict[str, Any]:
     """What this machine offers: versions, processor, memory, devices, and what is busy below `root`."""
     device = estimate.device()
-    return {"versions": record.versions(), "hardware": record.hardware(), "device": launch.device_kind("auto"),
+    return {"versions": origin.versions(), "hardware": origin.hardware(), "device": launch.device_kind("auto"),
             "device_name": device.name, "device_bytes": device.bytes, "runs": str(Path(root).absolute()),
             "busy": [one.id for one in launch.runs(root) if one.alive]}
 

@@ -136,9 +136,10 @@ def list_settings(*, json: AsJson = False) -> int:
 
 
 @app.command(name="list")
-def list_runs(*, runs: Root = DEFAULT_ROOT, json: AsJson = False) -> int:
+def list_runs(*, everything: Annotated[bool, Parameter(name="--all", negative="", help="Benches too.")] = False,
+              runs: Root = DEFAULT_ROOT, json: AsJson = False) -> int:
     """All runs, newest first."""
-    found = launch.runs(runs)
+    found = [one for one in launch.runs(runs) if everything or one.kind != "bench"]
     if json:
         _print_json([one.json() for one in found])
         return 0
@@ -258,7 +259,7 @@ def pairs(changes: Sequence[str]) -> dict[str, str]:
 
 def _tell(run: str, root: Path, command: str, args: dict[str, Any], as_json: bool) -> int:
     folder: RunFolder = record.find(run, root)
-    answer = api.ask(folder, command, args)
+    answer = launch.ask(folder, command, args)
     if as_json:
         _print_json({"run": folder.id, **answer})
     else:

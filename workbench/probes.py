@@ -23,12 +23,15 @@ from workbench.types import Prompt, Request, Sampling, sample_seed
 
 SHOWN_PROMPTS = 5
 MOST_SAMPLES = 64
+_OF_THE_MODEL = ("model", "dtype", "device", "engine", "use_peft", "lora_r", "lora_alpha", "lora_target_modules", "gradient_checkpointing")
+"""Settings that a loaded policy depends on."""
 
 
 class Bench:
-    """Answers probes. Nothing heavy is imported or loaded before a probe needs it."""
+    """Answers probes. Nothing heavy is imported or loaded, and no device taken, before a probe needs it."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, control: Control, *, policy: Any = None) -> None:
+    def __init__(self, config: RunConfig, folder: RunFolder, control: Control, *, policy: Any = None,
+                 take_device: Callable[[RunConfig], bool] = lambda config: True) -> None:
         self.config = config
         self.folder = folder
         self.control = control
@@ -36,16 +39,20 @@ class Bench:
         self._policy = policy
         self._tokenizer: Any = None
         self._engine: Any = None
+        self._take_device = take_device
 
     def answer(self, command: Command) -> None:
-        """Answer one probe: `args` holds its name as `probe` and what it takes. A failure is an answer too."""
+        """Answer one probe. `args`: its name as `probe`, what it takes, and as `config` the settings it asks about (else the bench's
+        own). A failure is an answer too."""
         name = str(command.args.get("probe", ""))
         handler = HANDLERS.get(name)
-        if handler is None:
-            self.control.answer(command, False, f"There is no probe {name!r}. There are: {', '.join(HANDLERS)}.")
+        if command.command != "probe" or handler is None:
+            self.control.answer(command, False, f"There is no probe {name or command.command!r}. There are: {', '.join(HANDLERS)}.")
             return
         started = time.monotonic()
         try:
+            if "config" in command.args:
+                self._ask_about(RunConfig.parse(command.args["config"]))
             result = handler(self, command.args)
         except WorkbenchError as error:
             self.control.answer(command, False, redact_text(str(error)))
@@ -56,12 +63,23 @@ class Bench:
             seconds = time.monotonic() - started
             self.control.answer(command, True, f"{name} took {seconds:.1f} s", {**result, "seconds_taken": seconds})
 
+    def _ask_about(self, config: RunConfig) -> None:
+        if not self._owned:
+            raise WorkbenchError("A training run answers about its own settings. Ask a bench about others.")
+        if any(getattr(config, name) != getattr(self.config, name) for name in _OF_THE_MODEL) or (
+                config.needs_reference and not self.config.needs_reference):
+            self.forget()
+        self.config = config
+
     # -- loaded when first needed: torch takes seconds ------------------------------------------------------------
 
     @property
     def policy(self) -> Any:
         """The model, its tokenizer and its reference."""
         if self._policy is None:
+            if self.control.lease is None and not self._take_device(self.config):
+                raise WorkbenchError("Stopped while waiting for the device.")
+            self.control.running()
             self.control.phase("load model")
             self._policy = importlib.import_module("workbench.models.load").load_policy(self.config)
         return self._policy
@@ -95,8 +113,8 @@ class Bench:
         return rendered
 
     def forget(self) -> None:
-        """Drop a policy that a rehearsal has changed."""
-        self._policy = self._engine = None
+        """Drop the policy: a rehearsal has changed it, or another one is asked about."""
+        self._policy = self._engine = self._tokenizer = None
 
 
 def prompts(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:

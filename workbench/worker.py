@@ -17,16 +17,18 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO
 
+from workbench import probes
 from workbench.config import RunConfig
 from workbench.control import Control, State, Status
 from workbench.errors import WorkbenchError
 from workbench.launch import identity, lease, local
 from workbench.launch.watch import oom_kills
 from workbench.record.files import write_json
-from workbench.record.folder import Command, RunFolder
+from workbench.record.folder import RunFolder
 from workbench.record.redact import redact, redact_text
+from workbench.record.writer import Writer
 
 Train = Callable[[RunConfig, RunFolder, Control], object]
 IDLE_SECONDS = 300.0
@@ -82,22 +84,13 @@ def _outcome(folder: RunFolder, control: Control, train: Train | None, idle: flo
 def _work(folder: RunFolder, control: Control, train: Train | None, idle: float) -> bool:
     """Whether the run reached its end by itself."""
     config = folder.config()
-    bench = folder.about().get("kind") == "bench"
-    control.status.steps = 0 if bench else config.steps
-    held = lease.acquire(lease.device_kind(config.device), folder.root, folder.id,
-                         give_up=lambda: control.stop_requested, on_wait=lambda waiting: control.queued(waiting.ahead))
-    if held is None:
-        return False
-    control.lease = held  # as long as this process: memory of the device is freed no earlier
-    control.status.device = held.device
-    if held.device.startswith("cuda"):  # this process sees one device, and calls it cuda:0
-        os.environ["CUDA_VISIBLE_DEVICES"] = lease.visible_cuda()[int(held.device.partition(":")[2])]
     for name, value in local.thread_variables(config.threads).items():
         os.environ.setdefault(name, value)
-    control.status.state, control.status.reason = "starting", ""
-    control.phase("import")
-    if bench:
+    if folder.about().get("kind") == "bench":
         return _serve(config, folder, control, idle)
+    control.status.steps = config.steps
+    if not _take_device(config, folder, control):
+        return False
     if train is None:
         # Torch comes in here and not before: a waiting worker stays small.
         train = importlib.import_module("workbench.loop").train
@@ -106,29 +99,37 @@ def _work(folder: RunFolder, control: Control, train: Train | None, idle: float)
     return not control.stop_reason or control.status.step >= config.steps
 
 
+def _take_device(config: RunConfig, folder: RunFolder, control: Control) -> bool:
+    """Queue for the device and keep it as long as this process: its memory is freed no earlier. False: stopped while waiting."""
+    held = lease.acquire(lease.device_kind(config.device), folder.root, folder.id,
+                         give_up=lambda: control.stop_requested, on_wait=lambda waiting: control.queued(waiting.ahead))
+    if held is None:
+        return False
+    control.lease = held
+    control.status.device = held.device
+    if held.device.startswith("cuda"):  # this process sees one device, and calls it cuda:0
+        os.environ["CUDA_VISIBLE_DEVICES"] = lease.visible_cuda()[int(held.device.partition(":")[2])]
+    control.status.state, control.status.reason = "starting", ""
+    control.phase("import")
+    return True
+
+
 def _serve(config: RunConfig, folder: RunFolder, control: Control, idle: float) -> bool:
-    """A bench worker: answers probes until nobody has asked for a while."""
-    probes = importlib.import_module("workbench.probes")  # torch
-    writer = importlib.import_module("workbench.record.writer").Writer(folder)
-    with writer:
-        control.record_to(writer.event)
-        bench = probes.Bench(config, folder, control)
+    """A bench worker: answers probes until nobody has asked for a while, or somebody waits for the device it holds."""
+    with Writer(folder, config) as record:
+        control.record_to(record.event)
+        bench = probes.Bench(config, folder, control, take_device=lambda asked: _take_device(asked, folder, control))
         control.running()
         last = time.monotonic()
         while not control.stop_requested and time.monotonic() - last < idle:
             control.phase("idle")
             for command in control.poll():
-                _answer_probe(bench, control, command)
+                bench.answer(command)
                 last = time.monotonic()
+            if control.lease is not None and lease.waiting(folder.root, control.status.device):
+                break
             time.sleep(0.1)
-    return not control.stop_requested
-
-
-def _answer_probe(bench: Any, control: Control, command: Command) -> None:
-    if command.command != "probe":
-        control.answer(command, False, f"{command.command} means nothing to a bench worker; it answers probes")
-        return
-    bench.answer(command)
+    return not control.stop_reason
 
 
 # -- signals and ends ----------------------------------------------------------------------------------------------

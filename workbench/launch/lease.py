@@ -115,6 +115,12 @@ def acquire(kind: DeviceKind, root: Path, run_id: str, give_up: Callable[[], boo
         ticket.close()
 
 
+def waiting(root: Path, device: str) -> list[str]:
+    """Ids of the runs that wait for a device of this one's kind, first come first."""
+    kind: DeviceKind = device.partition(":")[0]  # type: ignore[assignment]
+    return _living_before(lease_folder(kind, root), kind, "\U0010ffff")
+
+
 def holder(folder: Path, device: str) -> str:
     """Id of the run that holds the device, '' where it is free."""
     path = folder / f"{_lock_name(device)}.lock"
