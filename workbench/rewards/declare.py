@@ -69,7 +69,7 @@ def reward(function: Callable[..., Any] | None = None, /, *, name: str | None = 
     def mark(function: Callable[..., Any]) -> Callable[..., Any]:
         declared = Declared(name or str(getattr(function, "__name__", "reward")), **about)
         setattr(function, MARK, declared)
-        if not function.__module__.startswith("workbench.rewards."):
+        if not (function.__module__ or "").startswith("workbench.rewards."):
             registered[declared.name] = function
         return function
 

@@ -1,10 +1,10 @@
-"""The numeric cores of the shaping rewards: lengths, token ids and counts in, a number out. Pure; the reward files call them."""
+"""The numeric cores of the shaping rewards: lengths, token ids and counts in, a number out. Pure."""
 
 from collections.abc import Hashable, Sequence
 
 
 def soft_overlong(length: int, max_length: int, cache: int) -> float:
-    """0 up to max_length - cache, then falling in a line to -1 at max_length and beyond. (DAPO 2503.14476 eq 13)"""
+    """0 up to max_length - cache, then falling in a line to -1 at max_length and after. (DAPO eq 13)"""
     room = max_length - cache
     if length <= room:
         return 0.0
@@ -12,7 +12,7 @@ def soft_overlong(length: int, max_length: int, cache: int) -> float:
 
 
 def repetition_penalty(items: Sequence[Hashable], n: int = 3, max_penalty: float = -1.0) -> float:
-    """max_penalty x share of n-grams (of token ids or words) that repeat an earlier one; 0 for too few items. (2502.03373 C.2)"""
+    """max_penalty x share of n-grams (of token ids or words) that repeat an earlier one. (2502.03373 C.2)"""
     if max_penalty > 0:
         raise ValueError(f"max_penalty is {max_penalty}: a penalty must be 0 or negative.")
     total = len(items) - n + 1
@@ -23,8 +23,8 @@ def repetition_penalty(items: Sequence[Hashable], n: int = 3, max_penalty: float
 
 
 def kimi_length(lengths: Sequence[int], correct: Sequence[bool]) -> list[float]:
-    """For each answer of a group .5 - (length - shortest) / (longest - shortest), at most 0 where it is wrong; all 0 where the
-    lengths are equal. (Kimi k1.5 2501.12599)"""
+    """.5 - (length - shortest) / (longest - shortest) for each answer of a group, at most 0 for wrong ones;
+    all 0 where the lengths are equal. (Kimi k1.5 2501.12599)"""
     shortest, longest = min(lengths, default=0), max(lengths, default=0)
     if shortest == longest:
         return [0.0] * len(lengths)
@@ -33,5 +33,5 @@ def kimi_length(lengths: Sequence[int], correct: Sequence[bool]) -> list[float]:
 
 
 def language_consistency(target_words: int, words: int) -> float | None:
-    """Share of the words that are in the target language; None (no opinion) where there are no words. (R1 2501.12948 eq 7)"""
+    """Share of the words in the target language; None (no opinion) where there are none. (2501.12948 eq 7)"""
     return target_words / words if words else None

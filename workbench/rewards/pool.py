@@ -5,6 +5,7 @@ processes. A call that does not come back in time, or ends its process, costs th
 nothing else.
 """
 
+import contextlib
 import queue
 import threading
 from collections import Counter
@@ -114,13 +115,25 @@ class RewardPool:
         (plain,) = wire.of_groups([group], self._tokens)
         return self._threads.submit(lambda: self._score_chunk([plain], step).scores)
 
+    @property
+    def pids(self) -> set[int]:
+        """Of the processes that are alive."""
+        with self._lock:
+            return {process.pid for process in self._alive}
+
     def close(self) -> None:
-        """End all processes, whatever they are doing."""
+        """End all processes, whatever they are doing. Calls that wait get a RewardError."""
         with self._lock:
             self._closed = True
-            alive, self._alive = self._alive, set()
+            alive = list(self._alive)
         for process in alive:
-            process.close()
+            process.kill()
+        idle: list[RewardProcess | None] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                idle.append(self._idle.get_nowait())
+        for waiting in idle:
+            self._put_back(waiting)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> Self:
@@ -142,6 +155,13 @@ class RewardPool:
         process.close()
         raise RewardError("The reward pool is closed.")
 
+    def _put_back(self, process: RewardProcess | None) -> None:
+        """Into the row of idle processes, where None stands for one that is started when it is needed."""
+        if process is not None and self._closed:
+            self._forget(process)
+            process = None
+        self._idle.put(process)
+
     def _forget(self, process: RewardProcess) -> None:
         process.close()
         with self._lock:
@@ -161,59 +181,69 @@ class RewardPool:
 
     def _score_chunk(self, groups: Sequence[WireGroup], step: int) -> _Scored:
         process = self._idle.get()
+        answers: dict[Call, Answer] = {}
+        pending = list(self._calls(groups))
+        losses: Counter[tuple[int, int]] = Counter()
+        retried: set[Call] = set()
         try:
-            if process is None:
-                process = self._start()
-            answers, process = self._answers(process, groups, step)
+            while pending:
+                process = process or self._start()
+                try:
+                    self._ask(process, groups, pending, step, answers)
+                    break
+                except Lost as loss:
+                    self._forget(process)
+                    process = None
+                    culprit = pending[loss.running]
+                    pending = [call for call in pending if call not in answers]
+                    if culprit in answers:  # it ended between two calls
+                        culprit = pending[0]
+                    if isinstance(loss, Ended) and culprit not in retried:
+                        retried.add(culprit)
+                        continue
+                    losses[culprit[:2]] += 1
+                    self._give_up(culprit, pending, losses[culprit[:2]], groups, loss, answers)
+                    pending = [call for call in pending if call not in answers]
         except BaseException:
             if process is not None:
                 self._forget(process)
             process = None  # the next chunk starts a fresh one
             raise
         finally:
-            self._idle.put(process)
+            self._put_back(process)
         return self._combine(groups, answers)
 
-    def _answers(
-        self, process: RewardProcess, groups: Sequence[WireGroup], step: int
-    ) -> tuple[dict[Call, Answer], RewardProcess]:
-        """The answer of every call, and the process that is alive in the end."""
-        pending = list(self._calls(groups))
-        answers: dict[Call, Answer] = {}
-        lost: Counter[tuple[int, int]] = Counter()
-        retried: set[Call] = set()
-        while pending:
-            try:
-                process.ask(groups, pending, step)
-                for call in pending:
-                    grace = _ASYNC_GRACE if self._sources[call[1]].shape.is_async else 0.0
-                    answers[call] = process.answer(self._timeout + grace)
-                break
-            except Lost as loss:
-                culprit = pending[loss.running]
-                self._forget(process)
-                process = self._start()
-                pending = [call for call in pending if call not in answers]
-                if culprit in answers:  # it ended between two calls
-                    culprit = pending[0]
-                if isinstance(loss, Ended) and culprit not in retried:
-                    retried.add(culprit)
-                    continue
-                place, which, _ = culprit
-                reason = self._why(loss, which)
-                lost[place, which] += 1
-                given_up = [culprit]
-                if lost[place, which] >= _LOSSES_A_GROUP:
-                    given_up = [call for call in pending if call[:2] == (place, which)]
-                for call in given_up:
-                    untried = (
-                        ""
-                        if call == culprit
-                        else f"Not tried, after {lost[place, which]} lost calls in this group. "
-                    )
-                    answers[call] = self._nothing(call, groups, untried + reason)
-                pending = [call for call in pending if call not in answers]
-        return answers, process
+    def _ask(
+        self,
+        process: RewardProcess,
+        groups: Sequence[WireGroup],
+        calls: Sequence[Call],
+        step: int,
+        answers: dict[Call, Answer],
+    ) -> None:
+        """Fill `answers` call by call. Raises Lost with those that came before it in place."""
+        process.ask(groups, calls, step)
+        for call in calls:
+            grace = _ASYNC_GRACE if self._sources[call[1]].shape.is_async else 0.0
+            answers[call] = process.answer(self._timeout + grace)
+
+    def _give_up(
+        self,
+        culprit: Call,
+        pending: Sequence[Call],
+        losses: int,
+        groups: Sequence[WireGroup],
+        loss: Lost,
+        answers: dict[Call, Answer],
+    ) -> None:
+        """No value for a lost call; after several in one group none for the rest of that reward there."""
+        reason = self._why(loss, culprit[1])
+        answers[culprit] = self._nothing(culprit, groups, reason)
+        if losses >= _LOSSES_A_GROUP:
+            untried = f"Not tried, after {losses} lost calls in this group. {reason}"
+            for call in pending:
+                if call[:2] == culprit[:2] and call != culprit:
+                    answers[call] = self._nothing(call, groups, untried)
 
     def _calls(self, groups: Sequence[WireGroup]) -> Iterator[Call]:
         for place, group in enumerate(groups):

@@ -148,14 +148,18 @@ class RewardProcess:
         """
         return self._receive(timeout)  # type: ignore[return-value]
 
-    def close(self) -> None:
-        """Kill the process and everything it started. May be called from any thread, any number of times."""
-        if self._closed:
-            return
-        self._closed = True
+    def kill(self) -> None:
+        """End the process and all it started. From any thread; who waits for an answer gets `Ended`."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
+
+    def close(self) -> None:
+        """Kill, and give everything back. Only from the thread that asks, or when nobody does."""
+        if self._closed:
+            return
+        self._closed = True
+        self.kill()
         self._selector.close()
         for descriptor in (self._request, self._answer, self._trace):
             os.close(descriptor)
@@ -173,11 +177,8 @@ class RewardProcess:
         deadline = time.monotonic() + timeout
         while (end := self._buffer.find(b"\n", self._scanned)) < 0:
             self._scanned = len(self._buffer)
-            try:
-                ready = self._selector.select(max(0.0, deadline - time.monotonic()))
-                data = os.read(self._answer, 1 << 20) if ready else None
-            except (OSError, ValueError, KeyError, RuntimeError):  # closed by another thread meanwhile
-                raise self._ended() from None
+            ready = self._selector.select(max(0.0, deadline - time.monotonic()))
+            data = os.read(self._answer, 1 << 20) if ready else None
             if data is None:
                 where, running = self._where(), self._running()
                 self.close()
@@ -193,17 +194,19 @@ class RewardProcess:
 
     def _where(self) -> tuple[str, int] | None:
         """Ask the hanging process, by signal, which line of a reward it is at."""
-        with contextlib.suppress(OSError, ValueError):
-            self._popen.send_signal(signal.SIGUSR1)
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._trace, selectors.EVENT_READ)
-                text = b""
-                deadline = time.monotonic() + _TRACE_WAIT
-                while selector.select(max(0.0, deadline - time.monotonic())):
-                    text += os.read(self._trace, 1 << 16)
-                    for frame in _FRAME.finditer(text.decode(errors="replace")):
-                        if frame["path"] in self._paths:
-                            return frame["path"], int(frame["line"])
+        self._popen.send_signal(signal.SIGUSR1)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._trace, selectors.EVENT_READ)
+            text = ""
+            deadline = time.monotonic() + _TRACE_WAIT
+            while selector.select(max(0.0, deadline - time.monotonic())):
+                data = os.read(self._trace, 1 << 16)
+                if not data:
+                    break
+                text += data.decode(errors="replace")
+                for frame in _FRAME.finditer(text):
+                    if frame["path"] in self._paths:
+                        return frame["path"], int(frame["line"])
         return None
 
     def _ended(self) -> Ended:
@@ -216,7 +219,4 @@ class RewardProcess:
         return Ended(running, f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
 
     def _running(self) -> int:
-        try:
-            return int.from_bytes(os.pread(self._place.fileno(), 4, 0), "little")
-        except (OSError, ValueError):  # closed by another thread meanwhile
-            return 0
+        return int.from_bytes(os.pread(self._place.fileno(), 4, 0), "little")

@@ -207,7 +207,7 @@ def _hint(name: str, known: Collection[str]) -> str:
 
 
 class Binder:
-    """The arguments of one reward for one group. Each call gets copies, so what it changes is not seen again."""
+    """The arguments of one reward for one group. Each call gets copies, which it may change."""
 
     def __init__(
         self, shape: Shape, group: WireGroup, step: int, options: Mapping[str, Any], tools: Mapping[str, Any]

@@ -1,0 +1,188 @@
+"""What rewards may ask for, in our words and in those of other tools."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.rewarding import group, scores_of, sources_of
+from workbench.errors import RewardError
+from workbench.rewards.outcome import NOT_APPLICABLE
+from workbench.rewards.pool import RewardPool
+
+
+def values(folder: Path, code: str, *groups, function: str = "f", **spec):
+    with RewardPool(sources_of(folder, code, function, **spec)) as pool:
+        return [score.values[function] for score in pool.score(groups)]
+
+
+def test_a_reward_gets_what_it_names(tmp_path):
+    code = """
+        def f(prompt, completion, answer, tokens, length, finish_reason, group, index, step, rendered, level, columns):
+            assert (prompt, completion, answer) == ("2+2?", "b", "4"), (prompt, completion, answer)
+            assert (tokens, length, finish_reason) == ([5, 6, 7], 3, "length")
+            assert (group, index, step, rendered) == (["a", "b"], 1, 0, "<user>2+2?")
+            assert level == 3 and columns == {"level": 3}
+            return 1.0
+    """
+    asked = group("a", "b", finish_reason="length", rendered="<user>2+2?", level=3)
+    with RewardPool(sources_of(tmp_path, code)) as pool:
+        first, second = pool.score([asked])
+    assert second.values == {"f": 1.0}, second.reasons
+    assert "AssertionError: ('2+2?', 'a', '4')" in first.reasons["f"]
+
+
+def test_options_fill_arguments_with_a_default_and_columns_do_where_no_option_is_given(tmp_path):
+    code = "def f(completion, *, limit=10, level=0):\n    return limit + level\n"
+    assert values(tmp_path, code, group("a")) == [10.0]
+    assert values(tmp_path, code, group("a", level=3)) == [13.0]
+    assert values(tmp_path, code, group("a", level=3), options={"limit": 2, "level": 1}) == [3.0]
+
+
+def test_an_unknown_option_is_refused_with_those_there_are(tmp_path):
+    with pytest.raises(
+        RewardError, match=r"it has no option `limt`. Its options: limit. Did you mean `limit`\?"
+    ):
+        sources_of(tmp_path, "def f(completion, *, limit=10): return limit", options={"limt": 2})
+
+
+def test_an_unknown_argument_says_what_is_there(tmp_path):
+    code = "def f(completion, anwser):\n    return 1.0\n"
+    (score,) = scores_of(tmp_path, code, [group("a", level=3)])
+    reason = score.reasons["f"]
+    assert reason.startswith("Your reward cannot be called: it asks for `anwser`, which is not there.")
+    assert "Columns of your data: level. Did you mean `answer`?" in reason
+
+
+def test_a_group_reward_gets_plural_completions_and_single_prompt_answer_and_columns(tmp_path):
+    code = """
+        @reward(group=True)
+        def f(completions, prompt, answer, lengths, tokens, level):
+            assert (prompt, answer, level, lengths, tokens) == ("2+2?", "4", 3, [3, 3], [[5, 6, 7]] * 2)
+            return [float(text == answer) for text in completions]
+    """
+    assert values(tmp_path, code, group("4", "5", level=3)) == [1.0, 0.0]
+
+
+def test_trl_functions_get_lists_and_may_say_none(tmp_path):
+    code = """
+        def f(prompts, completions, completion_ids, answer, level, trainer_state, log_extra, log_metric, **kwargs):
+            assert prompts == ["2+2?"] * 2 and completion_ids == [[5, 6, 7]] * 2
+            assert answer == ["4"] * 2 and level == [3] * 2 and kwargs["topic"] == ["sums"] * 2
+            assert trainer_state.global_step == 7
+            log_extra("said", [text.upper() for text in completions])
+            log_metric("longest", max(map(len, completions)))
+            return [None, 0.5]
+    """
+    with RewardPool(sources_of(tmp_path, code)) as pool:
+        first, second = pool.score([group("a", "bb", level=3, topic="sums")], step=7)
+        assert pool.metrics == {"longest": 2.0}
+        assert pool.error_rate == {"f": 0.0}, "a None that the reward chose is no error"
+    assert (first.values, first.reasons, first.reward) == ({"f": None}, {"f": NOT_APPLICABLE}, None)
+    assert (second.values, second.logs) == ({"f": 0.5}, {"said": "BB"})
+    assert first.logs == {"said": "A"}
+
+
+def test_trl_functions_that_read_messages_get_messages(tmp_path):
+    code = """
+        def f(completions, **kwargs):
+            assert kwargs["prompts"][0] == [{"role": "user", "content": "2+2?"}]
+            return [float(completion[0]["content"] == "4") for completion in completions]
+    """
+    assert values(tmp_path, code, group("4", "5")) == [1.0, 0.0]
+
+
+def test_trl_rewards_made_by_a_factory_work_as_objects(tmp_path):
+    code = """
+        class Overlong:
+            __name__ = "overlong"
+            def __init__(self, most): self.most = most
+            def __call__(self, completion_ids, **kwargs): return [float(len(ids) <= self.most) for ids in completion_ids]
+
+        f = Overlong(2)
+    """
+    assert values(tmp_path, code, group("a", "b")) == [0.0, 0.0]
+
+
+def test_asynchronous_rewards_of_both_kinds_run_together_and_end_late_calls(tmp_path):
+    code = """
+        import asyncio
+        waiting = 0
+
+        async def f(completion):
+            global waiting
+            waiting += 1
+            while waiting < 3:
+                await asyncio.sleep(0.001)
+            if completion == "slow":
+                await asyncio.sleep(600)
+            return 1.0
+
+        async def g(completions, **kwargs):
+            await asyncio.sleep(0)
+            return [2.0 for _ in completions]
+    """
+    slow, *others = scores_of(tmp_path, code, [group("slow", "b", "c")], timeout=0.5)
+    assert [score.reward for score in others] == [1.0, 1.0]
+    assert slow.reasons == {"f": "No answer within 0.5 s."}
+    assert values(tmp_path, code, group("a", "b"), function="g") == [2.0, 2.0]
+
+
+def test_verl_functions_get_their_names_and_their_score_comes_out_of_a_dict(tmp_path):
+    code = """
+        def compute_score(data_source, solution_str, ground_truth, extra_info=None):
+            assert data_source == "sums" and extra_info["level"] == 3
+            return {"score": float(solution_str == ground_truth), "said": solution_str}
+    """
+    sources = sources_of(tmp_path, code, "compute_score")
+    assert sources[0].shape.dialect == "verl"
+    with RewardPool(sources) as pool:
+        first, second = pool.score([group("4", "5", level=3, data_source="sums")])
+    assert (first.reward, second.reward) == (1.0, 0.0)
+    assert second.logs == {"said": "5"}
+
+
+def test_ms_swift_classes_are_made_and_called(tmp_path):
+    code = """
+        class Right:
+            def __call__(self, completions, solution, **kwargs):
+                return [float(text == gold) for text, gold in zip(completions, solution)]
+    """
+    sources = sources_of(tmp_path, code, "Right")
+    assert sources[0].shape.dialect == "ms-swift"
+    assert values(tmp_path, code, group("4", "5", solution="5"), function="Right") == [0.0, 1.0]
+
+
+def test_openrlhf_functions_get_queries_and_labels_and_may_return_arrays(tmp_path):
+    code = """
+        import numpy as np
+
+        def reward_func(queries, prompts, labels, **kwargs):
+            assert queries == ["<user>2+2?4", "<user>2+2?5"] and prompts == ["2+2?"] * 2
+            return {"rewards": np.array([query.endswith(label) for query, label in zip(queries, labels)])}
+    """
+    sources = sources_of(tmp_path, code, "reward_func")
+    assert sources[0].shape.dialect == "OpenRLHF"
+    asked = group("4", "5", rendered="<user>2+2?")
+    assert values(tmp_path, code, asked, function="reward_func") == [1.0, 0.0]
+
+
+def test_verifiers_functions_get_parser_state_and_info(tmp_path):
+    code = """
+        def f(prompt, completion, answer, state, info, task, parser, **kwargs):
+            assert completion[-1]["content"] == state["completion"][-1]["content"]
+            assert info == {"level": 3} and task == "default"
+            return float(parser.parse_answer(completion) == answer)
+    """
+    sources = sources_of(tmp_path, code)
+    assert sources[0].shape.dialect == "verifiers"
+    assert values(tmp_path, code, group("<answer>4</answer>", "5", level=3)) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [("True", 1.0), ("7", 7.0), ("np.float32(0.5)", 0.5), ("np.int64(3)", 3.0), ("np.bool_(True)", 1.0)],
+)
+def test_whole_numbers_truth_values_and_numpy_scalars_are_numbers(tmp_path, value, number):
+    assert values(tmp_path, f"import numpy as np\ndef f(completion): return {value}\n", group("a")) == [
+        number
+    ]

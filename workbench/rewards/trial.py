@@ -1,0 +1,128 @@
+"""Trying a reward on samples before it costs anything: the saved source runs, as it would in a run.
+
+In: a function, a catalogue name, `file.py:function` or pasted code, and samples. Out: scores, and what is
+worth knowing about them.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from workbench.config import RewardSpec
+from workbench.rewards import registry, source, wire
+from workbench.rewards.pool import RewardPool, error_share
+from workbench.rewards.registry import DEFAULT_TIMEOUT, RewardSource
+from workbench.rewards.source import SourceText
+from workbench.rewards.wire import WireGroup
+from workbench.types import Group, Score
+
+AnyReward = Callable[..., Any] | str | SourceText
+"""A function, a name (catalogue, `file.py:function`), source code, or a source at hand."""
+Samples = Sequence[Group] | Sequence[Mapping[str, Any]]
+"""Groups with rollouts, or plain rows with at least `completion` (see wire.Row)."""
+
+
+class Checks(NamedTuple):
+    """What a person should know about a reward before trusting it."""
+
+    deterministic: bool
+    """The same samples scored twice, with other random numbers, gave the same values."""
+    milliseconds: float
+    """For one sample, the way there and back included."""
+    failed: float
+    """Share of samples without a value for another reason than that the reward chose None."""
+    absent: float
+    """Share of samples without a value."""
+    low: float | None
+    high: float | None
+    constant: bool
+    """Every value there is equals the others, so no group can learn from it."""
+
+
+class Trial(NamedTuple):
+    """Scores of one reward on some samples, in sample order."""
+
+    scores: list[Score]
+    checks: Checks
+    printed: str
+    """The end of what the reward printed."""
+
+
+def try_reward(
+    reward: AnyReward,
+    samples: Samples,
+    *,
+    options: Mapping[str, int | float | str | bool] | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> list[Score]:
+    """One score a sample. Raises RewardError for a reward that cannot be loaded or saved."""
+    groups = plain_groups(samples)
+    with tempfile.TemporaryDirectory(prefix="workbench-reward-") as folder:
+        sources = [saved(reward, Path(folder), groups, options)]
+        with RewardPool(sources, timeout=timeout) as pool:
+            return pool.score_wire(groups)
+
+
+def examine(
+    reward: AnyReward,
+    samples: Samples,
+    *,
+    options: Mapping[str, int | float | str | bool] | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> Trial:
+    """Scores and checks; every sample is scored twice. Raises RewardError as `try_reward` does."""
+    groups = plain_groups(samples)
+    with tempfile.TemporaryDirectory(prefix="workbench-reward-") as folder:
+        sources = [saved(reward, Path(folder), groups, options)]
+        with RewardPool(sources, timeout=timeout) as pool:
+            scores = pool.score_wire(groups)
+            printed = pool.printed
+            started = time.perf_counter()
+            again = pool.score_wire(groups, step=1)  # another step, so other random numbers
+            seconds = time.perf_counter() - started
+    (name,) = (source.name for source in sources)
+    values = [score.values[name] for score in scores]
+    there = [value for value in values if value is not None]
+    checks = Checks(
+        deterministic=values == [score.values[name] for score in again],
+        milliseconds=1000 * seconds / max(1, len(scores)),
+        failed=error_share(scores).get(name, 0.0),
+        absent=1 - len(there) / max(1, len(values)),
+        low=min(there, default=None),
+        high=max(there, default=None),
+        constant=len(set(there)) <= 1,
+    )
+    return Trial(scores, checks, printed)
+
+
+def saved(
+    reward: AnyReward,
+    folder: Path,
+    groups: Sequence[WireGroup],
+    options: Mapping[str, int | float | str | bool] | None = None,
+) -> RewardSource:
+    """A reward saved under `folder` and checked against the columns of these groups. Raises RewardError."""
+    columns = {name for group in groups for name in group["columns"]}
+    text = text_of(reward)
+    spec = RewardSpec(name=text.function, options=dict(options or {}))
+    (found,) = registry.save_checked([spec], [text], folder, columns)
+    return found
+
+
+def text_of(reward: AnyReward) -> SourceText:
+    """The source behind any way of giving a reward. Raises RewardError."""
+    if isinstance(reward, SourceText):
+        return reward
+    if isinstance(reward, str):
+        is_code = "\n" in reward or "def " in reward
+        return source.from_code(reward) if is_code else registry.find(reward)
+    return source.from_function(reward)
+
+
+def plain_groups(samples: Samples) -> list[WireGroup]:
+    """Samples as the pool sends them. Raises RewardError for rows without a completion."""
+    if samples and isinstance(samples[0], Group):
+        return wire.of_groups(samples, tokens=True)
+    return wire.of_rows(samples)  # type: ignore[arg-type]
