@@ -34,8 +34,9 @@ FROZEN_BETA, FROZEN_KL = 0.2, 0.02
 UNWORKED = 0.4
 TRAIN = (
     "reward", "accuracy", "frac_reward_zero_std", "frac_reward_zero_std/all_right",
-    "frac_reward_zero_std/all_wrong", "completions/mean_length", "completions/clipped_ratio", "entropy", "kl", "beta", "diversity/duplicates",
-    "reward/right_without_work", "reward/unscored", "record/nonfinite_dropped",
+    "frac_reward_zero_std/all_wrong", "completions/mean_length", "completions/clipped_ratio", "entropy",
+    "kl", "beta", "diversity/duplicates", "reward/right_without_work", "reward/unscored",
+    "record/nonfinite_dropped",
 )  # fmt: skip
 CHECK = tuple(f"heldout/{mode}/{name}" for mode in ("sampled", "greedy") for name in
               ("accuracy", "accuracy_low", "accuracy_high", "problems"))  # fmt: skip
@@ -128,7 +129,7 @@ def verdict(
     raise AssertionError("the last rule always applies")
 
 
-# -- the rules ------------------------------------------------------------------------------------------------
+# -- the rules ------------------------------------------------------------------------------------------
 
 Answer = tuple[Word, Level, str] | None
 
@@ -321,7 +322,7 @@ RULES: Sequence[Callable[[Seen], Answer]] = (
 )  # fmt: skip
 
 
-# -- words ----------------------------------------------------------------------------------------------------
+# -- words ----------------------------------------------------------------------------------------------
 
 
 def facts(seen: Seen) -> str:

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def hardware() -> dict[str, Any]:
     }
 
 
+@cache
 def git_commit() -> dict[str, Any] | None:
     """Commit of the checkout this package lies in, and whether it is changed; None where it is installed
     without one."""

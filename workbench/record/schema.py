@@ -85,9 +85,8 @@ def open_writer(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> sql
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(
-            "PRAGMA foreign_keys = OFF"
-        )  # written in order by one function; checked by tests, not per row
+        # References are written in order by one function: checked by tests, not for every row.
+        connection.execute("PRAGMA foreign_keys = OFF")
         migrate(connection, path, migrations)
         path.chmod(0o600)
     except sqlite3.DatabaseError as error:
@@ -135,10 +134,10 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mig
 def statements(script: str) -> list[str]:
     """A script cut into statements (`executescript` would commit in between)."""
     found, current = [], ""
-    for line in script.strip().splitlines():
-        current += line + "\n"
-        if sqlite3.complete_statement(current):
-            found.append(current)
+    for part in script.split(";")[:-1]:
+        current += part + ";"
+        if sqlite3.complete_statement(current):  # a semicolon inside a string or trigger ends nothing
+            found.append(current.strip())
             current = ""
     return found
 

@@ -206,9 +206,11 @@ class Writer:
         if self._error is None:
             while self._unindexed and self._index():
                 pass
-            # Without this the log beside the database stays, complete and valid.
+            # A plain single file, readable from any medium. While somebody reads this is refused, and the log
+            # beside the database stays, complete and valid.
             with contextlib.suppress(sqlite3.Error):
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._db.execute("PRAGMA busy_timeout = 200")
+                self._db.execute("PRAGMA journal_mode = DELETE")
 
     def _next(self) -> Job | None:
         """The oldest job, which stays in the queue until it is written; None: nothing to do, for a while or
