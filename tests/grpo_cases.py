@@ -2,10 +2,12 @@
 
     python tests/grpo_cases.py FILE.json
 
-prints one line per failed case (id, expected, got), ends with `N passed, N failed`, and exits 1 on any failure. A file holds
-`cases`, each with id, category, function, inputs, expected, atol, rtol. Loss cases are dispatched by what their inputs hold, so that
-any combination of loss type, ratio level, clip, KL and correction can be asked for. Nothing is computed here: inputs are
-translated into the settings' names, results into the names of `expected`.
+prints one line per failed case (id, expected, got), ends with `N passed, N failed`, and exits 1 on any
+failure. A file holds
+`cases`, each with id, category, function, inputs, expected, atol, rtol. Loss cases are dispatched by what
+their inputs hold, so that any combination of loss type, ratio level, clip, KL and correction can be asked
+for. Nothing is computed here: inputs are translated into the settings' names, results into the names of
+`expected`.
 """
 
 import json
@@ -22,7 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also from a checkout that is not installed
 
 from workbench import advantages as adv
-from workbench import controllers, losses, weights
+from workbench import controllers, losses, shares, weights
 from workbench.diagnose import text, theory
 from workbench.models.logits import logit_stats
 from workbench.rewards import formulas
@@ -55,13 +57,17 @@ def check(case: Case) -> Failure | None:
     expected = case["expected"]
     try:
         got = compute(case)
-    except Exception as error:  # a case that cannot be computed is a failed case, and the others still have to run
+    except (
+        Exception
+    ) as error:  # a case that cannot be computed is a failed case, and the others still have to run
         return Failure(case["id"], expected, f"{type(error).__name__}: {error}")
     atol, rtol = case.get("atol", 1e-6), case.get("rtol", 0.0)
     wrong = [name for name in expected if not _close(got.get(name), expected[name], atol, rtol)]
     if not wrong:
         return None
-    return Failure(case["id"], {name: expected[name] for name in wrong}, {name: got.get(name) for name in wrong})
+    return Failure(
+        case["id"], {name: expected[name] for name in wrong}, {name: got.get(name) for name in wrong}
+    )
 
 
 def compute(case: Case) -> dict[str, Any]:
@@ -75,7 +81,7 @@ def compute(case: Case) -> dict[str, Any]:
     raise ValueError(f"function {function!r} is not known: {', '.join(FUNCTIONS)}, or category loss.")
 
 
-# -- losses -------------------------------------------------------------------------------------------------------------------
+# -- losses ----------------------------------------------------------------------------------------
 
 
 def loss_case(inputs: Inputs) -> dict[str, Any]:
@@ -90,17 +96,28 @@ def loss_case(inputs: Inputs) -> dict[str, Any]:
 
 
 def loss_and_gradient(inputs: Inputs) -> dict[str, Any]:
-    """Value by losses.py; gradient by weights.py as the update takes it, which autograd through losses.py must confirm."""
+    """Value by losses.py; gradient by weights.py as the update takes it, which autograd through losses.py
+    must confirm."""
     probs, mask = _tensor(inputs["policy_probs"]), _tensor(inputs["mask"])
     tokens = torch.tensor(inputs["tokens"])
     logits = probs.log().requires_grad_()
-    stats = logit_stats(logits.flatten(0, 1), tokens.flatten(), Sampling(temperature=inputs.get("temperature", 1.0)), True)
+    sampling = Sampling(temperature=inputs.get("temperature", 1.0))
+    stats = logit_stats(logits.flatten(0, 1), tokens.flatten(), sampling, entropy_gradient=True)
     logp, entropy = stats.logp_N.view_as(mask), stats.entropy_N.view_as(mask)
     aim = objective(inputs, mask.shape[1])
-    n = weights.normalizer(mask.sum(1), _groups(inputs, len(mask)), micro_batch_ids_B=_micro_batches(inputs, len(mask)))
+    n = weights.normalizer(
+        mask.sum(1), _groups(inputs, len(mask)), micro_batch_ids_B=_micro_batches(inputs, len(mask))
+    )
     tis = inputs.get("tis") or {}
-    terms = (_log(inputs.get("old_token_probs")), _log(inputs.get("ref_token_probs")), _log(tis.get("sampler_token_probs")),
-             _tensor(inputs["advantages"]), mask, aim, n)
+    terms = (
+        _log(inputs.get("old_token_probs")),
+        _log(inputs.get("ref_token_probs")),
+        _log(tis.get("sampler_token_probs")),
+        _tensor(inputs["advantages"]),
+        mask,
+        aim,
+        n,
+    )
 
     found = weights.token_weights(logp.detach(), *terms)
     value = losses.loss(logp, *terms, entropy_B_T=entropy)
@@ -110,9 +127,17 @@ def loss_and_gradient(inputs: Inputs) -> dict[str, Any]:
     gap = float((gradient - confirmed).abs().max())
     if not gap < 1e-10:
         raise AssertionError(f"weights.py and autograd through losses.py differ by {gap}")
-    clipped = weights.clip_fractions(found.clipped_low_B_T, found.clipped_high_B_T, mask, aim.importance_sampling_level)
-    return {"loss": value.total.item(), "grad_wrt_logits": gradient.tolist(), "token_weights": found.weight_B_T.tolist(),
-            "policy_loss": value.policy.item(), "kl_loss": value.kl.item(), **clipped._asdict()}
+    clipped = shares.clip_fractions(
+        found.clipped_low_B_T, found.clipped_high_B_T, mask, aim.importance_sampling_level
+    )
+    return {
+        "loss": value.total.item(),
+        "grad_wrt_logits": gradient.tolist(),
+        "token_weights": found.weight_B_T.tolist(),
+        "policy_loss": value.policy.item(),
+        "kl_loss": value.kl.item(),
+        **clipped._asdict(),
+    }
 
 
 def objective(inputs: Inputs, width: int) -> weights.Objective:
@@ -120,53 +145,84 @@ def objective(inputs: Inputs, width: int) -> weights.Objective:
     tis = inputs.get("tis") or {}
     kl = inputs.get("kl") or "k3"
     return weights.Objective(
-        loss_type=inputs.get("loss_type", "grpo"), importance_sampling_level=inputs.get("level") or "token",
-        epsilon=_or(inputs.get("eps_low"), 0.2), epsilon_high=inputs.get("eps_high"), delta=inputs.get("delta"),
-        dual_clip=inputs.get("dual_clip"), sapo_temperature_pos=inputs.get("tau_pos", 1.0),
-        sapo_temperature_neg=inputs.get("tau_neg", 1.05), importance_sampling_correction=tis.get("mode", "sequence_mask") if tis else "off",
-        importance_sampling_clip_max=tis.get("cmax", 3.0), importance_sampling_clip_min=tis.get("cmin"),
-        off_policy_mask_threshold=inputs.get("off_policy_threshold"), beta=_or(inputs.get("beta"), 0.0),
+        loss_type=inputs.get("loss_type", "grpo"),
+        importance_sampling_level=inputs.get("level") or "token",
+        epsilon=_or(inputs.get("eps_low"), 0.2),
+        epsilon_high=inputs.get("eps_high"),
+        delta=inputs.get("delta"),
+        dual_clip=inputs.get("dual_clip"),
+        sapo_temperature_pos=inputs.get("tau_pos", 1.0),
+        sapo_temperature_neg=inputs.get("tau_neg", 1.05),
+        importance_sampling_correction=tis.get("mode", "sequence_mask") if tis else "off",
+        importance_sampling_clip_max=tis.get("cmax", 3.0),
+        importance_sampling_clip_min=tis.get("cmin"),
+        off_policy_mask_threshold=inputs.get("off_policy_threshold"),
+        beta=_or(inputs.get("beta"), 0.0),
         kl_estimator=f"{kl}_ratio" if inputs.get("kl_is") and not kl.endswith("_ratio") else kl,
-        entropy_coef=_or(inputs.get("entropy_coef"), 0.0), max_completion_length=_or(inputs.get("max_len"), width))
+        entropy_coef=_or(inputs.get("entropy_coef"), 0.0),
+        max_completion_length=_or(inputs.get("max_len"), width),
+    )
 
 
 def clip_fractions(inputs: Inputs) -> dict[str, Any]:
     ratio, mask = np.array(inputs["ratio"], float), np.array(inputs["mask"])
     advantage = np.array(inputs["advantages"], float)[:, None] + 0 * ratio
     aim = objective(inputs, ratio.shape[1])
-    return weights.clip_fractions(*weights.clip_masks(ratio, advantage, aim), mask, aim.importance_sampling_level)._asdict()
+    return shares.clip_fractions(
+        *weights.clip_masks(ratio, advantage, aim), mask, aim.importance_sampling_level
+    )._asdict()
 
 
 def off_policy_mask(inputs: Inputs) -> dict[str, Any]:
     sampled = inputs.get("sampling_logps", inputs.get("old_logps"))
-    keep = weights.off_policy_keep(np.array(inputs["logps"], float), np.array(sampled, float), np.array(inputs["advantages"], float),
-                                   np.array(inputs["mask"]), inputs["threshold"])
+    keep = weights.off_policy_keep(
+        np.array(inputs["logps"], float),
+        np.array(sampled, float),
+        np.array(inputs["advantages"], float),
+        np.array(inputs["mask"]),
+        inputs["threshold"],
+    )
     return {"keep": keep[:, 0].astype(float).tolist()}
 
 
 def micro_batch_losses(inputs: Inputs) -> dict[str, Any]:
-    """Every loss type's value on the first loss case, accumulated over the micro-batches that the note or the inputs name."""
+    """Every loss type's value on the first loss case, accumulated over the micro-batches that the note or the
+    inputs name."""
     base = next(case["inputs"] for case in [*_loaded, *load()] if "policy_probs" in case["inputs"])
     inputs = {**base, **inputs}
-    parts = inputs.get("micro_batches") or [[int(i) for i in part.split(",")] for part in re.findall(r"\{([\d,\s]+)\}", inputs["note"])]
-    return {name: loss_and_gradient({**inputs, "micro_batches": parts, "loss_type": name})["loss"] for name in weights.VARIANTS}
+    parts = inputs.get("micro_batches") or [
+        [int(i) for i in part.split(",")] for part in re.findall(r"\{([\d,\s]+)\}", inputs["note"])
+    ]
+    return {
+        name: loss_and_gradient({**inputs, "micro_batches": parts, "loss_type": name})["loss"]
+        for name in weights.VARIANTS
+    }
 
 
-# -- advantages ---------------------------------------------------------------------------------------------------------------
+# -- advantages ------------------------------------------------------------------------------------
 
 
 def advantages(inputs: Inputs) -> dict[str, Any]:
-    table = np.array(inputs["rewards_per_func"] if "rewards_per_func" in inputs else [[r] for r in inputs["rewards"]], float)
+    table = np.array(
+        inputs["rewards_per_func"] if "rewards_per_func" in inputs else [[r] for r in inputs["rewards"]],
+        float,
+    )
     excluded = inputs.get("excluded")
     found = adv.from_rewards(
-        table, np.array(inputs.get("weights") or np.ones(table.shape[1]), float), _groups(inputs, len(table)).numpy(),
-        aggregation=inputs.get("aggregation", "sum_then_normalize"), scale=inputs.get("scale", "group"),
-        std=STD[inputs.get("ddof", 1)], eps=_or(inputs.get("eps"), 1e-4), baseline=inputs.get("baseline", "mean"),
-        excluded_B=None if excluded is None else np.array(excluded, bool))
+        table,
+        np.array(inputs.get("weights") or np.ones(table.shape[1]), float),
+        _groups(inputs, len(table)).numpy(),
+        aggregation=inputs.get("aggregation", "sum_then_normalize"),
+        scale=inputs.get("scale", "group"),
+        std=STD[inputs.get("ddof", 1)],
+        eps=_or(inputs.get("eps"), 1e-4),
+        baseline=inputs.get("baseline", "mean"),
+        excluded_B=None if excluded is None else np.array(excluded, bool),
+    )
     return {"advantages": found.advantages_B.tolist(), "value": float(found.zero_std_P.mean())}
 
 
-# -- KL -----------------------------------------------------------------------------------------------------------------------
+# -- KL --------------------------------------------------------------------------------------------
 
 
 def kl_discrete(inputs: Inputs) -> dict[str, Any]:
@@ -178,59 +234,91 @@ def kl_discrete(inputs: Inputs) -> dict[str, Any]:
     n = weights.normalizer(possible.astype(float), np.zeros(len(pi), int), sample_weights_B=pi)
     for name in ("k1", "k2", "k3", "k1_ratio", "k2_ratio", "k3_ratio"):
         aim = weights.Objective(loss_type="dapo", beta=1.0, kl_estimator=name)
-        found = weights.token_weights(logp, None, ref_logp, None, np.zeros(len(pi)), possible[:, None], aim, n)
+        found = weights.token_weights(
+            logp, None, ref_logp, None, np.zeros(len(pi)), possible[:, None], aim, n
+        )
         assert found.kl_B_T is not None
         got[f"mean_{name}"] = float(pi @ found.kl_B_T[:, 0])
         got[f"grad_{name}_in_loss"] = (found.weight_B_T[:, 0] - pi * found.weight_B_T.sum()).tolist()
     return got
 
 
-# -- groups and end points ----------------------------------------------------------------------------------------------------
+# -- groups and end points -------------------------------------------------------------------------
 
 
 def pair(inputs: Inputs, direct: bool) -> dict[str, Any]:
     gamma = inputs.get("gamma", 1.0) * (math.sqrt(0.5) if inputs.get("std") == "sample" else 1.0)
-    end_point = theory.direct_pair if inputs.get("penalty", "direct" if direct else "k3") == "direct" else theory.eq14
+    end_point = (
+        theory.direct_pair if inputs.get("penalty", "direct" if direct else "k3") == "direct" else theory.eq14
+    )
     return {"pi": end_point(inputs["pi_ref"], inputs["beta"], gamma)}
 
 
 def large_group(inputs: Inputs) -> dict[str, Any]:
     if inputs.get("penalty") == "direct":
-        return {"pi": theory.direct_large_group_roots(inputs["pi_ref"], inputs["beta"]).stable}
+        stable = theory.direct_large_group_roots(inputs["pi_ref"], inputs["beta"]).stable
+        return {"pi": 1.0 if math.isnan(stable) else stable}  # without an interior point it runs to 1
     return {"pi": theory.eq15(inputs["pi_ref"], inputs["beta"])}
 
 
 def large_group_noisy(inputs: Inputs) -> dict[str, Any]:
     a, b = inputs["bernoulli_reward"]
-    return {"pi": theory.large_group_noisy(inputs["pi_ref"], inputs["beta"], a, b, inputs.get("penalty", "k3")),
-            "eq15_would_say": theory.eq15(inputs["pi_ref"], inputs["beta"])}
+    return {
+        "pi": theory.large_group_noisy(inputs["pi_ref"], inputs["beta"], a, b, inputs.get("penalty", "k3")),
+        "eq15_would_say": theory.eq15(inputs["pi_ref"], inputs["beta"]),
+    }
 
 
 def finite_group(inputs: Inputs) -> dict[str, Any]:
     a, b = inputs.get("rewards", (1.0, 0.0))
-    return {"pi": theory.finite_group(inputs["pi_ref"], inputs["beta"], inputs["group_size"], inputs.get("std", "population"),
-                                      inputs.get("eps", 0.0), inputs.get("penalty", "k3"), (a, b))}
+    return {
+        "pi": theory.finite_group(
+            inputs["pi_ref"],
+            inputs["beta"],
+            inputs["group_size"],
+            inputs.get("std", "population"),
+            inputs.get("eps", 0.0),
+            inputs.get("penalty", "k3"),
+            (a, b),
+        )
+    }
 
 
 def multi_output(inputs: Inputs) -> dict[str, Any]:
-    return {"pi": theory.multi_output(inputs["rewards"], inputs["pi_ref"], inputs["beta"], inputs["group_size"],
-                                      inputs.get("std", "population"), inputs.get("eps", 0.0), inputs.get("penalty", "k3")).tolist()}
+    return {
+        "pi": theory.multi_output(
+            inputs["rewards"],
+            inputs["pi_ref"],
+            inputs["beta"],
+            inputs["group_size"],
+            inputs.get("std", "population"),
+            inputs.get("eps", 0.0),
+            inputs.get("penalty", "k3"),
+        ).tolist()
+    }
 
 
 def token_level(inputs: Inputs) -> dict[str, Any]:
     length, ref = inputs.get("length", 2), inputs.get("pi_ref", "uniform")
     ref = 1 / len(inputs["vocab"]) if ref == "uniform" else ref
     penalty = "direct" if str(inputs.get("penalty", "k3")).startswith("direct") else "k3"
-    pi = theory.token_level(ref, inputs["beta"], length, inputs.get("group_size", 2), inputs.get("std", "population"), penalty)
+    pi = theory.token_level(
+        ref, inputs["beta"], length, inputs.get("group_size", 2), inputs.get("std", "population"), penalty
+    )
     return {"p_" + "a" * length: pi, "sequence_level_eq14": theory.eq14(ref**length, inputs["beta"])}
 
 
 def time_to_half(inputs: Inputs) -> dict[str, Any]:
-    return theory.time_to_half(inputs["p0"], inputs["group_size"], inputs.get("beta", 0.0), inputs.get("pi_ref"),
-                               inputs.get("std", "population"))._asdict()
+    return theory.time_to_half(
+        inputs["p0"],
+        inputs["group_size"],
+        inputs.get("beta", 0.0),
+        inputs.get("pi_ref"),
+        inputs.get("std", "population"),
+    )._asdict()
 
 
-# -- text ---------------------------------------------------------------------------------------------------------------------
+# -- text ------------------------------------------------------------------------------------------
 
 
 def entropy_nats(inputs: Inputs) -> dict[str, Any]:
@@ -263,7 +351,11 @@ FUNCTIONS: dict[str, Callable[[Inputs], dict[str, Any]]] = {
     "eq15_Ginf": large_group,
     "Ginf_noisy": large_group_noisy,
     "finite_G": finite_group,
-    "shift_only": lambda i: {"pi": theory.shift_only(i["pi_ref"], i["beta"], i["reward_gap"], i["group_size"], i.get("penalty", "k3"))},
+    "shift_only": lambda i: {
+        "pi": theory.shift_only(
+            i["pi_ref"], i["beta"], i["reward_gap"], i["group_size"], i.get("penalty", "k3")
+        )
+    },
     "beta_c_direct_Ginf": lambda i: {"beta_c": theory.beta_critical(i["pi_ref"])},
     "direct_Ginf_roots": lambda i: theory.direct_large_group_roots(i["pi_ref"], i["beta"])._asdict(),
     "multi_output": multi_output,
@@ -274,19 +366,24 @@ FUNCTIONS: dict[str, Callable[[Inputs], dict[str, Any]]] = {
     "distinct_n": lambda i: {"value": text.distinct_n(i["texts"], i["n"])},
     "self_bleu*": self_bleu,
     "reflection_count*": lambda i: text.reflection_counts(i["text"], i.get("words", text.R1_WORDS))._asdict(),
-    "ess_fraction": lambda i: {"value": weights.ess_fraction(np.array(i["weights"], float))},
+    "ess_fraction": lambda i: {"value": shares.ess_fraction(np.array(i["weights"], float))},
     "soft_overlong": lambda i: {"value": formulas.soft_overlong(i["length"], i["max_len"], i["cache"])},
-    "repetition_penalty": lambda i: {"value": formulas.repetition_penalty(i["ids"], i["n"], i["max_penalty"])},
+    "repetition_penalty": lambda i: {
+        "value": formulas.repetition_penalty(i["ids"], i["n"], i["max_penalty"])
+    },
     "kimi_length": lambda i: {"values": formulas.kimi_length(i["lengths"], i["correct"])},
     "language_consistency": lambda i: {"value": formulas.language_consistency(i["target_words"], i["words"])},
     "ziegler": lambda i: {"beta_next": controllers.ziegler(i["beta"], i["kl"], i["target"], i.get("K", 0.1))},
     "ppo_adaptive": lambda i: {"beta_next": controllers.ppo_adaptive(i["beta"], i["kl"], i["target"])},
-    "ref_sync": lambda i: {"ref_next": controllers.mix_reference(
-        np.array(i["theta"], float), np.array(i["ref"], float), i["alpha"]).tolist()},
+    "ref_sync": lambda i: {
+        "ref_next": controllers.mix_reference(
+            np.array(i["theta"], float), np.array(i["ref"], float), i["alpha"]
+        ).tolist()
+    },
 }
 
 
-# -- translation --------------------------------------------------------------------------------------------------------------
+# -- translation -----------------------------------------------------------------------------------
 
 _loaded: list[Case] = []
 """The cases of the file being run: one case may say "inputs as in the first loss case"."""
@@ -321,10 +418,15 @@ def _micro_batches(inputs: Inputs, count: int) -> torch.Tensor | None:
 
 def _close(got: Any, expected: Any, atol: float, rtol: float) -> bool:
     if isinstance(expected, Mapping):
-        return isinstance(got, Mapping) and all(_close(got.get(key), expected[key], atol, rtol) for key in expected)
+        return isinstance(got, Mapping) and all(
+            _close(got.get(key), expected[key], atol, rtol) for key in expected
+        )
     if isinstance(expected, Sequence) and not isinstance(expected, str):
-        return (isinstance(got, Sequence) and len(got) == len(expected)
-                and all(_close(g, e, atol, rtol) for g, e in zip(got, expected, strict=True)))
+        return (
+            isinstance(got, Sequence)
+            and len(got) == len(expected)
+            and all(_close(g, e, atol, rtol) for g, e in zip(got, expected, strict=True))
+        )
     if expected is None or isinstance(expected, str):
         return bool(got == expected)
     if not isinstance(got, int | float):

@@ -1,7 +1,8 @@
-"""Stage 4: rewards -> advantages. Flat samples and their group ids in, one signed number a sample out; ragged groups allowed.
+"""Stage 4: rewards -> advantages. Flat samples and group ids in (ragged groups too), signed number each out.
 
-Written once over the array interface: the update gives torch tensors, every what-if numpy arrays. An absent reward is NaN and
-is left out of its group's mean and std; a group without signal gets exact zeros. No NaN ever comes out.
+Written once over the array interface: the update gives torch tensors, every what-if numpy arrays. An absent
+reward is NaN and is left out of its group's mean and std; a group without signal gets exact zeros. No NaN
+ever comes out.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -17,8 +18,8 @@ Aggregation = Literal["sum_then_normalize", "normalize_then_sum"]
 ExtendRule = Literal["until_mixed", "until_certain"]
 
 TIE_ROUNDING = 16.0
-"""Rewards of a group that differ by less than this many roundings of the largest one are a tie: without it 0.1 + 0.2 against
-0.3 would be a difference, and dividing by its std would blow it up to plus and minus one."""
+"""Rewards of a group that differ by less than this many roundings of the largest one are a tie: otherwise
+0.1 + 0.2 against 0.3 would be a difference, which dividing by its std blows up to plus and minus one."""
 
 
 class Advantages(NamedTuple):
@@ -29,7 +30,7 @@ class Advantages(NamedTuple):
     mean_P: Array
     """Mean reward of the scored samples; 0 where there is none."""
     std_P: Array
-    """Std of the group's rewards in the convention asked for, whatever `scale` is; exactly 0 where all are tied."""
+    """Std of the group's rewards in the convention asked for, whatever `scale`; exactly 0 where tied."""
     divisor_P: Array
     """What (reward - baseline) was divided by: std + eps of the group or of the batch, or 1."""
     count_P: Array
@@ -46,21 +47,32 @@ class Advantages(NamedTuple):
     """Zero std because no sample of the group has a reward."""
 
 
-def compute(rewards_B: Array, group_ids_B: Array, *, scale: Scale = "group", std: Std = "sample", eps: float = 1e-4,
-            baseline: Baseline = "mean", excluded_B: Array | None = None,
-            reward_range: tuple[float, float] = (0.0, 1.0)) -> Advantages:
+def compute(
+    rewards_B: Array,
+    group_ids_B: Array,
+    *,
+    scale: Scale = "group",
+    std: Std = "sample",
+    eps: float = 1e-4,
+    baseline: Baseline = "mean",
+    excluded_B: Array | None = None,
+    reward_range: tuple[float, float] = (0.0, 1.0),
+) -> Advantages:
     """(reward - baseline) / divisor for each sample.
 
-    `scale` group and `std` population with eps 0 is the papers' GRPO (2402.03300, 2502.18548 eq 2, with 0/0 := 0); the defaults
-    are TRL 1.16's; `scale` none is Dr. GRPO (2503.20783); batch divides by one std of all rewards (2508.08221), the mean stays
-    the group's. `baseline` leave_one_out is RLOO: the mean of the *other* scored samples, G/(G-1) times the distance to the mean.
+    `scale` group and `std` population with eps 0 is the papers' GRPO (2402.03300, 2502.18548 eq 2, with 0/0
+    := 0); the defaults are TRL 1.16's; `scale` none is Dr. GRPO (2503.20783); batch divides by one std of all
+    rewards (2508.08221), the mean stays the group's. `baseline` leave_one_out is RLOO: the mean of the
+    *other* scored samples, G/(G-1) times the distance to the mean.
 
-    `rewards_B`: float, NaN (or infinite) = absent. `excluded_B`: samples that must not be pushed (masked because truncated);
-    they still count in their group's mean and std, as in TRL, so the rest no longer sums to zero. `reward_range`: the lowest and
-    highest total reward possible, only used to tell all-right and all-wrong groups from tied ones.
+    `rewards_B`: float, NaN (or infinite) = absent. `excluded_B`: samples that must not be pushed (masked
+    because truncated); they still count in their group's mean and std, as in TRL, so the rest no longer sums
+    to zero. `reward_range`: the lowest and highest total reward possible, only used to tell all-right and
+    all-wrong groups from tied ones.
 
-    Invariance: adding a constant to a group changes nothing; multiplying all rewards by a constant changes nothing with eps 0,
-    and by the factor (std + eps) / (std + eps / constant) otherwise: with TRL's 1e-4, rewards of size 1e-3 lose 15 %.
+    Invariance: adding a constant to a group changes nothing; multiplying all rewards by a constant changes
+    nothing with eps 0, and by the factor (std + eps) / (std + eps / constant) otherwise: with TRL's 1e-4,
+    rewards of size 1e-3 lose 15 %.
     """
     xp = array_namespace(rewards_B)
     groups = members(group_ids_B)
@@ -92,35 +104,63 @@ def compute(rewards_B: Array, group_ids_B: Array, *, scale: Scale = "group", std
     slack = 1e-6 * (high - low)
     right_P = tied_P & ~absent_P & (mean_P >= high - slack)
     wrong_P = tied_P & ~absent_P & ~right_P & (mean_P <= low + slack)
-    return Advantages(advantages_B, mean_P, std_P, divisor_P, count_P, tied_P, right_P, wrong_P,
-                      tied_P & ~absent_P & ~right_P & ~wrong_P, absent_P)
+    return Advantages(
+        advantages_B,
+        mean_P,
+        std_P,
+        divisor_P,
+        count_P,
+        tied_P,
+        right_P,
+        wrong_P,
+        tied_P & ~absent_P & ~right_P & ~wrong_P,
+        absent_P,
+    )
 
 
 def combine(rewards_B_F: Array, weights_F: Array) -> Array:
-    """(B,) weighted sum of each sample's F rewards. An absent (NaN) reward adds nothing; all absent stays absent (TRL)."""
+    """(B,) weighted sum of each sample's rewards. Absent (NaN) ones add nothing; all absent stays absent."""
     xp = array_namespace(rewards_B_F)
     present_B_F = xp.isfinite(rewards_B_F)
     total_B = xp.sum(xp.where(present_B_F, rewards_B_F * weights_F, 0.0), axis=1)
     return xp.where(xp.any(present_B_F, axis=1), total_B, xp.full_like(total_B, float("nan")))
 
 
-def from_rewards(rewards_B_F: Array, weights_F: Array, group_ids_B: Array, *,
-                 aggregation: Aggregation = "sum_then_normalize", scale: Scale = "group", std: Std = "sample",
-                 eps: float = 1e-4, baseline: Baseline = "mean", excluded_B: Array | None = None,
-                 reward_range: tuple[float, float] = (0.0, 1.0)) -> Advantages:
+def from_rewards(
+    rewards_B_F: Array,
+    weights_F: Array,
+    group_ids_B: Array,
+    *,
+    aggregation: Aggregation = "sum_then_normalize",
+    scale: Scale = "group",
+    std: Std = "sample",
+    eps: float = 1e-4,
+    baseline: Baseline = "mean",
+    excluded_B: Array | None = None,
+    reward_range: tuple[float, float] = (0.0, 1.0),
+) -> Advantages:
     """Advantages from several rewards: their weighted sum through `compute`, or each reward normalised first.
 
-    normalize_then_sum is GDPO (2601.05242, TRL): every reward's z-score in its group, their weighted sum, divided by the std of
-    those sums over the batch; `scale` and `baseline` do not apply. The group statistics returned are those of the plain sum.
+    normalize_then_sum is GDPO (2601.05242, TRL): every reward's z-score in its group, their weighted sum,
+    divided by the std of those sums over the batch; `scale` and `baseline` do not apply. The group statistics
+    returned are those of the plain sum.
     """
     xp = array_namespace(rewards_B_F)
-    total = compute(combine(rewards_B_F, weights_F), group_ids_B, scale=scale, std=std, eps=eps, baseline=baseline,
-                    excluded_B=excluded_B, reward_range=reward_range)
+    total = compute(
+        combine(rewards_B_F, weights_F),
+        group_ids_B,
+        scale=scale,
+        std=std,
+        eps=eps,
+        baseline=baseline,
+        excluded_B=excluded_B,
+        reward_range=reward_range,
+    )
     if aggregation == "sum_then_normalize":
         return total
     columns = [compute(rewards_B_F[:, f], group_ids_B, std=std, eps=eps) for f in range(rewards_B_F.shape[1])]
     sums_B = sum(column.advantages_B * weights_F[f] for f, column in enumerate(columns))
-    # Each column's z-scores sum to zero in every group, so the batch mean is zero by construction: nothing to subtract.
+    # Each column's z-scores sum to zero in every group: the batch mean is zero, there is nothing to subtract.
     divisor = _std(sums_B, xp.any(xp.isfinite(rewards_B_F), axis=1), std) + eps
     advantages_B = sums_B / xp.where(divisor > 0, divisor, 1.0)
     if excluded_B is not None:
@@ -128,13 +168,17 @@ def from_rewards(rewards_B_F: Array, weights_F: Array, group_ids_B: Array, *,
     # A group has no signal only if every single reward is tied: opposite differences may cancel in the sum.
     zero_P = xp.all(xp.stack([column.zero_std_P for column in columns]), axis=0)
     return total._replace(
-        advantages_B=advantages_B, divisor_P=divisor + xp.zeros_like(total.std_P), zero_std_P=zero_P,
-        all_right_P=total.all_right_P & zero_P, all_wrong_P=total.all_wrong_P & zero_P,
-        tied_P=zero_P & ~total.absent_P & ~total.all_right_P & ~total.all_wrong_P)
+        advantages_B=advantages_B,
+        divisor_P=divisor + xp.zeros_like(total.std_P),
+        zero_std_P=zero_P,
+        all_right_P=total.all_right_P & zero_P,
+        all_wrong_P=total.all_wrong_P & zero_P,
+        tied_P=zero_P & ~total.absent_P & ~total.all_right_P & ~total.all_wrong_P,
+    )
 
 
 def prompt_weights(group_ids_B: Array, dtype_like_B: Array) -> Array:
-    """(B,) weights with mean 1 that make every *prompt* count the same, whatever its group's size; all 1 for equal groups.
+    """(B,) weights with mean 1 that make every *prompt* count the same; all 1 for groups of equal size.
 
     Given to `weights.normalizer` as `sample_weights_B` where adaptive sampling made ragged groups.
     """
@@ -144,18 +188,27 @@ def prompt_weights(group_ids_B: Array, dtype_like_B: Array) -> Array:
     return (groups.index_B.shape[0] / size_P.shape[0]) / size_P[groups.index_B]
 
 
-def undecided(rewards_B: Array, group_ids_B: Array, *, limit: int, rule: ExtendRule = "until_mixed", tolerance: float = 0.15,
-              reward_range: tuple[float, float] = (0.0, 1.0)) -> Array:
-    """(P,) bool: which groups should get more samples (adaptive group size); never those that hold `limit` samples or more.
+def undecided(
+    rewards_B: Array,
+    group_ids_B: Array,
+    *,
+    limit: int,
+    rule: ExtendRule = "until_mixed",
+    tolerance: float = 0.15,
+    reward_range: tuple[float, float] = (0.0, 1.0),
+) -> Array:
+    """(P,) bool: which groups should get more samples (adaptive group size); none beyond `limit` samples.
 
     until_mixed: while all scored rewards are the same, because such a group teaches nothing yet.
-    until_certain: while the pass rate is uncertain, that is the posterior std of the share of right answers (uniform prior, right
-    = above the middle of `reward_range`) exceeds `tolerance`; this spends samples on prompts of middling difficulty.
+    until_certain: while the pass rate is uncertain, that is the posterior std of the share of right answers
+    (uniform prior, right = above the middle of `reward_range`) exceeds `tolerance`; this spends samples on
+    prompts of middling difficulty.
 
-    Bias. Any rule that looks only at rewards leaves the expected gradient of a binary-reward prompt on its true direction: it is
-    c * grad logit(p), where only the factor c = E[K(N-K) / (N(N-1))] (leave-one-out, no std) depends on the rule. Fixed groups
-    have c = p(1-p); until_mixed raises c, more the rarer the signal. `diagnose.stopping` enumerates c exactly, and gives the
-    weights that make until_certain unbiased; for until_mixed the only such weights ignore every extended group.
+    Bias. Any rule that looks only at rewards leaves the expected gradient of a binary-reward prompt on its
+    true direction: it is c * grad logit(p), where only the factor c = E[K(N-K) / (N(N-1))] (leave-one-out, no
+    std) depends on the rule. Fixed groups have c = p(1-p); until_mixed raises c, more the rarer the signal.
+    `diagnose.stopping` enumerates c exactly, and gives the weights that make until_certain unbiased; for
+    until_mixed the only such weights ignore every extended group.
     """
     xp = array_namespace(rewards_B)
     groups = members(group_ids_B)
@@ -172,7 +225,7 @@ def undecided(rewards_B: Array, group_ids_B: Array, *, limit: int, rule: ExtendR
 
 
 def uncertain(right: Array, wrong: Array, tolerance: float) -> Array:
-    """Whether the posterior std of a pass rate (uniform prior) after so many right and wrong answers exceeds `tolerance`."""
+    """Whether the posterior std of a pass rate (uniform prior) after these answers exceeds `tolerance`."""
     a, b = right + 1.0, wrong + 1.0
     return a * b > tolerance**2 * (a + b) ** 2 * (a + b + 1.0)
 
@@ -209,7 +262,7 @@ def members(group_ids_B: Array) -> Members:
 
 
 def sum_by_group(values_B: Array, group_ids_B: Array) -> Array:
-    """(P,) sums of sample values in the order of ascending group id: each group's share of the gradient, for example."""
+    """(P,) sums of sample values by ascending group id: each group's share of the gradient, for example."""
     return members(group_ids_B).sum(values_B)
 
 
@@ -220,7 +273,8 @@ def _ties(filled_B: Array, present_B: Array, groups: Members) -> Array:
     high_P = xp.max(groups.gather(xp.where(present_B, filled_B, -infinite), -infinite), axis=1)
     low_P = xp.min(groups.gather(xp.where(present_B, filled_B, infinite), infinite), axis=1)
     size_P = xp.max(groups.gather(xp.abs(filled_B)), axis=1)
-    return high_P - low_P <= TIE_ROUNDING * xp.finfo(filled_B.dtype).eps * size_P  # -inf - inf = -inf: no sample is a tie
+    rounding = TIE_ROUNDING * xp.finfo(filled_B.dtype).eps
+    return high_P - low_P <= rounding * size_P  # without any sample -inf - inf = -inf, a tie
 
 
 def _std(filled_B: Array, present_B: Array, std: Std) -> Array:

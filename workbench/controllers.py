@@ -1,4 +1,4 @@
-"""What steers the pull to the reference: a measured KL in, the next beta out; and how a reference is moved. Pure functions."""
+"""What steers the pull to the reference: a measured KL in, the next beta out. And how to move a reference."""
 
 from typing import Any, TypeVar
 
@@ -6,9 +6,10 @@ T = TypeVar("T", float, Any)
 
 
 def ziegler(beta: float, kl: float, target: float, gain: float = 0.1) -> float:
-    """Next beta: beta (1 + gain e), e = (kl - target) / target cut to plus and minus 0.2. (Ziegler 2019, 1909.08593)
+    """Next beta: beta (1 + gain e), e = (kl - target) / target cut to plus and minus 0.2. (1909.08593)
 
-    `kl` and `target` in nats per *answer* (its usual targets are 6 to 10): the sum over the tokens of KL(policy || reference).
+    `kl` and `target` in nats per *answer*, the sum of KL(policy || reference) over its tokens; Ziegler's
+    targets are 6 to 10.
     """
     _positive(target)
     error = min(max((kl - target) / target, -0.2), 0.2)
@@ -16,7 +17,10 @@ def ziegler(beta: float, kl: float, target: float, gain: float = 0.1) -> float:
 
 
 def ppo_adaptive(beta: float, kl: float, target: float) -> float:
-    """Next beta: halved below target / 1.5, doubled above 1.5 target. (PPO 2017, 1707.06347 section 4.) `kl` in nats per token."""
+    """Next beta: halved below target / 1.5, doubled above 1.5 target. (PPO 2017, 1707.06347 section 4)
+
+    `kl` and `target` in nats per token.
+    """
     _positive(target)
     if kl < target / 1.5:
         return beta / 2.0

@@ -1,7 +1,7 @@
 """Stage 5b: the same objectives as `weights.py`, as loss values for autograd (torch).
 
-Derived separately on purpose: here the formulas of the papers are written down and torch differentiates them, there the derivative
-is written down. Tests hold the two against each other through a real model.
+Derived separately on purpose: here the formulas of the papers are written down and torch differentiates them,
+there the derivative is written down. Tests hold the two against each other through a real model.
 """
 
 from typing import NamedTuple
@@ -21,16 +21,25 @@ class LossTerms(NamedTuple):
     kl: Tensor
     """Already times beta, normalised like the policy term."""
     entropy: Tensor
-    """This part's contribution to the mean token entropy of the update, before its coefficient; 0 where it is not given."""
+    """This part's contribution to the mean token entropy of the update, before its coefficient; 0 where it is
+    not given."""
 
 
-def loss(logp_B_T: Tensor, old_logp_B_T: Tensor | None, ref_logp_B_T: Tensor | None, sampler_logp_B_T: Tensor | None,
-         advantages_B: Tensor, mask_B_T: Tensor, objective: Objective, normalizer: Normalizer,
-         entropy_B_T: Tensor | None = None) -> LossTerms:
+def loss(
+    logp_B_T: Tensor,
+    old_logp_B_T: Tensor | None,
+    ref_logp_B_T: Tensor | None,
+    sampler_logp_B_T: Tensor | None,
+    advantages_B: Tensor,
+    mask_B_T: Tensor,
+    objective: Objective,
+    normalizer: Normalizer,
+    entropy_B_T: Tensor | None = None,
+) -> LossTerms:
     """Value of the objective for these rows; arguments as for `weights.token_weights`.
 
-    `entropy_B_T` (with graph) is needed where entropy_coef is not 0; its bonus is a mean over all loss tokens of the update
-    whatever the loss type (TRL).
+    `entropy_B_T` (with graph) is needed where entropy_coef is not 0; its bonus is a mean over all loss tokens
+    of the update whatever the loss type (TRL).
     """
     mask = mask_B_T > 0
     live = mask.to(logp_B_T.dtype)
@@ -43,11 +52,15 @@ def loss(logp_B_T: Tensor, old_logp_B_T: Tensor | None, ref_logp_B_T: Tensor | N
         log_ratio = ((log_ratio * live).sum(1) / live.sum(1).clamp(min=1)).unsqueeze(1).expand_as(logp)
     ratio = log_ratio.clamp(-LOG_LIMIT, LOG_LIMIT).exp()
 
-    policy = _policy_term(ratio, logp, advantage, objective) * _trust(logp, old, sampler_logp_B_T, advantage, live, objective)
+    policy = _policy_term(ratio, logp, advantage, objective) * _trust(
+        logp, old, sampler_logp_B_T, advantage, live, objective
+    )
     kl = torch.zeros_like(logp)
     if objective.kl_weight:
         if ref_logp_B_T is None:
-            raise ValueError("beta > 0 with the KL in the loss needs ref_logp_B_T, the reference's log-probabilities.")
+            raise ValueError(
+                "beta > 0 with the KL in the loss needs ref_logp_B_T, the reference's log-probabilities."
+            )
         kl = _kl(logp, ref_logp_B_T.where(mask, 0.0), objective.kl_estimator)
         if objective.kl_estimator.endswith("_ratio"):
             kl = kl * ratio
@@ -88,7 +101,9 @@ def _kl(logp: Tensor, ref_logp: Tensor, estimator: str) -> Tensor:
 
 
 @torch.no_grad()
-def _trust(logp: Tensor, old: Tensor, sampler: Tensor | None, advantage: Tensor, live: Tensor, objective: Objective) -> Tensor:
+def _trust(
+    logp: Tensor, old: Tensor, sampler: Tensor | None, advantage: Tensor, live: Tensor, objective: Objective
+) -> Tensor:
     """(B, T) constant factor: sampler mismatch correction times off-policy mask."""
     factor = torch.ones_like(logp)
     mode = objective.importance_sampling_correction
@@ -99,17 +114,26 @@ def _trust(logp: Tensor, old: Tensor, sampler: Tensor | None, advantage: Tensor,
         if mode.startswith("sequence"):
             gap = gap.sum(1, keepdim=True).expand_as(gap)
         factor = gap.clamp(-LOG_LIMIT, LOG_LIMIT).exp()
-        factor = factor.clamp(low, high) if mode.endswith("truncate") else factor.where((factor >= low) & (factor <= high), 0.0)
+        factor = (
+            factor.clamp(low, high)
+            if mode.endswith("truncate")
+            else factor.where((factor >= low) & (factor <= high), 0.0)
+        )
     if objective.off_policy_mask_threshold is not None:
         gap = ((old if sampler is None else sampler) - logp).where(live > 0, 0.0).nan_to_num(nan=0.0)
-        left = gap.sum(1, keepdim=True) / live.sum(1, keepdim=True).clamp(min=1) > objective.off_policy_mask_threshold
+        left = (
+            gap.sum(1, keepdim=True) / live.sum(1, keepdim=True).clamp(min=1)
+            > objective.off_policy_mask_threshold
+        )
         factor = factor.masked_fill(left & (advantage < 0), 0.0)
     return factor
 
 
 def _aggregate(term: Tensor, live: Tensor, objective: Objective, n: Normalizer) -> Tensor:
     """Sum of (B, T) terms under the loss type's normaliser."""
-    sum_B = (term * live).sum(1) * n.sample_weights_B
+    sum_B: Tensor = (term * live).sum(1) * n.sample_weights_B
+    group_tokens_B: Tensor = n.group_tokens_B
+    micro_tokens_B: Tensor = n.micro_tokens_B
     match objective.loss_type:
         case "grpo" | "sapo":
             return (sum_B / live.sum(1).clamp(min=1)).sum() / n.sequences
@@ -120,6 +144,6 @@ def _aggregate(term: Tensor, live: Tensor, objective: Objective, n: Normalizer) 
         case "dapo" | "cispo":
             return sum_B.sum() / max(n.tokens, 1e-9)
         case "dapo_group":
-            return (sum_B / n.group_tokens_B.clamp(min=1e-9)).sum() / n.groups
+            return (sum_B / group_tokens_B.clamp(min=1e-9)).sum() / n.groups
         case "bnpo":
-            return (sum_B / n.micro_tokens_B.clamp(min=1e-9)).sum() / n.micro_batches
+            return (sum_B / micro_tokens_B.clamp(min=1e-9)).sum() / n.micro_batches

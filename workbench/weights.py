@@ -1,8 +1,9 @@
 """Stage 5a: log-probabilities and advantages in, the exact d(loss)/d(log-prob) of every token out.
 
-Written once over the array interface: the update gives torch tensors (no graph is needed), every what-if numpy arrays. One
-variant = one surrogate + one normaliser = one row of VARIANTS. `losses.py` holds the same objectives as values for autograd.
-Minimised loss = minus the objective. Tokens outside the mask may hold anything, NaN included: their weight is exactly 0.
+Written once over the array interface: the update gives torch tensors (no graph is needed), every what-if
+numpy arrays. One variant = one surrogate + one normaliser = one row of VARIANTS. `losses.py` holds the same
+objectives as values for autograd. Minimised loss = minus the objective. Tokens outside the mask may hold
+anything, NaN included: their weight is exactly 0.
 """
 
 from collections.abc import Callable
@@ -11,24 +12,22 @@ from typing import Any, Literal, NamedTuple, Self
 
 from array_api_compat import array_namespace
 
-from workbench.advantages import members
+from workbench.advantages import Array, members
 from workbench.errors import ConfigError
 
-Array = Any
-"""A numpy array or a torch tensor; the array interface has no common type to name."""
 LossType = Literal["grpo", "bnpo", "dapo", "dapo_group", "dr_grpo", "cispo", "sapo", "luspo"]
 Level = Literal["token", "sequence"]
 Correction = Literal["off", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 Estimator = Literal["k1", "k2", "k3", "k1_ratio", "k2_ratio", "k3_ratio"]
 
 LOG_LIMIT = 40.0
-"""Differences of log-probabilities are cut to plus and minus this before exp (e^40 = 2e17), so that one absurd token cannot make
-an infinity and, times a zero advantage, a NaN. Beyond it the derivative through exp is zero."""
+"""Log-ratios are cut to plus and minus this before exp (e^40 = 2e17), so that one absurd token cannot make an
+infinity and, times a zero advantage, a NaN. Beyond it the derivative through exp is zero."""
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What is minimised. Field names, meanings and defaults are those of the settings; `of(config)` copies them over."""
+    """What is minimised. Field names, meanings and defaults are those of the settings; `of` copies them."""
 
     loss_type: LossType = "dapo"
     importance_sampling_level: Level = "token"
@@ -50,17 +49,21 @@ class Objective:
     kl_estimator: Estimator = "k3"
     kl_in: Literal["loss", "reward"] = "loss"
     entropy_coef: float = 0.0
-    """Not part of the weights: the entropy bonus has no d/d(log-prob of the sampled token); `losses.loss` adds it by autograd."""
+    """Not in the weights, as it moves every token of the vocabulary; `losses.loss` adds it by autograd."""
     max_completion_length: int = 512
     """The constant length of dr_grpo."""
 
     def __post_init__(self) -> None:
         if self.loss_type not in VARIANTS:
-            raise ConfigError(f"loss_type = {self.loss_type!r} is not known. Choose one of {', '.join(VARIANTS)}.",
-                              {"loss_type": f"{self.loss_type!r} is not known"})
-        if self.kl_estimator.removesuffix("_ratio") not in KL_SLOPES:
-            raise ConfigError(f"kl_estimator = {self.kl_estimator!r} is not known. Choose k1, k2, k3 or k3_ratio.",
-                              {"kl_estimator": f"{self.kl_estimator!r} is not known"})
+            raise ConfigError(
+                f"loss_type = {self.loss_type!r} is not known. Choose one of {', '.join(VARIANTS)}.",
+                {"loss_type": f"{self.loss_type!r} is not known"},
+            )
+        if self.kl_estimator.removesuffix("_ratio") not in KL_ESTIMATORS:
+            raise ConfigError(
+                f"kl_estimator = {self.kl_estimator!r} is not known. Choose k1, k2, k3 or k3_ratio.",
+                {"kl_estimator": f"{self.kl_estimator!r} is not known"},
+            )
 
     @classmethod
     def of(cls, settings: Any) -> Self:
@@ -79,10 +82,11 @@ class Objective:
 
 
 class Normalizer(NamedTuple):
-    """What the sums of one optimiser update are divided by. Made once for the whole update; micro-batches take their `rows`, ranks
-    add up their `totals`, and plain sums over micro-batches and ranks then give the objective exactly: neither accumulation nor
-    sharding changes it. (Averaging over ranks, as DDP does: multiply by the world size.) Only bnpo depends on micro-batches,
-    by definition. Every row counts as a sequence, also one whose tokens are all masked, as in TRL.
+    """What the sums of one optimiser update are divided by. Made once for the whole update; micro-batches
+    take their `rows`, ranks add up their `totals`, and plain sums over micro-batches and ranks then give the
+    objective exactly: neither accumulation nor sharding changes it. (Averaging over ranks, as DDP does:
+    multiply by the world size.) Only bnpo depends on micro-batches, by definition. Every row counts as a
+    sequence, also one whose tokens are all masked, as in TRL.
     """
 
     sequences: float
@@ -94,12 +98,15 @@ class Normalizer(NamedTuple):
     micro_tokens_B: Array
     """Loss tokens in the micro-batch of each row."""
     sample_weights_B: Array
-    """How much each sample counts (1, or `advantages.prompt_weights` for ragged groups); the counts above are weighted too."""
+    """How much each sample counts: 1, or `advantages.prompt_weights`. It weights sequences and tokens too."""
 
     def rows(self, index: Any) -> Self:
         """The same totals for a part of the rows (a slice or integer indices)."""
-        return self._replace(group_tokens_B=self.group_tokens_B[index], micro_tokens_B=self.micro_tokens_B[index],
-                             sample_weights_B=self.sample_weights_B[index])
+        return self._replace(
+            group_tokens_B=self.group_tokens_B[index],
+            micro_tokens_B=self.micro_tokens_B[index],
+            sample_weights_B=self.sample_weights_B[index],
+        )
 
     @property
     def totals(self) -> tuple[float, float, float, float]:
@@ -111,11 +118,16 @@ class Normalizer(NamedTuple):
         return self._replace(sequences=sequences, tokens=tokens, groups=groups, micro_batches=micro_batches)
 
 
-def normalizer(lengths_B: Array, group_ids_B: Array, *, micro_batch_ids_B: Array | None = None,
-               sample_weights_B: Array | None = None) -> Normalizer:
-    """For all rows of one update on this rank. `lengths_B`: float, loss tokens of each row; groups must be whole on a rank.
+def normalizer(
+    lengths_B: Array,
+    group_ids_B: Array,
+    *,
+    micro_batch_ids_B: Array | None = None,
+    sample_weights_B: Array | None = None,
+) -> Normalizer:
+    """For all rows of one update on this rank, on which groups must be whole.
 
-    Without `micro_batch_ids_B` everything is one micro-batch.
+    `lengths_B`: loss tokens of each row, float. Without `micro_batch_ids_B` everything is one micro-batch.
     """
     xp = array_namespace(lengths_B)
     weights_B = xp.ones_like(lengths_B) if sample_weights_B is None else sample_weights_B
@@ -123,34 +135,50 @@ def normalizer(lengths_B: Array, group_ids_B: Array, *, micro_batch_ids_B: Array
     groups, group_tokens_B = _sum_by(group_ids_B, tokens_B)
     micro_ids_B = xp.zeros_like(group_ids_B) if micro_batch_ids_B is None else micro_batch_ids_B
     micro_batches, micro_tokens_B = _sum_by(micro_ids_B, tokens_B)
-    return Normalizer(float(xp.sum(weights_B)), float(xp.sum(tokens_B)), float(groups), float(micro_batches),
-                      group_tokens_B, micro_tokens_B, weights_B)
+    return Normalizer(
+        float(xp.sum(weights_B)),
+        float(xp.sum(tokens_B)),
+        float(groups),
+        float(micro_batches),
+        group_tokens_B,
+        micro_tokens_B,
+        weights_B,
+    )
 
 
 class TokenWeights(NamedTuple):
-    """What `token_weights` returns; all (B, T), zero outside the mask."""
+    """What `token_weights` returns; all (B, T). Outside the mask 0, the ratio 1."""
 
     weight_B_T: Array
-    """d(loss)/d(log-prob): negative = the step makes the token more likely. `(weight * logp).sum()` has the loss's gradient."""
+    """d(loss)/d(log-prob): `(weight * logp).sum()` has the loss's gradient. Negative = make more likely."""
     ratio_B_T: Array
     """pi / pi_old of the token, or of its whole answer; 1 where no old log-probabilities are given."""
     clipped_low_B_T: Array
-    """ratio < 1 - epsilon and A < 0: the clip switched the push off. Empty for cispo and sapo, which have no lower bound."""
+    """ratio < 1 - epsilon and A < 0: the clip switched the push off. Never for cispo and sapo."""
     clipped_high_B_T: Array
-    """ratio > 1 + epsilon_high and A > 0; for cispo ratio > cap and A > 0, where the push is capped, not off."""
+    """ratio > 1 + epsilon_high and A > 0. cispo: ratio > cap and A > 0, where the push is capped, not off."""
     correction_B_T: Array
     """Sampler / trainer importance weight times the off-policy mask; 1 where both are off."""
     kl_B_T: Array | None
     """The KL estimator's value, times the ratio for *_ratio; None without a reference."""
 
 
-def token_weights(logp_B_T: Array, old_logp_B_T: Array | None, ref_logp_B_T: Array | None, sampler_logp_B_T: Array | None,
-                  advantages_B: Array, mask_B_T: Array, objective: Objective, normalizer: Normalizer) -> TokenWeights:
+def token_weights(
+    logp_B_T: Array,
+    old_logp_B_T: Array | None,
+    ref_logp_B_T: Array | None,
+    sampler_logp_B_T: Array | None,
+    advantages_B: Array,
+    mask_B_T: Array,
+    objective: Objective,
+    normalizer: Normalizer,
+) -> TokenWeights:
     """The exact derivative of the loss by each token's log-probability.
 
-    All log-probabilities in nats at the sampling temperature. `old_logp` None = on-policy (the old policy is this one).
-    `ref_logp` is needed where the loss holds a KL term, `sampler_logp` where a correction is on (NaN = unknown, weight 1).
-    `advantages_B` may also be (B, T). Sampled from pi_old, the KL terms estimate KL(policy || reference).
+    All log-probabilities in nats at the sampling temperature. `old_logp` None = on-policy: the old policy is
+    this one. `ref_logp` is needed where the loss holds a KL term, `sampler_logp` where a correction is on
+    (NaN = unknown, weight 1). `advantages_B` may also be (B, T). KL terms estimate KL(policy || reference).
+    Raises ValueError for a KL term without a reference.
     """
     xp = array_namespace(logp_B_T)
     mask = mask_B_T > 0
@@ -170,7 +198,7 @@ def token_weights(logp_B_T: Array, old_logp_B_T: Array | None, ref_logp_B_T: Arr
     moves = live * xp.astype(xp.abs(log_ratio) <= LOG_LIMIT, live.dtype)
 
     def through_ratio(slope: Array) -> Array:
-        """From d/d(log-ratio) of each term to d/d(log-prob): a sequence's ratio moves with the mean of its tokens."""
+        """d/d(log-prob) from the terms' d/d(log-ratio): a whole ratio moves with the mean of its tokens."""
         if objective.importance_sampling_level == "token":
             return slope * moves
         return moves * (xp.sum(slope, axis=1, keepdims=True) / length)
@@ -179,7 +207,8 @@ def token_weights(logp_B_T: Array, old_logp_B_T: Array | None, ref_logp_B_T: Arr
     if objective.off_policy_mask_threshold is not None:
         sampled = old if sampler_logp_B_T is None else sampler_logp_B_T
         correction = correction * xp.astype(
-            off_policy_keep(logp, sampled, advantage, mask, objective.off_policy_mask_threshold), live.dtype)
+            off_policy_keep(logp, sampled, advantage, mask, objective.off_policy_mask_threshold), live.dtype
+        )
     push = variant.surrogate(ratio, advantage, objective)
     slope = scale * correction * push.slope
     weight = through_ratio(slope) if push.through_ratio else slope
@@ -194,11 +223,15 @@ def token_weights(logp_B_T: Array, old_logp_B_T: Array | None, ref_logp_B_T: Arr
         weight = weight + penalty * kl_slope
         kl = kl * live
     elif objective.kl_weight:
-        raise ValueError("beta > 0 with the KL in the loss needs ref_logp_B_T, the reference's log-probabilities.")
-    return TokenWeights(weight, xp.where(mask, ratio, 1.0), push.clipped_low & mask, push.clipped_high & mask, correction, kl)
+        raise ValueError(
+            "beta > 0 with the KL in the loss needs ref_logp_B_T, the reference's log-probabilities."
+        )
+    return TokenWeights(
+        weight, xp.where(mask, ratio, 1.0), push.clipped_low & mask, push.clipped_high & mask, correction, kl
+    )
 
 
-# -- surrogates: ratio and advantage -> slope ---------------------------------------------------------------------------------
+# -- surrogates: ratio and advantage -> slope ------------------------------------------------------
 
 
 class Push(NamedTuple):
@@ -212,12 +245,14 @@ class Push(NamedTuple):
 
 
 def clip_masks(ratio: Array, advantage: Array, objective: Objective) -> tuple[Array, Array]:
-    """Where clipping switches the push off: (ratio < 1 - epsilon and A < 0), (ratio > 1 + epsilon_high and A > 0)."""
-    return ((ratio < 1.0 - objective.epsilon) & (advantage < 0), (ratio > 1.0 + objective.clip_high) & (advantage > 0))
+    """Where clipping switches the push off: (r < 1 - epsilon and A < 0), (r > 1 + epsilon_high and A > 0)."""
+    low = (ratio < 1.0 - objective.epsilon) & (advantage < 0)
+    return low, (ratio > 1.0 + objective.clip_high) & (advantage > 0)
 
 
 def clipped_surrogate(ratio: Array, advantage: Array, objective: Objective) -> Push:
-    """-min(u, v), u = min(r, delta) A, v = clip(r, 1 - eps, 1 + eps_high) A; where A < 0 at most -dual_clip A. (1707.06347)"""
+    """-min(u, v) with u = min(r, delta) A, v = clip(r, 1 - epsilon, 1 + epsilon_high) A; where A < 0 at most
+    -dual_clip A. (PPO 1707.06347)"""
     xp = array_namespace(ratio)
     low, high = clip_masks(ratio, advantage, objective)
     inside = (ratio >= 1.0 - objective.epsilon) & (ratio <= 1.0 + objective.clip_high)
@@ -231,9 +266,11 @@ def clipped_surrogate(ratio: Array, advantage: Array, objective: Objective) -> P
 
 
 def soft_surrogate(ratio: Array, advantage: Array, objective: Objective) -> Push:
-    """-(4 / tau) sigmoid(tau (r - 1)) A, tau by the sign of A: no hard edge, slope -A at r = 1. (SAPO 2511.20347)"""
+    """-(4 / tau) sigmoid(tau (r - 1)) A, tau by the sign of A: no edge, slope -A at r = 1. (2511.20347)"""
     xp = array_namespace(ratio)
-    tau = xp.where(advantage > 0, xp.ones_like(ratio) * objective.sapo_temperature_pos, objective.sapo_temperature_neg)
+    tau = xp.where(
+        advantage > 0, xp.ones_like(ratio) * objective.sapo_temperature_pos, objective.sapo_temperature_neg
+    )
     # sigmoid(x) (1 - sigmoid(x)), written with exp(-|x|) so that it cannot overflow
     decay = xp.exp(-xp.abs(tau * (ratio - 1.0)))
     nowhere = xp.zeros_like(ratio) > 0
@@ -243,11 +280,12 @@ def soft_surrogate(ratio: Array, advantage: Array, objective: Objective) -> Push
 def capped_surrogate(ratio: Array, advantage: Array, objective: Objective) -> Push:
     """-stop_gradient(min(r, cap)) A log pi: every token keeps a push, none a large one. (CISPO 2506.13585)"""
     xp = array_namespace(ratio)
-    high = (ratio > objective.clip_high) & (advantage > 0)
-    return Push(-xp.clip(ratio, max=objective.clip_high) * advantage, xp.zeros_like(ratio) > 0, high, through_ratio=False)
+    slope = -xp.clip(ratio, max=objective.clip_high) * advantage
+    capped = (ratio > objective.clip_high) & (advantage > 0)
+    return Push(slope, xp.zeros_like(ratio) > 0, capped, through_ratio=False)
 
 
-# -- normalisers: what each row's sum of terms is multiplied by ---------------------------------------------------------------
+# -- normalisers: what each row's sum of terms is multiplied by ------------------------------------
 
 
 def sequence_mean(length_B: Array, objective: Objective, n: Normalizer) -> Array:
@@ -277,7 +315,7 @@ def group_tokens(length_B: Array, objective: Objective, n: Normalizer) -> Array:
 
 
 def micro_batch_tokens(length_B: Array, objective: Objective, n: Normalizer) -> Array:
-    """Mean over micro-batches of each one's token mean: changes with the micro-batch size, by definition. (TRL's bnpo)"""
+    """Mean over micro-batches of each one's token mean: depends on their size, by definition. (TRL's bnpo)"""
     xp = array_namespace(length_B)
     return 1.0 / (n.micro_batches * xp.clip(n.micro_tokens_B, min=1e-9))
 
@@ -301,18 +339,18 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-# -- KL to the reference ------------------------------------------------------------------------------------------------------
+# -- KL to the reference ---------------------------------------------------------------------------
 
-KL_SLOPES = ("k1", "k2", "k3")
+KL_ESTIMATORS = ("k1", "k2", "k3")
 
 
 def kl_term(logp: Array, ref_logp: Array, estimator: Estimator) -> tuple[Array, Array]:
     """Value and d(value)/d(log pi) of Schulman's estimators of KL(policy || reference), d = log ref - log pi.
 
-    k1 = -d: unbiased, may be negative; as a loss its expected gradient is 0 (no pull at all). k2 = d^2 / 2: biased value, gradient
-    of KL(policy || reference). k3 = e^d - d - 1: unbiased, never negative; its gradient is that of KL(reference || policy).
-    A `_ratio` suffix is ignored here: the caller multiplies by pi / pi_old, after which k1 and k3 too have the gradient of
-    KL(policy || reference). (2502.18548 eq 8-10)
+    k1 = -d: unbiased, may be negative; as a loss its expected gradient is 0 (no pull at all). k2 = d^2 / 2:
+    biased value, gradient of KL(policy || reference). k3 = e^d - d - 1: unbiased, never negative; its
+    gradient is that of KL(reference || policy). A `_ratio` suffix is ignored here: the caller multiplies by
+    pi / pi_old, after which k1 and k3 too have the gradient of KL(policy || reference). (2502.18548 eq 8-10)
     """
     xp = array_namespace(logp)
     d = ref_logp - logp
@@ -326,11 +364,18 @@ def kl_term(logp: Array, ref_logp: Array, estimator: Estimator) -> tuple[Array, 
             return _exp(d) - d - 1.0, 1.0 - grows
 
 
-def kl_in_rewards(rewards_B: Array, logp_B_T: Array, ref_logp_B_T: Array, mask_B_T: Array, beta: float,
-                  estimator: Estimator = "k1") -> Array:
-    """Rewards minus beta times each answer's summed KL(policy || reference) estimate, before advantages are taken.
+def kl_in_rewards(
+    rewards_B: Array,
+    logp_B_T: Array,
+    ref_logp_B_T: Array,
+    mask_B_T: Array,
+    beta: float,
+    estimator: Estimator = "k1",
+) -> Array:
+    """Rewards minus beta times each answer's KL(policy || reference), before advantages are taken.
 
-    `logp` is the policy that sampled, so `_ratio` estimators equal the plain ones here. Summing punishes length.
+    The estimate is summed over the tokens, and so punishes length. `logp` is the policy that sampled, so the
+    `_ratio` estimators equal the plain ones here. Absent (NaN) rewards stay absent.
     """
     xp = array_namespace(logp_B_T)
     mask = mask_B_T > 0
@@ -338,13 +383,16 @@ def kl_in_rewards(rewards_B: Array, logp_B_T: Array, ref_logp_B_T: Array, mask_B
     return rewards_B - beta * xp.sum(xp.where(mask, kl, 0.0), axis=1)
 
 
-# -- sampler and trainer disagree ---------------------------------------------------------------------------------------------
+# -- sampler and trainer disagree ------------------------------------------------------------------
 
 
-def importance_correction(old_logp_B_T: Array, sampler_logp_B_T: Array | None, mask_B_T: Array, objective: Objective) -> Array:
-    """(B, T) constant weight pi_old(trainer) / pi_sampler of each token or answer (product over tokens), truncated or masked.
+def importance_correction(
+    old_logp_B_T: Array, sampler_logp_B_T: Array | None, mask_B_T: Array, objective: Objective
+) -> Array:
+    """(B, T) constant weight pi_old / pi_sampler of each token, or of each answer (product over its tokens).
 
-    truncate: cut to [clip_min, clip_max]; mask: 0 outside. Multiplies the policy term only, not the KL. (TIS; TRL's modes)
+    truncate cuts it to [clip_min, clip_max], mask makes it 0 outside. Multiplies the policy term only, not
+    the KL. (truncated and masked importance sampling, with TRL's mode names)
     """
     xp = array_namespace(old_logp_B_T)
     if sampler_logp_B_T is None or objective.importance_sampling_correction == "off":
@@ -362,11 +410,13 @@ def importance_correction(old_logp_B_T: Array, sampler_logp_B_T: Array | None, m
     return xp.where(outside, 0.0, w)
 
 
-def off_policy_keep(logp_B_T: Array, sampled_logp_B_T: Array, advantages_B: Array, mask_B_T: Array, threshold: float) -> Array:
-    """Which answers stay: all with A >= 0, and those the policy has not left by more than `threshold` nats a token.
+def off_policy_keep(
+    logp_B_T: Array, sampled_logp_B_T: Array, advantages_B: Array, mask_B_T: Array, threshold: float
+) -> Array:
+    """Which answers stay: all with A >= 0, and those the policy has not left by more than `threshold`.
 
-    Mean over the tokens of log pi_sampled - log pi; NaN counts as no evidence. (DeepSeek-V3.2 eq 9, 2512.02556.) Shape (B, 1) for
-    (B,) advantages, else (B, T).
+    That is the mean over tokens of log pi_sampled - log pi, nats; NaN is no evidence. (DeepSeek-V3.2,
+    2512.02556 eq 9.) Shape (B, 1) for (B,) advantages, else (B, T).
     """
     xp = array_namespace(logp_B_T)
     known = (mask_B_T > 0) & ~xp.isnan(sampled_logp_B_T)
@@ -374,64 +424,6 @@ def off_policy_keep(logp_B_T: Array, sampled_logp_B_T: Array, advantages_B: Arra
     length = xp.clip(xp.sum(xp.astype(mask_B_T > 0, logp_B_T.dtype), axis=1, keepdims=True), min=1.0)
     advantage = advantages_B if advantages_B.ndim == 2 else advantages_B[:, None]
     return (advantage >= 0) | (drift / length <= threshold)
-
-
-def ess_fraction(weights: Array) -> float:
-    """Kish effective sample size over n, (sum w)^2 / (n sum w^2): 1 = all count alike; 0 where every weight is 0."""
-    xp = array_namespace(weights)
-    squares = float(xp.sum(weights**2)) * weights.shape[0]
-    return float(xp.sum(weights)) ** 2 / squares if squares > 0 else 0.0
-
-
-# -- what the step leans on ---------------------------------------------------------------------------------------------------
-
-
-class ClipFractions(NamedTuple):
-    """Shares of the loss tokens (of the answers at sequence level); `count` is what they are shares of."""
-
-    low: float
-    high: float
-    region: float
-    count: float
-
-
-def clip_fractions(low_B_T: Array, high_B_T: Array, mask_B_T: Array, level: Level = "token") -> ClipFractions:
-    """TRL's clip_ratio/{low,high,region}_mean, over tokens, or over answers with at least one token."""
-    xp = array_namespace(low_B_T)
-    mask = mask_B_T > 0
-    low, high = low_B_T & mask, high_B_T & mask
-    if level == "sequence":
-        low, high, mask = (xp.any(part, axis=1) for part in (low, high, mask))
-    count = float(xp.sum(xp.astype(mask, xp.float32)))
-    low_sum, high_sum = (float(xp.sum(xp.astype(part, xp.float32))) for part in (low, high))
-    return ClipFractions(low_sum / max(count, 1.0), high_sum / max(count, 1.0), (low_sum + high_sum) / max(count, 1.0), count)
-
-
-def push_length(p_B_T: Array, sum_p2_B_T: Array | None = None) -> Array:
-    """Euclidean norm of (one-hot - p), the logit direction that a token's log-probability pulls in.
-
-    sqrt(1 - 2 p + sum p^2), with p of the sampled token and the sum over the vocabulary. Without the sum: sqrt(2) (1 - p), exact where
-    one rival holds the rest, an upper bound otherwise.
-    """
-    xp = array_namespace(p_B_T)
-    if sum_p2_B_T is None:
-        return 2.0**0.5 * (1.0 - p_B_T)
-    return xp.sqrt(xp.clip(1.0 - 2.0 * p_B_T + sum_p2_B_T, min=0.0))
-
-
-def gradient_share(weight_B_T: Array, logp_B_T: Array, mask_B_T: Array, sum_p2_B_T: Array | None = None) -> Array:
-    """(B,) each sample's share of the step: sum over its tokens of |weight| x |one-hot - p|, divided by the sum over all samples.
-
-    Sums to 1, or is all 0 in a step without signal. This is the length of each token's push on the logits, added up without regard to
-    directions that cancel; |A| x length gives another answer, because sure tokens hardly move.
-    """
-    xp = array_namespace(weight_B_T)
-    mask = mask_B_T > 0
-    p = xp.exp(xp.where(mask, logp_B_T, 0.0))
-    reach = push_length(p, None if sum_p2_B_T is None else xp.where(mask, sum_p2_B_T, 1.0))
-    push_B = xp.sum(xp.where(mask, xp.abs(weight_B_T) * reach, 0.0), axis=1)
-    total = xp.sum(push_B)
-    return push_B / xp.where(total > 0, total, xp.ones_like(total))
 
 
 def _sum_by(ids_B: Array, values_B: Array) -> tuple[int, Array]:

@@ -1,9 +1,10 @@
-"""What adaptive group sizes do to the gradient, exactly, for rewards 0 and 1: a stopping plan in, its bias, cost and the weights
-that undo the bias out.
+"""What adaptive group sizes do to the gradient, exactly, for rewards 0 and 1: a stopping plan in; its bias,
+its cost and the weights that undo the bias out.
 
-For any rule that looks only at rewards, the expected leave-one-out gradient of a prompt with pass rate p is c * grad logit(p) with
-c = E[K (N-K) / (N (N-1))], K right answers among N. A fixed size has c = p (1-p), the true gradient of p. So a rule never turns the
-direction; it changes how much the prompt counts, by c / (p (1-p)), just as dividing by the group's std does.
+For any rule that looks only at rewards, the expected leave-one-out gradient of a prompt with pass rate p is
+c * grad logit(p), c = E[K (N-K) / (N (N-1))] with K right answers among N. A fixed size has c = p (1-p), the
+true gradient of p. So a rule never turns the direction; it changes how much the prompt counts, by
+c / (p (1-p)), just as dividing by the group's std does.
 """
 
 import math
@@ -16,7 +17,7 @@ Ends = dict[tuple[int, int], int]
 
 
 class Plan(NamedTuple):
-    """Draw `start` answers, then `step` more while `advantages.undecided` says so, never more than `limit`."""
+    """Draw `start` answers, then `step` more while `advantages.undecided` says so, up to `limit`."""
 
     start: int
     step: int
@@ -34,7 +35,7 @@ class Plan(NamedTuple):
 
 
 def ends(plan: Plan, first: tuple[int, int] = (0, 0)) -> Ends:
-    """All ends of a plan, with the number of answer orders that reach each; `first` fixes the first answers in one given order."""
+    """All ends of a plan and how many answer orders reach each; `first` fixes the first answers."""
     right, wrong = first
     free = plan.start - right - wrong
     running: Ends = {(right + k, wrong + free - k): math.comb(free, k) for k in range(free + 1)}
@@ -67,7 +68,7 @@ class Outcome(NamedTuple):
 
 
 def outcome(plan: Plan, p: float, weights: dict[tuple[int, int], float] | None = None) -> Outcome:
-    """Exact expectations for 0 < p < 1; `weights` multiply a group's gradient by its end, see `unbiased_weights`."""
+    """Exact expectations for 0 < p < 1; `weights` multiply each end's gradient (see `unbiased_weights`)."""
     samples = dead = factor = 0.0
     for (r, w), count in ends(plan).items():
         chance = count * p**r * (1 - p) ** w
@@ -80,13 +81,15 @@ def outcome(plan: Plan, p: float, weights: dict[tuple[int, int], float] | None =
 def unbiased_weights(plan: Plan) -> dict[tuple[int, int], float]:
     """For each end the weight that makes the group's gradient unbiased whatever p is.
 
-    The unbiased estimate of p (1-p) from an end is the share of its answer orders that start right, wrong (Girshick, Mosteller and
-    Savage 1946). until_certain gets weights near 1; until_mixed gets 1 for groups mixed at once and 0 for all it extended: there the
-    extra signal *is* the bias.
+    The unbiased estimate of p (1-p) from an end is the share of its answer orders that start right, wrong
+    (Girshick, Mosteller and Savage 1946). until_certain gets weights near 1; until_mixed gets 1 for groups
+    mixed at once and 0 for all it extended: there the extra signal *is* the bias.
     """
     starts = ends(plan, first=(1, 1))
-    return {(r, w): starts.get((r, w), 0) / count / _gradient_factor(r, w) if r and w else 1.0
-            for (r, w), count in ends(plan).items()}
+    return {
+        (r, w): starts.get((r, w), 0) / count / _gradient_factor(r, w) if r and w else 1.0
+        for (r, w), count in ends(plan).items()
+    }
 
 
 def _gradient_factor(right: int, wrong: int) -> float:

@@ -1,6 +1,6 @@
-"""Measures of answers as text and of a group as a whole: words, token ids and final answers in, numbers out. Torch-free.
+"""Measures of answers as text and of groups as a whole: words, token ids and final answers in, numbers out.
 
-"Items" are words or token ids: whatever the caller wants n-grams of; `words` is the split that the record uses.
+"Items" are words or token ids, whatever the caller wants n-grams of; `words` is the split the record uses.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sacrebleu.metrics import BLEU
 
 R1_WORDS = ("wait", "mistake", "however", "but", "retry", "error", "verify", "wrong", "evaluate", "check")
-"""Reflective words counted in R1 (2501.12948 appendix C.2). A rate means something only beside the one at step 0."""
+"""Reflective words counted in R1 (2501.12948 C.2). A rate means something only beside the one at step 0."""
 
 
 def words(text: str) -> list[str]:
@@ -21,23 +21,26 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]", text.lower())
 
 
-# -- one problem, several answers ---------------------------------------------------------------------------------------------
+# -- one problem, several answers ------------------------------------------------------------------
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Chance that k answers drawn from n without putting back hold a right one: 1 - C(n-c, k) / C(n, k). (Chen 2021, 2107.03374)
+    """Chance that k answers drawn from n without putting back hold a right one: 1 - C(n-c, k) / C(n, k).
 
-    Raises ValueError where k is not within 1..n or c not within 0..n.
+    (Chen 2021, 2107.03374.) Raises ValueError where k is not within 1..n or c not within 0..n.
     """
     if not (1 <= k <= n and 0 <= correct <= n):
-        raise ValueError(f"pass@{k} of {n} answers with {correct} right: k must be 1 to {n} and the right ones 0 to {n}.")
+        raise ValueError(
+            f"pass@{k} of {n} answers with {correct} right: k must be 1 to {n} and the right ones 0 to {n}."
+        )
     return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
 
 
 def majority(answers: Sequence[str | None]) -> str | None:
     """The most frequent answer; None does not vote, and among equals the one seen first wins."""
     votes = Counter(answer for answer in answers if answer is not None)
-    return max(votes, key=lambda answer: votes[answer]) if votes else None  # max and Counter both keep the first seen
+    # Counter keeps the order of arrival, and max the first of equals
+    return max(votes, key=lambda answer: votes[answer]) if votes else None
 
 
 def maj_at_k(answers: Sequence[str | None], correct: str) -> float:
@@ -55,7 +58,7 @@ def duplicate_fraction(texts: Sequence[Hashable]) -> float:
     return 1.0 - len(set(texts)) / len(texts) if texts else 0.0
 
 
-# -- diversity and repetition -------------------------------------------------------------------------------------------------
+# -- diversity and repetition ----------------------------------------------------------------------
 
 
 def ngrams(items: Sequence[Hashable], n: int) -> list[tuple[Hashable, ...]]:
@@ -69,10 +72,11 @@ def distinct_n(texts: Sequence[Sequence[Hashable]], n: int) -> float:
 
 
 def self_bleu(texts: Sequence[Sequence[Hashable]], weights: Sequence[float] = (0.5, 0.5)) -> float | None:
-    """Mean BLEU of each answer against its siblings (Texygen, 1802.01886): 1 = all alike. None for fewer than two answers.
+    """Mean BLEU of each answer against its siblings (Texygen, 1802.01886): 1 = all alike. None for fewer than
+    two answers.
 
-    n-gram orders 1..len(weights), no smoothing, brevity against the closest sibling's length; an answer without a matching n-gram of
-    some order scores 0.
+    n-gram orders 1..len(weights), no smoothing, brevity against the closest sibling's length; an answer
+    without a matching n-gram of some order scores 0.
     """
     if len(texts) < 2:
         return None
@@ -82,7 +86,9 @@ def self_bleu(texts: Sequence[Sequence[Hashable]], weights: Sequence[float] = (0
     for i, line in enumerate(lines):
         score = metric.sentence_score(line, lines[:i] + lines[i + 1 :])
         if all(precision > 0 for precision in score.precisions):
-            total += score.bp * math.exp(sum(w * math.log(p / 100) for w, p in zip(weights, score.precisions, strict=True)))
+            total += score.bp * math.exp(
+                sum(w * math.log(p / 100) for w, p in zip(weights, score.precisions, strict=True))
+            )
     return total / len(lines)
 
 
@@ -93,7 +99,8 @@ def repeat_fraction(items: Sequence[Hashable], n: int = 3) -> float:
 
 
 def longest_run_above(values: Sequence[float], threshold: float = 0.99) -> int:
-    """Longest run of values above the threshold. Of token probabilities: the sign of a loop (MiniMax-M1 2506.13585 stops at 3,000)."""
+    """Longest run of values above the threshold. Of token probabilities: the sign of a loop (MiniMax-M1
+    2506.13585 stops at 3,000)."""
     longest = run = 0
     for value in values:
         run = run + 1 if value > threshold else 0
@@ -104,7 +111,9 @@ def longest_run_above(values: Sequence[float], threshold: float = 0.99) -> int:
 @lru_cache(maxsize=8)
 def _bleu(order: int) -> BLEU:
     # effective_order only silences a warning here: the score is put together from the precisions
-    return BLEU(tokenize="none", smooth_method="none", max_ngram_order=order, effective_order=True, force=True)
+    return BLEU(
+        tokenize="none", smooth_method="none", max_ngram_order=order, effective_order=True, force=True
+    )
 
 
 def _as_line(items: Sequence[Hashable]) -> str:
@@ -112,7 +121,7 @@ def _as_line(items: Sequence[Hashable]) -> str:
     return " ".join(re.sub(r"\s", "\u2423", str(item)) or "\u2205" for item in items)
 
 
-# -- reflection ---------------------------------------------------------------------------------------------------------------
+# -- reflection ------------------------------------------------------------------------------------
 
 
 class WordCounts(NamedTuple):
@@ -141,15 +150,23 @@ class Reflection(NamedTuple):
     accuracy_without: float | None
 
 
-def reflection(texts: Sequence[str], token_counts: Sequence[int], correct: Sequence[bool],
-               vocabulary: Sequence[str] = R1_WORDS) -> Reflection:
-    """Rate per 1,000 tokens, share of answers, and accuracy with and without: a growing rate alone is no sign of reasoning."""
+def reflection(
+    texts: Sequence[str],
+    token_counts: Sequence[int],
+    correct: Sequence[bool],
+    vocabulary: Sequence[str] = R1_WORDS,
+) -> Reflection:
+    """Rate per 1,000 tokens, share of answers, accuracy with and without. A rate alone proves nothing."""
     counts = [reflection_counts(text, vocabulary).word for text in texts]
     having = [right for count, right in zip(counts, correct, strict=True) if count]
     lacking = [right for count, right in zip(counts, correct, strict=True) if not count]
     tokens = sum(token_counts)
-    return Reflection(1000 * sum(counts) / tokens if tokens else 0.0, len(having) / len(texts) if texts else 0.0,
-                      sum(having) / len(having) if having else None, sum(lacking) / len(lacking) if lacking else None)
+    return Reflection(
+        1000 * sum(counts) / tokens if tokens else 0.0,
+        len(having) / len(texts) if texts else 0.0,
+        sum(having) / len(having) if having else None,
+        sum(lacking) / len(lacking) if lacking else None,
+    )
 
 
 @lru_cache(maxsize=256)

@@ -1,7 +1,7 @@
-"""Random token batches with everything a loss may meet: ragged answers and groups, an empty row, both signs, clipped ratios."""
+"""Random token batches with everything a loss may meet: ragged answers and groups, an empty row, both signs,
+clipped ratios."""
 
 from collections.abc import Iterator
-from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,13 +18,22 @@ CLIPS: list[dict[str, Any]] = [
     {"epsilon": 3e-4, "epsilon_high": 4e-4},
     {"epsilon": 0.1, "epsilon_high": 1.2},
 ]
-PENALTIES: list[dict[str, Any]] = [{}] + [{"beta": 0.3, "kl_estimator": name} for name in
-                                         ("k1", "k2", "k3", "k1_ratio", "k2_ratio", "k3_ratio")]
+PENALTIES: list[dict[str, Any]] = [{}] + [
+    {"beta": 0.3, "kl_estimator": name} for name in ("k1", "k2", "k3", "k1_ratio", "k2_ratio", "k3_ratio")
+]
 CORRECTIONS: list[dict[str, Any]] = [
     {},
     {"importance_sampling_correction": "token_truncate", "importance_sampling_clip_max": 1.2},
-    {"importance_sampling_correction": "token_mask", "importance_sampling_clip_max": 1.2, "importance_sampling_clip_min": 0.8},
-    {"importance_sampling_correction": "sequence_truncate", "importance_sampling_clip_max": 1.5, "importance_sampling_clip_min": 0.7},
+    {
+        "importance_sampling_correction": "token_mask",
+        "importance_sampling_clip_max": 1.2,
+        "importance_sampling_clip_min": 0.8,
+    },
+    {
+        "importance_sampling_correction": "sequence_truncate",
+        "importance_sampling_clip_max": 1.5,
+        "importance_sampling_clip_min": 0.7,
+    },
     {"importance_sampling_correction": "sequence_mask", "importance_sampling_clip_max": 1.5},
     {"off_policy_mask_threshold": 0.02},
     {"importance_sampling_correction": "token_truncate", "off_policy_mask_threshold": 0.02},
@@ -53,7 +62,9 @@ class Batch(NamedTuple):
         return Batch(*(part[index] for part in self))
 
     def torch(self, dtype: torch.dtype = torch.float64) -> "Batch":
-        return Batch(*(torch.as_tensor(part, dtype=dtype) for part in self[:6]), torch.as_tensor(self.group_ids_B))
+        return Batch(
+            *(torch.as_tensor(part, dtype=dtype) for part in self[:6]), torch.as_tensor(self.group_ids_B)
+        )
 
 
 def random_batch(seed: int = 0, samples: int = 7, tokens: int = 5) -> Batch:
@@ -65,25 +76,42 @@ def random_batch(seed: int = 0, samples: int = 7, tokens: int = 5) -> Batch:
     lengths[2 % samples] = 0
     advantages = rng.normal(0, 1, samples)
     advantages[-1] = 0.0
-    return Batch(logp, logp + rng.normal(0, 0.3, shape), logp + rng.normal(0, 0.7, shape), logp + rng.normal(0, 0.4, shape),
-                 advantages, (np.arange(tokens)[None, :] < lengths[:, None]).astype(float),
-                 np.sort(rng.integers(0, 3, samples)))
+    return Batch(
+        logp,
+        logp + rng.normal(0, 0.3, shape),
+        logp + rng.normal(0, 0.7, shape),
+        logp + rng.normal(0, 0.4, shape),
+        advantages,
+        (np.arange(tokens)[None, :] < lengths[:, None]).astype(float),
+        np.sort(rng.integers(0, 3, samples)),
+    )
 
 
 def objectives(loss_type: str, level: str) -> Iterator[Objective]:
-    """Settings that meet every clip, penalty and correction at least once, in shifting company."""
-    shifted = cycle(PENALTIES[3:] + PENALTIES[:3])
-    for number, (clip, penalty) in enumerate(zip(CLIPS + CLIPS, PENALTIES + [next(shifted) for _ in CLIPS], strict=True)):
-        yield Objective(loss_type=loss_type, importance_sampling_level=level, max_completion_length=9, **clip, **penalty,
-                        **CORRECTIONS[(3 * number + number // 7) % len(CORRECTIONS)])
+    """Seven settings that meet every clip, penalty and correction once."""
+    for number, clip in enumerate(CLIPS):
+        yield Objective(
+            loss_type=loss_type,
+            importance_sampling_level=level,
+            max_completion_length=9,
+            **clip,
+            **PENALTIES[(number + 3) % 7],
+            **CORRECTIONS[3 * number % 7],
+        )
 
 
 def paired_objectives(loss_type: str, level: str) -> Iterator[Objective]:
     """Every pair of a clip, a penalty and a correction (a Latin square)."""
     for i, clip in enumerate(CLIPS):
         for j, correction in enumerate(CORRECTIONS):
-            yield Objective(loss_type=loss_type, importance_sampling_level=level, max_completion_length=9, **clip,
-                            **PENALTIES[(i + 3 * j) % len(PENALTIES)], **correction)
+            yield Objective(
+                loss_type=loss_type,
+                importance_sampling_level=level,
+                max_completion_length=9,
+                **clip,
+                **PENALTIES[(i + 3 * j) % len(PENALTIES)],
+                **correction,
+            )
 
 
 LOSSES = list(VARIANTS)

@@ -111,7 +111,10 @@ def test_normalising_first_keeps_two_rewards_apart_that_cancel_in_the_sum() -> N
     first = adv.from_rewards(table, np.array([1.0, 2.0]), groups, aggregation="normalize_then_sum")
     assert summed.zero_std_P.tolist() == [True, True, True]
     assert first.zero_std_P.tolist() == [False, True, True]
-    assert first.advantages_B[2:].tolist() == [0, 0, 0, 0] and first.advantages_B[0] == -first.advantages_B[1] < 0
+    assert (
+        first.advantages_B[2:].tolist() == [0, 0, 0, 0]
+        and first.advantages_B[0] == -first.advantages_B[1] < 0
+    )
     assert first.all_wrong_P.tolist() == [False, True, False]
 
 
@@ -121,7 +124,9 @@ def test_normalising_first_with_absent_rewards_equals_the_formula_written_out() 
     right, other = math.sqrt(1 / 3) + 1e-4, math.sqrt(2) + 1e-4  # sample stds of (1, 0, 0) and (.5, 2.5)
     sums = [2 / 3 / right, -1 / 3 / right - 3 / other, -1 / 3 / right + 3 / other]
     divisor = statistics.stdev(sums) + 1e-4
-    np.testing.assert_allclose(found.advantages_B, [sums[0] / divisor, sums[1] / divisor, 0, sums[2] / divisor])
+    np.testing.assert_allclose(
+        found.advantages_B, [sums[0] / divisor, sums[1] / divisor, 0, sums[2] / divisor]
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -130,7 +135,12 @@ def test_tensors_give_what_arrays_give(dtype: torch.dtype) -> None:
     for aggregation in ("sum_then_normalize", "normalize_then_sum"):
         settings = {"aggregation": aggregation, "scale": "batch", "baseline": "leave_one_out"}
         expected = adv.from_rewards(table, np.array([1.0, 0.5]), ids(4, 2), **settings)
-        found = adv.from_rewards(torch.tensor(table, dtype=dtype), torch.tensor([1.0, 0.5], dtype=dtype), torch.tensor(ids(4, 2)), **settings)
+        found = adv.from_rewards(
+            torch.tensor(table, dtype=dtype),
+            torch.tensor([1.0, 0.5], dtype=dtype),
+            torch.tensor(ids(4, 2)),
+            **settings,
+        )
         assert found.advantages_B.dtype == dtype
         for got, want in zip(found, expected, strict=True):
             np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=1e-6)
@@ -154,12 +164,18 @@ def test_groups_stay_open_while_their_pass_rate_is_uncertain() -> None:
     assert not adv.undecided(np.array([1.0, 0] * 8), ids(16), limit=64, rule="until_certain").any()
 
 
-# -- properties ---------------------------------------------------------------------------------------------------------------
+# -- properties ------------------------------------------------------------------------------------
 
 REWARD = st.one_of(st.sampled_from([0.0, 1.0, 0.5, -1.0]), st.floats(-10, 10).map(lambda r: round(r, 6)))
 GROUPS = st.lists(st.lists(REWARD, min_size=1, max_size=6), min_size=1, max_size=4)
-MODES = st.fixed_dictionaries({"scale": st.sampled_from(["group", "batch", "none"]), "std": st.sampled_from(["sample", "population"]),
-                               "baseline": st.sampled_from(["mean", "leave_one_out"]), "eps": st.sampled_from([0.0, 1e-4])})
+MODES = st.fixed_dictionaries(
+    {
+        "scale": st.sampled_from(["group", "batch", "none"]),
+        "std": st.sampled_from(["sample", "population"]),
+        "baseline": st.sampled_from(["mean", "leave_one_out"]),
+        "eps": st.sampled_from([0.0, 1e-4]),
+    }
+)
 
 
 def flat(groups: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
@@ -182,30 +198,50 @@ def test_group_scaling_equals_the_formula_in_plain_python(groups, std, eps) -> N
     rewards, group_ids = flat(groups)
     expected = []
     for group in groups:
-        spread = 0.0 if len(set(group)) < 2 else (statistics.stdev if std == "sample" else statistics.pstdev)(group)
+        spread = (
+            0.0
+            if len(set(group)) < 2
+            else (statistics.stdev if std == "sample" else statistics.pstdev)(group)
+        )
         expected += [(r - statistics.fmean(group)) / (spread + eps) if spread else 0.0 for r in group]
-    np.testing.assert_allclose(adv.compute(rewards, group_ids, std=std, eps=eps).advantages_B, expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(
+        adv.compute(rewards, group_ids, std=std, eps=eps).advantages_B, expected, rtol=1e-6, atol=1e-7
+    )
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(GROUPS, MODES, st.integers(-1000, 1000))
 def test_adding_a_constant_to_all_rewards_changes_nothing(groups, modes, shift) -> None:
     rewards, group_ids = flat(groups)
-    np.testing.assert_allclose(adv.compute(rewards + shift, group_ids, **modes).advantages_B,
-                               adv.compute(rewards, group_ids, **modes).advantages_B, atol=1e-6)
+    np.testing.assert_allclose(
+        adv.compute(rewards + shift, group_ids, **modes).advantages_B,
+        adv.compute(rewards, group_ids, **modes).advantages_B,
+        atol=1e-6,
+    )
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(GROUPS, st.floats(1e-3, 1e3), st.sampled_from(["group", "batch"]), st.sampled_from(["sample", "population"]))
-def test_a_scale_changes_nothing_without_eps_and_shrinks_by_the_stated_factor_with_it(groups, factor, scale, std) -> None:
+@given(
+    GROUPS,
+    st.floats(1e-3, 1e3),
+    st.sampled_from(["group", "batch"]),
+    st.sampled_from(["sample", "population"]),
+)
+def test_a_scale_changes_nothing_without_eps_and_shrinks_by_the_stated_factor_with_it(
+    groups, factor, scale, std
+) -> None:
     rewards, group_ids = flat(groups)
     free = {"scale": scale, "std": std, "eps": 0.0}
     plain = adv.compute(rewards, group_ids, **free)
-    np.testing.assert_allclose(adv.compute(rewards * factor, group_ids, **free).advantages_B, plain.advantages_B, atol=1e-8)
+    np.testing.assert_allclose(
+        adv.compute(rewards * factor, group_ids, **free).advantages_B, plain.advantages_B, atol=1e-8
+    )
     guarded = {**free, "eps": 1e-4}
     small = adv.compute(rewards * factor, group_ids, **guarded).advantages_B
     spread = plain.divisor_P[group_ids]  # the std, as eps is 0
-    np.testing.assert_allclose(small, plain.advantages_B * spread / np.maximum(spread + 1e-4 / factor, 1e-300), atol=1e-8)
+    np.testing.assert_allclose(
+        small, plain.advantages_B * spread / np.maximum(spread + 1e-4 / factor, 1e-300), atol=1e-8
+    )
 
 
 def test_rewards_of_a_thousandth_lose_fifteen_percent_to_trls_eps() -> None:
@@ -219,8 +255,11 @@ def test_the_order_of_samples_does_not_matter(groups, modes, random) -> None:
     rewards, group_ids = flat(groups)
     order = list(range(len(rewards)))
     random.shuffle(order)
-    np.testing.assert_allclose(adv.compute(rewards[order], group_ids[order], **modes).advantages_B,
-                               adv.compute(rewards, group_ids, **modes).advantages_B[order], atol=1e-7)
+    np.testing.assert_allclose(
+        adv.compute(rewards[order], group_ids[order], **modes).advantages_B,
+        adv.compute(rewards, group_ids, **modes).advantages_B[order],
+        atol=1e-7,
+    )
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -19,7 +19,9 @@ def test_words_are_lower_case_and_signs_stand_alone() -> None:
 def test_pass_at_k_is_the_share_of_draws_that_hold_a_right_answer() -> None:
     for n, right, k in ((6, 2, 3), (5, 0, 2), (5, 4, 2), (4, 4, 4)):
         draws = list(combinations(range(n), k))
-        assert text.pass_at_k(n, right, k) == pytest.approx(sum(min(draw) < right for draw in draws) / len(draws))
+        assert text.pass_at_k(n, right, k) == pytest.approx(
+            sum(min(draw) < right for draw in draws) / len(draws)
+        )
     with pytest.raises(ValueError, match="k must be 1 to 4"):
         text.pass_at_k(4, 2, 5)
 
@@ -47,7 +49,8 @@ def test_self_bleu_is_one_for_copies_none_for_one_answer_and_zero_without_overla
 
 
 def test_self_bleu_punishes_short_answers_and_keeps_items_whole() -> None:
-    # "a b c" against "a b c d e f": precisions 1, 1; brevity exp(1 - 6/3). The other way round: 3/6 and 2/5, no brevity.
+    # "a b c" against "a b c d e f": precisions 1, 1; brevity exp(1 - 6/3). The other way round: 3/6 and 2/5,
+    # no brevity.
     expected = (math.exp(-1) + math.sqrt(0.5 * 0.4)) / 2
     assert text.self_bleu([["a", "b", "c"], list("abcdef")]) == pytest.approx(expected)
     spaced = [[token + " \n" for token in items] for items in (list("abc"), list("abcdef"))]
@@ -73,7 +76,12 @@ def test_reflection_is_a_rate_a_share_and_the_accuracy_on_both_sides() -> None:
 def test_controllers_move_beta_towards_the_target() -> None:
     assert controllers.ziegler(0.1, 8.8, 8) == pytest.approx(0.1 * 1.01)
     assert controllers.ziegler(0.1, -5, 8) == pytest.approx(0.098)
-    assert [controllers.ppo_adaptive(1.0, kl, 0.01) for kl in (0.0066, 0.0067, 0.0149, 0.0151)] == [0.5, 1.0, 1.0, 2.0]
+    assert [controllers.ppo_adaptive(1.0, kl, 0.01) for kl in (0.0066, 0.0067, 0.0149, 0.0151)] == [
+        0.5,
+        1.0,
+        1.0,
+        2.0,
+    ]
     for controller in (controllers.ziegler, controllers.ppo_adaptive):
         with pytest.raises(ValueError, match="above 0"):
             controller(0.1, 1.0, 0.0)
@@ -86,7 +94,13 @@ def test_the_reference_is_mixed_for_numbers_arrays_and_tensors() -> None:
 
 
 def test_the_overlong_penalty_falls_in_a_line_and_is_whole_at_the_limit() -> None:
-    assert [formulas.soft_overlong(length, 100, 20) for length in (0, 80, 85, 100, 101)] == [0, 0, -0.25, -1, -1]
+    assert [formulas.soft_overlong(length, 100, 20) for length in (0, 80, 85, 100, 101)] == [
+        0,
+        0,
+        -0.25,
+        -1,
+        -1,
+    ]
     assert [formulas.soft_overlong(length, 100, 0) for length in (100, 101)] == [0, -1]
 
 

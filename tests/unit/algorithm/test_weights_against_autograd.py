@@ -1,4 +1,5 @@
-"""weights.py is the derivative of losses.py: by log-probabilities for every pair of settings, and by the parameters of a real model."""
+"""weights.py is the derivative of losses.py: by log-probabilities for every pair of settings, and by the
+parameters of a real model."""
 
 from collections.abc import Callable
 
@@ -7,7 +8,16 @@ import pytest
 import torch
 
 from tests.tiny import tiny_model
-from tests.unit.algorithm.batches import CLIPS, CORRECTIONS, LEVELS, LOSSES, PENALTIES, objectives, paired_objectives, random_batch
+from tests.unit.algorithm.batches import (
+    CLIPS,
+    CORRECTIONS,
+    LEVELS,
+    LOSSES,
+    PENALTIES,
+    objectives,
+    paired_objectives,
+    random_batch,
+)
 from workbench import losses, weights
 from workbench.models.logits import Sequences, token_stats, unflatten
 from workbench.types import Sampling
@@ -16,7 +26,9 @@ from workbench.weights import Objective
 
 def gradient_by_logp(batch, objective: Objective) -> torch.Tensor:
     logp = batch.logp.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(losses.loss(logp, *batch.terms(objective)[1:]).total, logp, allow_unused=True)
+    (gradient,) = torch.autograd.grad(
+        losses.loss(logp, *batch.terms(objective)[1:]).total, logp, allow_unused=True
+    )
     return torch.zeros_like(logp) if gradient is None else gradient
 
 
@@ -27,7 +39,9 @@ def test_weights_are_the_derivative_of_the_loss_in_every_pair_of_settings(loss_t
     tensors = batch.torch()
     for objective in paired_objectives(loss_type, level):
         found = weights.token_weights(*batch.terms(objective))
-        np.testing.assert_allclose(found.weight_B_T, gradient_by_logp(tensors, objective).numpy(), atol=1e-12, err_msg=str(objective))
+        np.testing.assert_allclose(
+            found.weight_B_T, gradient_by_logp(tensors, objective).numpy(), atol=1e-12, err_msg=str(objective)
+        )
 
 
 @pytest.mark.parametrize("loss_type", LOSSES)
@@ -38,10 +52,19 @@ def test_loss_values_have_these_derivatives_by_central_differences(loss_type: st
             continue  # a stopped gradient is not the derivative of the value; autograd above covers these
         found = weights.token_weights(*batch.terms(objective)).weight_B_T
         direction = np.random.default_rng(3).normal(size=batch.logp.shape)
-        values = [float(losses.loss(*batch._replace(logp=batch.logp + sign * step * direction).torch().terms(objective)).total)
-                  for sign in (1, -1)]
-        # The off-policy mask and the correction are constants of the derivative but move with logp only at their thresholds.
-        assert (values[0] - values[1]) / (2 * step) == pytest.approx(float((found * direction).sum()), abs=1e-7), objective
+        values = [
+            float(
+                losses.loss(
+                    *batch._replace(logp=batch.logp + sign * step * direction).torch().terms(objective)
+                ).total
+            )
+            for sign in (1, -1)
+        ]
+        # The off-policy mask and the correction are constants of the derivative but move with logp only at
+        # their thresholds.
+        assert (values[0] - values[1]) / (2 * step) == pytest.approx(
+            float((found * direction).sum()), abs=1e-7
+        ), objective
 
 
 def test_on_policy_is_what_equal_old_log_probabilities_give() -> None:
@@ -52,26 +75,39 @@ def test_on_policy_is_what_equal_old_log_probabilities_give() -> None:
         equal = weights.token_weights(*batch._replace(old=batch.logp).terms(objective))
         np.testing.assert_array_equal(absent.weight_B_T, equal.weight_B_T)
         tensors = batch.torch()
-        np.testing.assert_allclose(absent.weight_B_T, gradient_by_logp(tensors._replace(old=None), objective), atol=1e-13)
+        np.testing.assert_allclose(
+            absent.weight_B_T, gradient_by_logp(tensors._replace(old=None), objective), atol=1e-13
+        )
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("level", LEVELS)
-def test_weights_give_the_parameter_gradients_of_the_loss_through_a_model(level: str, dtype: torch.dtype, tolerance: float) -> None:
+def test_weights_give_the_parameter_gradients_of_the_loss_through_a_model(
+    level: str, dtype: torch.dtype, tolerance: float
+) -> None:
     model = tiny_model("llama").to(dtype)
     batch = random_batch(5, samples=6, tokens=6).torch(dtype)
     rng = np.random.default_rng(6)
     lengths = batch.mask.sum(1).int().tolist()
-    sequences = Sequences([tuple(rng.integers(3, 60, 4).tolist()) for _ in lengths],
-                          [rng.integers(3, 60, max(length, 1)).astype(np.int32) for length in lengths])
+    sequences = Sequences(
+        [tuple(rng.integers(3, 60, 4).tolist()) for _ in lengths],
+        [rng.integers(3, 60, max(length, 1)).astype(np.int32) for length in lengths],
+    )
     valid = sequences.valid(torch.device("cpu"))
     width = valid.shape[1]
-    batch = batch._replace(mask=batch.mask[:, :width], **{
-        name: getattr(batch, name)[:, :width] - batch.logp[:, :width] for name in ("old", "ref", "sampler")})
+    batch = batch._replace(
+        mask=batch.mask[:, :width],
+        **{
+            name: getattr(batch, name)[:, :width] - batch.logp[:, :width]
+            for name in ("old", "ref", "sampler")
+        },
+    )
     parameters = [p for p in model.parameters() if p.requires_grad]
     logp = unflatten(token_stats(model, sequences, Sampling(temperature=1.3), 0).logp_N, valid)
     seen = logp.detach()
-    batch = batch._replace(logp=seen, old=seen + batch.old, ref=seen + batch.ref, sampler=seen + batch.sampler)
+    batch = batch._replace(
+        logp=seen, old=seen + batch.old, ref=seen + batch.ref, sampler=seen + batch.sampler
+    )
 
     def gradient(scalar: torch.Tensor) -> torch.Tensor:
         return torch.cat([g.flatten() for g in torch.autograd.grad(scalar, parameters, retain_graph=True)])
@@ -95,11 +131,20 @@ def test_the_settings_walked_through_the_model_cover_every_clip_penalty_and_corr
     assert all(among(setting) for setting in CLIPS + PENALTIES + CORRECTIONS)
 
 
-@pytest.mark.parametrize("build", [lambda b: b, lambda b: b.torch(), lambda b: b.torch(torch.float32)], ids=["numpy", "f64", "f32"])
+@pytest.mark.parametrize(
+    "build", [lambda b: b, lambda b: b.torch(), lambda b: b.torch(torch.float32)], ids=["numpy", "f64", "f32"]
+)
 def test_arrays_and_tensors_go_through_the_same_function(build: Callable) -> None:
     batch = random_batch(7)
-    objective = Objective(loss_type="grpo", beta=0.1, kl_estimator="k3_ratio", importance_sampling_correction="token_truncate",
-                          off_policy_mask_threshold=0.1, delta=2.0, dual_clip=3.0)
+    objective = Objective(
+        loss_type="grpo",
+        beta=0.1,
+        kl_estimator="k3_ratio",
+        importance_sampling_correction="token_truncate",
+        off_policy_mask_threshold=0.1,
+        delta=2.0,
+        dual_clip=3.0,
+    )
     expected = weights.token_weights(*batch.terms(objective))
     found = weights.token_weights(*build(batch).terms(objective))
     assert type(found.weight_B_T) is type(build(batch).logp)
