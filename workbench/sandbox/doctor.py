@@ -15,7 +15,7 @@ from workbench.sandbox.job import Call, Job, Limits
 from workbench.sandbox.pool import Sandbox
 
 QUESTION, ANSWER = Call("solve", (7,)), 49
-SUITE = Limits(wall_s=3.0, memory_mb=128)
+SUITE = Limits(wall_s=10.0, memory_mb=128)
 TIMED_JOBS = 30
 
 
@@ -30,14 +30,11 @@ def run_suite() -> dict[str, Any]:
     with Sandbox(probed=False) as sandbox:
         attacks, tricks, benign = (programs.load(kind) for kind in ("attacks", "tricks", "benign"))
         escaped = probe.attempt(sandbox.run, attacks, SUITE)
+        graded = [*tricks, *benign]
+        jobs = [Job(item.source, (QUESTION,), limits=probe.limits_for(item, SUITE)) for item in graded]
         passed = {
             program.name: compare_exact(ANSWER, result.values[0])
-            for group in (tricks, benign)
-            for program, result in zip(
-                group,
-                sandbox.run_many(Job(item.source, (QUESTION,), limits=SUITE) for item in group),
-                strict=True,
-            )
+            for program, result in zip(graded, sandbox.run_many(jobs), strict=True)
         }
         return {
             "attacks": len(attacks),

@@ -31,7 +31,7 @@ class Limits:
     """What one process of a job may use. A job with several stdin texts has one process for each."""
 
     wall_s: float = 5.0
-    """Seconds from its start to its end; processor seconds are limited to one more than that."""
+    """Seconds from its first line to its end; processor seconds are limited to one more than that."""
     memory_mb: int = 512
     """Address space, the interpreter's own 40 MB or so included."""
     output_bytes: int = 1_000_000

@@ -106,14 +106,12 @@ class Server:
             _, descriptors = self._receive(ANSWER_S)
             pidfd = descriptors[0]
             close.callback(os.close, pidfd)
-            started = time.monotonic()
             try:
-                outputs, stopped = self._follow(ours, pidfd, started + limits.wall_s, limits.output_bytes)
+                outputs, stopped, wall = self._follow(ours, pidfd, limits)
                 ended, _ = self._receive(ANSWER_S)
             except BaseException:
                 _kill(pidfd)
                 raise
-            wall = time.monotonic() - started
         reason = stopped or ended["stopped"]
         return Raw(*outputs, ended["status"], reason, wall, ended["cpu"], ended["maxrss"])
 
@@ -134,12 +132,15 @@ class Server:
         cleaning.remove(self._base)
 
     def _follow(
-        self, ours: list[int], pidfd: int, deadline: float, most: int
-    ) -> tuple[tuple[bytes, bytes, bytes], str | None]:
-        """Collect the streams until the job's end is reported; kill at the deadline or past `most` bytes.
+        self, ours: list[int], pidfd: int, limits: Limits
+    ) -> tuple[tuple[bytes, bytes, bytes], str | None, float]:
+        """Collect the streams until the job's end is reported; kill it at its deadline or past its output.
 
-        Closed streams alone are not an end: a program can close them and stay.
+        Closed streams alone are not an end: a program can close them and stay. Its time begins with the first
+        line on the result pipe: what came before was our work, however busy the machine is.
         """
+        *_, report = ours
+        started, deadline = None, time.monotonic() + ANSWER_S
         kept = {descriptor: bytearray() for descriptor in ours}
         poll = select.poll()
         for descriptor in ours:
@@ -162,13 +163,16 @@ class Server:
                 if not chunk:
                     poll.unregister(descriptor)
                     waiting.remove(descriptor)
-                room = most - len(kept[descriptor])
+                if descriptor == report and started is None:
+                    started = time.monotonic()
+                    deadline = started + limits.wall_s
+                room = limits.output_bytes - len(kept[descriptor])
                 kept[descriptor] += chunk[:room]
                 if len(chunk) > room and stopped is None:
                     stopped = "output"
                     _kill(pidfd)
-        stdout, stderr, report = (bytes(kept[descriptor]) for descriptor in ours)
-        return (stdout, stderr, report), stopped
+        stdout, stderr, lines = (bytes(kept[descriptor]) for descriptor in ours)
+        return (stdout, stderr, lines), stopped, time.monotonic() - started if started else 0.0
 
     def _receive(self, timeout: float) -> tuple[dict[str, Any], list[int]]:
         """One message of the fork-server, with the descriptors that came along."""

@@ -34,22 +34,22 @@ DENIED: frozenset[Status] = frozenset({"ok"})
 CONTAINED: dict[str, frozenset[Status]] = {
     "take_10_gb": frozenset({"memory"}),
     "grow_list": frozenset({"memory"}),
-    "many_threads": frozenset({"ok", "killed"}),
+    "many_threads": frozenset({"ok", "killed", "timeout"}),
     "loop_ignoring_signals": frozenset({"timeout"}),
     "sleep_long": frozenset({"timeout"}),
-    "print_endlessly": frozenset({"output_limit"}),
+    "print_endlessly": frozenset({"output_limit", "timeout"}),
     "return_megabytes": frozenset({"output_limit"}),
     "crash": frozenset({"killed"}),
     "recurse": frozenset({"error", "memory", "killed", "timeout"}),
-    "fill_disk": frozenset({"output_limit"}),
-    "fill_disk_unseen": frozenset({"output_limit"}),
-    "many_files": frozenset({"output_limit"}),
-    "deep_folders": frozenset({"output_limit"}),
+    "fill_disk": frozenset({"output_limit", "timeout"}),
+    "fill_disk_unseen": frozenset({"output_limit", "timeout"}),
+    "many_files": frozenset({"output_limit", "timeout"}),
+    "deep_folders": frozenset({"output_limit", "timeout"}),
     "leave_early": frozenset({"error"}),
 }
 """How the attacks on resources must end; every other attack is `DENIED`. None may return True."""
 
-WAITING = frozenset({"loop_ignoring_signals", "sleep_long"})
+WAITING = frozenset({"loop_ignoring_signals", "sleep_long", "close_and_stay"})
 """End only by the wall time, so they are given little."""
 
 SLOW = WAITING | {"many_threads", "recurse", "fill_disk", "fill_disk_unseen", "many_files", "deep_folders"}
