@@ -89,6 +89,9 @@ export function makeChart({ title, sync, onPick }) {
       ctx.fillStyle = ink("--line");
       ctx.fill();
     }
+    ctx.beginPath();
+    ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
+    ctx.clip();
     const wide = Math.max(px, (u.bbox.width / Math.max(1, lastX())) * 0.7);
     const base = new Array(picture.x.length).fill(0);
     for (const bar of picture.bars) {

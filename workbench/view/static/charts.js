@@ -30,7 +30,7 @@ function reward({ store, header }) {
   return {
     x: steps,
     sub: `mean of ${header.prompts_per_step * header.num_generations} answers`,
-    lines: [...drawn.map((name, i) => ({ values: parts[name], colour: "--r3", width: 1.4, dash: [[], [4, 2.5], [1, 2]][i] })), { values, colour: "--accent", width: 2 }],
+    lines: [...drawn.map((name, i) => ({ values: parts[name], colour: "--ink3", width: 1.4, dash: [[], [4, 2.5], [1, 2]][i] })), { values, colour: "--accent", width: 2 }],
     points,
     range: [bottom, Math.max(top, bottom + 1e-6)],
     tick: (value) => short(value, value * 10 === Math.round(value * 10) ? 1 : 2).replace(/\.0$/, ""),
@@ -76,7 +76,7 @@ function dead({ store, header }) {
       return [
         { y: (right[index] ?? 0) + 0.01 * high, text: say(right[index], "all right"), colour: "--ink", bold: (right[index] ?? 0) >= (wrong[index] ?? 0) },
         ...(most(tied) > 0 ? [{ y: (right[index] ?? 0) + (tied[index] ?? 0), text: say(tied[index], "all the same"), colour: "--ink2" }] : []),
-        { y: 0, text: say(wrong[index], "all wrong"), colour: wrong[index] > 0 ? "--ink" : "--ink3", bold: (wrong[index] ?? 0) > (right[index] ?? 0) },
+        { y: wrong[index] > 0 ? all[index] : 0, text: say(wrong[index], "all wrong"), colour: wrong[index] > 0 ? "--ink" : "--ink3", bold: (wrong[index] ?? 0) > (right[index] ?? 0) },
       ];
     },
     words: `Dead groups, ${percent(all.at(-1))} of the newest step`,

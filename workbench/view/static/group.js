@@ -3,7 +3,7 @@
 import { askedBy, arithmetic, sigmaOf, used } from "./arithmetic.js";
 import { cardsPanel } from "./cards.js";
 import { LENSES as LENS_ORDER } from "./cursor.js";
-import { h, part, show, visible } from "./dom.js";
+import { h, oneLine, part, show, visible } from "./dom.js";
 import { known } from "./format.js";
 import { order, partsPanel, scatter, scatterSentence, sharePanel, siblingsTable } from "./happened.js";
 import { picture } from "./picture.js";
@@ -33,11 +33,12 @@ export function makeGroup({ store, header, go, turn, walk }) {
   const share = h("section", { class: "panel sec" });
   const parts = h("section", { class: "panel sec" });
   const rail = h("div", { class: "rail" }, happened, share, parts);
-  const missing = h("p", { class: "missing", role: "status" });
+  const missing = h("p", { class: "missing", role: "status", hidden: true });
   const main = h("div", { class: "lens" }, siblings, cards, rail);
   const element = h("div", { class: "view viewgroup" }, head, missing, hero, main);
   const follow = following(element);
 
+  hero.hidden = main.hidden = true; // until there is something to show
   let shown = null; // {group, list, cursor}
   let rank = 0;
   let choice = null;
@@ -48,12 +49,11 @@ export function makeGroup({ store, header, go, turn, walk }) {
     stepper(mode ? `Check at ${step}` : `Step ${step}`, () => turn(-1), () => turn(1), { first: step <= 0, last: step >= newest, name: "Step" }),
     stepper(`Group ${place} of ${total}`, () => walk(-1), () => walk(1), { first: place <= 1, last: place >= total, name: "Group" }),
     h("h1", { dir: "auto", title: question.length > 60 ? visible(question, 2000) : null }, visible(question, 300)),
-    h("span", { class: "gold i2" }, answer !== null && ["gold answer ", h("b", { class: "mono" }, visible(answer, 80))], note && h("span", { class: "i3 desk" }, `  ${note}`)),
+    h("span", { class: "gold i2" }, answer !== null && ["gold answer ", h("b", { class: "mono" }, oneLine(answer, 80))], note && h("span", { class: "i3 desk" }, `  ${note}`)),
     h("span", { class: "sp" }),
-    h("span", { class: "note desk", id: "lensby" }, "Colour tokens by"),
-    h("span", { class: "seg lenses", role: "group", "aria-labelledby": "lensby" }, lenses.map(([name, there]) =>
+    h("span", { class: "lensbar" }, h("span", { class: "note desk", id: "lensby" }, "Colour tokens by"), h("span", { class: "seg lenses", role: "group", "aria-labelledby": "lensby" }, lenses.map(([name, there]) =>
       h("button", { type: "button", class: name === lens ? "on" : "", "aria-pressed": String(name === lens), disabled: !there, title: there ? null : "Not recorded in this step", "data-key": `lens-${name}`, on: { click: () => go({ lens: name }) } }, LENSES[name].label))),
-    h("button", { type: "button", class: "btn desk", "data-key": "overtime", on: { click: () => go({ view: "prompt" }) } }, "Over time ", h("kbd", {}, "p")),
+      h("button", { type: "button", class: "btn desk", "data-key": "overtime", on: { click: () => go({ view: "prompt" }) } }, "Over time ", h("kbd", {}, "p"))),
   ]);
 
   const pick = (sample) => {
@@ -135,9 +135,10 @@ export function makeGroup({ store, header, go, turn, walk }) {
       } catch (error) {
         return nothing(error.status ? error.message : "No answer from the server yet.");
       }
+      if (shown?.group === group && shown.cursor === cursor && shown.newest === store.newest) return;
       if (shown?.group !== group) choice = null;
       all = all && shown?.group === group;
-      shown = { group, list, cursor };
+      shown = { group, list, cursor, newest: store.newest };
       missing.hidden = true;
       main.hidden = false;
       const focus = element.contains(document.activeElement) ? document.activeElement.dataset?.key : null;

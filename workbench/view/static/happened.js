@@ -1,6 +1,6 @@
 // Asked next to happened: the table of siblings, the scatter of A against the move of log p, and what the push was made of.
 
-import { h, s, visible } from "./dom.js";
+import { h, oneLine, s, visible } from "./dom.js";
 import { isUp, mark } from "./dots.js";
 import { count, fixed, known, listed, percent, plain, signed, word } from "./format.js";
 import { roundUp } from "./scale.js";
@@ -30,7 +30,7 @@ export function siblingsTable({ group, shown, picked, graded, onPick }) {
       h("tbody", {}, order(samples).map((sample) => h("tr", { class: `${shown.includes(sample.index) ? "on" : ""} ${sample.index === picked ? "picked" : ""}`, on: { click: choose(sample.index) } },
         h("td", { class: "mono" }, h("button", { type: "button", class: "link quiet", "aria-pressed": String(sample.index === picked), "aria-label": `Pick answer ${sample.index + 1}`, "data-key": `sib-${sample.index}` }, sample.index + 1)),
         h("td", {}, mark(sample)),
-        said && h("td", { class: "r mono saidcell" }, sample.said === null || sample.said === undefined ? "–" : visible(sample.said, 14)),
+        said && h("td", { class: "r mono saidcell" }, sample.said === null || sample.said === undefined ? "–" : oneLine(sample.said, 14)),
         (graded || !said) && h("td", { class: "r mono" }, known(sample.reward) ? fixed(sample.reward) : h("span", { class: "crit", title: "no score" }, "error")),
         h("td", { class: "r mono i2" }, sample.length),
         h("td", { class: `r mono ${sample.advantage > 0 ? "pos" : sample.advantage < 0 ? "neg" : "i3"}` }, signed(sample.advantage)),
@@ -68,7 +68,7 @@ function verdict(samples) {
 
 /** A across, the move of log p up; the tinted corners are where an ask was followed. */
 export function scatter(samples, picked, width = 258, height = 166) {
-  const there = samples.filter((sample) => known(sample.delta_logp) && known(sample.advantage));
+  const there = samples.filter((sample) => known(sample.delta_logp) && known(sample.advantage) && known(sample.reward));
   if (!there.length) return null;
   const [left, right, top, bottom] = [36, 10, 8, 20];
   const spanX = Math.max(0.5, ...there.map((sample) => Math.abs(sample.advantage)));
@@ -88,7 +88,7 @@ export function scatter(samples, picked, width = 258, height = 166) {
   const seen = new Map();
   const points = there.map((sample) => {
     const spot = `${x(sample.advantage).toFixed(0)}/${(y(sample.delta_logp) / 7).toFixed(0)}`;
-    const nth = seen.get(spot) ?? 0;
+    const nth = Math.min(5, seen.get(spot) ?? 0); // more lie on top of each other
     seen.set(spot, nth + 1);
     const side = sample.advantage > 0 && x(sample.advantage) > width - 70 ? -1 : 1;
     return { sample, cx: x(sample.advantage) + side * nth * 7, cy: y(sample.delta_logp), side };
@@ -149,8 +149,8 @@ export function partsPanel(sample, header) {
       Object.entries(sample.rewards).map(([name, value]) => {
         const weight = sample.weights?.[name] ?? 1;
         return value === null
-          ? [h("tr", {}, h("td", {}, visible(name, 24)), h("td", { class: "r crit", colspan: 3 }, "error: no score")), h("tr", { class: "reason" }, h("td", { colspan: 4 }, visible(sample.reasons?.[name] ?? "No reason was recorded.", 400)))]
-          : h("tr", {}, h("td", {}, visible(name, 24)), h("td", { class: "r mono" }, fixed(value)), h("td", { class: "r mono" }, `× ${plain(weight)}`), watched[name] ? h("td", { class: "r i3" }, "watched only") : h("td", { class: "r mono" }, `= ${fixed(value * weight)}`));
+          ? [h("tr", {}, h("td", {}, oneLine(name, 24)), h("td", { class: "r crit", colspan: 3 }, "error: no score")), h("tr", { class: "reason" }, h("td", { colspan: 4 }, visible(sample.reasons?.[name] ?? "No reason was recorded.", 400)))]
+          : h("tr", {}, h("td", {}, oneLine(name, 24)), h("td", { class: "r mono" }, fixed(value)), h("td", { class: "r mono" }, `× ${plain(weight)}`), watched[name] ? h("td", { class: "r i3" }, "watched only") : h("td", { class: "r mono" }, `= ${fixed(value * weight)}`));
       }),
       h("tr", { class: "total" }, h("td", { class: "b" }, "total r"), h("td", {}), h("td", {}), h("td", { class: "r mono b" }, known(sample.reward) ? `= ${fixed(sample.reward)}` : "none")))),
     counted.length > 1 && sample.rewards && Object.values(sample.rewards).includes(null) && h("p", {}, "Left out of the group's mean and std."),
@@ -162,6 +162,8 @@ export function scatterSentence(samples) {
   const there = samples.filter((sample) => known(sample.delta_logp));
   if (!there.length) return "";
   const most = [...there].sort((a, b) => Math.abs(b.delta_logp) - Math.abs(a.delta_logp))[0];
-  const digits = Math.abs(most.delta_logp) < 0.1 ? 3 : Math.abs(most.delta_logp) < 1 ? 2 : 1;
-  return `${number(most)} ${most.delta_logp < 0 ? "fell" : "rose"} by ${fixed(Math.abs(most.delta_logp), digits)} nats, the most: it is now ${fixed(Math.exp(Math.abs(most.delta_logp)), Math.abs(most.delta_logp) > 2 ? 0 : 1)} times ${most.delta_logp < 0 ? "less" : "more"} likely.`;
+  const size = Math.abs(most.delta_logp);
+  const times = Math.exp(size);
+  const said = times > 1000 ? "more than 1,000" : fixed(times, times > 10 ? 0 : 1);
+  return `${number(most)} ${most.delta_logp < 0 ? "fell" : "rose"} by ${fixed(size, size < 0.1 ? 3 : size < 1 ? 2 : 1)} nats, the most: it is now ${said} times ${most.delta_logp < 0 ? "less" : "more"} likely.`;
 }

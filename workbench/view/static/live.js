@@ -1,7 +1,7 @@
 // The Live view: a sentence first, then the picture, then the numbers.
 
 import { makeCharts } from "./charts.js";
-import { h, part, show, visible } from "./dom.js";
+import { h, oneLine, part, show, visible } from "./dom.js";
 import { mark } from "./dots.js";
 import { isGraded, makeGroups } from "./groups.js";
 import { fixed, known, percent, signed } from "./format.js";
@@ -37,14 +37,15 @@ export function makeLive({ store, header, go, link, commands }) {
   const follow = following(groups.element);
   const followSays = following(says);
 
+  groups.element.hidden = says.hidden = true; // until there is something to show
+
   const verdictPart = part(verdict, (sentence, facts, graded, narrow) => [
     h("h1", {}, visible(sentence, 200)),
     legend({ graded, narrow }),
     facts && h("p", {}, visible(facts, 600)),
   ]);
-  const crashPart = part(crash, (state, step, reason, log, resume) => [
-    h("h2", {}, state === "failed" ? `Failed at step ${step}` : `Crashed at step ${step}`),
-    reason && h("p", {}, visible(reason, 1000)),
+  const crashPart = part(crash, (log, resume) => [
+    log?.length > 0 && h("h2", {}, "Last lines of the log"),
     log?.length > 0 && h("pre", { class: "logtail", tabindex: 0, "aria-label": "Last lines of the log" }, visible(log.join("\n"), 8000)),
     h("div", { class: "acts" },
       commands.can && resume !== null && h("button", { type: "button", class: "btn pri", on: { click: () => commands.send("resume", {}, "Starts again from the last checkpoint.") } }, resume === undefined ? "Resume from the last checkpoint" : `Resume from step ${resume}`),
@@ -71,6 +72,7 @@ export function makeLive({ store, header, go, link, commands }) {
     if (whole) show(says, saysPanel(whole, (sample) => open(step)(group, sample.index)));
   }
 
+  let seen = "";
   let drawn = null;
   async function showStep(step, cursor) {
     const answer = await follow(store.step(step)).catch((error) => ({ error }));
@@ -93,18 +95,21 @@ export function makeLive({ store, header, go, link, commands }) {
       const narrow = isNarrow();
       const graded = header.binary === false || (header.binary === undefined && drawn !== null && isGraded(drawn.groups));
       const answers = header.prompts_per_step * header.num_generations;
-      ribbon.update(ribbonState({ store, header, cursor, step, newest, graded, narrow }));
+      const key = JSON.stringify([store.version, cursor.step, step, narrow, graded, isOver(status.state)]);
+      const changed = key !== seen;
+      seen = key;
+      if (changed) ribbon.update(ribbonState({ store, header, cursor, step, newest, graded, narrow }));
       const doing = phase(status, answers);
-      verdictPart.update(words?.sentence ?? (newest === null ? opening(status, doing) : `Step ${newest} is done.`), words?.facts ?? (newest === null ? firstWords(header) : ""), graded, narrow);
+      verdictPart.update(...sentences(store, header, newest, doing), graded, narrow);
       crash.hidden = !isBad(status.state);
-      if (!crash.hidden) crashPart.update(status.state, Math.max(0, status.step - 1), status.reason, status.log, status.resume_step);
+      if (!crash.hidden) crashPart.update(status.log, status.resume_step);
       start.hidden = newest !== null || isOver(status.state);
       if (!start.hidden) show(start, progress(status, doing));
       grid.hidden = newest === null;
       alarms.hidden = !list.length;
       alarmPart.update(list);
       if (newest === null) return;
-      charts.update({ store, header, step: cursor.step === null ? null : step });
+      if (changed) charts.update({ store, header, step: cursor.step === null ? null : step });
       showStep(step, cursor);
     },
     /** The groups on screen, best first, for j and k. */
@@ -132,16 +137,26 @@ const range = (answer) => {
   return [Math.min(0, ...rewards), Math.max(1e-6, ...rewards)];
 };
 
-const opening = (status, doing) => (status.state === "queued" ? "Queued: waiting for the device." : isOver(status.state) ? "Nothing was recorded." : `Starting: ${doing.charAt(0).toLowerCase()}${doing.slice(1)}.`);
+/** The verdict and its second line. What went wrong comes first; before the first group there is only what is being done. */
+function sentences({ data: { status, verdict } }, header, newest, doing) {
+  if (isBad(status.state) && !/^(Crashed|Failed)/.test(verdict?.sentence ?? "")) {
+    const what = `${status.state === "failed" ? "Failed" : "Crashed"} at step ${Math.max(0, status.step - 1)}`;
+    return [status.reason ? `${what}: ${status.reason}` : `${what}.`, verdict?.sentence ?? ""];
+  }
+  if (verdict) return [verdict.sentence, verdict.facts];
+  if (newest !== null) return [`Step ${newest} is done.`, ""];
+  if (isOver(status.state)) return ["Nothing was recorded.", ""];
+  return [`${doing}.`.replace("..", "."), `Each step asks ${header.prompts_per_step} prompts, samples ${header.num_generations} answers to each, scores them, and pushes the model towards those that scored above their own group’s mean.`];
+}
 
-const firstWords = (header) =>
-  `Each step asks ${header.prompts_per_step} prompts, samples ${header.num_generations} answers to each, scores them, and pushes the model towards those that scored above their own group's mean.`;
+const STAGES = [["load", "load"], ["evaluate", "check"], ["sample", "sample"], ["score", "score"], ["update", "update"], ["record", "record"]];
 
-function progress({ phase_done: done, phase_total: total }, doing) {
+function progress({ phase: now, phase_done: done, phase_total: total }, doing) {
   const share = known(done) && total ? done / total : 0;
+  const at = STAGES.findIndex(([name]) => name === now);
   return [
-    h("h2", {}, doing || "Starting"),
-    h("div", { class: "progress", role: "progressbar", "aria-label": doing || "Starting", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(share * 100) }, h("span", { style: { width: `${share * 100}%` } })),
+    h("ol", { class: "stages", "aria-label": "A step, stage by stage" }, STAGES.map(([, word], i) => h("li", { class: i === at ? "on" : i < at ? "done" : "", "aria-current": i === at ? "step" : null }, word))),
+    h("div", { class: "progress", role: "progressbar", "aria-label": doing, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(share * 100) }, h("span", { style: { width: `${share * 100}%` } })),
     h("p", { class: "note" }, "The first groups appear here as soon as they are scored. Closing this page does not stop the run."),
   ];
 }
@@ -150,22 +165,23 @@ function alarmCard(alarm, { go, link, commands }) {
   const seen = (alarm.samples ?? []).filter((sample) => sample && typeof sample === "object");
   const to = seen.length ? { view: "group", step: seen[0].step, prompt: seen[0].prompt_id, sample: seen[0].index, mode: null } : null;
   return h("article", { class: `alarm ${alarm.level}` },
-    h("h3", {}, h("span", { class: `badge ${alarm.level}`, role: "img", "aria-label": { warning: "Warning", act: "Act now", info: "Observation" }[alarm.level] }, alarm.level === "info" ? "i" : "!"), visible(alarm.claim, 120)),
+    h("h3", {}, h("span", { class: `badge ${alarm.level}`, role: "img", "aria-label": { warning: "Warning", act: "Act now", info: "Observation" }[alarm.level] }, alarm.level === "info" ? "i" : "!"), oneLine(alarm.claim, 120)),
     h("p", {}, visible(alarm.evidence, 800)),
     h("div", { class: "acts" },
       to && h("a", { class: "btn sm", href: link(to), on: { click: (event) => (event.preventDefault(), go(to)) } }, seen.length === 1 ? "See the answer" : `See ${seen.length} answers`),
-      commands.can && (alarm.remedies ?? []).slice(0, 2).map((remedy) => h("button", { type: "button", class: "btn sm", "data-key": `${alarm.id}-${remedy.label}`, on: { click: () => commands.send(remedy.command, remedy.args ?? {}, `${visible(remedy.label, 60)}: takes effect after this step.`) } }, visible(remedy.label, 60)))));
+      commands.can && (alarm.remedies ?? []).slice(0, 2).map((remedy) => h("button", { type: "button", class: "btn sm", "data-key": `${alarm.id}-${remedy.label}`, on: { click: () => commands.send(remedy.command, remedy.args ?? {}, `${oneLine(remedy.label, 60)}: takes effect after this step.`) } }, oneLine(remedy.label, 60)))));
 }
 
 /** The best right answer beside its nearest wrong sibling. */
 function saysPanel(group, onOpen) {
   const pair = chooseCards(group.samples, null, 2).slice(0, 2);
+  const graded = isGraded([group]);
   return [
     h("div", { class: "ph" }, h("h2", {}, "What it says now"), h("span", { class: "sp" }),
-      h("span", { class: "i3 mono clip" }, `${visible(group.question, 60)}${group.answer === null ? "" : ` = ${visible(group.answer, 16)}`}`)),
+      h("span", { class: "i3 mono clip" }, `${oneLine(group.question, 60)}${group.answer === null ? "" : ` = ${oneLine(group.answer, 16)}`}`)),
     h("div", { class: `two ${pair.length}` }, pair.map((sample) => h("div", {},
       h("button", { type: "button", class: `sayhead ${(sample.advantage ?? 0) > 0 ? "up" : "down"}`, on: { click: () => onOpen(sample) } },
-        mark(sample), h("b", {}, sample.right === null ? `reward ${fixed(sample.reward)}` : sample.right ? "right" : "wrong"),
+        mark(sample), h("b", {}, sample.right === null || graded ? `reward ${fixed(sample.reward)}` : sample.right ? "right" : "wrong"),
         h("span", { class: `mono ${(sample.advantage ?? 0) > 0 ? "pos" : "neg"}` }, signed(sample.advantage))),
       h("pre", { dir: "auto" }, visible(sample.text, 600))))),
     group.dead && h("p", { class: "note" }, `Every group of this step is dead: all answers scored ${percent(group.reward_mean)}.`),

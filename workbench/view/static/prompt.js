@@ -31,7 +31,7 @@ export function makePrompt({ store, header, go, link }) {
     const first = visits[0];
     show(head,
       h("h1", { dir: "auto" }, visible(answer.question, 300)),
-      h("span", { class: "gold i2" }, answer.answer !== null && ["gold answer ", h("b", { class: "mono" }, visible(answer.answer, 80))]),
+      h("span", { class: "gold i2" }, answer.answer !== null && ["gold answer ", h("b", { class: "mono" }, oneLine(answer.answer, 80))]),
       h("span", { class: "sp" }),
       !visit.mode && h("a", { class: "btn", href: link({ view: "group", step: visit.step, mode: visit.mode }), on: { click: (event) => (event.preventDefault(), go({ view: "group", step: visit.step, mode: visit.mode })) } }, `Open the group of step ${visit.step} `, h("kbd", { class: "desk" }, "enter")));
     const width = Math.max(300, flow.clientWidth - 28);
@@ -88,9 +88,10 @@ export function makePrompt({ store, header, go, link }) {
         const train = answered.visits.filter((visit) => !visit.mode);
         const visits = (train.length ? train : answered.visits.filter((visit) => visit.mode === "sampled")).sort((a, b) => a.step - b.step).map(completed);
         if (!visits.length) return say("This prompt was not visited yet.");
+        if (shown?.answer === answered && shown.from === cursor && shown.step === step) return;
         let at = visits.findLastIndex((visit) => visit.step <= step);
         if (at < 0) at = 0;
-        shown = { answer: answered, visits, at, cursor: { ...cursor, prompt }, newest: store.newest };
+        shown = { answer: answered, visits, at, cursor: { ...cursor, prompt }, from: cursor, step, newest: store.newest };
       } catch (error) {
         return say(error.status ? error.message : "No answer from the server yet.");
       }

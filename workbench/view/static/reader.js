@@ -110,7 +110,9 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
     element.dataset.view = view;
     for (const [name, one] of Object.entries(views)) one.element.hidden = name !== view;
     strip.update(state);
-    if (view !== "live" && store.data.status) miniRibbon.update({ ...ribbonState({ ...state, graded: header.binary === false, narrow: true }) });
+    const over = JSON.stringify([store.version, cursor.now.step, state.step, view === "live", store.data.status?.state]);
+    if (view !== "live" && store.data.status && over !== overview) miniRibbon.update(ribbonState({ ...state, graded: header.binary === false, narrow: true }));
+    overview = over;
     views[view].update(state);
     keyBar.update(view);
     bottom.update({ ...state, groupSize: groupView.shown?.group.n });
@@ -118,6 +120,7 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
     tips.tidy();
   }
 
+  let overview = "";
   let drawn = "";
   const poller = poll(async () => {
     const delta = await store.refresh();

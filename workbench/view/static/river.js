@@ -1,7 +1,7 @@
 // Answers of one prompt as a river: a column a visit, a band an answer. Right is teal and at the bottom; wrong modes are
 // grey, the most frequent darkest, so that one that takes over is seen; no answer is hatched.
 
-import { s, visible } from "./dom.js";
+import { oneLine, s } from "./dom.js";
 
 const NAMED = 4;
 
@@ -62,7 +62,7 @@ export function river(visits, chosen, width, height = 220) {
     stacks[v].map(([low, high], b) => high - low > 1e-9 && [
       s("rect", { x: centre(v) - wide / 2, y: y(high), width: wide, height: Math.max(1, y(low) - y(high) - 1), class: `band ${looks[b]}` }),
       wide > 24 && y(low) - y(high) > 14 && typeof all[b].said === "string" && !all[b].others &&
-        s("text", { x: centre(v), y: (y(low) + y(high)) / 2 + 3.5, "text-anchor": "middle", class: `m inband ${looks[b]}` }, visible(all[b].said, 5)),
+        s("text", { x: centre(v), y: (y(low) + y(high)) / 2 + 3.5, "text-anchor": "middle", class: `m inband ${looks[b]}` }, oneLine(all[b].said, 5)),
     ]),
     (step > 26 || v % Math.ceil(26 / step) === 0) && s("text", { x: centre(v), y: height - 8, "text-anchor": "middle", class: v === chosen ? "t1" : "" }, visit.step)));
   const end = stacks[stacks.length - 1];
@@ -75,8 +75,8 @@ export function river(visits, chosen, width, height = 220) {
 }
 
 function named({ said, right, none, others }) {
-  if (right) return typeof said === "string" ? `right, ${visible(said, 8)}` : "right";
-  return none ? "no answer" : others ? said : said === undefined ? "wrong" : `says ${visible(said, 8)}`;
+  if (right) return typeof said === "string" ? `right, ${oneLine(said, 8)}` : "right";
+  return none ? "no answer" : others ? said : said === undefined ? "wrong" : `says ${oneLine(said, 8)}`;
 }
 
 // Names from top to bottom, 13 px apart.

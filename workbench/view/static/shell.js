@@ -1,7 +1,7 @@
 // What stands around the views: the strip with the run's name and state, the thin bar when the server is away, the row of
 // keys, the help sheet, and on phones the bar at the bottom.
 
-import { h, oneLine, part, show, visible } from "./dom.js";
+import { h, oneLine, part, show } from "./dom.js";
 import { duration, known, plain } from "./format.js";
 import { isOver, phase, pill } from "./states.js";
 
@@ -131,11 +131,11 @@ export function makeStrip({ commands, ribbon, onLive }) {
       ribbon.element.hidden = live;
       const answers = header.prompts_per_step * header.num_generations;
       factsPart.update(
-        live ? (store.newest ?? -1) + 1 : null,
+        live && store.newest !== null ? store.newest + 1 : null,
         status.steps,
         live && known(status.seconds_per_step) ? duration(status.seconds_per_step) : "",
-        live && !over && known(status.eta) ? duration(status.eta) : "",
-        live && store.newest === null && !over ? phase(status, answers) : "",
+        live && !over && store.newest !== null && known(status.eta) ? duration(status.eta) : "",
+        live && store.newest !== null && !over && status.phase && status.phase !== "sample" ? phase(status, answers) : "",
         live && parked === null ? setup(header) : null,
       );
       show(acts, live && buttons(commands, status.state));
@@ -147,7 +147,7 @@ export function makeStrip({ commands, ribbon, onLive }) {
 function setup({ model, prompts_per_step, num_generations, live_settings, config, seed }) {
   const now = { ...config, num_generations, ...Object.fromEntries(live_settings.map(({ name, value }) => [name, value])) };
   return [
-    [[visible(model.name, 40), true]],
+    [[oneLine(model.name, 40), true]],
     [[prompts_per_step, true], [" prompts × ", false], [now.num_generations, true], [" answers", false]],
     [["β ", false], [plain(now.beta), true]],
     [["lr ", false], [plain(now.learning_rate), true]],

@@ -40,6 +40,7 @@ function remembering(fetchJson, limit) {
 /** The store of run `run`. `data` is replaced by nothing and grows by `refresh()`. */
 export function makeStore({ fetchJson }, run) {
   const data = EMPTY();
+  let version = 0;
   const steps = remembering(fetchJson, KEPT_STEPS);
   const groups = remembering(fetchJson, KEPT_GROUPS);
   const once = remembering(fetchJson, 8);
@@ -52,6 +53,7 @@ export function makeStore({ fetchJson }, run) {
       groups.clear();
     }
     const before = data.steps.length;
+    if (delta.reset || delta.steps.length || delta.checks.length || delta.ribbon.length || delta.events.length || delta.alarms) version++;
     const { cursor, now, status, verdict } = delta;
     Object.assign(data, { cursor, now, status, verdict: verdict ?? data.verdict });
     data.steps.push(...delta.steps);
@@ -80,6 +82,10 @@ export function makeStore({ fetchJson }, run) {
       groups.get(path(["runs", run, "steps", step, "groups", k], { ...kindOf(mode), tokens: 1 })),
     prompt: (id) => fetchJson(path(["runs", run, "prompts", id])),
     log: (lines) => fetchJson(path(["runs", run, "log"], { lines })),
+    /** Counts up whenever something was recorded; a mere change of phase leaves it. */
+    get version() {
+      return version;
+    },
     get newest() {
       return data.steps.length ? data.steps[data.steps.length - 1] : null;
     },

@@ -1,11 +1,11 @@
 // Tokens coloured by a lens. Scales are fixed, never stretched to a sample, so that two cards can be compared.
 
-import { h, visible } from "./dom.js";
+import { h, oneLine, visible } from "./dom.js";
 import { fixed, known, signed } from "./format.js";
 
 const DIVERGING = [0.04, 0.2, 0.5];
 const SEQUENTIAL = [0.08, 0.25, 0.5, 0.75, 0.92]; // of the domain: below the first a token stays unmarked
-const LONG = 40;
+const LONG = 14; // characters; a longer token may break inside, or it would not fit a card
 
 const policy = (tokens) => tokens.policy ?? tokens.sampler;
 const k3 = (logRatio) => Math.exp(logRatio) - logRatio - 1;
@@ -106,7 +106,7 @@ export function describeToken(sample, i, lens) {
   const value = available(lens, tokens) ? LENSES[lens].value(tokens, i, sample.advantage ?? 0) : null;
   const push = LENSES.push.value(tokens, i, sample.advantage ?? 0);
   return {
-    title: visible(JSON.stringify(tokens.text[i]), 60),
+    title: oneLine(JSON.stringify(tokens.text[i]), 60),
     aside: `token ${i + 1} of ${tokens.text.length}`,
     text: known(value) && lens !== "push" && lens !== "advantage" ? `${LENSES[lens].label}: ${signed(value, 3)}` : "",
     formula: [`push = A · (1 − p)`, `${signed(sample.advantage)} · (1 − ${before}) = ${signed(push)}`],
