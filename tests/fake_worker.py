@@ -1,7 +1,8 @@
-"""A real worker process around a loop that only counts: no torch, no model. What it does lies in `fake.json` in the run folder.
+"""A real worker process around a loop that only counts: no torch, no model. What it does lies in `fake.json`
+in the run folder.
 
-Keys: step_seconds; hang_at (step in which the loop hears nothing); deaf (TERM ignored); raise_at; children (how many, with the
-worker's environment); escaped (a child in a session of its own); teardown_hang; idle.
+Keys: step_seconds; hang_at (step in which the loop hears nothing); deaf (TERM ignored); raise_at; children
+(how many, with the worker's environment); escaped (a child in a session of its own); teardown_hang; idle.
 """
 
 import json
@@ -49,7 +50,9 @@ def count(config: RunConfig, folder: RunFolder, control: Control) -> None:
         if control.stop_requested:
             break
         if step == wanted.get("raise_at"):
-            raise {"user": ModelError, "config": ConfigError}.get(str(wanted.get("raise")), ZeroDivisionError)("the model has no pad token")
+            raise {"user": ModelError, "config": ConfigError}.get(
+                str(wanted.get("raise")), ZeroDivisionError
+            )("the model has no pad token")
         if step == wanted.get("hang_at"):
             if wanted.get("deaf"):
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -66,4 +69,8 @@ def count(config: RunConfig, folder: RunFolder, control: Control) -> None:
 
 if __name__ == "__main__":
     wanted = plan(RunFolder(Path(sys.argv[1])))
-    sys.exit(worker.main(train=count, idle=float(wanted.get("idle", 300)), teardown=float(wanted.get("teardown", 20))))
+    sys.exit(
+        worker.main(
+            train=count, idle=float(wanted.get("idle", 300)), teardown=float(wanted.get("teardown", 20))
+        )
+    )

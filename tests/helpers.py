@@ -34,10 +34,14 @@ class Yard:
         self.worker: tuple[str, ...] = FAKE_WORKER
         self.started: list[RunFolder] = []
 
-    def start(self, *, steps: int = 500, kind: Kind = "train", key: str | None = None, **plan: Any) -> RunFolder:
+    def start(
+        self, *, steps: int = 500, kind: Kind = "train", key: str | None = None, **plan: Any
+    ) -> RunFolder:
         """Start a run; `plan` says what the counting loop does (see fake_worker)."""
         config = RunConfig.build(None, {"steps": steps, "device": "cpu"})
-        folder = launch.start(config, self.root, kind, files={"fake.json": json.dumps(plan)}, key=key, worker=self.worker)
+        folder = launch.start(
+            config, self.root, kind, files={"fake.json": json.dumps(plan)}, key=key, worker=self.worker
+        )
         self.started.append(folder)
         return folder
 
@@ -50,7 +54,9 @@ class Yard:
         goal = launch.state(folder).step + more
         return self._when(folder, lambda now: now.step >= goal, f"step {goal}", timeout)
 
-    def _when(self, folder: RunFolder, condition: Callable[[RunState], bool], what: str, timeout: float) -> RunState:
+    def _when(
+        self, folder: RunFolder, condition: Callable[[RunState], bool], what: str, timeout: float
+    ) -> RunState:
         deadline = time.monotonic() + timeout
         while not condition(now := launch.state(folder)):
             assert time.monotonic() < deadline, f"not within {timeout} s: {what}; it is {now}"

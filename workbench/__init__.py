@@ -1,15 +1,38 @@
 """GRPO workbench: see what GRPO is doing to a language model, and steer it.
 
-Names are looked up when they are used, so `import workbench` costs nothing: no torch, no pandas. Inside the package import modules.
+Names are looked up when they are used, so `import workbench` costs nothing: no torch, no pandas. Inside the
+package import modules.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.api import TASKS, RewardSpec, Run, RunConfig, embedded_model, open_run, presets, reward, runs, start
+    from workbench.api import (
+        TASKS,
+        RewardSpec,
+        Run,
+        RunConfig,
+        embedded_model,
+        open_run,
+        presets,
+        reward,
+        runs,
+        start,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["TASKS", "RewardSpec", "Run", "RunConfig", "embedded_model", "open_run", "presets", "reward", "runs", "start"]
+__all__ = [
+    "TASKS",
+    "RewardSpec",
+    "Run",
+    "RunConfig",
+    "embedded_model",
+    "open_run",
+    "presets",
+    "reward",
+    "runs",
+    "start",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,8 @@
-"""The workbench from a notebook or a script: start a run, open one, follow it, steer it, look into its groups.
+"""The workbench from a notebook or a script: start a run, open one, follow it, steer it, look into its
+groups.
 
-`import workbench` offers these names lazily. Everything here goes through the same run folder as the dashboard and the command line.
+`import workbench` offers these names lazily. Everything here goes through the same run folder as the
+dashboard and the command line.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +24,18 @@ from workbench.rewards.declare import declared, reward
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["TASKS", "Run", "RunConfig", "RewardSpec", "embedded_model", "open_run", "presets", "reward", "runs", "start"]
+__all__ = [
+    "TASKS",
+    "RewardSpec",
+    "Run",
+    "RunConfig",
+    "embedded_model",
+    "open_run",
+    "presets",
+    "reward",
+    "runs",
+    "start",
+]
 
 RewardLike = str | RewardSpec | Callable[..., Any]
 
@@ -36,9 +49,10 @@ class Run:
 
     def __repr__(self) -> str:
         now = self.state
-        return f"<Run {now.id}: {now.state}, step {now.step} of {now.steps}{f', {now.reason}' if now.reason else ''}>"
+        why = f", {now.reason}" if now.reason else ""
+        return f"<Run {now.id}: {now.state}, step {now.step} of {now.steps}{why}>"
 
-    # -- what it is ----------------------------------------------------------------------------------------------
+    # -- what it is ----------------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
@@ -63,8 +77,12 @@ class Run:
     @property
     def final_model(self) -> Path | None:
         """A plain Hugging Face folder with the trained model; None before the run has written it."""
-        return self.folder.final if (self.folder.final / "config.json").exists() or (
-            self.folder.final / "adapter_config.json").exists() else None
+        return (
+            self.folder.final
+            if (self.folder.final / "config.json").exists()
+            or (self.folder.final / "adapter_config.json").exists()
+            else None
+        )
 
     def summary(self) -> dict[str, Any]:
         """Held-out accuracy and answer length at both ends, in one dict."""
@@ -74,14 +92,15 @@ class Run:
         """The last lines its process wrote."""
         return self.folder.log_tail(lines)
 
-    # -- what it has recorded --------------------------------------------------------------------------------------
+    # -- what it has recorded ------------------------------------------------------------------------------
 
     def metrics(self, *names: str) -> "pandas.DataFrame":
         """One row a recorded step or check, one column a metric."""
         return self.reader.metrics(list(names) or None)
 
     def samples(self, step: int | None = None, kind: str = "train") -> "pandas.DataFrame":
-        """One row an answer: its text, reward and its parts, advantage, length, log-probability, KL. All steps, or one."""
+        """One row an answer: its text, reward and its parts, advantage, length, log-probability, KL. All
+        steps, or one."""
         return self.reader.samples(step, kind)  # type: ignore[arg-type]
 
     def group(self, step: int, k: int = 0, kind: str = "train") -> dict[str, Any]:
@@ -92,7 +111,7 @@ class Run:
         """What happened to the run: commands and their answers, changed settings, checkpoints."""
         return self.reader.events(kind=kind)
 
-    # -- what one can do with it -------------------------------------------------------------------------------------
+    # -- what one can do with it ---------------------------------------------------------------------------
 
     def follow(self, draw: bool = True) -> RunState:
         """Watch until it is over. Interrupting ends only the watching."""
@@ -123,7 +142,8 @@ class Run:
         return self.tell("set", settings)
 
     def tell(self, command: str, args: Mapping[str, Any] | None = None, timeout: float = 600.0) -> str:
-        """Send a command and wait for its answer. Raises RunError where it is refused or the run ends first."""
+        """Send a command and wait for its answer. Raises RunError where it is refused or the run ends
+        first."""
         answer = launch.ask(self.folder, command, args, timeout)
         if not answer["ok"]:
             raise RunError(str(answer["text"]))
@@ -134,16 +154,25 @@ class Run:
         return export(self.folder, model, step, merge)
 
 
-def start(config: RunConfig | None = None, *, preset: str | None = None, runs: Path | str = "runs",
-          rewards: Mapping[RewardLike, float] | Iterable[RewardLike] | None = None, **settings: Any) -> Run:
+def start(
+    config: RunConfig | None = None,
+    *,
+    preset: str | None = None,
+    runs: Path | str = "runs",
+    rewards: Mapping[RewardLike, float] | Iterable[RewardLike] | None = None,
+    **settings: Any,
+) -> Run:
     """Start a run in the background and return it.
 
-    From a RunConfig, or from a preset (`embedded` where none is named) with settings by name. `rewards`: names, file.py:function
-    or functions of your own, with weights as a mapping: `{"correct": 1.0, my_reward: 0.2}`. Raises ConfigError with a sentence per
-    setting; nothing is started then.
+    From a RunConfig, or from a preset (`embedded` where none is named) with settings by name. `rewards`:
+    names, file.py:function or functions of your own, with weights as a mapping: `{"correct": 1.0, my_reward:
+    0.2}`. Raises ConfigError with a sentence per setting; nothing is started then.
     """
     if config is not None and (preset or settings):
-        raise ConfigError("Give a RunConfig, or a preset with settings; not both. `config.changed(steps=10)` changes a RunConfig.")
+        raise ConfigError(
+            "Give a RunConfig, or a preset with settings; not both. `config.changed(steps=10)` changes a "
+            "RunConfig."
+        )
     if rewards is not None:
         settings["rewards"] = reward_specs(rewards)
     config = RunConfig.build(preset, settings) if config is None else config.changed(**settings)
@@ -177,16 +206,23 @@ def runs(root: Path | str = "runs") -> list[Run]:
 
 
 def embedded_model() -> Path:
-    """Folder of the base model that ships with the workbench; `AutoModelForCausalLM.from_pretrained` loads it."""
+    """Folder of the base model that ships with the workbench; `AutoModelForCausalLM.from_pretrained` loads
+    it."""
     return estimate.EMBEDDED
 
 
 def machine(root: Path | str = "runs") -> dict[str, Any]:
     """What this machine offers: versions, processor, memory, devices, and what is busy below `root`."""
     device = estimate.device()
-    return {"versions": origin.versions(), "hardware": origin.hardware(), "device": launch.device_kind("auto"),
-            "device_name": device.name, "device_bytes": device.bytes, "runs": str(Path(root).absolute()),
-            "busy": [one.id for one in launch.runs(root) if one.alive]}
+    return {
+        "versions": origin.versions(),
+        "hardware": origin.hardware(),
+        "device": launch.device_kind("auto"),
+        "device_name": device.name,
+        "device_bytes": device.bytes,
+        "runs": str(Path(root).absolute()),
+        "busy": [one.id for one in launch.runs(root) if one.alive],
+    }
 
 
 def export(folder: RunFolder, model: Path | str, step: int | None = None, merge: bool = False) -> Path:

@@ -1,7 +1,8 @@
-"""Questions to a model without a run: what it reads, what a step costs, what it answers. Torch-free; a bench worker does it.
+"""Questions to a model without a run: what it reads, what a step costs, what it answers. Torch-free; a bench
+worker does it.
 
-In: a runs root and the settings asked about. Out: plain results. A bench lives in a run folder of kind `bench`, goes when nobody has
-asked for five minutes, and at once when a run waits for its device.
+In: a runs root and the settings asked about. Out: plain results. A bench lives in a run folder of kind
+`bench`, goes when nobody has asked for five minutes, and at once when a run waits for its device.
 """
 
 from collections.abc import Sequence
@@ -16,14 +17,23 @@ from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 
 
-def ask(root: Path | str, config: RunConfig, probe: str, *, timeout: float = 600.0, worker: Sequence[str] | None = None,
-        **args: Any) -> dict[str, Any]:
-    """The result of a probe (`prompts`, `rehearsal`, `sample`; see `probes.HANDLERS`) about these settings. Starts a bench where none
-    lives. Raises RunError with the bench's reason where it cannot answer."""
+def ask(
+    root: Path | str,
+    config: RunConfig,
+    probe: str,
+    *,
+    timeout: float = 600.0,
+    worker: Sequence[str] | None = None,
+    **args: Any,
+) -> dict[str, Any]:
+    """The result of a probe (`prompts`, `rehearsal`, `sample`; see `probes.HANDLERS`) about these settings.
+    Starts a bench where none lives. Raises RunError with the bench's reason where it cannot answer."""
     for attempt in (1, 2):
         folder = living(root) or start(root, config, worker)
         try:
-            answer = launch.ask(folder, "probe", {"probe": probe, "config": config.model_dump(mode="json"), **args}, timeout)
+            answer = launch.ask(
+                folder, "probe", {"probe": probe, "config": config.model_dump(mode="json"), **args}, timeout
+            )
         except RunError:
             if attempt == 2 or not launch.state(folder).state == "finished":
                 raise

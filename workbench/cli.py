@@ -1,7 +1,8 @@
 """The command line: `python -m workbench COMMAND`.
 
-Every setting of RunConfig is an option of `run`, made from its one definition. Messages go to standard error; with --json the last
-line of standard output is one JSON value. Exit codes: 0 done, 1 the run did not finish, 2 something the user can put right.
+Every setting of RunConfig is an option of `run`, made from its one definition. Messages go to standard error;
+with --json the last line of standard output is one JSON value. Exit codes: 0 done, 1 the run did not finish,
+2 something the user can put right.
 """
 
 import inspect
@@ -30,15 +31,21 @@ app = App(name="workbench", help="See what GRPO is doing to a language model, an
 DEFAULT_ROOT = Path("runs")
 
 Root = Annotated[Path, Parameter(name="--runs", help="Folder that holds the runs.")]
-AsJson = Annotated[bool, Parameter(name="--json", negative="", help="One JSON value as the last line of standard output.")]
+AsJson = Annotated[
+    bool, Parameter(name="--json", negative="", help="One JSON value as the last line of standard output.")
+]
 RunName = Annotated[str, Parameter(help="Id of a run below --runs, or the path of a run folder.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     try:
-        code = app(list(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=False,
-                   result_action="return_value")
+        code = app(
+            list(sys.argv[1:] if arguments is None else arguments),
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
         return int(code or 0)
     except cyclopts.CycloptsError as error:
         print(error, file=sys.stderr)
@@ -49,10 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2
 
 
-# -- run -------------------------------------------------------------------------------------------------------------
+# -- run ---------------------------------------------------------------------------------------------------
 
 
-def run(preset: str | None, runs: Path, reward: list[str] | None, detach: bool, wait: bool, as_json: bool, given: dict[str, Any]) -> int:
+def run(
+    preset: str | None,
+    runs: Path,
+    reward: list[str] | None,
+    detach: bool,
+    wait: bool,
+    as_json: bool,
+    given: dict[str, Any],
+) -> int:
     """See `_run`."""
     values = {name: value for name, value in given.items() if value is not None}
     if reward:
@@ -81,24 +96,38 @@ def run(preset: str | None, runs: Path, reward: list[str] | None, detach: bool, 
 
 
 def _signature() -> inspect.Signature:
-    """`run`'s options: its own, then every setting, core ones first, grouped as in the form. All settings are text that RunConfig
-    reads; what is not given stays with the preset."""
+    """`run`'s options: its own, then every setting, core ones first, grouped as in the form. All settings are
+    text that RunConfig reads; what is not given stays with the preset."""
     own = [
         _option("preset", str | None, "A shipped preset, or a .toml file. Without one: embedded."),
         _option("runs", Path, "Folder that holds the runs.", DEFAULT_ROOT),
-        _option("reward", list[str] | None, "name=weight, once for each reward: --reward correct=1 --reward mine.py:short=0.2", negative=""),
+        _option(
+            "reward",
+            list[str] | None,
+            "name=weight, once for each reward: --reward correct=1 --reward mine.py:short=0.2",
+            negative="",
+        ),
         _option("detach", bool, "Return as soon as the run has started.", False, negative=""),
         _option("wait", bool, "Follow without drawing.", False, negative=""),
         _option("json", bool, "One JSON object as the last line of standard output.", False, negative=""),
     ]
     core = Group("Settings", sort_key=1)
-    advanced = {section: Group(f"Advanced: {title}", sort_key=2 + place) for place, (section, title) in enumerate(SECTIONS.items())}
+    advanced = {
+        section: Group(f"Advanced: {title}", sort_key=2 + place)
+        for place, (section, title) in enumerate(SECTIONS.items())
+    }
     named = sorted(settings(), key=lambda info: not info.core)
-    return inspect.Signature([*own, *(_setting_option(info, core if info.core else advanced[info.section]) for info in named)])
+    return inspect.Signature(
+        [*own, *(_setting_option(info, core if info.core else advanced[info.section]) for info in named)]
+    )
 
 
 def _setting_option(info: SettingInfo, group: Group) -> inspect.Parameter:
-    default = ",".join(f"{spec.name}={spec.weight:g}" for spec in info.default) if info.kind == "rewards" else info.default
+    default = (
+        ",".join(f"{spec.name}={spec.weight:g}" for spec in info.default)
+        if info.kind == "rewards"
+        else info.default
+    )
     choices = f" One of {', '.join(map(str, info.choices))}." if info.choices else ""
     text = f"{info.help}{choices} Default {default}." if default is not None else f"{info.help}{choices}"
     return _option(info.name, bool | None if info.kind == "bool" else str | None, text, group=group)
@@ -111,8 +140,10 @@ def _option(name: str, kind: Any, text: str, default: Any = None, **about: Any) 
 
 def _run(**options: Any) -> int:
     """Start a run in the background and follow it. Ctrl-C ends only the following."""
-    own = {"preset": None, "runs": DEFAULT_ROOT, "reward": None, "detach": False, "wait": False, "json": False}
-    return run(*(options.pop(name, default) for name, default in own.items()), given=options)
+    preset, root = options.pop("preset", None), options.pop("runs", DEFAULT_ROOT)
+    reward = options.pop("reward", None)
+    detach, wait, as_json = (options.pop(name, False) for name in ("detach", "wait", "json"))
+    return run(preset, root, reward, detach, wait, as_json, options)
 
 
 _run.__signature__ = _signature()  # type: ignore[attr-defined]
@@ -123,21 +154,35 @@ app.command(_run, name="run")
 def list_settings(*, json: AsJson = False) -> int:
     """Every setting with its default and meaning."""
     if json:
-        _print_json([{**info._asdict(), "default": RunConfig().model_dump(mode="json")[info.name]} for info in settings()])
+        _print_json(
+            [
+                {**info._asdict(), "default": RunConfig().model_dump(mode="json")[info.name]}
+                for info in settings()
+            ]
+        )
         return 0
     table = Table("setting", "default", "live", "meaning")
     for info in settings():
-        table.add_row(info.name, str(RunConfig().model_dump(mode="json")[info.name]), "live" if info.live else "", info.help)
+        table.add_row(
+            info.name,
+            str(RunConfig().model_dump(mode="json")[info.name]),
+            "live" if info.live else "",
+            info.help,
+        )
     Console().print(table)
     return 0
 
 
-# -- look --------------------------------------------------------------------------------------------------------------
+# -- look --------------------------------------------------------------------------------------------------
 
 
 @app.command(name="list")
-def list_runs(*, everything: Annotated[bool, Parameter(name="--all", negative="", help="Benches too.")] = False,
-              runs: Root = DEFAULT_ROOT, json: AsJson = False) -> int:
+def list_runs(
+    *,
+    everything: Annotated[bool, Parameter(name="--all", negative="", help="Benches too.")] = False,
+    runs: Root = DEFAULT_ROOT,
+    json: AsJson = False,
+) -> int:
     """All runs, newest first."""
     found = [one for one in launch.runs(runs) if everything or one.kind != "bench"]
     if json:
@@ -154,12 +199,22 @@ def list_runs(*, everything: Annotated[bool, Parameter(name="--all", negative=""
 
 
 @app.command
-def show(run: RunName, *, step: int | None = None, group: int | None = None, kind: Literal["train", "eval"] = "train",
-         mode: Literal["sampled", "greedy"] | None = None, runs: Root = DEFAULT_ROOT, json: AsJson = False) -> int:
+def show(
+    run: RunName,
+    *,
+    step: int | None = None,
+    group: int | None = None,
+    kind: Literal["train", "eval"] = "train",
+    mode: Literal["sampled", "greedy"] | None = None,
+    runs: Root = DEFAULT_ROOT,
+    json: AsJson = False,
+) -> int:
     """What a run is and how far it came; with --step and --group the answers of one group."""
     folder = record.find(run, runs)
     if group is not None and step is None:
-        raise ConfigError("--group needs --step: which step's group? The newest is shown by `workbench show RUN`.")
+        raise ConfigError(
+            "--group needs --step: which step's group? The newest is shown by `workbench show RUN`."
+        )
     if step is not None:
         _show_step(Reader(folder), step, group, kind, mode, json)
         return 0
@@ -167,10 +222,18 @@ def show(run: RunName, *, step: int | None = None, group: int | None = None, kin
     if json:
         readable = now.state != "damaged"
         final = one.final_model
-        _print_json({**now.json(), "config": one.config.model_dump(mode="json") if readable else None,
-                     "final_model": str(final) if final else None, "summary": summary(folder) if readable else None})
+        _print_json(
+            {
+                **now.json(),
+                "config": one.config.model_dump(mode="json") if readable else None,
+                "final_model": str(final) if final else None,
+                "summary": summary(folder) if readable else None,
+            }
+        )
         return 0
-    print(f"{now.id}: {now.state}, step {now.step} of {now.steps}" + (f" ({now.reason})" if now.reason else ""))
+    print(
+        f"{now.id}: {now.state}, step {now.step} of {now.steps}" + (f" ({now.reason})" if now.reason else "")
+    )
     if now.stalled:
         print(now.stalled)
     for name, value in summary(folder).items():
@@ -191,16 +254,24 @@ def _show_step(reader: Reader, step: int, group: int | None, kind: Any, mode: An
     elif group is None:
         table = Table("k", "prompt", "answer", "mean reward", "std", "right", "dead")
         for row in found:
-            table.add_row(*(str(row[name]) for name in ("k", "question", "answer", "reward_mean", "reward_std", "right", "dead")))
+            table.add_row(
+                *(
+                    str(row[name])
+                    for name in ("k", "question", "answer", "reward_mean", "reward_std", "right", "dead")
+                )
+            )
         Console().print(table)
     else:
         print(found["prompt"])
         for sample in found["samples"]:
-            print(f"-- reward {sample['reward']}  advantage {sample['advantage']}  {sample['length']} tokens, {sample['finish_reason']}")
+            print(
+                f"-- reward {sample['reward']}  advantage {sample['advantage']}  {sample['length']} tokens, "
+                f"{sample['finish_reason']}"
+            )
             print(sample["text"])
 
 
-# -- steer -------------------------------------------------------------------------------------------------------------
+# -- steer -------------------------------------------------------------------------------------------------
 
 
 @app.command
@@ -217,7 +288,15 @@ def resume(run: RunName, *, runs: Root = DEFAULT_ROOT, json: AsJson = False) -> 
         return _tell(run, runs, "resume", {}, json)
     now = launch.resume(folder)
     if json:
-        _print_json({"run": now.id, "state": now.state, "step": now.step, "ok": True, "text": f"goes on from step {now.step}"})
+        _print_json(
+            {
+                "run": now.id,
+                "state": now.state,
+                "step": now.step,
+                "ok": True,
+                "text": f"goes on from step {now.step}",
+            }
+        )
     else:
         print(f"Run {now.id} goes on.")
     return 0
@@ -231,7 +310,8 @@ def checkpoint(run: RunName, *, runs: Root = DEFAULT_ROOT, json: AsJson = False)
 
 @app.command
 def stop(run: RunName, *, grace: float | None = None, runs: Root = DEFAULT_ROOT, json: AsJson = False) -> int:
-    """End a run after its step, with a checkpoint; by force once --grace seconds are over. A queued run is cancelled."""
+    """End a run after its step, with a checkpoint; by force once --grace seconds are over. A queued run is
+    cancelled."""
     now = launch.stop(record.find(run, runs), grace)
     if json:
         _print_json(now.json())
@@ -241,8 +321,12 @@ def stop(run: RunName, *, grace: float | None = None, runs: Root = DEFAULT_ROOT,
 
 
 @app.command(name="set")
-def set_live(run: RunName, *changes: Annotated[str, Parameter(help="name=value, for example beta=0.02.")], runs: Root = DEFAULT_ROOT,
-             json: AsJson = False) -> int:
+def set_live(
+    run: RunName,
+    *changes: Annotated[str, Parameter(help="name=value, for example beta=0.02.")],
+    runs: Root = DEFAULT_ROOT,
+    json: AsJson = False,
+) -> int:
     """Change settings of a living run from its next step on."""
     folder = record.find(run, runs)
     values = pairs(changes)
@@ -253,8 +337,13 @@ def set_live(run: RunName, *changes: Annotated[str, Parameter(help="name=value, 
 def pairs(changes: Sequence[str]) -> dict[str, str]:
     """`name=value` texts as a dict. Raises ConfigError."""
     if not changes or any("=" not in change for change in changes):
-        raise ConfigError("Write what to change as name=value, for example: workbench set RUN beta=0.02 learning_rate=1e-5")
-    return {name.strip().replace("-", "_"): value for name, _, value in (change.partition("=") for change in changes)}
+        raise ConfigError(
+            "Write what to change as name=value, for example: workbench set RUN beta=0.02 learning_rate=1e-5"
+        )
+    return {
+        name.strip().replace("-", "_"): value
+        for name, _, value in (change.partition("=") for change in changes)
+    }
 
 
 def _tell(run: str, root: Path, command: str, args: dict[str, Any], as_json: bool) -> int:
@@ -267,14 +356,19 @@ def _tell(run: str, root: Path, command: str, args: dict[str, Any], as_json: boo
     return 0 if answer["ok"] else 2
 
 
-# -- models, dashboard, doctor -------------------------------------------------------------------------------------------
+# -- models, dashboard, doctor -----------------------------------------------------------------------------
 
 
 @app.command
-def export(run: RunName, *, model: Annotated[Path, Parameter(help="Folder to write; must not hold anything yet.")],
-           step: Annotated[int | None, Parameter(help="A checkpoint instead of the final model.")] = None,
-           merge: Annotated[bool, Parameter(negative="", help="Fold a LoRA adapter into the weights.")] = False,
-           runs: Root = DEFAULT_ROOT, json: AsJson = False) -> int:
+def export(
+    run: RunName,
+    *,
+    model: Annotated[Path, Parameter(help="Folder to write; must not hold anything yet.")],
+    step: Annotated[int | None, Parameter(help="A checkpoint instead of the final model.")] = None,
+    merge: Annotated[bool, Parameter(negative="", help="Fold a LoRA adapter into the weights.")] = False,
+    runs: Root = DEFAULT_ROOT,
+    json: AsJson = False,
+) -> int:
     """Write the trained model as a plain Hugging Face folder."""
     target = api.export(record.find(run, runs), model, step, merge)
     if json:
@@ -285,18 +379,31 @@ def export(run: RunName, *, model: Annotated[Path, Parameter(help="Folder to wri
 
 
 @app.command(name="app")
-def dashboard(*, runs: Root = DEFAULT_ROOT, host: Annotated[str, Parameter(help="Address to listen on.")] = "127.0.0.1",
-              port: Annotated[int | None, Parameter(help="Port; 7860 or the next free one.")] = None,
-              token: Annotated[str | None, Parameter(help="This token instead of a random one.")] = None,
-              no_token: Annotated[bool, Parameter(negative="", help="No token; only on this machine.")] = False,
-              allow_host: Annotated[list[str] | None, Parameter(negative="", help="Another name that the dashboard answers to.")] = None,
-              open: Annotated[bool, Parameter(negative="", help="Open a browser.")] = False) -> int:
+def dashboard(
+    *,
+    runs: Root = DEFAULT_ROOT,
+    host: Annotated[str, Parameter(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int | None, Parameter(help="Port; 7860 or the next free one.")] = None,
+    token: Annotated[str | None, Parameter(help="This token instead of a random one.")] = None,
+    no_token: Annotated[bool, Parameter(negative="", help="No token; only on this machine.")] = False,
+    allow_host: Annotated[
+        list[str] | None, Parameter(negative="", help="Another name that the dashboard answers to.")
+    ] = None,
+    open: Annotated[bool, Parameter(negative="", help="Open a browser.")] = False,
+) -> int:
     """Open the dashboard."""
     # Gradio takes seconds to import; no other command pays for it.
     from workbench.view import server  # noqa: PLC0415
 
-    server.serve(runs, host=host, port=port, token=token, use_token=not no_token, allow_hosts=allow_host or [],
-                 announce=_announce(open))
+    server.serve(
+        runs,
+        host=host,
+        port=port,
+        token=token,
+        use_token=not no_token,
+        allow_hosts=allow_host or [],
+        announce=_announce(open),
+    )
     return 0
 
 
@@ -311,10 +418,20 @@ def _announce(open_browser: bool) -> Any:
 
 
 @app.command
-def doctor(*, sandbox: Annotated[bool, Parameter(negative="", help="Attack the sandbox with everything there is.")] = False,
-           programs: Annotated[Path | None, Parameter(help="With --sandbox: run the programs of this folder instead.")] = None,
-           theory: Annotated[bool, Parameter(negative="", help="Compare closed forms with measured updates.")] = False,
-           runs: Root = DEFAULT_ROOT, json: AsJson = False) -> int:
+def doctor(
+    *,
+    sandbox: Annotated[
+        bool, Parameter(negative="", help="Attack the sandbox with everything there is.")
+    ] = False,
+    programs: Annotated[
+        Path | None, Parameter(help="With --sandbox: run the programs of this folder instead.")
+    ] = None,
+    theory: Annotated[
+        bool, Parameter(negative="", help="Compare closed forms with measured updates.")
+    ] = False,
+    runs: Root = DEFAULT_ROOT,
+    json: AsJson = False,
+) -> int:
     """What this machine can do, and whether the workbench's own promises hold on it."""
     # Each examination loads a room that nothing else here needs.
     if programs is not None and not sandbox:

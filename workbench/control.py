@@ -1,7 +1,7 @@
 """What the loop knows of the process around it: commands come in, phases and progress go out.
 
-In: command files that anybody drops into the run folder's inbox. Out: status.json, replaced about once a second by a thread, and
-an event for every command answered. Nothing here imports torch.
+In: command files that anybody drops into the run folder's inbox. Out: status.json, replaced about once a
+second by a thread, and an event for every command answered. Nothing here imports torch.
 """
 
 import contextlib
@@ -110,11 +110,12 @@ class Control:
         self._dirty.set()
         self._thread.join(timeout=5)
 
-    # -- what the loop asks --------------------------------------------------------------------------------------
+    # -- what the loop asks --------------------------------------------------------------------------------
 
     def poll(self, step: int | None = None) -> Iterator[Command]:
-        """Commands to apply at this boundary, oldest first. While the run is paused it stays here and yields those that come
-        in meanwhile. Pause, resume and stop are dealt with; answer all others with `answer`."""
+        """Commands to apply at this boundary, oldest first. While the run is paused it stays here and yields
+        those that come in meanwhile. Pause, resume and stop are dealt with; answer all others with `answer`.
+        """
         if step is not None:
             self.status.step = step
         entered = time.monotonic()
@@ -138,21 +139,33 @@ class Control:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether to end at the next step boundary, with a checkpoint. Costs nothing to ask, even after every token."""
+        """Whether to end at the next step boundary, with a checkpoint. Costs nothing to ask, even after every
+        token."""
         return bool(self._stopping)
 
     def answer(self, command: Command, ok: bool, text: str, result: Mapping[str, Any] | None = None) -> None:
         """Say in the events what became of a command: `text` is for people, `result` for programs."""
-        data: dict[str, Any] = {"id": command.id, "command": command.command, "args": command.args, "ok": ok, "text": text}
+        data: dict[str, Any] = {
+            "id": command.id,
+            "command": command.command,
+            "args": command.args,
+            "ok": ok,
+            "text": text,
+        }
         self.event("command", data if result is None else {**data, "result": dict(result)})
 
-    # -- what the loop tells -------------------------------------------------------------------------------------
+    # -- what the loop tells -------------------------------------------------------------------------------
 
     def phase(self, name: str, done: int = 0, total: int = 0) -> None:
         """What is going on now and how far it is: evaluate, sample, score, update, record, checkpoint, ..."""
         status = self.status
         changed = name != status.phase or total != status.phase_total
-        status.phase, status.phase_done, status.phase_total, status.progress_at = name, done, total, time.time()
+        status.phase, status.phase_done, status.phase_total, status.progress_at = (
+            name,
+            done,
+            total,
+            time.time(),
+        )
         if changed:
             self._dirty.set()
 
@@ -164,7 +177,8 @@ class Control:
         self._boundary = now
         self.status.step, self.status.steps, self.status.progress_at = step, steps, time.time()
         if self._durations:
-            # The mean, because a held-out check every few steps belongs to the time that is left; the median for "stalled".
+            # The mean, because a held-out check every few steps belongs to the time that is left; the median
+            # for "stalled".
             self.status.eta = statistics.mean(self._durations) * max(0, steps - step)
             self.status.step_seconds = statistics.median(self._durations)
         self._dirty.set()
@@ -174,10 +188,12 @@ class Control:
         if self._sink is None:
             self._unsent.append((kind, data, self.status.step))
         else:
-            with contextlib.suppress(RunError):  # a record that cannot be written says so at its next step, and keeps this
+            with contextlib.suppress(
+                RunError
+            ):  # a record that cannot be written says so at its next step, and keeps this
                 self._sink(kind, data, step=self.status.step)
 
-    # -- what the worker does with it ----------------------------------------------------------------------------
+    # -- what the worker does with it ----------------------------------------------------------------------
 
     def record_to(self, sink: EventSink) -> None:
         """From now on events go there, those kept so far first."""
@@ -212,30 +228,38 @@ class Control:
         return self._stopping
 
     def end(self, state: State, reason: str = "") -> None:
-        """The last word. Retried for a while where the disk is full: without it the run would look crashed."""
+        """The last word. Retried for a while where the disk is full: without it the run would look
+        crashed."""
         with self._lock:
             self._closed = True
-            self.status.state, self.status.reason, self.status.ended, self.status.eta = state, reason, time.time(), None
-            self.status.heartbeat = self.status.ended
+            self.status.state, self.status.reason, self.status.eta = state, reason, None
+            self.status.heartbeat = self.status.ended = time.time()
             for attempt in range(5):
                 try:
                     self.folder.write_status(asdict(self.status))
                     break
                 except OSError as error:
-                    print(f"The end of the run ({state}) could not be recorded: {error}", file=sys.stderr, flush=True)
+                    print(
+                        f"The end of the run ({state}) could not be recorded: {error}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
                     time.sleep(0.2 * 2**attempt)
         self._dirty.set()
 
-    # -- inside --------------------------------------------------------------------------------------------------
+    # -- inside --------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Empty the inbox folder. A stop takes effect here, whichever thread looks: the loop may be deep in a step, or hang."""
+        """Empty the inbox folder. A stop takes effect here, whichever thread looks: the loop may be deep in a
+        step, or hang."""
         with self._taking, contextlib.suppress(OSError):
             for command in self.folder.take():
                 self._inbox.append(command)
                 if command.command == "stop":
                     grace = command.args.get("grace")
-                    self.request_stop("stop was asked for", float(grace) if isinstance(grace, int | float) else None)
+                    self.request_stop(
+                        "stop was asked for", float(grace) if isinstance(grace, int | float) else None
+                    )
 
     def _deal_with(self, command: Command) -> bool:
         """Whether this command is none of the loop's business."""
@@ -274,7 +298,10 @@ class Control:
             time.sleep(LOOK_SECONDS)
 
     def _write(self) -> None:
-        with self._lock, contextlib.suppress(OSError):  # a full disk must not stop the run; the next beat tries again
+        with (
+            self._lock,
+            contextlib.suppress(OSError),
+        ):  # a full disk must not stop the run; the next beat tries again
             if not self._closed:
                 self.status.heartbeat = time.time()
                 self.folder.write_status(asdict(self.status))

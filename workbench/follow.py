@@ -1,4 +1,5 @@
-"""Watches a run until it is over: a progress line for terminals and notebooks, and the summary that scripts read.
+"""Watches a run until it is over: a progress line for terminals and notebooks, and the summary that scripts
+read.
 
 Only reads: whoever stops watching changes nothing about the run.
 """
@@ -8,7 +9,14 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from workbench import launch
 from workbench.launch import RunState
@@ -26,17 +34,32 @@ def follow(folder: RunFolder, draw: bool = True) -> RunState:
         while not (now := launch.state(folder)).over:
             time.sleep(LOOK_SECONDS)
         return now
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
-               TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+    )
     reader, cursor, figures = Reader(folder), 0, ""
     with Progress(*columns, console=Console(stderr=True)) as progress:
         line = progress.add_task("starts", total=None, figures="")
         while True:
             now = launch.state(folder)
-            news = reader.series(cursor, names=["reward", "heldout/sampled/accuracy"]) if folder.db_path.exists() else {}
+            news = (
+                reader.series(cursor, names=["reward", "heldout/sampled/accuracy"])
+                if folder.db_path.exists()
+                else {}
+            )
             cursor, figures = news.get("cursor", 0), _figures(news) or figures
-            progress.update(line, description=_doing(now), completed=now.step, total=now.steps or None,
-                            figures=" · ".join(part for part in (figures, _left(now)) if part))
+            progress.update(
+                line,
+                description=_doing(now),
+                completed=now.step,
+                total=now.steps or None,
+                figures=" · ".join(part for part in (figures, _left(now)) if part),
+            )
             if now.over:
                 return now
             time.sleep(LOOK_SECONDS)
@@ -60,7 +83,10 @@ def _left(now: RunState) -> str:
 
 def _figures(news: dict[str, Any]) -> str:
     parts = []
-    for name, series in (("reward", news.get("train", {}).get("reward")), ("held-out", news.get("sampled", {}).get("heldout/sampled/accuracy"))):
+    for name, series in (
+        ("reward", news.get("train", {}).get("reward")),
+        ("held-out", news.get("sampled", {}).get("heldout/sampled/accuracy")),
+    ):
         values = [value for value in series or [] if value is not None]
         if values:
             parts.append(f"{name} {values[-1]:.2f}")
@@ -68,13 +94,20 @@ def _figures(news: dict[str, Any]) -> str:
 
 
 def summary(folder: RunFolder) -> dict[str, Any]:
-    """A run in one JSON object: where it is, how far it came, held-out accuracy and mean answer length at both ends (None where
-    nothing is recorded)."""
+    """A run in one JSON object: where it is, how far it came, held-out accuracy and mean answer length at
+    both ends (None where nothing is recorded)."""
     now = launch.state(folder)
     reader = Reader(folder)
     checks = reader.series(names=["heldout/sampled/accuracy", "heldout/greedy/accuracy"])
-    found: dict[str, Any] = {"run": now.id, "run_dir": str(now.path), "state": now.state, "reason": now.reason, "step": now.step,
-                             "steps": now.steps, "seconds": _seconds(now)}
+    found: dict[str, Any] = {
+        "run": now.id,
+        "run_dir": str(now.path),
+        "state": now.state,
+        "reason": now.reason,
+        "step": now.step,
+        "steps": now.steps,
+        "seconds": _seconds(now),
+    }
     for mode in ("sampled", "greedy"):
         values = [value for value in checks[mode].get(f"heldout/{mode}/accuracy", []) if value is not None]
         found[f"heldout_{mode}_first"] = values[0] if values else None

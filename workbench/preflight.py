@@ -1,6 +1,8 @@
-"""Everything that can be found wrong before a run folder exists, without torch: settings against model, data, rewards and disk.
+"""Everything that can be found wrong before a run folder exists, without torch: settings against model, data,
+rewards and disk.
 
-In: a valid RunConfig. Out: a sentence per field, or a started run. Command line, New run form and notebook all start runs here.
+In: a valid RunConfig. Out: a sentence per field, or a started run. Command line, New run form and notebook
+all start runs here.
 """
 
 import json
@@ -39,13 +41,15 @@ class Report(NamedTuple):
     warnings: tuple[str, ...] = ()
     """What a person should know but need not change."""
     rewards: tuple[dict[str, Any], ...] = ()
-    """The rewards as the run records them, the one that decides right or wrong in held-out checks among them."""
+    """The rewards as the run records them, the one that decides right or wrong in held-out checks among them.
+    """
     files: Mapping[str, bytes] = {}
     """Their exact source, by path in the run folder."""
 
 
 def check(config: RunConfig) -> Report:
-    """Look at everything that can be seen without loading the model. Own reward files are run once, in a process of their own."""
+    """Look at everything that can be seen without loading the model. Own reward files are run once, in a
+    process of their own."""
     config = _absolute(config)
     problems: dict[str, str] = {}
     warnings: list[str] = []
@@ -65,24 +69,40 @@ def check(config: RunConfig) -> Report:
     return Report(config, problems, tuple(warnings), records, files)
 
 
-def start(config: RunConfig, root: Path | str, kind: Kind = "train", parent: Mapping[str, Any] | None = None, *,
-          key: str | None = None, worker: Sequence[str] | None = None) -> RunFolder:
-    """Check, then start. Raises ConfigError with a sentence per field, or RunError where the runs root is no good; no run folder
-    exists then."""
+def start(
+    config: RunConfig,
+    root: Path | str,
+    kind: Kind = "train",
+    parent: Mapping[str, Any] | None = None,
+    *,
+    key: str | None = None,
+    worker: Sequence[str] | None = None,
+) -> RunFolder:
+    """Check, then start. Raises ConfigError with a sentence per field, or RunError where the runs root is no
+    good; no run folder exists then."""
     return start_checked(check(config), root, kind, parent, key=key, worker=worker)
 
 
-def start_checked(report: Report, root: Path | str, kind: Kind = "train", parent: Mapping[str, Any] | None = None, *,
-                  key: str | None = None, worker: Sequence[str] | None = None) -> RunFolder:
+def start_checked(
+    report: Report,
+    root: Path | str,
+    kind: Kind = "train",
+    parent: Mapping[str, Any] | None = None,
+    *,
+    key: str | None = None,
+    worker: Sequence[str] | None = None,
+) -> RunFolder:
     """`start` for settings that have been checked already."""
     if report.problems:
         raise ConfigError("\n".join(report.problems.values()), report.problems)
     root = Path(root).expanduser().absolute()
     _room(report.config, root)
-    return launch.start(report.config, root, kind, parent, rewards=report.rewards, files=report.files, key=key, worker=worker)
+    return launch.start(
+        report.config, root, kind, parent, rewards=report.rewards, files=report.files, key=key, worker=worker
+    )
 
 
-# -- model -----------------------------------------------------------------------------------------------------------
+# -- model -------------------------------------------------------------------------------------------------
 
 
 def _model(config: RunConfig, problems: dict[str, str], warnings: list[str]) -> ModelFacts | None:
@@ -92,7 +112,9 @@ def _model(config: RunConfig, problems: dict[str, str], warnings: list[str]) -> 
         problems["model"] = str(error)
         return None
     if facts is None:
-        warnings.append(f"{config.model} is not on this machine yet; it is fetched when the run starts, and checked then.")
+        warnings.append(
+            f"{config.model} is not on this machine yet; it is fetched when the run starts, and checked then."
+        )
         return None
     if config.model != "embedded" and not Path(config.model).is_dir():
         return facts  # a Hub cache may hold a part of the files; the worker fetches the rest
@@ -100,10 +122,16 @@ def _model(config: RunConfig, problems: dict[str, str], warnings: list[str]) -> 
     if problem:
         problems["model"] = f"model = {config.model!r}: {problem}"
     elif config.template == "chat" and not _chat_template(facts.folder):
-        problems["template"] = ("This model has no chat template, so template = chat cannot be used. Set template to plain (the bare "
-                                "text) or r1-zero (a dialogue), or choose an instruction-tuned model.")
+        problems["template"] = (
+            "This model has no chat template, so template = chat cannot be used. Set template to plain "
+            "(the bare "
+            "text) or r1-zero (a dialogue), or choose an instruction-tuned model."
+        )
     if not problem and _named(facts.folder, "pad_token", "pad_token_id") is None:
-        warnings.append("The model names no pad token; its end-of-sequence token stands in. Padding never reaches the loss.")
+        warnings.append(
+            "The model names no pad token; its end-of-sequence token stands in. Padding never reaches the "
+            "loss."
+        )
     return facts
 
 
@@ -112,39 +140,63 @@ def _weights(folder: Path) -> str:
         return ""
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
-        return (f"its weights are pickle files ({', '.join(pickles[:3])}), which can run any code when they are opened. Convert them to "
-                "safetensors (save_pretrained does), or choose another copy.")
+        return (
+            f"its weights are pickle files ({', '.join(pickles[:3])}), which can run any code when they are "
+            "opened. Convert them to "
+            "safetensors (save_pretrained does), or choose another copy."
+        )
     return "the folder holds no *.safetensors weights. Choose the folder that save_pretrained wrote."
 
 
 def _tokenizer(facts: ModelFacts) -> str:
     if not any((facts.folder / name).is_file() for name in _TOKENIZERS):
-        return "the folder holds no tokenizer (tokenizer.json). Save the model's tokenizer into the same folder."
+        return (
+            "the folder holds no tokenizer (tokenizer.json). Save the model's tokenizer into the same folder."
+        )
     if _named(facts.folder, "eos_token", "eos_token_id") is None:
-        return ("it names no end-of-sequence token, so answers could not end. Set eos_token in its tokenizer_config.json or eos_token_id "
-                "in its generation_config.json.")
+        return (
+            "it names no end-of-sequence token, so answers could not end. Set eos_token in its "
+            "tokenizer_config.json or eos_token_id "
+            "in its generation_config.json."
+        )
     highest = _highest_token(facts.folder / "tokenizer.json")
     if highest is not None and highest >= facts.vocab:
-        return (f"its tokenizer has token {highest}, but the network knows only {facts.vocab}. They do not belong together: save the "
-                "right tokenizer into the folder.")
+        return (
+            f"its tokenizer has token {highest}, but the network knows only {facts.vocab}. They do not "
+            "belong together: save the "
+            "right tokenizer into the folder."
+        )
     return ""
 
 
 def _named(folder: Path, token: str, token_id: str) -> Any:
     """The token as any of the model's files names it; None where none does."""
-    places = (("tokenizer_config.json", token), ("special_tokens_map.json", token), ("generation_config.json", token_id), ("config.json", token_id))
+    places = (
+        ("tokenizer_config.json", token),
+        ("special_tokens_map.json", token),
+        ("generation_config.json", token_id),
+        ("config.json", token_id),
+    )
     return next((value for name, key in places if (value := _json(folder / name).get(key)) is not None), None)
 
 
 def _chat_template(folder: Path) -> bool:
-    return ((folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file()
-            or bool(_json(folder / "tokenizer_config.json").get("chat_template")) or (folder / "additional_chat_templates").is_dir())
+    return (
+        (folder / "chat_template.jinja").is_file()
+        or (folder / "chat_template.json").is_file()
+        or bool(_json(folder / "tokenizer_config.json").get("chat_template"))
+        or (folder / "additional_chat_templates").is_dir()
+    )
 
 
 def _highest_token(path: Path) -> int | None:
     content = _json(path)
     vocab = content.get("model", {}).get("vocab") if isinstance(content.get("model"), dict) else None
-    added = [int(token["id"]) for token in content.get("added_tokens", []) if isinstance(token, dict) and isinstance(token.get("id"), int)]
+    added = [
+        int(token["id"])
+        for token in content.get("added_tokens", [])
+        if isinstance(token, dict) and isinstance(token.get("id"), int)
+    ]
     if isinstance(vocab, dict) and vocab:
         return max([*added, *(int(value) for value in vocab.values())])
     if isinstance(vocab, list) and vocab:  # unigram: a list of [piece, score]
@@ -163,20 +215,30 @@ def _json(path: Path) -> dict[str, Any]:
 def _lengths(config: RunConfig, facts: ModelFacts, problems: dict[str, str]) -> None:
     if config.max_completion_length >= facts.context:
         problems["max_completion_length"] = (
-            f"max_completion_length = {config.max_completion_length}, but this model reads at most {facts.context} tokens, prompt "
-            "included. Set less.")
-    elif config.max_prompt_length is not None and config.max_prompt_length + config.max_completion_length > facts.context:
+            f"max_completion_length = {config.max_completion_length}, but this model reads at most "
+            f"{facts.context} tokens, prompt "
+            "included. Set less."
+        )
+    elif (
+        config.max_prompt_length is not None
+        and config.max_prompt_length + config.max_completion_length > facts.context
+    ):
         problems["max_prompt_length"] = (
-            f"max_prompt_length = {config.max_prompt_length} and max_completion_length = {config.max_completion_length} are more than the "
-            f"{facts.context} tokens that this model reads. Lower one of them.")
+            f"max_prompt_length = {config.max_prompt_length} and max_completion_length = "
+            f"{config.max_completion_length} are more than the "
+            f"{facts.context} tokens that this model reads. Lower one of them."
+        )
 
 
-# -- machine ---------------------------------------------------------------------------------------------------------
+# -- machine -----------------------------------------------------------------------------------------------
 
 
 def _machine(config: RunConfig, problems: dict[str, str]) -> None:
     if config.device == "cuda" and not lease.has_cuda():
-        problems["device"] = "device = cuda, but no CUDA device can be used here (none is visible, or PyTorch is a CPU build). Set auto or cpu."
+        problems["device"] = (
+            "device = cuda, but no CUDA device can be used here (none is visible, or PyTorch is a CPU "
+            "build). Set auto or cpu."
+        )
     if config.device == "mps" and lease.device_kind("auto") != "mps":
         problems["device"] = "device = mps, but this is no Mac with Apple silicon. Set auto or cpu."
 
@@ -185,7 +247,8 @@ def _room(config: RunConfig, root: Path) -> None:
     """Refuses a full disk while nothing has been written. Raises RunError."""
     place = next(path for path in (root, *root.parents) if path.is_dir())
     facts = estimate.facts(config.model)
-    # A checkpoint holds the weights and both moments of the optimiser; one more than kept lies there while the newest is written.
+    # A checkpoint holds the weights and both moments of the optimiser; one more than kept lies there while
+    # the newest is written.
     checkpoint = 3 * 4 * facts.parameters if facts and not config.use_peft else 0
     need = SPARE_BYTES + (config.save_total_limit + 1) * checkpoint
     try:
@@ -193,11 +256,14 @@ def _room(config: RunConfig, root: Path) -> None:
     except OSError:
         return  # what is really wrong shows when the folder is made
     if free < need:
-        raise RunError(f"{root} has {free / 2**20:.0f} MiB free, and this run needs about {need / 2**20:.0f} MiB for its checkpoints and its "
-                       "record. Make room, or choose another folder with --runs DIR.")
+        raise RunError(
+            f"{root} has {free / 2**20:.0f} MiB free, and this run needs about {need / 2**20:.0f} MiB for "
+            "its checkpoints and its "
+            "record. Make room, or choose another folder with --runs DIR."
+        )
 
 
-# -- data and rewards --------------------------------------------------------------------------------------------------
+# -- data and rewards --------------------------------------------------------------------------------------
 
 
 def _data(config: RunConfig, problems: dict[str, str]) -> Split | None:
@@ -210,8 +276,11 @@ def _data(config: RunConfig, problems: dict[str, str]) -> Split | None:
         problems[_field_of(str(error), config)] = str(error)
         return None
     if len(split.train) < config.prompts_per_step:
-        problems["prompts_per_step"] = (f"prompts_per_step = {config.prompts_per_step}, but there are only {len(split.train)} prompts to train "
-                                        "on. Lower it or add prompts.")
+        problems["prompts_per_step"] = (
+            f"prompts_per_step = {config.prompts_per_step}, but there are only {len(split.train)} prompts "
+            "to train "
+            "on. Lower it or add prompts."
+        )
     return split
 
 
@@ -220,33 +289,56 @@ def _field_of(message: str, config: RunConfig) -> str:
     named = re.search(r"\bset (prompt_column|answer_column)\b|^(heldout|data_split)\b", message)
     if named:
         return str(named[1] or named[2])
-    return "heldout" if config.heldout and message.startswith(config.heldout) else "data" if config.task == "data" else "task"
+    return (
+        "heldout"
+        if config.heldout and message.startswith(config.heldout)
+        else "data"
+        if config.task == "data"
+        else "task"
+    )
 
 
 def _rewards(config: RunConfig, split: Split | None) -> tuple[tuple[dict[str, Any], ...], dict[str, bytes]]:
-    """The run's rewards and their source, the reward that decides right or wrong in held-out checks included."""
+    """The run's rewards and their source, the reward that decides right or wrong in held-out checks
+    included."""
     columns = None
     if split:
         columns = {name for prompt in [*split.train[:1], *split.heldout[:1]] for name in prompt.columns}
     with tempfile.TemporaryDirectory(prefix="workbench-rewards-") as folder:
         sources = rewards.resolve(with_verifier(config), Path(folder), columns)
-        files = {f"rewards/{path.name}": path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
+        files = {
+            f"rewards/{path.name}": path.read_bytes()
+            for path in sorted(Path(folder).iterdir())
+            if path.is_file()
+        }
     return tuple(source.record() for source in sources), files
 
 
 def with_verifier(config: RunConfig) -> list[RewardSpec]:
-    """The run's rewards, and as a watched one the reward that decides right or wrong, where it is not among them."""
+    """The run's rewards, and as a watched one the reward that decides right or wrong, where it is not among
+    them."""
     specs = list(config.rewards)
     known = {spec.name for spec in specs} | {spec.name.rpartition(":")[2] for spec in specs}
     task = TASKS.get(config.task)
-    verifier = config.eval_reward or (task.rewards[0] if task and task.rewards[0] in catalogue.REWARDS else None)
-    return specs if verifier is None or verifier in known else [*specs, RewardSpec(name=verifier, weight=0.0, enabled=False)]
+    verifier = config.eval_reward or (
+        task.rewards[0] if task and task.rewards[0] in catalogue.REWARDS else None
+    )
+    return (
+        specs
+        if verifier is None or verifier in known
+        else [*specs, RewardSpec(name=verifier, weight=0.0, enabled=False)]
+    )
 
 
 def _absolute(config: RunConfig) -> RunConfig:
     """Paths as they will still be understood after a change of the working directory."""
-    changes = {name: os.path.abspath(Path(value).expanduser()) for name in ("model", "data", "heldout")
-               if (value := getattr(config, name)) and Path(value).expanduser().exists() and not _is_word(name, value)}
+    changes = {
+        name: os.path.abspath(Path(value).expanduser())
+        for name in ("model", "data", "heldout")
+        if (value := getattr(config, name))
+        and Path(value).expanduser().exists()
+        and not _is_word(name, value)
+    }
     return config.changed(**changes) if changes else config
 
 

@@ -1,9 +1,10 @@
 """Questions to a model outside training: what it reads, what a step costs, what it answers.
 
-In: `probe` commands from the inbox. Out: their answers as events of the run. A bench worker answers them with a policy of its own;
-a training worker hands in its policy and answers between two steps.
+In: `probe` commands from the inbox. Out: their answers as events of the run. A bench worker answers them with
+a policy of its own; a training worker hands in its policy and answers between two steps.
 """
 
+import contextlib
 import importlib
 import resource
 import sys
@@ -23,15 +24,32 @@ from workbench.types import Prompt, Request, Sampling, sample_seed
 
 SHOWN_PROMPTS = 5
 MOST_SAMPLES = 64
-_OF_THE_MODEL = ("model", "dtype", "device", "engine", "use_peft", "lora_r", "lora_alpha", "lora_target_modules", "gradient_checkpointing")
+_OF_THE_MODEL = (
+    "model",
+    "dtype",
+    "device",
+    "engine",
+    "use_peft",
+    "lora_r",
+    "lora_alpha",
+    "lora_target_modules",
+    "gradient_checkpointing",
+)
 """Settings that a loaded policy depends on."""
 
 
 class Bench:
     """Answers probes. Nothing heavy is imported or loaded, and no device taken, before a probe needs it."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, control: Control, *, policy: Any = None,
-                 take_device: Callable[[RunConfig], bool] = lambda config: True) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        control: Control,
+        *,
+        policy: Any = None,
+        take_device: Callable[[RunConfig], bool] = lambda config: True,
+    ) -> None:
         self.config = config
         self.folder = folder
         self.control = control
@@ -42,12 +60,16 @@ class Bench:
         self._take_device = take_device
 
     def answer(self, command: Command) -> None:
-        """Answer one probe. `args`: its name as `probe`, what it takes, and as `config` the settings it asks about (else the bench's
-        own). A failure is an answer too."""
+        """Answer one probe. `args`: its name as `probe`, what it takes, and as `config` the settings it asks
+        about (else the bench's own). A failure is an answer too."""
         name = str(command.args.get("probe", ""))
         handler = HANDLERS.get(name)
         if command.command != "probe" or handler is None:
-            self.control.answer(command, False, f"There is no probe {name or command.command!r}. There are: {', '.join(HANDLERS)}.")
+            self.control.answer(
+                command,
+                False,
+                f"There is no probe {name or command.command!r}. There are: {', '.join(HANDLERS)}.",
+            )
             return
         started = time.monotonic()
         try:
@@ -61,17 +83,20 @@ class Bench:
             self.control.answer(command, False, redact_text(f"{type(error).__name__}: {error}"))
         else:
             seconds = time.monotonic() - started
-            self.control.answer(command, True, f"{name} took {seconds:.1f} s", {**result, "seconds_taken": seconds})
+            self.control.answer(
+                command, True, f"{name} took {seconds:.1f} s", {**result, "seconds_taken": seconds}
+            )
 
     def _ask_about(self, config: RunConfig) -> None:
         if not self._owned:
             raise WorkbenchError("A training run answers about its own settings. Ask a bench about others.")
         if any(getattr(config, name) != getattr(self.config, name) for name in _OF_THE_MODEL) or (
-                config.needs_reference and not self.config.needs_reference):
+            config.needs_reference and not self.config.needs_reference
+        ):
             self.forget()
         self.config = config
 
-    # -- loaded when first needed: torch takes seconds ------------------------------------------------------------
+    # -- loaded when first needed: torch takes seconds -----------------------------------------------------
 
     @property
     def policy(self) -> Any:
@@ -88,7 +113,9 @@ class Bench:
     def engine(self) -> Any:
         """The sampler of the policy."""
         if self._engine is None:
-            self._engine = importlib.import_module("workbench.rollouts.choose").make_engine(self.config.engine, self.policy)
+            self._engine = importlib.import_module("workbench.rollouts.choose").make_engine(
+                self.config.engine, self.policy
+            )
         return self._engine
 
     @property
@@ -101,15 +128,24 @@ class Bench:
             place = importlib.import_module("workbench.models.load").locate(self.config.model)
             try:
                 self._tokenizer = importlib.import_module("transformers").AutoTokenizer.from_pretrained(
-                    place, padding_side="left", trust_remote_code=False)
+                    place, padding_side="left", trust_remote_code=False
+                )
             except (OSError, ValueError) as error:
-                raise ModelError(f"The tokenizer of {self.config.model} could not be loaded: {str(error).splitlines()[0]}") from error
+                raise ModelError(
+                    f"The tokenizer of {self.config.model} could not be loaded: {str(error).splitlines()[0]}"
+                ) from error
         return self._tokenizer
 
     def render(self, prompts: list[Prompt]) -> list[Prompt]:
         """Prompts as the model reads them, without a limit on their length: that is for the asker to see."""
         chat = importlib.import_module("workbench.models.chat")
-        rendered: list[Prompt] = chat.render(prompts, self.tokenizer, self.config.template, task_of(self.config).system_prompt(self.config), None)
+        rendered: list[Prompt] = chat.render(
+            prompts,
+            self.tokenizer,
+            self.config.template,
+            task_of(self.config).system_prompt(self.config),
+            None,
+        )
         return rendered
 
     def forget(self) -> None:
@@ -124,58 +160,106 @@ def prompts(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
     lengths = sorted(len(prompt.token_ids) for prompt in [*train, *heldout])
     longest = max(train, key=lambda prompt: len(prompt.token_ids))
     shown = [_prompt(prompt) for prompt in train[: int(args.get("count", SHOWN_PROMPTS))]]
-    return {"prompts": shown, "longest": _prompt(longest), "train": len(train), "heldout": len(heldout),
-            "tokens": {"min": lengths[0], "median": lengths[len(lengths) // 2], "max": lengths[-1]}, "warnings": list(split.warnings)}
+    return {
+        "prompts": shown,
+        "longest": _prompt(longest),
+        "train": len(train),
+        "heldout": len(heldout),
+        "tokens": {"min": lengths[0], "median": lengths[len(lengths) // 2], "max": lengths[-1]},
+        "warnings": list(split.warnings),
+    }
 
 
 def rehearsal(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
-    """One whole step on the longest prompts: seconds and peak memory of sampling and of the update. The policy it changed is
-    thrown away."""
+    """One whole step on the longest prompts: seconds and peak memory of sampling and of the update. The
+    policy it changed is thrown away."""
     if not bench._owned:
-        raise WorkbenchError("A rehearsal changes weights, so a training run cannot do it. Ask a bench worker.")
+        raise WorkbenchError(
+            "A rehearsal changes weights, so a training run cannot do it. Ask a bench worker."
+        )
     update = importlib.import_module("workbench.update")
     numpy = importlib.import_module("numpy")
     config = bench.config
     split = task_of(config).load(config)
-    asked = sorted(bench.render(split.train), key=lambda prompt: -len(prompt.token_ids))[: config.prompts_per_step]
-    requests = [Request(prompt, tuple(sample_seed(config.seed, -2, prompt.id, i) for i in range(config.num_generations))) for prompt in asked]
+    asked = sorted(bench.render(split.train), key=lambda prompt: -len(prompt.token_ids))[
+        : config.prompts_per_step
+    ]
+    requests = [
+        Request(
+            prompt, tuple(sample_seed(config.seed, -2, prompt.id, i) for i in range(config.num_generations))
+        )
+        for prompt in asked
+    ]
     engine, updater = bench.engine, update.Updater(bench.policy, config)
     meter = Meter(bench.policy.device)
     bench.control.phase("sample")
-    groups = engine.generate(requests, update.sampling_of(config), lambda done, total: bench.control.phase("sample", done, total))
+    groups = engine.generate(
+        requests, update.sampling_of(config), lambda done, total: bench.control.phase("sample", done, total)
+    )
     sampled = meter.lap()
     # Without a reward every other answer counts as right: the cost of an update does not depend on which.
-    advantages_B = numpy.concatenate([numpy.where(numpy.arange(len(group)) % 2, 1.0, -1.0) for group in groups])
+    advantages_B = numpy.concatenate(
+        [numpy.where(numpy.arange(len(group)) % 2, 1.0, -1.0) for group in groups]
+    )
     bench.control.phase("update")
     reference = updater.reference(groups, config) if config.needs_reference else None
     updater.step(groups, advantages_B, config, 0, reference_B_T=reference)
     updated = meter.lap()
     lengths = [rollout.length for group in groups for rollout in group.rollouts]
     bench.forget()
-    return {"sample": sampled, "update": updated, "seconds": sampled["seconds"] + updated["seconds"],
-            "peak_bytes": max(sampled["peak_bytes"], updated["peak_bytes"]), "answers": len(lengths), "mean_length": sum(lengths) / len(lengths),
-            "longest_answer": max(lengths), "longest_prompt": len(asked[0].token_ids), "step_seconds_at_limit": _at_limit(sampled, updated, lengths, config)}
+    return {
+        "sample": sampled,
+        "update": updated,
+        "seconds": sampled["seconds"] + updated["seconds"],
+        "peak_bytes": max(sampled["peak_bytes"], updated["peak_bytes"]),
+        "answers": len(lengths),
+        "mean_length": sum(lengths) / len(lengths),
+        "longest_answer": max(lengths),
+        "longest_prompt": len(asked[0].token_ids),
+        "step_seconds_at_limit": _at_limit(sampled, updated, lengths, config),
+    }
 
 
 def sample(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
-    """Fresh answers to `prompt` (a question, rendered like the run's own): `n` of them, with `temperature`, `seed`,
-    `max_completion_length`."""
+    """Fresh answers to `prompt` (a question, rendered like the run's own): `n` of them, with `temperature`,
+    `seed`, `max_completion_length`."""
     question = str(args.get("prompt") or "").strip()
     if not question:
         raise WorkbenchError("The probe `sample` needs a prompt: the question as a person would write it.")
     count = min(MOST_SAMPLES, max(1, int(args.get("n", 1))))
     config, seed = bench.config, int(args.get("seed", bench.config.seed))
     [prompt] = bench.render([Prompt(question, args.get("answer"))])
-    sampling = Sampling(float(args.get("temperature", config.temperature)), config.top_p, config.top_k, config.min_p,
-                        int(args.get("max_completion_length", config.max_completion_length)))
+    sampling = Sampling(
+        float(args.get("temperature", config.temperature)),
+        config.top_p,
+        config.top_k,
+        config.min_p,
+        int(args.get("max_completion_length", config.max_completion_length)),
+    )
     request = Request(prompt, tuple(sample_seed(seed, -3, prompt.id, index) for index in range(count)))
-    [group] = bench.engine.generate([request], sampling, lambda done, total: bench.control.phase("sample", done, total))
-    return {"prompt": _prompt(prompt), "samples": [
-        {"text": rollout.text, "length": rollout.length, "finish_reason": rollout.finish_reason, "seed": rollout.seed,
-         "logprob_sum": float(rollout.logprobs.sum())} for rollout in group.rollouts]}
+    [group] = bench.engine.generate(
+        [request], sampling, lambda done, total: bench.control.phase("sample", done, total)
+    )
+    return {
+        "prompt": _prompt(prompt),
+        "samples": [
+            {
+                "text": rollout.text,
+                "length": rollout.length,
+                "finish_reason": rollout.finish_reason,
+                "seed": rollout.seed,
+                "logprob_sum": float(rollout.logprobs.sum()),
+            }
+            for rollout in group.rollouts
+        ],
+    }
 
 
-HANDLERS: dict[str, Callable[[Bench, Mapping[str, Any]], dict[str, Any]]] = {"prompts": prompts, "rehearsal": rehearsal, "sample": sample}
+HANDLERS: dict[str, Callable[[Bench, Mapping[str, Any]], dict[str, Any]]] = {
+    "prompts": prompts,
+    "rehearsal": rehearsal,
+    "sample": sample,
+}
 """Every probe by name."""
 
 
@@ -199,10 +283,8 @@ class Meter:
         if self._cuda:
             self._cuda.reset_peak_memory_stats()
             return
-        try:
+        with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark begins anew
-        except OSError:
-            pass
 
     def _peak(self) -> int:
         if self._cuda:
@@ -211,14 +293,28 @@ class Meter:
             lines = Path("/proc/self/status").read_text().splitlines()
             return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
         except (OSError, StopIteration):
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+                1 if sys.platform == "darwin" else 1024
+            )
 
 
 def _prompt(prompt: Prompt) -> dict[str, Any]:
-    return {"id": prompt.id, "question": prompt.question, "text": prompt.text, "answer": prompt.answer, "tokens": len(prompt.token_ids)}
+    return {
+        "id": prompt.id,
+        "question": prompt.question,
+        "text": prompt.text,
+        "answer": prompt.answer,
+        "tokens": len(prompt.token_ids),
+    }
 
 
-def _at_limit(sampled: Mapping[str, float], updated: Mapping[str, float], lengths: list[int], config: RunConfig) -> float:
-    """Seconds of a step in which every answer runs to the limit: sampling grows with the longest answer, the update with the mean."""
+def _at_limit(
+    sampled: Mapping[str, float], updated: Mapping[str, float], lengths: list[int], config: RunConfig
+) -> float:
+    """Seconds of a step in which every answer runs to the limit: sampling grows with the longest answer, the
+    update with the mean."""
     longest, mean = max(1, max(lengths)), max(1.0, sum(lengths) / len(lengths))
-    return sampled["seconds"] * config.max_completion_length / longest + updated["seconds"] * config.max_completion_length / mean
+    return (
+        sampled["seconds"] * config.max_completion_length / longest
+        + updated["seconds"] * config.max_completion_length / mean
+    )

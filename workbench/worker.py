@@ -1,7 +1,7 @@
 """The process around the loop: identity, lease, heartbeat, inbox, signals, and a last word however it ends.
 
-`python -P -m workbench.worker RUN_DIR --token T`. In: a run folder. Out: the same folder, with everything the run leaves behind.
-Torch is imported only after the device is ours, so a queued run costs next to nothing.
+`python -P -m workbench.worker RUN_DIR --token T`. In: a run folder. Out: the same folder, with everything the
+run leaves behind. Torch is imported only after the device is ours, so a queued run costs next to nothing.
 """
 
 import argparse
@@ -41,10 +41,15 @@ class Ended(BaseException):
     """A second request to end came while the first was not yet through: leave at once, in order."""
 
 
-def main(arguments: Sequence[str] | None = None, train: Train | None = None, *, idle: float = IDLE_SECONDS,
-         teardown: float = TEARDOWN_SECONDS) -> int:
-    """Run the worker of one run folder to its end; returns the exit code (0: finished or stopped as asked). `train` is
-    `workbench.loop.train` unless given."""
+def main(
+    arguments: Sequence[str] | None = None,
+    train: Train | None = None,
+    *,
+    idle: float = IDLE_SECONDS,
+    teardown: float = TEARDOWN_SECONDS,
+) -> int:
+    """Run the worker of one run folder to its end; returns the exit code (0: finished or stopped as asked).
+    `train` is `workbench.loop.train` unless given."""
     parser = argparse.ArgumentParser(prog="python -P -m workbench.worker", description=__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--token", required=True)
@@ -73,7 +78,10 @@ def _outcome(folder: RunFolder, control: Control, train: Train | None, idle: flo
         finished = _work(folder, control, train, idle)
         return ("finished", "") if finished else ("stopped", control.stop_reason)
     except Ended:
-        return "stopped", "Ended at once, inside a step: a second request to end came before the step was through."
+        return (
+            "stopped",
+            "Ended at once, inside a step: a second request to end came before the step was through.",
+        )
     except BaseException as error:
         _record_error(folder, error)
         return "failed", _sentence(error)
@@ -100,9 +108,15 @@ def _work(folder: RunFolder, control: Control, train: Train | None, idle: float)
 
 
 def _take_device(config: RunConfig, folder: RunFolder, control: Control) -> bool:
-    """Queue for the device and keep it as long as this process: its memory is freed no earlier. False: stopped while waiting."""
-    held = lease.acquire(lease.device_kind(config.device), folder.root, folder.id,
-                         give_up=lambda: control.stop_requested, on_wait=lambda waiting: control.queued(waiting.ahead))
+    """Queue for the device and keep it as long as this process: its memory is freed no earlier. False:
+    stopped while waiting."""
+    held = lease.acquire(
+        lease.device_kind(config.device),
+        folder.root,
+        folder.id,
+        give_up=lambda: control.stop_requested,
+        on_wait=lambda waiting: control.queued(waiting.ahead),
+    )
     if held is None:
         return False
     control.lease = held
@@ -115,10 +129,13 @@ def _take_device(config: RunConfig, folder: RunFolder, control: Control) -> bool
 
 
 def _serve(config: RunConfig, folder: RunFolder, control: Control, idle: float) -> bool:
-    """A bench worker: answers probes until nobody has asked for a while, or somebody waits for the device it holds."""
+    """A bench worker: answers probes until nobody has asked for a while, or somebody waits for the device it
+    holds."""
     with Writer(folder, config) as record:
         control.record_to(record.event)
-        bench = probes.Bench(config, folder, control, take_device=lambda asked: _take_device(asked, folder, control))
+        bench = probes.Bench(
+            config, folder, control, take_device=lambda asked: _take_device(asked, folder, control)
+        )
         control.running()
         last = time.monotonic()
         while not control.stop_requested and time.monotonic() - last < idle:
@@ -132,7 +149,7 @@ def _serve(config: RunConfig, folder: RunFolder, control: Control, idle: float) 
     return not control.stop_reason
 
 
-# -- signals and ends ----------------------------------------------------------------------------------------------
+# -- signals and ends --------------------------------------------------------------------------------------
 
 
 def _sole_worker(folder: RunFolder) -> IO[str] | None:
@@ -149,13 +166,25 @@ def _sole_worker(folder: RunFolder) -> IO[str] | None:
 def _first_status(folder: RunFolder, token: str) -> Status:
     before = folder.status()
     who, now = identity.mine(token), time.time()
-    return Status(state="starting", phase="start", step=int(before.get("step") or 0), steps=int(before.get("steps") or 0), pid=who.pid,
-                  create_time=who.create_time, boot_id=who.boot_id, token=token, heartbeat=now, progress_at=now,
-                  started=float(before.get("started") or now), oom_kills=oom_kills())
+    return Status(
+        state="starting",
+        phase="start",
+        step=int(before.get("step") or 0),
+        steps=int(before.get("steps") or 0),
+        pid=who.pid,
+        create_time=who.create_time,
+        boot_id=who.boot_id,
+        token=token,
+        heartbeat=now,
+        progress_at=now,
+        started=float(before.get("started") or now),
+        oom_kills=oom_kills(),
+    )
 
 
 def _handle_signals(control: Control) -> None:
-    """TERM once: end at the next boundary. TERM again: end now. Terminals that close and Ctrl-C elsewhere do not reach us."""
+    """TERM once: end at the next boundary. TERM again: end now. Terminals that close and Ctrl-C elsewhere do
+    not reach us."""
     if threading.current_thread() is not threading.main_thread():
         return
 
@@ -178,10 +207,15 @@ def _force_end(control: Control, who: identity.Identity) -> None:
 
 
 def _leave_within(seconds: float, who: identity.Identity, code: int) -> None:
-    """The last word is said; a library that hangs while shutting down must not keep the process or its children."""
+    """The last word is said; a library that hangs while shutting down must not keep the process or its
+    children."""
 
     def leave() -> None:
-        print(f"Still here {seconds:.0f} s after the end of the run; leaving by force.", file=sys.stderr, flush=True)
+        print(
+            f"Still here {seconds:.0f} s after the end of the run; leaving by force.",
+            file=sys.stderr,
+            flush=True,
+        )
         identity.kill_family(who, include_worker=False)
         os._exit(code)
 
@@ -194,8 +228,13 @@ def _record_error(folder: RunFolder, error: BaseException) -> None:
     """The whole traceback for the log, and error.json for those who look."""
     text = redact_text("".join(traceback.format_exception(error)))
     print(text, file=sys.stderr, flush=True)
-    report = {"type": type(error).__name__, "message": str(error), "user": isinstance(error, WorkbenchError), "traceback": text,
-              "time": time.time()}
+    report = {
+        "type": type(error).__name__,
+        "message": str(error),
+        "user": isinstance(error, WorkbenchError),
+        "traceback": text,
+        "time": time.time(),
+    }
     try:
         write_json(folder.error_path, redact(report))
     except OSError as failure:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 from tests.helpers import FAKE_WORKER, Yard, wait_until
 from workbench import launch
-from workbench.config import RunConfig
 from workbench.launch import lease, watch
 from workbench.record.folder import RunFolder
 
@@ -35,8 +33,12 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
 
 def app(yard: Yard) -> tuple["subprocess.Popen[str]", RunFolder]:
     """Another app on the same runs folder, which has started one run."""
-    process = subprocess.Popen([sys.executable, "-P", "-c", APP, str(yard.root), *FAKE_WORKER], stdout=subprocess.PIPE, text=True,
-                               start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", APP, str(yard.root), *FAKE_WORKER],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     assert process.stdout is not None
     folder = RunFolder(yard.root / process.stdout.readline().strip())
     process.stdout.close()
@@ -55,7 +57,7 @@ def test_case_22_a_killed_app_leaves_its_run_going_and_a_new_app_finds_it(yard: 
     process.wait()
     yard.goes_on(folder)
     began = time.monotonic()
-    found = {run.id: run for run in launch.runs(yard.root)}[folder.id]
+    [found] = launch.runs(yard.root)
     assert time.monotonic() - began < 5
     assert found.state == "running" and found.alive
     assert psutil.Process(found_pid := worker_pid(folder)).ppid() != process.pid and found_pid > 1
@@ -96,15 +98,20 @@ def test_case_26_a_process_that_got_the_pid_is_never_signalled(yard: Yard) -> No
     os.kill(worker_pid(folder), signal.SIGKILL)
     yard.reaches(folder, "crashed")
     status = folder.status()
-    # A stranger under the old pid, with even the token on its command line: only the start time tells it apart.
-    stranger = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)", status["token"]], start_new_session=True)
+    # A stranger under the old pid, with even the token on its command line: only the start time tells it
+    # apart.
+    stranger = subprocess.Popen(
+        [sys.executable, "-S", "-c", "import time; time.sleep(600)", status["token"]], start_new_session=True
+    )
     try:
         wait_until(lambda: status["token"] in psutil.Process(stranger.pid).cmdline())
         folder.write_status({**status, "pid": stranger.pid, "create_time": status["create_time"] - 1000})
         assert launch.state(folder).state == "crashed"
         assert launch.stop(folder, grace=0, kill_after=0).state == "crashed"
         # and one with the right start time but without the token
-        folder.write_status({**status, "pid": os.getpid(), "create_time": psutil.Process().create_time() - psutil.boot_time()})
+        folder.write_status(
+            {**status, "pid": os.getpid(), "create_time": psutil.Process().create_time() - psutil.boot_time()}
+        )
         assert launch.state(folder).state == "crashed"
         launch.stop(folder, grace=0, kill_after=0)
         assert stranger.poll() is None and psutil.Process(stranger.pid).status() != psutil.STATUS_ZOMBIE
@@ -130,7 +137,8 @@ def test_case_27_a_stop_ends_at_a_boundary_and_past_its_grace_by_force_with_all_
     assert done.state == "stopped" and "by force" in done.reason
     for folder in (hung, deaf):
         for path in folder.path.glob("child-*.pid"):
-            wait_until(lambda pid=int(path.read_text()): not _runs(pid), what=f"child of {folder} is gone")  # type: ignore[misc]
+            child = int(path.read_text())
+            wait_until(lambda pid=child: not _runs(pid), what="the child is gone")  # type: ignore[misc]
 
 
 def test_case_27b_a_worker_holds_itself_to_the_grace_when_nobody_else_does(yard: Yard) -> None:

@@ -50,7 +50,10 @@ def test_a_worker_is_detached_private_and_knows_its_run_by_a_token(yard: Yard) -
     yard.goes_on(folder)
     process = worker_of(folder)
     assert os.getsid(process.pid) == process.pid != os.getsid(0)
-    assert folder.status()["token"] in process.cmdline() and process.environ()[identity.TOKEN_VARIABLE] == folder.status()["token"]
+    assert (
+        folder.status()["token"] in process.cmdline()
+        and process.environ()[identity.TOKEN_VARIABLE] == folder.status()["token"]
+    )
     assert os.readlink(f"/proc/{process.pid}/fd/0") == "/dev/null"
     assert os.readlink(f"/proc/{process.pid}/fd/1") == str(folder.log_path)
     assert folder.status_path.stat().st_mode & 0o077 == 0 and folder.log_path.stat().st_mode & 0o077 == 0
@@ -83,11 +86,18 @@ def test_pause_settings_and_resume_travel_through_the_inbox(yard: Yard) -> None:
     launch.send(folder, "pause")
     paused = yard.reaches(folder, "paused")
     launch.send(folder, "set", {"beta": 0.02})
-    wait_until(lambda: any(event["command"] == "set" for event in events(folder)), what="the setting is taken while paused")
+    wait_until(
+        lambda: any(event["command"] == "set" for event in events(folder)),
+        what="the setting is taken while paused",
+    )
     assert launch.state(folder).step == paused.step
     launch.send(folder, "resume")
     yard.goes_on(folder)
-    assert [(event["command"], event["ok"]) for event in events(folder)] == [("pause", True), ("set", True), ("resume", True)]
+    assert [(event["command"], event["ok"]) for event in events(folder)] == [
+        ("pause", True),
+        ("set", True),
+        ("resume", True),
+    ]
     assert events(folder)[0]["text"] == f"paused before step {paused.step}"
 
 
@@ -116,12 +126,17 @@ def test_a_mistake_of_ours_is_shown_with_its_type(yard: Yard) -> None:
     assert folder.error()["user"] is False and any("Traceback" in line for line in done.log)
 
 
-def test_secrets_of_the_environment_stay_out_of_errors_and_logs(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_of_the_environment_stay_out_of_errors_and_logs(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "the model has no pad")  # stands in the message of the error
     folder = yard.start(raise_at=0)
     done = yard.reaches(folder, "failed")
     assert done.reason == "ZeroDivisionError: [redacted] token"
-    assert "has no pad" not in folder.log_path.read_text() + folder.error_path.read_text() + folder.status_path.read_text()
+    assert (
+        "has no pad"
+        not in folder.log_path.read_text() + folder.error_path.read_text() + folder.status_path.read_text()
+    )
 
 
 def test_a_stopped_run_goes_on_in_the_same_folder(yard: Yard) -> None:
@@ -151,7 +166,9 @@ def test_a_second_worker_on_the_same_folder_leaves_without_a_trace(yard: Yard) -
     folder = yard.start(step_seconds=0.1)
     yard.goes_on(folder)
     before = folder.status()["token"]
-    second = subprocess.run([*yard.worker, str(folder.path), "--token", "other"], capture_output=True, text=True, timeout=60)
+    second = subprocess.run(
+        [*yard.worker, str(folder.path), "--token", "other"], capture_output=True, text=True, timeout=60
+    )
     assert second.returncode == 3 and "already has a worker" in second.stderr
     yard.goes_on(folder)
     assert folder.status()["token"] == before

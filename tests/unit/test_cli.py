@@ -46,49 +46,83 @@ def workbench(capfd: pytest.CaptureFixture[str]) -> Any:
 
 
 def test_a_run_that_finishes_ends_with_zero_and_one_json_object(root: Path, workbench: Any) -> None:
-    said = workbench("run", "--preset", "embedded", "--seed", 11, "--steps", 3, "--runs", root, "--wait", "--json")
+    said = workbench(
+        "run", "--preset", "embedded", "--seed", 11, "--steps", 3, "--runs", root, "--wait", "--json"
+    )
     assert said.code == 0, said.err
-    assert {"run_dir", "steps", "seconds", "heldout_sampled_first", "heldout_sampled_last", "heldout_greedy_first", "heldout_greedy_last",
-            "mean_length_first", "mean_length_last"} <= set(said.json)
+    assert {
+        "run_dir",
+        "steps",
+        "seconds",
+        "heldout_sampled_first",
+        "heldout_sampled_last",
+        "heldout_greedy_first",
+        "heldout_greedy_last",
+        "mean_length_first",
+        "mean_length_last",
+    } <= set(said.json)
     assert said.json["steps"] == said.json["step"] == 3 and said.json["state"] == "finished"
     folder = record.find(said.json["run_dir"])
     assert folder.config().seed == 11 and folder.config().steps == 3
 
 
 def test_any_setting_is_an_option_and_rewards_can_be_given_one_by_one(root: Path, workbench: Any) -> None:
-    said = workbench("run", "--runs", root, "--detach", "--json", "--learning-rate", "3e-4", "--use-peft", "--epsilon_high=none",
-                     "--reward", "correct=1", "--reward", "format=0.25", "--steps", "2")
+    said = workbench(
+        "run",
+        "--runs",
+        root,
+        "--detach",
+        "--json",
+        "--learning-rate",
+        "3e-4",
+        "--use-peft",
+        "--epsilon_high=none",
+        "--reward",
+        "correct=1",
+        "--reward",
+        "format=0.25",
+        "--steps",
+        "2",
+    )
     assert said.code == 0, said.err
     config = record.find(said.json["run_dir"]).config()
     assert (config.learning_rate, config.use_peft, config.epsilon_high) == (3e-4, True, None)
     assert [(spec.name, spec.weight) for spec in config.rewards] == [("correct", 1.0), ("format", 0.25)]
 
 
-def test_the_help_of_run_lists_every_setting_the_core_ones_first(workbench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_help_of_run_lists_every_setting_the_core_ones_first(
+    workbench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "200")  # long names would break into two lines
     text = workbench("run", "--help").out
     places = {info.name: text.find(f"--{info.name.replace('_', '-')} ") for info in settings()}
     assert [name for name, place in places.items() if place < 0] == []
-    assert max(places[info.name] for info in settings() if info.core) < min(places[info.name] for info in settings() if not info.core)
+    assert max(places[info.name] for info in settings() if info.core) < min(
+        places[info.name] for info in settings() if not info.core
+    )
     assert "Default 1e-06." in text
 
 
-@pytest.mark.parametrize(("given", "words"), [
-    (["--num-generations", "1"], "at least 2 samples"),
-    (["--beta", "-1"], "Beta is a penalty and cannot be negative"),
-    (["--learning-rate", "nan"], "learning_rate = 'nan': must be a finite number"),
-    (["--max-completion-length", "5000"], "reads at most 1024 tokens"),
-    (["--model", "no/such/folder"], "there is no such folder"),
-    (["--preset", "nope"], "preset 'nope' is not known"),
-    (["--lerning-rate", "1"], "Did you mean --learning-rate?"),
-    (["--task", "data", "--data", "empty.jsonl"], "empty.jsonl"),
-    (["--reward", "bad.py:f=1"], "bad.py, line 2"),
-    (["--reward", "corect"], "Did you mean correct?"),
-    (["--device", "cuda"], "no CUDA device can be used here"),
-    (["extra"], "extra"),
-])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--num-generations", "1"], "at least 2 samples"),
+        (["--beta", "-1"], "Beta is a penalty and cannot be negative"),
+        (["--learning-rate", "nan"], "learning_rate = 'nan': must be a finite number"),
+        (["--max-completion-length", "5000"], "reads at most 1024 tokens"),
+        (["--model", "no/such/folder"], "there is no such folder"),
+        (["--preset", "nope"], "preset 'nope' is not known"),
+        (["--lerning-rate", "1"], "Did you mean --learning-rate?"),
+        (["--task", "data", "--data", "empty.jsonl"], "empty.jsonl"),
+        (["--reward", "bad.py:f=1"], "bad.py, line 2"),
+        (["--reward", "corect"], "Did you mean correct?"),
+        (["--device", "cuda"], "no CUDA device can be used here"),
+        (["extra"], "extra"),
+    ],
+)
 def test_what_cannot_be_is_said_on_standard_error_with_exit_code_2_and_nothing_is_made(
-        root: Path, workbench: Any, monkeypatch: pytest.MonkeyPatch, given: list[str], words: str) -> None:
+    root: Path, workbench: Any, monkeypatch: pytest.MonkeyPatch, given: list[str], words: str
+) -> None:
     Path("empty.jsonl").write_text("")
     Path("bad.py").write_text("def f(completion):\n  return 1 +\n")
     monkeypatch.setattr(launch.lease, "visible_cuda", list)
@@ -121,10 +155,17 @@ def test_runs_are_listed_shown_and_stopped(root: Path, workbench: Any) -> None:
     assert started in workbench("list", "--runs", root).out
 
 
-def test_a_run_that_does_not_finish_ends_with_one_and_its_reason(root: Path, workbench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_does_not_finish_ends_with_one_and_its_reason(
+    root: Path, workbench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = record.create
-    monkeypatch.setattr(record, "create", lambda *a, files=None, **k: real(  # the counting loop reads what to do from its folder
-        *a, files={**(files or {}), "fake.json": '{"raise_at": 1, "raise": "user"}'}, **k))
+    monkeypatch.setattr(
+        record,
+        "create",
+        lambda *a, files=None, **k: real(  # the counting loop reads what to do from its folder
+            *a, files={**(files or {}), "fake.json": '{"raise_at": 1, "raise": "user"}'}, **k
+        ),
+    )
     said = workbench("run", "--runs", root, "--steps", 3, "--wait", "--json")
     assert said.code == 1
     assert "failed: the model has no pad token" in said.err
@@ -132,7 +173,13 @@ def test_a_run_that_does_not_finish_ends_with_one_and_its_reason(root: Path, wor
 
 
 def test_commands_to_nobody_or_about_nothing_are_refused_with_2(root: Path, workbench: Any) -> None:
-    for command in (["show", "none"], ["stop", "none"], ["pause", "none"], ["set", "none", "beta=1"], ["export", "none", "--model", "x"]):
+    for command in (
+        ["show", "none"],
+        ["stop", "none"],
+        ["pause", "none"],
+        ["set", "none", "beta=1"],
+        ["export", "none", "--model", "x"],
+    ):
         said = workbench(*command, "--runs", root)
         assert said.code == 2 and "No run 'none' here" in said.err
     done = workbench("run", "--runs", root, "--steps", 1, "--wait", "--json").json["run"]
@@ -142,7 +189,9 @@ def test_commands_to_nobody_or_about_nothing_are_refused_with_2(root: Path, work
     assert workbench("doctor", "--programs", "x").code == 2
 
 
-def test_interrupting_the_following_leaves_the_run_alone(root: Path, workbench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupting_the_following_leaves_the_run_alone(
+    root: Path, workbench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(folder: Any, draw: bool) -> Any:
         wait_until(lambda: launch.state(folder).step > 1)
         raise KeyboardInterrupt

@@ -62,20 +62,26 @@ def pickled(folder: Path) -> None:
 
 
 def foreign_tokenizer(folder: Path) -> None:
-    edit(folder / "tokenizer.json", lambda found: found["added_tokens"].append({"id": 99999, "content": "<x>"}))
+    edit(
+        folder / "tokenizer.json", lambda found: found["added_tokens"].append({"id": 99999, "content": "<x>"})
+    )
 
 
-@pytest.mark.parametrize(("damage", "field", "words"), [
-    (remove("config.json"), "model", "holds no config.json"),
-    (remove("model.safetensors"), "model", "no *.safetensors weights"),
-    (pickled, "model", "pickle files (pytorch_model.bin), which can run any code"),
-    (remove("tokenizer.json"), "model", "holds no tokenizer"),
-    (without_eos, "model", "no end-of-sequence token"),
-    (foreign_tokenizer, "model", "token 99999, but the network knows only 426"),
-    (remove("chat_template.jinja"), "template", "no chat template"),
-])
+@pytest.mark.parametrize(
+    ("damage", "field", "words"),
+    [
+        (remove("config.json"), "model", "holds no config.json"),
+        (remove("model.safetensors"), "model", "no *.safetensors weights"),
+        (pickled, "model", "pickle files (pytorch_model.bin), which can run any code"),
+        (remove("tokenizer.json"), "model", "holds no tokenizer"),
+        (without_eos, "model", "no end-of-sequence token"),
+        (foreign_tokenizer, "model", "token 99999, but the network knows only 426"),
+        (remove("chat_template.jinja"), "template", "no chat template"),
+    ],
+)
 def test_a_model_folder_that_lacks_something_is_named_with_its_remedy(
-        model: Path, damage: Callable[[Path], None], field: str, words: str) -> None:
+    model: Path, damage: Callable[[Path], None], field: str, words: str
+) -> None:
     damage(model)
     assert words in problems(model=str(model))[field]
 
@@ -95,21 +101,28 @@ def test_a_missing_pad_token_is_a_note_and_no_obstacle(model: Path) -> None:
 
 def test_lengths_must_fit_the_context(model: Path) -> None:
     assert "at most 1024 tokens" in problems(max_completion_length=1024)["max_completion_length"]
-    assert "more than the 1024" in problems(max_completion_length=600, max_prompt_length=600)["max_prompt_length"]
+    assert (
+        "more than the 1024"
+        in problems(max_completion_length=600, max_prompt_length=600)["max_prompt_length"]
+    )
     assert problems(max_completion_length=600, max_prompt_length=400) == {}
 
 
 def test_own_data_is_read_before_the_start_and_faults_carry_rows(tmp_path: Path) -> None:
     data = tmp_path / "mine.jsonl"
-    data.write_text("".join(json.dumps({"prompt": f"{n}+1=", "answer": str(n + 1)}) + "\n" for n in range(40)))
+    data.write_text(
+        "".join(json.dumps({"prompt": f"{n}+1=", "answer": str(n + 1)}) + "\n" for n in range(40))
+    )
     assert problems(task="data", data=str(data)) == {}
     assert "prompt_column" in problems(task="data", data=str(data), prompt_column="ask")
     assert "only 36 prompts" in problems(task="data", data=str(data), prompts_per_step=64)["prompts_per_step"]
     with data.open("a") as file:
         file.write('{"prompt": "", "answer": "1"}\n')
     assert "row 41" in problems(task="data", data=str(data))["data"]
-    assert "not there" in problems(task="data", data=str(tmp_path / "none.jsonl"))["data"] or "no such" in problems(
-        task="data", data=str(tmp_path / "none.jsonl"))["data"]
+    assert (
+        "not there" in problems(task="data", data=str(tmp_path / "none.jsonl"))["data"]
+        or "no such" in problems(task="data", data=str(tmp_path / "none.jsonl"))["data"]
+    )
 
 
 def test_an_unknown_task_is_named() -> None:
@@ -118,7 +131,9 @@ def test_an_unknown_task_is_named() -> None:
 
 def test_a_reward_that_cannot_work_is_refused_with_its_line(tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
-    mine.write_text("def short(completion):\n    return len(completion) < 9\n\ndef odd(flavour):\n    return 1\n")
+    mine.write_text(
+        "def short(completion):\n    return len(completion) < 9\n\ndef odd(flavour):\n    return 1\n"
+    )
     assert problems(rewards=["correct", f"{mine}:short=0.5"]) == {}
     assert "asks for `flavour`, which is not there" in problems(rewards=[f"{mine}:odd"])["rewards"]
     mine.write_text("def short(completion):\n    return len(completion <\n")
@@ -133,35 +148,51 @@ def test_a_run_keeps_the_exact_code_of_its_rewards_and_its_verifier(tmp_path: Pa
     try:
         mine.write_text("edited while it runs")
         sources = [RewardSource.of_record(found, folder.rewards) for found in folder.about()["rewards"]]
-        assert [(source.name, source.weight, source.enabled) for source in sources] == [("short", 1.0, True), ("correct", 0.0, False)]
+        assert [(source.name, source.weight, source.enabled) for source in sources] == [
+            ("short", 1.0, True),
+            ("correct", 0.0, False),
+        ]
         assert "len(completion) < 9" in Path(sources[0].path).read_text()
     finally:
         launch.stop(folder, grace=0, kill_after=0)
 
 
 def test_the_verifier_is_watched_once_and_may_be_any_reward() -> None:
-    assert [spec.name for spec in preflight.with_verifier(RunConfig.build(None, {"rewards": ["correct"]}))] == ["correct"]
+    assert [
+        spec.name for spec in preflight.with_verifier(RunConfig.build(None, {"rewards": ["correct"]}))
+    ] == ["correct"]
     watched = preflight.with_verifier(RunConfig.build(None, {"rewards": ["format"]}))
     assert watched[-1] == RewardSpec(name="correct", weight=0.0, enabled=False)
-    assert preflight.with_verifier(RunConfig.build(None, {"rewards": ["correct"], "eval_reward": "format"}))[-1].name == "format"
+    assert (
+        preflight.with_verifier(RunConfig.build(None, {"rewards": ["correct"], "eval_reward": "format"}))[
+            -1
+        ].name
+        == "format"
+    )
 
 
 def test_all_problems_come_at_once_and_nothing_is_made(tmp_path: Path) -> None:
-    config = RunConfig.build(None, {"model": str(tmp_path / "none"), "rewards": ["corect"], "prompts_per_step": 1000})
+    config = RunConfig.build(
+        None, {"model": str(tmp_path / "none"), "rewards": ["corect"], "prompts_per_step": 1000}
+    )
     with pytest.raises(ConfigError) as error:
         preflight.start(config, tmp_path / "runs", worker=FAKE_WORKER)
     assert set(error.value.problems) == {"model", "rewards", "prompts_per_step"}
     assert not (tmp_path / "runs").exists()
 
 
-def test_paths_are_kept_absolute_and_words_stay_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+def test_paths_are_kept_absolute_and_words_stay_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("embedded").mkdir()
     assert preflight.check(RunConfig.build(None, {"model": "model"})).config.model == str(model)
     assert preflight.check(RunConfig.build()).config.model == "embedded"
 
 
-def test_a_full_disk_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10 * 2**20)
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: usage)
     with pytest.raises(RunError, match="10 MiB free"):
@@ -169,7 +200,9 @@ def test_a_full_disk_is_refused_before_anything_is_written(tmp_path: Path, monke
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_disk_that_fills_while_the_run_is_made_leaves_no_half_made_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_while_the_run_is_made_leaves_no_half_made_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(self: object, status: object) -> None:
         raise OSError(28, "No space left on device")
 

@@ -1,4 +1,5 @@
-"""Start, watch, ask and stop runs: `start(config, root)`, `state(folder)`, `ask(folder, command)`, `stop(folder)`, `runs(root)`."""
+"""Start, watch, ask and stop runs: `start(config, root)`, `state(folder)`, `ask(folder, command)`,
+`stop(folder)`, `runs(root)`."""
 
 from workbench.launch.asking import ask
 from workbench.launch.lease import device_kind, holder

@@ -13,7 +13,8 @@ import psutil
 TOKEN_VARIABLE = "WORKBENCH_RUN_TOKEN"
 """Set in a worker's environment, so that its children can be told even after it is gone."""
 CLOCK_SLACK = 1.5
-"""Seconds two readings of one process's start time may differ by: the boot time they refer to is kept in whole seconds."""
+"""Seconds two readings of one process's start time may differ by: the boot time they refer to is kept in
+whole seconds."""
 
 
 class Identity(NamedTuple):
@@ -66,6 +67,8 @@ def alive(identity: Identity) -> bool:
 
 def find_by_token(token: str) -> psutil.Process | None:
     """The worker that was given this token, before it has written down who it is."""
+    if not token:
+        return None
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if token in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
@@ -74,15 +77,16 @@ def find_by_token(token: str) -> psutil.Process | None:
 
 
 def family(identity: Identity) -> list[psutil.Process]:
-    """Living processes that belong to the worker, itself excluded: everything in its session while it lives, and everything
-    that carries its token in the environment, also when it is gone."""
+    """Living processes that belong to the worker, itself excluded: everything in its session while it lives,
+    and everything that carries its token in the environment, also when it is gone."""
     leader = find(identity)
     members = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid in (identity.pid, os.getpid()) or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            # A session keeps its number after its leader is gone, and a new leader may get it: only a living leader proves it.
+            # A session keeps its number after its leader is gone, and a new leader may get it: only a living
+            # leader proves it.
             in_session = leader is not None and os.getsid(process.pid) == leader.pid
             if in_session or process.environ().get(TOKEN_VARIABLE) == identity.token:
                 members.append(process)

@@ -1,7 +1,7 @@
 """Who may use a device: one flock per device, and a queue of tickets in which the oldest living one is next.
 
-Locks belong to open files, so the kernel frees them the moment their process dies; nothing stale can be left behind. A queued
-run is a worker that waits here and has not imported torch.
+Locks belong to open files, so the kernel frees them the moment their process dies; nothing stale can be left
+behind. A queued run is a worker that waits here and has not imported torch.
 """
 
 import fcntl
@@ -76,8 +76,8 @@ def _torch_is_cpu_only() -> bool:
 
 
 def lease_folder(kind: DeviceKind, root: Path) -> Path:
-    """Where the locks of a device lie: beside the runs for the CPU, one place per person for accelerators, because two runs
-    folders share those."""
+    """Where the locks of a device lie: beside the runs for the CPU, one place per person for accelerators,
+    because two runs folders share those."""
     if kind == "cpu":
         folder = root / HOUSE
     else:
@@ -85,13 +85,20 @@ def lease_folder(kind: DeviceKind, root: Path) -> Path:
         folder = base / f"grpo-workbench-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        raise RunError(f"{folder} belongs to somebody else, so device locks in it cannot be trusted. Remove it, or set "
-                       "XDG_RUNTIME_DIR to a folder of your own.")
+        raise RunError(
+            f"{folder} belongs to somebody else, so device locks in it cannot be trusted. Remove it, or set "
+            "XDG_RUNTIME_DIR to a folder of your own."
+        )
     return folder
 
 
-def acquire(kind: DeviceKind, root: Path, run_id: str, give_up: Callable[[], bool],
-            on_wait: Callable[[Waiting], None] = lambda waiting: None) -> Lease | None:
+def acquire(
+    kind: DeviceKind,
+    root: Path,
+    run_id: str,
+    give_up: Callable[[], bool],
+    on_wait: Callable[[Waiting], None] = lambda waiting: None,
+) -> Lease | None:
     """Wait for a device of that kind, first come first served. None when `give_up()` became true."""
     folder = lease_folder(kind, root)
     devices = [f"cuda:{index}" for index in range(max(1, len(visible_cuda())))] if kind == "cuda" else [kind]
@@ -142,7 +149,8 @@ def _lock_name(device: str) -> str:
 
 
 def _take_ticket(folder: Path, kind: DeviceKind, run_id: str) -> IO[str]:
-    """A locked file whose number is above every other's; counted, not timed, so a clock that jumps back changes nothing."""
+    """A locked file whose number is above every other's; counted, not timed, so a clock that jumps back
+    changes nothing."""
     with locked(folder / f"{kind}-tickets.lock"):
         numbers = [int(path.name.split("-")[1]) for path in _tickets(folder, kind)]
         path = folder / f"{kind}-{max(numbers, default=0) + 1:09d}-{run_id}.ticket"

@@ -23,8 +23,7 @@ import psutil
 from workbench.config import RunConfig
 from workbench.control import ENDED, Status
 from workbench.errors import RunError
-from workbench.launch import identity, lease
-from workbench.launch import watch
+from workbench.launch import identity, lease, watch
 from workbench.launch.watch import EXIT_MARK, RunState
 from workbench.record import folder as record
 from workbench.record.folder import Kind, RunFolder
@@ -48,9 +47,9 @@ def start(
 ) -> RunFolder:
     """Make a run folder and start its worker, which queues for the device by itself.
 
-    `rewards` and `files` are the resolved reward sources (`preflight.start` resolves and passes them). The same `key` starts one
-    run however often it comes: a form sends one per form shown, so that two clicks, also in two app processes, are one run.
-    Raises RunError where the runs root cannot be written.
+    `rewards` and `files` are the resolved reward sources (`preflight.start` resolves and passes them). The
+    same `key` starts one run however often it comes: a form sends one per form shown, so that two clicks,
+    also in two app processes, are one run. Raises RunError where the runs root cannot be written.
     """
     root = Path(root).expanduser().absolute()
     with _starts(root):
@@ -62,10 +61,15 @@ def start(
             spawn(folder, steps=config.steps, threads=config.threads, worker=worker)
             _remember(root, key, folder)
         except OSError as error:
-            if folder.status().get("pid") is None and not identity.find_by_token(str(folder.status().get("token") or "-")):
+            if folder.status().get("pid") is None and not identity.find_by_token(
+                str(folder.status().get("token") or "")
+            ):
                 shutil.rmtree(folder.path, ignore_errors=True)  # nothing runs in it: no half-made run stays
-            raise RunError(f"The run could not be started in {root}: {error.strerror or error}. Nothing is running; make room, or choose "
-                           "another folder with --runs DIR.") from error
+            raise RunError(
+                f"The run could not be started in {root}: {error.strerror or error}. Nothing is running; "
+                "make room, or choose "
+                "another folder with --runs DIR."
+            ) from error
     return folder
 
 
@@ -77,7 +81,9 @@ def resume(folder: RunFolder, worker: Sequence[str] | None = None) -> RunState:
         if now.state == "damaged":
             raise RunError(f"Run {folder.id} cannot go on: {now.reason}")
         if now.state == "finished":
-            raise RunError(f"Run {folder.id} is finished: all {now.steps} steps are done. Fork it to train on.")
+            raise RunError(
+                f"Run {folder.id} is finished: all {now.steps} steps are done. Fork it to train on."
+            )
         if now.alive and not now.over:
             return now
         _sweep(folder)
@@ -89,48 +95,88 @@ def resume(folder: RunFolder, worker: Sequence[str] | None = None) -> RunState:
     return watch.state(folder)
 
 
-def spawn(folder: RunFolder, *, steps: int, threads: int | None = None, step: int = 0, worker: Sequence[str] | None = None) -> None:
+def spawn(
+    folder: RunFolder,
+    *,
+    steps: int,
+    threads: int | None = None,
+    step: int = 0,
+    worker: Sequence[str] | None = None,
+) -> None:
     """Start the worker process of a run folder: a session of its own, no terminal, output to worker.log."""
     token = secrets.token_hex(16)
     now = time.time()
-    # The one status that is not the worker's: from here on the run is found by its token, even if this process dies now.
-    folder.write_status(asdict(Status(state="starting", phase="start", step=step, steps=steps, boot_id=identity.boot_id(),
-                                      token=token, started=now, heartbeat=now, progress_at=now)))
-    environment = {"TQDM_DISABLE": "1", **os.environ, identity.TOKEN_VARIABLE: token, "PYTHONFAULTHANDLER": "1", "PYTHONUNBUFFERED": "1"}
+    # The one status that is not the worker's: from here on the run is found by its token, even if this
+    # process dies now.
+    folder.write_status(
+        asdict(
+            Status(
+                state="starting",
+                phase="start",
+                step=step,
+                steps=steps,
+                boot_id=identity.boot_id(),
+                token=token,
+                started=now,
+                heartbeat=now,
+                progress_at=now,
+            )
+        )
+    )
+    environment = {
+        "TQDM_DISABLE": "1",
+        **os.environ,
+        identity.TOKEN_VARIABLE: token,
+        "PYTHONFAULTHANDLER": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
     environment.update(thread_variables(threads))
     with folder.log_path.open("ab") as log:
         os.fchmod(log.fileno(), 0o600)
         process = subprocess.Popen(
-            [*(worker or WORKER), str(folder.path), "--token", token], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            start_new_session=True, env=environment, umask=0o077)
-    threading.Thread(target=_reap, args=(process, folder, token), name=f"reap-{process.pid}", daemon=True).start()
+            [*(worker or WORKER), str(folder.path), "--token", token],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment,
+            umask=0o077,
+        )
+    threading.Thread(
+        target=_reap, args=(process, folder, token), name=f"reap-{process.pid}", daemon=True
+    ).start()
 
 
 def thread_variables(threads: int | None) -> dict[str, str]:
-    """Environment that gives numeric libraries this many threads; None: what the environment says, else all cores but one."""
+    """Environment that gives numeric libraries this many threads; None: what the environment says, else all
+    cores but one."""
     if threads is None and "OMP_NUM_THREADS" in os.environ:
         return {}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = str(threads or max(1, cores - 1))
-    return {name: count for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
 
 
 def send(folder: RunFolder, command: str, args: Mapping[str, Any] | None = None) -> str:
-    """Drop a command into a living run's inbox; its id comes back, the worker answers in events. Raises RunError where nobody
-    is there to answer."""
+    """Drop a command into a living run's inbox; its id comes back, the worker answers in events. Raises
+    RunError where nobody is there to answer."""
     now = watch.state(folder)
     if not now.alive or now.over:
-        raise RunError(f"Run {folder.id} is {now.state}: nobody is there to {command}. "
-                       + ("Resume it first." if now.state not in ("finished", "damaged") else "Fork it to go on."))
+        raise RunError(
+            f"Run {folder.id} is {now.state}: nobody is there to {command}. "
+            + ("Resume it first." if now.state not in ("finished", "damaged") else "Fork it to go on.")
+        )
     return folder.put(command, args)
 
 
-def stop(folder: RunFolder, grace: float | None = None, *, wait: bool = True, kill_after: float = KILL_SECONDS) -> RunState:
-    """End a run: ask for a stop at the next step boundary; after `grace` seconds SIGTERM; after `kill_after` more SIGKILL to the
-    worker and everything it started.
+def stop(
+    folder: RunFolder, grace: float | None = None, *, wait: bool = True, kill_after: float = KILL_SECONDS
+) -> RunState:
+    """End a run: ask for a stop at the next step boundary; after `grace` seconds SIGTERM; after `kill_after`
+    more SIGKILL to the worker and everything it started.
 
-    `grace` None: twice the usual step and a minute. `wait` False returns at once and does the rest in a thread; the worker also
-    holds itself to the grace, in case the caller goes away.
+    `grace` None: twice the usual step and a minute. `wait` False returns at once and does the rest in a
+    thread; the worker also holds itself to the grace, in case the caller goes away.
     """
     now = watch.state(folder)
     who = watch.identity_of(folder.status()) if now.state != "damaged" else None
@@ -143,7 +189,9 @@ def stop(folder: RunFolder, grace: float | None = None, *, wait: bool = True, ki
     seconds = 2 * (now.step_seconds or 0.0) + 60 if grace is None else grace
     folder.put("stop", {"grace": seconds + kill_after / 2})
     if not wait:
-        threading.Thread(target=_see_to_it, args=(folder, seconds, kill_after), name=f"stop-{folder.id}", daemon=True).start()
+        threading.Thread(
+            target=_see_to_it, args=(folder, seconds, kill_after), name=f"stop-{folder.id}", daemon=True
+        ).start()
         return watch.state(folder)
     return _see_to_it(folder, seconds, kill_after)
 
@@ -158,22 +206,29 @@ def _see_to_it(folder: RunFolder, grace: float, kill_after: float) -> RunState:
                 process.send_signal(signal.SIGTERM)
         if not _within(kill_after, gone):
             who = watch.identity_of(folder.status())
-            _kill(folder, who, f"Stopped by force: it did not end within {grace:.0f} s and {kill_after:.0f} s more.")
+            _kill(
+                folder,
+                who,
+                f"Stopped by force: it did not end within {grace:.0f} s and {kill_after:.0f} s more.",
+            )
     _sweep(folder)
     return watch.state(folder)
 
 
 def _kill(folder: RunFolder, who: identity.Identity | None, reason: str) -> None:
-    if who is None:
-        if process := identity.find_by_token(str(folder.status().get("token") or "-")):
-            who = identity.Identity(process.pid, identity.start_time(process), identity.boot_id(), str(folder.status()["token"]))
-    if who is None:
-        return
+    if who is None:  # it has not come up far enough to say who it is
+        token = str(folder.status().get("token") or "")
+        process = identity.find_by_token(token)
+        if process is None:
+            return
+        who = identity.Identity(process.pid, identity.start_time(process), identity.boot_id(), token)
     identity.kill_family(who)
     status = folder.status()
     # Nobody else is left to write the last word, and without it this would look like a crash.
     if status.get("token") == who.token and status.get("state") not in ENDED:
-        folder.write_status({**status, "state": "stopped", "reason": reason, "ended": time.time(), "eta": None})
+        folder.write_status(
+            {**status, "state": "stopped", "reason": reason, "ended": time.time(), "eta": None}
+        )
 
 
 def _sweep(folder: RunFolder) -> None:
@@ -207,7 +262,10 @@ def _starts(root: Path) -> contextlib.AbstractContextManager[None]:
     try:
         return _open_lock(root)
     except OSError as error:
-        raise RunError(f"Runs cannot be kept in {root}: {error.strerror or error}. Choose another folder with --runs DIR.") from error
+        raise RunError(
+            f"Runs cannot be kept in {root}: {error.strerror or error}. Choose another folder with --runs "
+            "DIR."
+        ) from error
 
 
 def _open_lock(root: Path) -> contextlib.AbstractContextManager[None]:

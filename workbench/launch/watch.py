@@ -1,4 +1,5 @@
-"""What state a run is in, derived from what its worker said last and from whether that very process still lives.
+"""What state a run is in, derived from what its worker said last and from whether that very process still
+lives.
 
 In: a run folder. Out: a `RunState`. Reads only, and never raises for a damaged folder.
 """
@@ -28,8 +29,8 @@ class RunState(NamedTuple):
     id: str
     path: Path
     state: str
-    """queued, starting, running, paused, stopping; finished, stopped, failed; crashed (the process is gone without a last
-    word), interrupted (the machine was restarted), damaged (the folder cannot be read)."""
+    """queued, starting, running, paused, stopping; finished, stopped, failed; crashed (the process is gone
+    without a last word), interrupted (the machine was restarted), damaged (the folder cannot be read)."""
     alive: bool
     """Whether its worker process runs."""
     reason: str = ""
@@ -71,7 +72,9 @@ def identity_of(status: Mapping[str, Any]) -> identity.Identity | None:
     pid, created = status.get("pid"), status.get("create_time")
     if not isinstance(pid, int) or not isinstance(created, int | float):
         return None
-    return identity.Identity(pid, float(created), str(status.get("boot_id", "")), str(status.get("token", "")))
+    return identity.Identity(
+        pid, float(created), str(status.get("boot_id", "")), str(status.get("token", ""))
+    )
 
 
 def state(folder: RunFolder) -> RunState:
@@ -82,7 +85,11 @@ def state(folder: RunFolder) -> RunState:
         status, about = folder.status(), folder.about()
     except RunError as error:  # removed or torn in this very moment
         return RunState(folder.id, folder.path, "damaged", False, str(error))
-    status = status or {"state": "starting", "started": about.get("created", 0.0), "boot_id": identity.boot_id()}
+    status = status or {
+        "state": "starting",
+        "started": about.get("created", 0.0),
+        "boot_id": identity.boot_id(),
+    }
     said = str(status.get("state", ""))
     living = is_alive(status)
     derived, reason, stalled = said, str(status.get("reason") or ""), ""
@@ -94,13 +101,32 @@ def state(folder: RunFolder) -> RunState:
             reason = f"The machine was restarted at step {_whole(status.get('step'))} (it was {said})."
         else:
             derived, reason = "crashed", _why_gone(folder, status)
-    ended = status.get("ended") if derived in ENDED else (status.get("heartbeat") if derived in ("crashed", "interrupted") else None)
+    ended = (
+        status.get("ended")
+        if derived in ENDED
+        else (status.get("heartbeat") if derived in ("crashed", "interrupted") else None)
+    )
     return RunState(
-        folder.id, folder.path, derived, living, reason, stalled, str(status.get("phase") or ""), _whole(status.get("phase_done")),
-        _whole(status.get("phase_total")), _whole(status.get("step")), _whole(status.get("steps")), _number(status.get("eta")),
-        _number(status.get("step_seconds")), _number(status.get("started")), _number(ended), _number(status.get("heartbeat")),
-        str(status.get("device") or ""), str(about.get("kind") or "train"),
-        tuple(folder.log_tail(LAST_LINES)) if derived in ("failed", "crashed", "interrupted") else ())
+        folder.id,
+        folder.path,
+        derived,
+        living,
+        reason,
+        stalled,
+        str(status.get("phase") or ""),
+        _whole(status.get("phase_done")),
+        _whole(status.get("phase_total")),
+        _whole(status.get("step")),
+        _whole(status.get("steps")),
+        _number(status.get("eta")),
+        _number(status.get("step_seconds")),
+        _number(status.get("started")),
+        _number(ended),
+        _number(status.get("heartbeat")),
+        str(status.get("device") or ""),
+        str(about.get("kind") or "train"),
+        tuple(folder.log_tail(LAST_LINES)) if derived in ("failed", "crashed", "interrupted") else (),
+    )
 
 
 def is_alive(status: Mapping[str, Any]) -> bool:
@@ -109,9 +135,9 @@ def is_alive(status: Mapping[str, Any]) -> bool:
         return identity.alive(who)
     if status.get("boot_id") != identity.boot_id():
         return False
-    if token := str(status.get("token") or ""):
-        if identity.find_by_token(token):
-            return True
+    token = str(status.get("token") or "")
+    if token and identity.find_by_token(token):
+        return True
     return time.time() - float(status.get("started") or 0.0) < COMING_UP_SECONDS
 
 
@@ -134,7 +160,9 @@ def _why_gone(folder: RunFolder, status: Mapping[str, Any]) -> str:
     where += f", phase {status['phase']}." if status.get("phase") else "."
     before, now = status.get("oom_kills"), oom_kills()
     if before is not None and now is not None and now > before:
-        return f"{where} The kernel has killed a process for lack of memory since it began: probably this one."
+        return (
+            f"{where} The kernel has killed a process for lack of memory since it began: probably this one."
+        )
     for line in reversed(folder.log_tail(LAST_LINES)):
         if line.startswith(EXIT_MARK):
             return f"{where} {line.removeprefix(EXIT_MARK).strip()}"

@@ -43,7 +43,9 @@ def test_commands_come_in_order_and_are_answered_in_the_events(folder: RunFolder
     for command in control.poll(4):
         control.answer(command, command.command == "set", f"{command.command} done")
     assert [(kind, data["command"], data["args"], data["ok"], step) for kind, data, step in sink.events] == [
-        ("command", "set", {"beta": 0.02}, True, 4), ("command", "checkpoint", {}, False, 4)]
+        ("command", "set", {"beta": 0.02}, True, 4),
+        ("command", "checkpoint", {}, False, 4),
+    ]
     assert sink.events[0][1]["id"] == first
     assert list(control.poll(5)) == []
 
@@ -59,7 +61,9 @@ def test_a_stop_is_seen_between_tokens_and_answered(folder: RunFolder, control: 
     assert wait_until(lambda: folder.status()["state"] == "stopping")
 
 
-def test_a_paused_run_waits_at_the_boundary_with_its_heart_beating_and_takes_settings(folder: RunFolder, control: Control) -> None:
+def test_a_paused_run_waits_at_the_boundary_with_its_heart_beating_and_takes_settings(
+    folder: RunFolder, control: Control
+) -> None:
     control.running()
     folder.put("pause")
     taken: list[str] = []
@@ -98,7 +102,9 @@ def test_pause_and_resume_before_the_boundary_cancel_each_other(folder: RunFolde
     assert sink.events[-1][1]["ok"] is False  # it was not paused
 
 
-def test_a_file_that_is_no_command_is_answered_and_nothing_else_happens(folder: RunFolder, control: Control) -> None:
+def test_a_file_that_is_no_command_is_answered_and_nothing_else_happens(
+    folder: RunFolder, control: Control
+) -> None:
     (folder.control / "1-torn.json").write_text('{"id": "x", "comm')
     sink = Sink()
     control.record_to(sink)
@@ -109,7 +115,12 @@ def test_a_file_that_is_no_command_is_answered_and_nothing_else_happens(folder: 
 def test_phase_progress_and_pace_reach_the_status_file(folder: RunFolder, control: Control) -> None:
     control.running()
     control.phase("sample", 3, 16)
-    wait_until(lambda: (folder.status()["phase"], folder.status()["phase_done"], folder.status()["phase_total"]) == ("sample", 3, 16))
+    wait_until(
+        lambda: (
+            (folder.status()["phase"], folder.status()["phase_done"], folder.status()["phase_total"])
+            == ("sample", 3, 16)
+        )
+    )
     control.progress(1, 10)
     control.progress(2, 10)
     status = wait_until(lambda: (found := folder.status())["step"] == 2 and found)
@@ -118,7 +129,9 @@ def test_phase_progress_and_pace_reach_the_status_file(folder: RunFolder, contro
     assert status["progress_at"] <= status["heartbeat"]
 
 
-def test_time_in_a_pause_does_not_count_as_pace(folder: RunFolder, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_in_a_pause_does_not_count_as_pace(
+    folder: RunFolder, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [100.0]
     monkeypatch.setattr("workbench.control.time.monotonic", lambda: now[0])
     control.running()
@@ -148,7 +161,9 @@ def test_the_last_word_stays_the_last_word(folder: RunFolder, control: Control) 
     assert folder.status()["state"] == "failed" and folder.status()["reason"] == "it broke"
 
 
-def test_a_stop_that_does_not_come_through_in_its_grace_is_reported_to_the_worker(folder: RunFolder, control: Control) -> None:
+def test_a_stop_that_does_not_come_through_in_its_grace_is_reported_to_the_worker(
+    folder: RunFolder, control: Control
+) -> None:
     late = threading.Event()
     control.overdue = late.set
     folder.put("stop", {"grace": 0.1})

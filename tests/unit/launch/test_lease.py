@@ -66,7 +66,12 @@ def test_waiting_runs_are_served_in_the_order_they_came(tmp_path: Path) -> None:
 def test_a_waiting_run_knows_who_is_ahead_and_can_give_up(tmp_path: Path) -> None:
     first = lease.acquire("cpu", tmp_path, "first", never)
     seen: list[list[str]] = []
-    assert lease.acquire("cpu", tmp_path, "second", lambda: bool(seen), lambda waiting: seen.append(waiting.ahead)) is None
+    assert (
+        lease.acquire(
+            "cpu", tmp_path, "second", lambda: bool(seen), lambda waiting: seen.append(waiting.ahead)
+        )
+        is None
+    )
     assert seen == [["first"]] and first is not None
     assert tickets(tmp_path) == []
 
@@ -97,7 +102,9 @@ def test_the_ticket_of_a_killed_waiter_is_passed_over(tmp_path: Path) -> None:
     assert tickets(tmp_path) == []
 
 
-def test_two_accelerators_serve_two_runs_and_the_third_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_accelerators_serve_two_runs_and_the_third_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     held = [lease.acquire("cuda", tmp_path / "runs", name, never) for name in ("a", "b")]
@@ -110,7 +117,9 @@ def test_two_accelerators_serve_two_runs_and_the_third_waits(tmp_path: Path, mon
     assert lease.acquire("cuda", tmp_path / "other-runs", "c", iter([False, True]).__next__) is not None
 
 
-def test_a_named_device_is_taken_at_its_word_and_auto_is_found_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_device_is_taken_at_its_word_and_auto_is_found_without_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert [lease.device_kind(name) for name in ("cpu", "cuda", "mps")] == ["cpu", "cuda", "mps"]
     monkeypatch.setattr(lease.platform, "system", lambda: "Linux")
     monkeypatch.setattr(lease.importlib.metadata, "version", lambda name: "2.13.0")

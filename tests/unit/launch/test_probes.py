@@ -16,7 +16,9 @@ class Asker:
     """A bench and what it answers."""
 
     def __init__(self, root: Path, **settings: Any) -> None:
-        self.config = RunConfig.build(None, {"prompts_per_step": 2, "num_generations": 2, "max_completion_length": 24, **settings})
+        self.config = RunConfig.build(
+            None, {"prompts_per_step": 2, "num_generations": 2, "max_completion_length": 24, **settings}
+        )
         folder = record.create(root, self.config, "bench")
         self.answers: list[dict[str, Any]] = []
         control = Control(folder, Status())
@@ -38,13 +40,23 @@ def test_prompts_are_shown_as_the_model_reads_them_with_token_counts(asker: Aske
     assert len(found["prompts"]) == 3 and found["train"] == 256
     tokens = asker.bench.tokenizer(found["prompts"][0]["text"])["input_ids"]
     assert len(tokens) == found["prompts"][0]["tokens"]
-    assert found["longest"]["tokens"] == found["tokens"]["max"] >= found["tokens"]["median"] >= found["tokens"]["min"] > 0
+    assert (
+        found["longest"]["tokens"]
+        == found["tokens"]["max"]
+        >= found["tokens"]["median"]
+        >= found["tokens"]["min"]
+        > 0
+    )
 
 
 def test_samples_repeat_with_their_seed_and_keep_to_their_limit(asker: Asker) -> None:
     ask = {"prompt": "6+8-3", "n": 3, "max_completion_length": 5}
     first, again, other = (asker.ask("sample", seed=seed, **ask)["result"]["samples"] for seed in (1, 1, 2))
-    assert [sample["text"] for sample in first] == [sample["text"] for sample in again] != [sample["text"] for sample in other]
+    assert (
+        [sample["text"] for sample in first]
+        == [sample["text"] for sample in again]
+        != [sample["text"] for sample in other]
+    )
     assert all(sample["length"] <= 5 and sample["logprob_sum"] < 0 for sample in first)
 
 
@@ -58,7 +70,9 @@ def test_a_rehearsal_measures_a_step_and_leaves_the_model_as_it_was(asker: Asker
     assert asker.ask("sample", **ask)["result"]["samples"] == before
 
 
-@pytest.mark.parametrize(("probe", "words"), [("dance", "There are: prompts, rehearsal, sample"), ("sample", "needs a prompt")])
+@pytest.mark.parametrize(
+    ("probe", "words"), [("dance", "There are: prompts, rehearsal, sample"), ("sample", "needs a prompt")]
+)
 def test_what_cannot_be_answered_is_answered_with_the_reason(asker: Asker, probe: str, words: str) -> None:
     answer = asker.ask(probe)
     assert answer["ok"] is False and words in answer["text"] and answer["id"] == "id-1"

@@ -9,8 +9,7 @@ import pytest
 
 from workbench import launch
 from workbench.config import RunConfig
-from workbench.launch import identity
-from workbench.launch import watch
+from workbench.launch import identity, watch
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 
@@ -22,10 +21,24 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def say(folder: RunFolder, **status: Any) -> launch.RunState:
     now = time.time()
-    me = identity.mine("-m")  # this very process; pytest's command line need not hold it for the runs that are over
-    folder.write_status({"state": "running", "step": 7, "steps": 50, "pid": me.pid, "create_time": me.create_time,
-                         "boot_id": me.boot_id, "token": "nobody", "heartbeat": now, "progress_at": now, "started": now - 60,
-                         **status})
+    me = identity.mine(
+        "-m"
+    )  # this very process; pytest's command line need not hold it for the runs that are over
+    folder.write_status(
+        {
+            "state": "running",
+            "step": 7,
+            "steps": 50,
+            "pid": me.pid,
+            "create_time": me.create_time,
+            "boot_id": me.boot_id,
+            "token": "nobody",
+            "heartbeat": now,
+            "progress_at": now,
+            "started": now - 60,
+            **status,
+        }
+    )
     return launch.state(folder)
 
 
@@ -57,7 +70,14 @@ def test_a_run_of_another_boot_was_interrupted(folder: RunFolder) -> None:
 
 def test_a_living_run_is_what_it_says(folder: RunFolder, alive: None) -> None:
     found = say(folder, state="paused", eta=12.5, device="cpu")
-    assert (found.state, found.alive, found.over, found.eta, found.device, found.stalled) == ("paused", True, False, 12.5, "cpu", "")
+    assert (found.state, found.alive, found.over, found.eta, found.device, found.stalled) == (
+        "paused",
+        True,
+        False,
+        12.5,
+        "cpu",
+        "",
+    )
 
 
 def test_no_progress_for_ten_usual_steps_is_a_badge_and_no_state(folder: RunFolder, alive: None) -> None:
@@ -69,15 +89,21 @@ def test_no_progress_for_ten_usual_steps_is_a_badge_and_no_state(folder: RunFold
     assert silent.state == "running" and "no sign of life for 100 s" in silent.stalled
 
 
-@pytest.mark.parametrize(("line", "said"), [
-    ("workbench: It was ended by signal 9 (SIGKILL).", "signal 9 (SIGKILL)"),
-    ("Fatal Python error: Segmentation fault", "Segmentation fault")])
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("workbench: It was ended by signal 9 (SIGKILL).", "signal 9 (SIGKILL)"),
+        ("Fatal Python error: Segmentation fault", "Segmentation fault"),
+    ],
+)
 def test_the_log_tells_how_a_crashed_worker_ended(folder: RunFolder, line: str, said: str) -> None:
     folder.log_path.write_text(f"step 7\n{line}\n")
     assert said in say(folder).reason
 
 
-def test_an_out_of_memory_kill_since_the_start_is_named(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_out_of_memory_kill_since_the_start_is_named(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(watch, "oom_kills", lambda: 3)
     assert "lack of memory" in say(folder, oom_kills=2).reason
     assert "lack of memory" not in say(folder, oom_kills=3).reason
