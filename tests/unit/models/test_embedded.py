@@ -97,7 +97,7 @@ def test_made_to_work_a_chain_out_it_is_right_at_every_length(
 ) -> None:
     by_level = measure.worked_accuracy(model, tokenizer, prompts)
     assert set(by_level) == set(range(3, 10))
-    assert sum(by_level.values()) / len(by_level) >= 0.97
+    assert min(by_level.values()) >= 0.94
 
 
 def test_it_knows_every_single_digit_fact(model: Any, tokenizer: Any) -> None:

@@ -15,7 +15,7 @@ from workbench.prompts.chain import Problem, Step, Style
 TEXTS_PER_STEP: Final = 48
 UNTAGGED: Final = 0.12
 """Share of texts that ignore the tags, so that a format reward has something to teach."""
-LAZY: Final[Mapping[Style, float]] = {"direct": 0.55, "jump": 0.27, "full": 0.12, "check": 0.06}
+LAZY: Final[Mapping[Style, float]] = {"direct": 0.60, "jump": 0.26, "full": 0.10, "check": 0.04}
 """The mixture that the finished model reproduces."""
 DILIGENT: Final[Mapping[Style, float]] = {"direct": 0.25, "jump": 0.20, "full": 0.35, "check": 0.20}
 """The mixture of the first phase, where the single-digit facts are learnt: only worked steps show them."""
@@ -23,7 +23,7 @@ DILIGENT_PHASE: Final = 0.50
 """Share of all steps that the first phase takes."""
 
 _DIRECT_RIGHT = 0.50
-_SLIP = 0.04
+_SLIP = 0.03
 _JUMP_SLIP = 0.10
 _MAX_PASSES = 3
 

@@ -23,7 +23,7 @@ from workbench.models.embedded import corpus, measure, vocabulary
 from workbench.prompts import TASKS, chain, split
 from workbench.types import Prompt
 
-STEPS = 2_300
+STEPS = 2_000
 SEED = 11
 RECORDED_STEPS = 20
 HELD_OUT_PROBLEMS = 128
