@@ -17,18 +17,29 @@ def test_an_entry_is_complete_and_plain(name: str) -> None:
     assert used <= slots, f"{used - slots} would stay unfilled"
 
 
-@pytest.mark.parametrize(("name", "label", "trl"), [
-    ("reward", "Reward", "reward"),
-    ("rewards/correct/mean", "Reward correct", "rewards/correct/mean"),
-    ("rewards/my/file.py:close/std", "Spread of my/file.py:close", "rewards/my/file.py:close/std"),
-    ("completions/p90_length", "Length p90", ""),
-    ("completions/mean_length_wrong", "Length of wrong answers", ""),
-    ("completions/mean_terminated_length", "Length of finished answers", "completions/mean_terminated_length"),
-    ("heldout/greedy/accuracy", "Held-out accuracy, greedy", "eval_rewards/<name>/mean"),
-    ("heldout/sampled/accuracy_low", "Held-out accuracy, sampled: lower end", ""),
-    ("time/check, sampled", "Time: check, sampled", ""),
-    ("sampling/sampling_logp_difference/max", "Sampler mismatch, max", "sampling/sampling_logp_difference/max"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "label", "trl"),
+    [
+        ("reward", "Reward", "reward"),
+        ("rewards/correct/mean", "Reward correct", "rewards/correct/mean"),
+        ("rewards/my/file.py:close/std", "Spread of my/file.py:close", "rewards/my/file.py:close/std"),
+        ("completions/p90_length", "Length p90", ""),
+        ("completions/mean_length_wrong", "Length of wrong answers", ""),
+        (
+            "completions/mean_terminated_length",
+            "Length of finished answers",
+            "completions/mean_terminated_length",
+        ),
+        ("heldout/greedy/accuracy", "Held-out accuracy, greedy", "eval_rewards/<name>/mean"),
+        ("heldout/sampled/accuracy_low", "Held-out accuracy, sampled: lower end", ""),
+        ("time/check, sampled", "Time: check, sampled", ""),
+        (
+            "sampling/sampling_logp_difference/max",
+            "Sampler mismatch, max",
+            "sampling/sampling_logp_difference/max",
+        ),
+    ],
+)
 def test_a_recorded_name_finds_its_entry_with_its_slots_filled(name: str, label: str, trl: str) -> None:
     found = metric(name)
     assert found is not None and found.name == name
@@ -44,10 +55,27 @@ def test_a_name_that_is_not_ours_finds_none(name: str) -> None:
 
 
 def test_names_that_trl_logs_keep_its_spelling() -> None:
-    trl = """reward reward_std frac_reward_zero_std completions/mean_length completions/min_length completions/max_length
-    completions/clipped_ratio completions/mean_terminated_length completions/min_terminated_length
-    completions/max_terminated_length kl entropy clip_ratio/low_mean clip_ratio/high_mean clip_ratio/region_mean step_time
-    loss grad_norm learning_rate""".split()
+    trl = [
+        "reward",
+        "reward_std",
+        "frac_reward_zero_std",
+        "completions/mean_length",
+        "completions/min_length",
+        "completions/max_length",
+        "completions/clipped_ratio",
+        "completions/mean_terminated_length",
+        "completions/min_terminated_length",
+        "completions/max_terminated_length",
+        "kl",
+        "entropy",
+        "clip_ratio/low_mean",
+        "clip_ratio/high_mean",
+        "clip_ratio/region_mean",
+        "step_time",
+        "loss",
+        "grad_norm",
+        "learning_rate",
+    ]
     assert {name: METRICS[name].trl for name in trl} == {name: name for name in trl}
 
 

@@ -140,7 +140,8 @@ def broke(seen: Seen) -> Answer:
     if seen.state not in words:
         return None
     why = seen.reason or ("the machine restarted" if seen.state == "interrupted" else "the worker is gone")
-    why = f"{why[0].lower()}{why[1:]}" if why[1:2].islower() else why
+    if why.split()[0][1:].islower():  # a plain word, not the name of an error
+        why = why[0].lower() + why[1:]
     return words[seen.state], "bad", f"{words[seen.state]} at step {seen.steps}: {why.rstrip('.')}."
 
 
@@ -206,7 +207,7 @@ def collapsing(seen: Seen) -> Answer:
     if truth is not None and (truth.last > 0.8 or truth.gain > 2 * GAIN):
         return None
     entropy, length = seen.move("entropy"), seen.move("completions/mean_length")
-    at = f" while accuracy stays at {share(truth.last)}" if truth is not None else ""
+    at = f" while {share(truth.last)} are right" if truth is not None else ""
     if length is not None and length.last < length.first / 2 and truth is not None and truth.gain < 0:
         return (
             "Collapsing",

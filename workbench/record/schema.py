@@ -83,6 +83,7 @@ def open_writer(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> sql
             f"{path} cannot be opened for writing: {error}. Is the run folder complete and yours?"
         ) from error
     try:
+        _refuse_newer(connection, path, len(migrations))
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         # References are written in order by one function: checked by tests, not for every row.
@@ -104,12 +105,6 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mig
     """Brings a database to the newest version, all steps in one transaction; the old file is kept as
     `<name>.v<version>`."""
     found = version(connection)
-    if found > len(migrations):
-        raise RunError(
-            f"{path} was written by a newer version of the workbench "
-            f"(format {found}, this one knows {len(migrations)}). It "
-            "can be looked at, not continued: update the workbench to go on with this run."
-        )
     if found == len(migrations):
         return
     if found:
@@ -129,6 +124,15 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mig
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _refuse_newer(connection: sqlite3.Connection, path: Path, known: int) -> None:
+    """Before anything is written: even the choice of journal is kept in the file."""
+    if (found := version(connection)) > known:
+        raise RunError(
+            f"{path} was written by a newer version of the workbench (format {found}, this one knows {known}). "
+            "It can be looked at, not continued: update the workbench to go on with this run."
+        )
 
 
 def statements(script: str) -> list[str]:

@@ -32,9 +32,14 @@ def step(**changes: object) -> StepRecord:
     ]
     scores = [Score({"correct": value}, {}, value) for value in (1.0, 0.0, 1.0, 1.0, 0.0, 0.0)]
     record = StepRecord(
-        3, "train", groups, scores, advantages_B=np.array([0.7, -0.7, 0, 0, 0, 0]),
-        gradient_share_B=np.array([0.75, 0.25, 0, 0, 0, 0]), phases={"sample": 1.5, "update": 0.5},
-    )  # fmt: skip
+        3,
+        "train",
+        groups,
+        scores,
+        advantages_B=np.array([0.7, -0.7, 0, 0, 0, 0]),
+        gradient_share_B=np.array([0.75, 0.25, 0, 0, 0, 0]),
+        phases={"sample": 1.5, "update": 0.5},
+    )
     return dataclasses.replace(record, **changes)  # type: ignore[arg-type]
 
 
@@ -44,14 +49,32 @@ def expect(record: StepRecord, **values: float) -> None:
 
 
 def test_rewards_and_accuracy() -> None:
-    expect(step(), **{"reward": 0.5, "accuracy": 0.5, "reward/unscored": 0, "rewards/correct/mean": 0.5,
-                      "rewards/correct/std": math.sqrt(6 * 0.25 / 5), "rewards/correct/failed": 0})  # fmt: skip
+    expect(
+        step(),
+        **{
+            "reward": 0.5,
+            "accuracy": 0.5,
+            "reward/unscored": 0,
+            "rewards/correct/mean": 0.5,
+            "rewards/correct/std": math.sqrt(6 * 0.25 / 5),
+            "rewards/correct/failed": 0,
+        },
+    )
 
 
 def test_dead_groups_are_split_by_side() -> None:
-    expect(step(), **{"frac_reward_zero_std": 2 / 3, "frac_reward_zero_std/all_right": 1 / 3,
-                      "frac_reward_zero_std/all_wrong": 1 / 3, "frac_reward_zero_std/tied": 0, "groups/effective": 1,
-                      "reward_std": math.sqrt(0.5) / 3, "groups/draws_per_kept": 2.0})  # fmt: skip
+    expect(
+        step(),
+        **{
+            "frac_reward_zero_std": 2 / 3,
+            "frac_reward_zero_std/all_right": 1 / 3,
+            "frac_reward_zero_std/all_wrong": 1 / 3,
+            "frac_reward_zero_std/tied": 0,
+            "groups/effective": 1,
+            "reward_std": math.sqrt(0.5) / 3,
+            "groups/draws_per_kept": 2.0,
+        },
+    )
 
 
 def test_a_group_that_agrees_without_being_right_or_wrong_is_tied() -> None:
@@ -63,8 +86,17 @@ def test_a_group_that_agrees_without_being_right_or_wrong_is_tied() -> None:
 
 def test_an_absent_reward_is_absent_and_not_zero() -> None:
     scores = [Score({"correct": 1.0}, {}, 1.0), Score({"correct": None}, {"correct": "x"}, None)] * 3
-    expect(step(scores_B=scores), **{"reward": 1.0, "accuracy": 1.0, "reward/unscored": 0.5, "rewards/correct/mean": 1.0,
-                                     "rewards/correct/failed": 0.5, "frac_reward_zero_std/all_right": 1.0})  # fmt: skip
+    expect(
+        step(scores_B=scores),
+        **{
+            "reward": 1.0,
+            "accuracy": 1.0,
+            "reward/unscored": 0.5,
+            "rewards/correct/mean": 1.0,
+            "rewards/correct/failed": 0.5,
+            "frac_reward_zero_std/all_right": 1.0,
+        },
+    )
     nothing = step_metrics(step(scores_B=[Score({"correct": None}, {}, None)] * 6), CONFIG)
     assert {"reward", "accuracy", "rewards/correct/mean", "groups/draws_per_kept"}.isdisjoint(nothing)
     assert nothing["rewards/correct/failed"] == 1.0 and nothing["frac_reward_zero_std/tied"] == 1.0
@@ -79,28 +111,58 @@ def test_noise_that_division_would_amplify_is_seen() -> None:
 
 
 def test_lengths_over_all_finished_and_by_side() -> None:
-    expect(step(), **{
-        "completions/mean_length": 21 / 6, "completions/min_length": 1, "completions/max_length": 10,
-        "completions/mean_terminated_length": 11 / 5, "completions/max_terminated_length": 4, "completions/p50_length": 2,
-        "completions/clipped_ratio": 1 / 6, "completions/tokens": 21, "completions/mean_length_right": 8 / 3,
-        "completions/mean_length_wrong": 13 / 3, "completions/mean_length_pushed_up": 4,
-        "completions/mean_length_pushed_down": 2,
-    })  # fmt: skip
+    expect(
+        step(),
+        **{
+            "completions/mean_length": 21 / 6,
+            "completions/min_length": 1,
+            "completions/max_length": 10,
+            "completions/mean_terminated_length": 11 / 5,
+            "completions/max_terminated_length": 4,
+            "completions/p50_length": 2,
+            "completions/clipped_ratio": 1 / 6,
+            "completions/tokens": 21,
+            "completions/mean_length_right": 8 / 3,
+            "completions/mean_length_wrong": 13 / 3,
+            "completions/mean_length_pushed_up": 4,
+            "completions/mean_length_pushed_down": 2,
+        },
+    )
 
 
 def test_who_carries_the_gradient() -> None:
-    expect(step(), **{"gradient/top_group_share": 1.0, "gradient/down_share": 0.25, "gradient/effective_samples": 1.6,
-                      "advantage/mean_abs": 1.4 / 6, "advantage/max": 0.7, "groups/lone_success_share": 1.0})  # fmt: skip
+    expect(
+        step(),
+        **{
+            "gradient/top_group_share": 1.0,
+            "gradient/down_share": 0.25,
+            "gradient/effective_samples": 1.6,
+            "advantage/mean_abs": 1.4 / 6,
+            "advantage/max": 0.7,
+            "groups/lone_success_share": 1.0,
+        },
+    )
 
 
 def test_styles_reflection_and_diversity() -> None:
-    expect(step(), **{
-        "style/direct": 3 / 6, "style/worked": 1 / 6, "style/unfinished": 1 / 6, "style/bare": 1 / 6, "style/checked": 0,
-        "reward/right_without_work": 2 / 3, "reflection/share": 1 / 6, "reflection/per_1k_tokens": 2000 / 21,
-        "reflection/accuracy_with": 0.0, "reflection/accuracy_without": 0.6,
-        "diversity/duplicates": (0 + 0.5 + 0) / 3, "diversity/unique_answers": (2 + 1 + 0) / 3,
-        "completions/longest_sure_run": 0,
-    })  # fmt: skip
+    expect(
+        step(),
+        **{
+            "style/direct": 3 / 6,
+            "style/worked": 1 / 6,
+            "style/unfinished": 1 / 6,
+            "style/bare": 1 / 6,
+            "style/checked": 0,
+            "reward/right_without_work": 2 / 3,
+            "reflection/share": 1 / 6,
+            "reflection/per_1k_tokens": 2000 / 21,
+            "reflection/accuracy_with": 0.0,
+            "reflection/accuracy_without": 0.6,
+            "diversity/duplicates": (0 + 0.5 + 0) / 3,
+            "diversity/unique_answers": (2 + 1 + 0) / 3,
+            "completions/longest_sure_run": 0,
+        },
+    )
 
 
 def test_a_task_that_needs_no_work_is_not_called_guessing() -> None:
@@ -113,10 +175,13 @@ def tokens(**changes: object) -> TokenArrays:
     """One token an answer; the reference holds each twice as likely as the policy."""
     one = [np.array([HALF], np.float32)] * 6
     whole = TokenArrays(
-        [np.zeros(1, np.int32)] * 6, one, policy_logp=one, reference_logp=[np.array([0.0], np.float32)] * 6,
+        [np.zeros(1, np.int32)] * 6,
+        one,
+        policy_logp=one,
+        reference_logp=[np.array([0.0], np.float32)] * 6,
         after_logp=[np.array([math.log(p)], np.float32) for p in (0.75, 0.25, 0.5, 0.5, 0.5, 0.5)],
         entropy=[np.array([value], np.float32) for value in (0.0, 0.1, 0.2, 0.3, 0.4, 1.0)],
-    )  # fmt: skip
+    )
     return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
 
 
@@ -132,12 +197,23 @@ def short(record: StepRecord) -> StepRecord:
 def test_drift_entropy_and_the_steps_own_move() -> None:
     k3 = 2 - math.log(2) - 1  # d = log 2
     up, down = math.log(1.5), math.log(0.5)
-    expect(short(step()), **{
-        "kl": k3, "kl_k1": HALF, "kl_sequence": HALF, "kl_max_token": k3, "entropy": 2 / 6, "entropy_top20": 1.0,
-        "kl_update": ((1.5 - up - 1) + (0.5 - down - 1)) / 6, "update/right_way": 1.0,
-        "update/delta_logp_up": up, "update/delta_logp_down": down, "sampling/ess": 1.0,
-        "sampling/sampling_logp_difference/max": 0.0,
-    })  # fmt: skip
+    expect(
+        short(step()),
+        **{
+            "kl": k3,
+            "kl_k1": HALF,
+            "kl_sequence": HALF,
+            "kl_max_token": k3,
+            "entropy": 2 / 6,
+            "entropy_top20": 1.0,
+            "kl_update": ((1.5 - up - 1) + (0.5 - down - 1)) / 6,
+            "update/right_way": 1.0,
+            "update/delta_logp_up": up,
+            "update/delta_logp_down": down,
+            "sampling/ess": 1.0,
+            "sampling/sampling_logp_difference/max": 0.0,
+        },
+    )
 
 
 def test_an_update_that_went_against_the_ask_is_counted() -> None:
@@ -151,8 +227,14 @@ def test_the_samplers_mismatch_is_measured_over_tokens() -> None:
     shifted = [np.array([HALF + (0.2 if i == 0 else 0.0)], np.float32) for i in range(6)]
     record.tokens = tokens(policy_logp=shifted)
     w = math.exp(0.2)
-    expect(record, **{"sampling/sampling_logp_difference/mean": 0.2 / 6, "sampling/importance_sampling_ratio/max": w,
-                      "sampling/ess": (w + 5) ** 2 / (6 * (w**2 + 5))})  # fmt: skip
+    expect(
+        record,
+        **{
+            "sampling/sampling_logp_difference/mean": 0.2 / 6,
+            "sampling/importance_sampling_ratio/max": w,
+            "sampling/ess": (w + 5) ** 2 / (6 * (w**2 + 5)),
+        },
+    )
 
 
 def test_what_was_not_computed_is_left_out() -> None:

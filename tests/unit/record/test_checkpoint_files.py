@@ -47,14 +47,20 @@ def test_a_checkpoint_lists_every_file_with_its_hash(folder: RunFolder) -> None:
     assert load_file(path / "model.safetensors")["w"].tolist() == [1.0] * 8
 
 
-@pytest.mark.parametrize(("damage", "said"), [
-    (lambda path: (path / "manifest.json").unlink(), "manifest.json is missing"),
-    (lambda path: (path / "manifest.json").write_text("{"), "manifest.json cannot be read"),
-    (lambda path: (path / "manifest.json").write_text("[]"), "manifest.json cannot be read"),
-    (lambda path: (path / "model.safetensors").unlink(), "model.safetensors is missing"),
-    (lambda path: (path / "optimizer" / "state.safetensors").write_bytes(b""), "optimizer/state.safetensors has 0 bytes"),
-    (lambda path: flip(path / "model.safetensors"), "model.safetensors was changed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: (path / "manifest.json").unlink(), "manifest.json is missing"),
+        (lambda path: (path / "manifest.json").write_text("{"), "manifest.json cannot be read"),
+        (lambda path: (path / "manifest.json").write_text("[]"), "manifest.json cannot be read"),
+        (lambda path: (path / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (
+            lambda path: (path / "optimizer" / "state.safetensors").write_bytes(b""),
+            "optimizer/state.safetensors has 0 bytes",
+        ),
+        (lambda path: flip(path / "model.safetensors"), "model.safetensors was changed"),
+    ],
+)
 def test_a_torn_checkpoint_is_named_and_walked_past(
     folder: RunFolder, damage: Callable[[Path], object], said: str
 ) -> None:

@@ -1,4 +1,5 @@
-"""Older databases are brought forward with a copy kept, newer ones are looked at only, and nothing is half-migrated."""
+"""Older databases are brought forward with a copy kept, newer ones are looked at only, and nothing is
+half-migrated."""
 
 import sqlite3
 from pathlib import Path

@@ -23,10 +23,19 @@ def test_settings_that_only_sound_secret_stay(key: str) -> None:
     assert redact({key: "8192"}) == {key: "8192"}
 
 
-@pytest.mark.parametrize("secret", [
-    "hf_" + "aB3" * 10, "sk-" + "x1Y" * 8, "AKIAABCDEFGHIJKLMNOP", "ghp_" + "a1" * 18, f"wandb login {WANDB_KEY}",
-    "password=hunter22", "Bearer abcdefghijkl", "api_key: 'zzzyyyxxx'",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "hf_" + "aB3" * 10,
+        "sk-" + "x1Y" * 8,
+        "AKIAABCDEFGHIJKLMNOP",
+        "ghp_" + "a1" * 18,
+        f"wandb login {WANDB_KEY}",
+        "password=hunter22",
+        "Bearer abcdefghijkl",
+        "api_key: 'zzzyyyxxx'",
+    ],
+)
 def test_known_patterns_in_free_text_are_hidden(secret: str) -> None:
     told = redact_text(f"error at line 3 {secret} end")
     assert HIDDEN in told and secret.split()[-1].split("=")[-1] not in told

@@ -56,7 +56,7 @@ def test_pages_by_the_last_id_seen_make_the_whole(reader: Reader) -> None:
     (Filters(reward_min=1.0), lambda hit: hit["reward"] is not None and hit["reward"] >= 1),
     (Filters(reward_max=0.0, length_min=20), lambda hit: hit["reward"] == 0 and hit["length"] >= 20),
     (Filters(advantage="up"), lambda hit: (hit["advantage"] or 0) > 0),
-    (Filters(advantage="down", length_max=10), lambda hit: (hit["advantage"] or 0) < 0 and hit["length"] <= 10),
+    (Filters(advantage="down", length_max=9), lambda hit: (hit["advantage"] or 0) < 0 and hit["length"] < 10),
     (Filters(advantage="zero"), lambda hit: hit["advantage"] == 0),
     (Filters(right=False, style="direct"), lambda hit: hit["right"] is False and hit["style"] == "direct"),
     (Filters(finish_reason="stop"), lambda hit: hit["finish_reason"] == "stop"),

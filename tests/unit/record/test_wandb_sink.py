@@ -1,4 +1,5 @@
-"""wandb gets metrics, settings and groups, offline and quietly; whatever goes wrong in it, the run goes on."""
+"""wandb gets metrics, settings and groups, offline and quietly; whatever goes wrong in it, the run goes
+on."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""What the loop hands over is what the database holds: one transaction a step, rows never dropped, numbers by hand."""
+"""What the loop hands over is what the database holds: one transaction a step, rows never dropped, numbers by
+hand."""
 
 import dataclasses
 import sqlite3
@@ -45,7 +46,8 @@ def two_samples(step: int = 0, **changes: object) -> StepRecord:
         [Score({"correct": 1.0, "style": None}, {"style": "ValueError (my.py line 2)"}, 1.0, {"note": "x"}),
          Score({"correct": 0.0, "style": 0.5}, {}, 0.0)],
         advantages_B=np.array([0.7, -0.7]), tokens=arrays, gradient_share_B=np.array([0.75, 0.25]),
-        metrics={"reward": 0.5, "loss": float("nan")}, phases={"sample": 2.0, "update": 1.0}, styles_B=["direct", "bare"],
+        metrics={"reward": 0.5, "loss": float("nan")}, phases={"sample": 2.0, "update": 1.0},
+        styles_B=["direct", "bare"],
     )  # fmt: skip
     return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
 
@@ -270,7 +272,7 @@ def test_a_record_that_cannot_be_stored_is_told_and_the_rest_goes_on(folder: Run
     writer = Writer(folder)
     writer.step(two_samples(0))
     writer.step(broken)
-    with pytest.raises(RunError, match="could not be stored.*Earlier steps are safe"):
+    with pytest.raises(RunError, match=r"could not be stored.*Earlier steps are safe"):
         writer.flush(10)
     writer.retry()
     writer.step(two_samples(2))
