@@ -20,6 +20,7 @@ from workbench.record import origin
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.rewards.declare import declared, reward
+from workbench.types import GroupKind
 
 if TYPE_CHECKING:
     import pandas
@@ -38,6 +39,21 @@ __all__ = [
 ]
 
 RewardLike = str | RewardSpec | Callable[..., Any]
+
+
+class Group(dict[str, Any]):
+    """A group as data, and as a picture: in a notebook it is drawn by the dashboard's own reader."""
+
+    def __init__(self, folder: RunFolder, kind: GroupKind, data: Mapping[str, Any]) -> None:
+        super().__init__(data)
+        self._folder, self._kind = folder, kind
+
+    def _repr_html_(self) -> str | None:
+        if self._kind != "train":  # checks ask nothing, so there is no lens to show
+            return None
+        from workbench.view import embed  # noqa: PLC0415 (Gradio takes seconds; only a picture needs it)
+
+        return embed.frame(embed.group_page(self._folder, self["step"], self["group"]))
 
 
 class Run:
@@ -103,9 +119,10 @@ class Run:
         steps, or one."""
         return self.reader.samples(step, kind)  # type: ignore[arg-type]
 
-    def group(self, step: int, k: int = 0, kind: str = "train") -> dict[str, Any]:
-        """All answers to one prompt in one step, with token ids and per-token figures."""
-        return self.reader.group(step, k, kind, arrays=True)  # type: ignore[arg-type]
+    def group(self, step: int, k: int = 0, kind: GroupKind = "train") -> "Group":
+        """All answers to one prompt in one step, with token ids and per-token figures: a dict that a notebook draws as the
+        dashboard does."""
+        return Group(self.folder, kind, self.reader.group(step, k, kind, arrays=True))
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """What happened to the run: commands and their answers, changed settings, checkpoints."""

@@ -66,7 +66,7 @@ def document(found: Mapping[str, Any], start: Mapping[str, Any], title: str = "G
     return f"""<!doctype html>
 <html lang="en" class="wb" data-theme="light"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline' data:; style-src 'unsafe-inline'; img-src data:">
-<title>{html.escape(title)}</title><style>{uplot}{style}</style>
+<title>{html.escape(title)}</title><style>{uplot}{style}body{{margin:0}}</style>
 <script type="importmap">{json.dumps({"imports": modules})}</script></head>
 <body><div id="wb-reader"></div>
 <script type="application/json" id="answers">{_inert(found)}</script>
