@@ -221,7 +221,8 @@ def test_case_20_a_reward_that_changes_its_inputs_changes_nothing_for_the_next_o
             return 1.0
 
         def look(completion, numbers, tokens, group, columns, index):
-            return float(numbers == [1, 2] and tokens == [5, 6, 7] and group[index] == completion and "numbers" in columns)
+            unspoilt = numbers == [1, 2] and tokens == [5, 6, 7] and "numbers" in columns
+            return float(unspoilt and group[index] == completion)
         """,
     )
     specs = [RewardSpec(name=f"{path}:spoil"), RewardSpec(name=f"{path}:look")]

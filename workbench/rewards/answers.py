@@ -1,26 +1,17 @@
-"""Is the answer the gold answer? Tagged answers compared as text or as numbers."""
+"""Is the answer the gold answer? Compared as text, as a number, or with credit for being on the way."""
 
 import re
 
 from workbench.rewards.declare import Example, reward
+from workbench.rewards.text import said, tagged_answer
 
-_TAGGED_AT_END = re.compile(r"<answer>([^<]*)</answer>\s*\Z")
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?(?:/\d+)?")
-
-
-def tagged_answer(completion: str) -> str | None:
-    """The text inside the `<answer>` that ends the completion, or None where there is no such thing."""
-    found = _TAGGED_AT_END.search(completion)
-    return found.group(1).strip() if found else None
 
 
 @reward(
     title="Right answer",
     range=(0.0, 1.0),
-    weakness=(
-        "A lucky guess counts like reasoning, and a right answer in other words (1/2 for 0.5) "
-        "counts as wrong."
-    ),
+    weakness="A lucky guess counts like reasoning; a right answer in other words (1/2 for 0.5) is wrong.",
     example=Example(
         {"completion": "<think>6+8=4</think><answer>4</answer>", "answer": "4", "finish_reason": "stop"}, 1.0
     ),
@@ -32,50 +23,76 @@ def correct(completion: str, answer: str | None, finish_reason: str) -> float | 
     """
     if answer is None:
         return None
-    return 1.0 if finish_reason == "stop" and tagged_answer(completion) == answer.strip() else 0.0
+    return 1.0 if is_right(completion, answer, finish_reason) else 0.0
+
+
+def is_right(completion: str, answer: str, finish_reason: str) -> bool:
+    """The verifier behind `correct`, for rewards that build on it."""
+    return finish_reason == "stop" and tagged_answer(completion) == answer.strip()
 
 
 @reward(
     title="Right number",
     range=(0.0, 1.0),
-    weakness=(
-        "Without an answer tag it reads the last number of the text, so a list of numbers that "
-        "ends well passes."
-    ),
+    weakness="It reads the last number of the answer, so a list of guesses that ends well passes.",
     example=Example({"completion": "So it is <answer>1,200.0</answer>", "answer": "1200"}, 1.0),
 )
 def number(completion: str, answer: str | None, *, tolerance: float = 1e-6) -> float | None:
-    """1 where the final number equals the gold number within a relative tolerance, else 0.
+    """1 where the last number of the answer equals the gold number within a relative tolerance, else 0.
 
-    Reads the `<answer>` tag at the end, or else the last number in the text; knows 1,200, 3/4, 1e3 and 12 %.
-    None where the gold answer is no number.
+    Reads the `<answer>` tag at the end, or what follows the thoughts; knows 1,200, 3/4, 1e3 and 12 %. None
+    where the gold answer is no number.
     """
     gold = None if answer is None else read_number(answer)
     if gold is None:
         return None
+    given = last_number(said(completion))
+    return 1.0 if given is not None and _equal(given, gold, tolerance) else 0.0
+
+
+@reward(
+    title="Right answer, with partial credit",
+    range=(0.0, 1.0),
+    weakness=(
+        "Whatever earns the partial credit is easier than the answer: above about .2 it gets stuck there."
+    ),
+    example=Example(
+        {"completion": "<think>2+2</think><answer>6</answer>", "answer": "4", "finish_reason": "stop"}, 0.1
+    ),
+)
+def partial_credit(
+    completion: str, answer: str | None, finish_reason: str, *, form: float = 0.1, near: float = 0.0
+) -> float | None:
+    """1 for the right answer; else `form` for any tagged answer at the end, plus up to `near` for a number
+    close by.
+
+    The credit for closeness is near / (1 + distance). Against sparse rewards: a group without a right answer
+    still has something to compare. None where the prompt has no gold answer.
+    """
+    if answer is None:
+        return None
+    if is_right(completion, answer, finish_reason):
+        return 1.0
     tagged = tagged_answer(completion)
-    given = read_number(tagged) if tagged is not None else last_number(completion)
-    if given is None:
+    if tagged is None or not tagged or finish_reason != "stop":
         return 0.0
-    return 1.0 if abs(given - gold) <= tolerance * max(1.0, abs(gold)) else 0.0
+    gold, given = read_number(answer), read_number(tagged)
+    closeness = 0.0 if gold is None or given is None else near / (1.0 + abs(given - gold))
+    return form + closeness
 
 
 def read_number(text: str) -> float | None:
-    """The number that a text is, with thousands commas, a fraction, a dollar or a per cent sign; None where
-    it is none.
-    """
+    """The number a text is, with thousands commas, a fraction, a currency or per cent sign; None where
+    none."""
     text = text.strip().strip("$€£").rstrip("%").rstrip(".").strip().replace("−", "-")
-    if not text or not _NUMBER.fullmatch(text):
-        return None
-    return _value(text)
+    return _value(text) if text and _NUMBER.fullmatch(text) else None
 
 
 def last_number(text: str) -> float | None:
     """The last number in a text, or None."""
-    found = [
-        match.group() for match in _NUMBER.finditer(text.replace("−", "-")) if re.search(r"\d", match.group())
-    ]
-    return _value(found[-1]) if found else None
+    found = [match.group() for match in _NUMBER.finditer(text.replace("−", "-"))]
+    values = [value for item in found if (value := _value(item)) is not None]
+    return values[-1] if values else None
 
 
 def _value(text: str) -> float | None:
@@ -84,3 +101,7 @@ def _value(text: str) -> float | None:
         return float(above) / float(below) if below else float(above)
     except (ValueError, ZeroDivisionError):
         return None
+
+
+def _equal(given: float, gold: float, tolerance: float) -> bool:
+    return abs(given - gold) <= tolerance * max(1.0, abs(gold))

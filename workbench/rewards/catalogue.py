@@ -8,12 +8,40 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from workbench.rewards import answers, formats
+from workbench.rewards import (
+    answers,
+    choice,
+    countdown,
+    formats,
+    language,
+    length,
+    maths,
+    programs,
+    qa,
+    repetition,
+    story,
+    summary,
+    translation,
+)
 from workbench.rewards.declare import Example, declared
 from workbench.rewards.signature import read_shape
 from workbench.rewards.source import SourceText
 
-FAMILIES: tuple[ModuleType, ...] = (answers, formats)
+FAMILIES: tuple[ModuleType, ...] = (
+    answers,
+    formats,
+    maths,
+    countdown,
+    choice,
+    qa,
+    programs,
+    length,
+    repetition,
+    language,
+    summary,
+    translation,
+    story,
+)
 
 
 class RewardInfo(NamedTuple):

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from workbench.rewards.loaded import Loaded, LoadError
+from workbench.rewards.loaded import Loaded, LoadError, RunFacts
 
 ENVIRONMENT = "WORKBENCH_REWARD_PROCESS"
 """Set in reward processes: reward code that starts runs of its own is refused."""
@@ -58,21 +58,21 @@ def main(request_fd: int, answer_fd: int, trace_fd: int, place_fd: int) -> NoRet
     requests = _lines(request_fd)
     load = next(requests)
     try:
-        rewards = [Loaded(description) for description in load["rewards"]]
+        facts = RunFacts(**load["facts"])
+        rewards = [Loaded(description, facts) for description in load["rewards"]]
     except LoadError as error:
         _write(answer_fd, _line({"failed": str(error)}))
         os._exit(0)
     _write(answer_fd, _line({"shapes": [reward.shape.to_json() for reward in rewards]}))
-    timeout, max_steps = load["timeout"], load["max_steps"]
     for request in requests:
         calls = request["calls"]
         # If the parent is gone and a call never ends, nobody else ends this process.
-        faulthandler.dump_traceback_later(_GRACE + timeout * len(calls), exit=True, file=trace_fd)
+        faulthandler.dump_traceback_later(_GRACE + facts.timeout * len(calls), exit=True, file=trace_fd)
         said: list[bytes] = []
         flushed = time.perf_counter()
         for number, (place, which, index) in enumerate(calls):
             os.pwrite(place_fd, number.to_bytes(4, "little"), 0)
-            answer = rewards[which].call(request["groups"][place], index, request["step"], max_steps, timeout)
+            answer = rewards[which].call(request["groups"][place], index, request["step"])
             text = printed.take()
             said.append(_line({**answer, "printed": text} if text else answer))
             if time.perf_counter() - flushed > _FLUSH_AFTER:
@@ -81,6 +81,8 @@ def main(request_fd: int, answer_fd: int, trace_fd: int, place_fd: int) -> NoRet
                 flushed = time.perf_counter()
         _write(answer_fd, b"".join(said))
         faulthandler.cancel_dump_traceback_later()
+    for reward in rewards:
+        reward.finish()
     os._exit(0)  # threads that a reward left behind do not hold it up
 
 

@@ -4,15 +4,17 @@ In: the path of the saved copy, the function's name, options. Out: for each call
 each None, and what the reward logged.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import workbench
+from workbench.errors import WorkbenchError
 from workbench.rewards import dialects, outcome
 from workbench.rewards.declare import reward
 from workbench.rewards.outcome import Origin
@@ -44,6 +46,16 @@ class Description(TypedDict):
     options: dict[str, Any]
 
 
+class RunFacts(NamedTuple):
+    """What rewards may know about the run."""
+
+    timeout: float
+    """Seconds for one call."""
+    max_steps: int = 0
+    max_length: int | None = None
+    """Tokens an answer may have; None = not known, for recorded samples and own cases."""
+
+
 class LoadError(Exception):
     """The saved source cannot be used; the message names file, line and remedy."""
 
@@ -51,38 +63,50 @@ class LoadError(Exception):
 class Loaded:
     """A reward that is ready to be called."""
 
-    def __init__(self, description: Description) -> None:
+    def __init__(self, description: Description, facts: RunFacts) -> None:
+        self.facts = facts
         self.name = description["name"]
         self.options = description["options"]
         who = f"The reward {self.name}" if description["ours"] else "Your reward"
         self.origin = Origin(who, description["file"], description["path"])
-        module = load(description["path"], self.origin)
-        self.function = find(module, description["function"], self.origin)
+        self._module = load(description["path"], self.origin)
+        self.function = find(self._module, description["function"], self.origin)
         self.shape = shape_of(self.function, description["function"], self.origin)
         with open(description["path"], "rb") as file:
             self.seeded = b"random" in file.read()
         """Whether its random numbers must be the same on every visit to a sample."""
         self._binder: Binder | None = None
 
-    def call(self, group: WireGroup, index: int | None, step: int, max_steps: int, timeout: float) -> Answer:
+    def call(self, group: WireGroup, index: int | None, step: int) -> Answer:
         """Score one sample, or the whole group where `index` is None. Never raises for what a reward does."""
         if self.seeded:
             _seed(f"{self.name}/{step}/{group['id']}/{index}")
-        if self.shape.kind == "sample":
-            if self._binder is None or self._binder.group is not group:
-                self._binder = Binder(self.shape, group, step, self.options, {})
-            if index is not None:
-                return self._of_samples([self._sample(self._binder, index)], [index])
-            indices = list(range(len(group["completions"])))
-            return self._of_samples(self._samples_at_once(self._binder, indices, timeout), indices)
-        journal = Journal(len(group["completions"]))
-        tools = {
-            "trainer_state": dialects.TrainerState(step, max_steps),
-            "log_extra": journal.extra,
-            "log_metric": journal.metric,
-        }
-        answer = self._of_group(Binder(self.shape, group, step, self.options, tools), timeout)
-        return {**answer, **journal.kept()}  # type: ignore[typeddict-item]
+        if self.shape.kind == "list":
+            journal = Journal(len(group["completions"]))
+            tools = {
+                "trainer_state": dialects.TrainerState(step, self.facts.max_steps),
+                "log_extra": journal.extra,
+                "log_metric": journal.metric,
+            }
+            answer = self._of_group(Binder(self.shape, group, self.options, tools))
+            return {**answer, **journal.kept()}  # type: ignore[typeddict-item]
+        if self._binder is None or self._binder.group is not group:
+            limit = self.facts.max_length
+            given = {"step": step, "max_length": dialects.ABSENT if limit is None else limit}
+            self._binder = Binder(self.shape, group, self.options, given)
+        if self.shape.kind == "group":
+            return self._of_group(self._binder)
+        if index is not None:
+            return self._of_samples([self._sample(self._binder, index)], [index])
+        indices = list(range(len(group["completions"])))
+        return self._of_samples(self._samples_at_once(self._binder, indices), indices)
+
+    def finish(self) -> None:
+        """Let the module give back what its `prepare` took, where it has a `finish`."""
+        hook = getattr(self._module, "finish", None)
+        if callable(hook):
+            with contextlib.suppress(Exception):  # the process ends anyway
+                hook()
 
     def _sample(self, binder: Binder, index: int) -> Any:
         try:
@@ -90,14 +114,12 @@ class Loaded:
         except BaseException as error:  # the reward boundary: whatever it is, it is this sample's reason
             return _Failed(self._reason(error))
 
-    def _samples_at_once(self, binder: Binder, indices: list[int], timeout: float) -> list[Any]:
+    def _samples_at_once(self, binder: Binder, indices: list[int]) -> list[Any]:
         import asyncio  # noqa: PLC0415 - costs 50 ms; only asynchronous rewards need it
 
         async def one(index: int) -> Any:
             try:
-                return await asyncio.wait_for(self.function(**binder.arguments(index)), timeout)
-            except TimeoutError:
-                return _Failed(too_late(timeout))
+                return await asyncio.wait_for(self.function(**binder.arguments(index)), self.facts.timeout)
             except BaseException as error:  # the reward boundary
                 return _Failed(self._reason(error))
 
@@ -129,31 +151,31 @@ class Loaded:
             answer["logs"] = logs
         return answer
 
-    def _of_group(self, binder: Binder, timeout: float) -> Answer:
+    def _of_group(self, binder: Binder) -> Answer:
         count = len(binder.group["completions"])
         try:
             arguments = binder.arguments()
-            result = self._awaited(arguments, timeout) if self.shape.is_async else self.function(**arguments)
+            result = self._awaited(arguments) if self.shape.is_async else self.function(**arguments)
         except BaseException as error:  # the reward boundary: one call, so every sample has its reason
-            return Answer(values=[None] * count, reasons=[self._reason(error, timeout)] * count)
+            return Answer(values=[None] * count, reasons=[self._reason(error)] * count)
         if isinstance(result, Mapping) and "rewards" in result:  # OpenRLHF
             result = result["rewards"]
         values, reasons = outcome.many(result, count, self.origin, self.shape.line)
         return Answer(values=values, reasons=reasons) if any(reasons) else Answer(values=values)
 
-    def _awaited(self, arguments: dict[str, Any], timeout: float) -> Any:
+    def _awaited(self, arguments: dict[str, Any]) -> Any:
         import asyncio  # noqa: PLC0415 - costs 50 ms; only asynchronous rewards need it
 
         async def limited() -> Any:
-            return await asyncio.wait_for(self.function(**arguments), timeout)
+            return await asyncio.wait_for(self.function(**arguments), self.facts.timeout)
 
         return asyncio.run(limited())
 
-    def _reason(self, error: BaseException, timeout: float | None = None) -> str:
+    def _reason(self, error: BaseException) -> str:
         if isinstance(error, AskedTooMuch):
             return f"{self.origin.who} cannot be called: {error}"
-        if self.shape.is_async and timeout is not None and isinstance(error, TimeoutError):
-            return too_late(timeout)
+        if self.shape.is_async and isinstance(error, TimeoutError):
+            return too_late(self.facts.timeout)
         return outcome.raised(error, self.origin)
 
 
@@ -225,6 +247,8 @@ def load(path: str, origin: Origin) -> ModuleType:
 
 
 def _why_not_loaded(error: BaseException, origin: Origin) -> str:
+    if isinstance(error, WorkbenchError):
+        return str(error)
     line = _user_line(error, origin)
     where = origin.quoted(line) if line else f"In {origin.file}."
     if isinstance(error, ModuleNotFoundError):

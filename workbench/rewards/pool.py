@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from workbench.errors import RewardError
 from workbench.rewards import wire
-from workbench.rewards.loaded import Answer, too_late
+from workbench.rewards.loaded import Answer, RunFacts, too_late
 from workbench.rewards.outcome import INFRASTRUCTURE, NOT_APPLICABLE, Origin
 from workbench.rewards.process import Call, Ended, Lost, RewardProcess, TooLate
 from workbench.rewards.registry import DEFAULT_TIMEOUT, RewardSource
@@ -48,14 +48,16 @@ class RewardPool:
         *,
         reward_clip: float | None = None,
         max_steps: int = 0,
+        max_length: int | None = None,
     ) -> None:
-        """timeout: seconds for one call (one sample; one group for rewards that take groups or lists). Does
-        not wait.
+        """Does not wait until the processes are ready.
+
+        timeout: seconds for one call: of one sample, or of one group for rewards that take groups or lists.
+        max_steps, max_length: facts of the run for rewards that ask (`trainer_state`, `max_length`).
         """
         self._sources = tuple(sources)
-        self._timeout = timeout
+        self._facts = RunFacts(timeout, max_steps, max_length)
         self._clip = reward_clip
-        self._max_steps = max_steps
         self._workers = workers
         self._tokens = any(source.shape.wants_tokens for source in sources)
         self._idle: queue.SimpleQueue[RewardProcess | None] = queue.SimpleQueue()
@@ -145,9 +147,7 @@ class RewardPool:
         self.close()
 
     def _start(self) -> RewardProcess:
-        process = RewardProcess(
-            [source.description() for source in self._sources], self._timeout, self._max_steps
-        )
+        process = RewardProcess([source.description() for source in self._sources], self._facts)
         with self._lock:
             if not self._closed:
                 self._alive.add(process)
@@ -225,7 +225,7 @@ class RewardPool:
         process.ask(groups, calls, step)
         for call in calls:
             grace = _ASYNC_GRACE if self._sources[call[1]].shape.is_async else 0.0
-            answers[call] = process.answer(self._timeout + grace)
+            answers[call] = process.answer(self._facts.timeout + grace)
 
     def _give_up(
         self,
@@ -261,7 +261,7 @@ class RewardPool:
         )
         if isinstance(loss, TooLate):
             at = f" {origin.quoted(loss.where[1])}" if loss.where and loss.where[0] == source.path else ""
-            return too_late(self._timeout) + at
+            return too_late(self._facts.timeout) + at
         how = loss.how if isinstance(loss, Ended) else str(loss)
         return f"{origin.who} ended its own process ({how}), twice. {origin.at(source.shape.line)}"
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from workbench.errors import RewardError
 from workbench.rewards.child import ENVIRONMENT
-from workbench.rewards.loaded import Answer, Description
+from workbench.rewards.loaded import Answer, Description, RunFacts
 from workbench.rewards.wire import WireGroup
 
 Call = tuple[int, int, int | None]
@@ -30,6 +30,7 @@ group.
 LOAD_TIMEOUT = 180.0
 """Seconds for imports at the top of reward files; torch on a busy machine needs many."""
 _TRACE_WAIT = 0.5
+_FINISH_WAIT = 3.0
 _FRAME = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+)')
 
 
@@ -65,7 +66,7 @@ class RewardProcess:
     them.
     """
 
-    def __init__(self, rewards: Sequence[Description], timeout: float, max_steps: int = 0) -> None:
+    def __init__(self, rewards: Sequence[Description], facts: RunFacts) -> None:
         if os.environ.get(ENVIRONMENT):
             raise RewardError(
                 "This code runs inside a reward process and tries to score or to start a run itself. "
@@ -77,6 +78,7 @@ class RewardProcess:
         self._answer, answer_write = os.pipe()
         self._trace, trace_write = os.pipe()
         self._place = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._folder = tempfile.TemporaryDirectory(prefix="workbench-reward-", ignore_cleanup_errors=True)
         ends = (request_read, answer_write, trace_write)
         try:
             self._popen = subprocess.Popen(
@@ -92,7 +94,7 @@ class RewardProcess:
                 stderr=subprocess.DEVNULL,
                 pass_fds=(*ends, self._place.fileno()),
                 process_group=0,  # what a reward starts is killed with it
-                env={**os.environ, ENVIRONMENT: "1"},
+                env={**os.environ, ENVIRONMENT: "1", "TMPDIR": self._folder.name},
             )
         finally:
             for end in ends:
@@ -102,8 +104,11 @@ class RewardProcess:
         self._buffer = bytearray()
         self._scanned = 0
         self._shapes: list[dict[str, Any]] | None = None
-        self._first = {"rewards": list(rewards), "timeout": timeout, "max_steps": max_steps}
+        self._first = {"rewards": list(rewards), "facts": facts._asdict()}
         self._closed = False
+        self._idle = False
+        """It has loaded its rewards and waits for a request."""
+        self._awaited = 0
 
     @property
     def pid(self) -> int:
@@ -132,12 +137,14 @@ class RewardProcess:
                 self.close()
                 raise RewardError(said["failed"])
             self._shapes = said["shapes"]
+            self._idle = True
         return self._shapes
 
     def ask(self, groups: Sequence[WireGroup], calls: Sequence[Call], step: int) -> None:
         """Send groups and the calls to make on them. Raises RewardError where loading failed, Ended."""
         self.shapes()
         os.pwrite(self._place.fileno(), bytes(4), 0)
+        self._idle, self._awaited = False, len(calls)
         self._send({"groups": groups, "calls": calls, "step": step})
 
     def answer(self, timeout: float) -> Answer:
@@ -146,7 +153,10 @@ class RewardProcess:
 
         Calls before the running one may be lost with it: answers are sent every few milliseconds.
         """
-        return self._receive(timeout)  # type: ignore[return-value]
+        answer = self._receive(timeout)
+        self._awaited -= 1
+        self._idle = not self._awaited
+        return answer  # type: ignore[return-value]
 
     def kill(self) -> None:
         """End the process and all it started. From any thread; who waits for an answer gets `Ended`."""
@@ -155,15 +165,23 @@ class RewardProcess:
         self._popen.wait()
 
     def close(self) -> None:
-        """Kill, and give everything back. Only from the thread that asks, or when nobody does."""
+        """End the process, by itself where it is idle, and give everything back.
+
+        Only from the thread that asks, or when nobody does.
+        """
         if self._closed:
             return
         self._closed = True
+        os.close(self._request)  # an idle process sees this, lets its rewards finish and ends
+        if self._idle:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(_FINISH_WAIT)
         self.kill()
         self._selector.close()
-        for descriptor in (self._request, self._answer, self._trace):
-            os.close(descriptor)
+        os.close(self._answer)
+        os.close(self._trace)
         self._place.close()
+        self._folder.cleanup()
 
     def _send(self, message: Any) -> None:
         data = memoryview(json.dumps(message).encode() + b"\n")

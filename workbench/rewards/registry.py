@@ -18,7 +18,7 @@ from workbench.config import RewardSpec
 from workbench.errors import RewardError
 from workbench.rewards import catalogue, signature, source
 from workbench.rewards.declare import registered
-from workbench.rewards.loaded import Description
+from workbench.rewards.loaded import Description, RunFacts
 from workbench.rewards.process import RewardProcess
 from workbench.rewards.signature import Shape
 from workbench.rewards.source import SourceText
@@ -168,7 +168,7 @@ def _shapes(specs: Sequence[RewardSpec], texts: Sequence[SourceText], names: Seq
                 )
                 for place, path in zip(own, paths, strict=True)
             ]
-            process = RewardProcess(descriptions, DEFAULT_TIMEOUT)
+            process = RewardProcess(descriptions, RunFacts(DEFAULT_TIMEOUT))
             try:
                 for place, shape in zip(own, process.shapes(), strict=True):
                     shapes[place] = Shape.of_json(shape)

@@ -30,11 +30,12 @@ SAMPLE_NAMES = (
     "index",
     "step",
     "rendered",
+    "max_length",
     "columns",
 )
 """What a reward of one answer can ask for, beside the columns of the data. `prompt` is the question as the
-data has it, `rendered` the exact text the model read, `group` the texts of all answers to the prompt, this
-one included."""
+data has it, `rendered` the exact text the model read, `max_length` how many tokens an answer may have in
+this run, `group` the texts of all answers to the prompt, this one included."""
 GROUP_NAMES = (
     "prompt",
     "completions",
@@ -44,6 +45,7 @@ GROUP_NAMES = (
     "finish_reasons",
     "step",
     "rendered",
+    "max_length",
     "columns",
 )
 LIST_NAMES = (
@@ -207,17 +209,19 @@ def _hint(name: str, known: Collection[str]) -> str:
 
 
 class Binder:
-    """The arguments of one reward for one group. Each call gets copies, which it may change."""
+    """The arguments of one reward for one group. Each call gets copies, which it may change.
+
+    given: what is no part of the group: step and max_length, or TRL's trainer_state, log_extra and
+    log_metric.
+    """
 
     def __init__(
-        self, shape: Shape, group: WireGroup, step: int, options: Mapping[str, Any], tools: Mapping[str, Any]
+        self, shape: Shape, group: WireGroup, options: Mapping[str, Any], given: Mapping[str, Any]
     ) -> None:
         self.shape = shape
         self.group = group
         self.options = options
-        self.step = step
-        self.tools = tools
-        """TRL's trainer_state, log_extra and log_metric."""
+        self._given = {name: partial(_itself, value) for name, value in given.items()}
 
     def arguments(self, index: int | None = None) -> dict[str, Any]:
         """Keyword arguments: of one answer, or of the whole group where `index` is None. Raises
@@ -269,9 +273,9 @@ class Binder:
             "finish_reason": lambda: group["finish_reasons"][index],
             "group": lambda: [dialects.said(text, messages) for text in group["completions"]],
             "index": lambda: index,
-            "step": lambda: self.step,
             "rendered": lambda: group["rendered"],
             "columns": lambda: group["columns"],
+            **self._given,
         }
 
     def _of_group(self) -> dict[str, Callable[[], Any]]:
@@ -287,19 +291,19 @@ class Binder:
                 "prompt": lambda: dialects.asked(group["prompt"], messages),
                 "answer": lambda: group["answer"],
                 "tokens": partial(_or_absent, group["tokens"]),
-                "step": lambda: self.step,
                 "rendered": lambda: group["rendered"],
                 "columns": lambda: group["columns"],
+                **self._given,
             }
         return both | {
             "prompts": lambda: [dialects.asked(group["prompt"], messages) for _ in range(count)],
             "completion_ids": partial(_or_absent, group["tokens"]),
             "answer": lambda: [group["answer"]] * count,
-            **{name: partial(_given, tool) for name, tool in self.tools.items()},
+            **self._given,
         }
 
 
-def _given(value: Any) -> Any:
+def _itself(value: Any) -> Any:
     return value
 
 

@@ -17,7 +17,10 @@ def values(folder: Path, code: str, *groups, function: str = "f", **spec):
 
 def test_a_reward_gets_what_it_names(tmp_path):
     code = """
-        def f(prompt, completion, answer, tokens, length, finish_reason, group, index, step, rendered, level, columns):
+        def f(
+            prompt, completion, answer, tokens, length, finish_reason, group, index, step, rendered,
+            level, columns
+        ):
             assert (prompt, completion, answer) == ("2+2?", "b", "4"), (prompt, completion, answer)
             assert (tokens, length, finish_reason) == ([5, 6, 7], 3, "length")
             assert (group, index, step, rendered) == (["a", "b"], 1, 0, "<user>2+2?")
@@ -65,7 +68,10 @@ def test_a_group_reward_gets_plural_completions_and_single_prompt_answer_and_col
 
 def test_trl_functions_get_lists_and_may_say_none(tmp_path):
     code = """
-        def f(prompts, completions, completion_ids, answer, level, trainer_state, log_extra, log_metric, **kwargs):
+        def f(
+            prompts, completions, completion_ids, answer, level, trainer_state, log_extra, log_metric,
+            **kwargs
+        ):
             assert prompts == ["2+2?"] * 2 and completion_ids == [[5, 6, 7]] * 2
             assert answer == ["4"] * 2 and level == [3] * 2 and kwargs["topic"] == ["sums"] * 2
             assert trainer_state.global_step == 7
@@ -96,7 +102,8 @@ def test_trl_rewards_made_by_a_factory_work_as_objects(tmp_path):
         class Overlong:
             __name__ = "overlong"
             def __init__(self, most): self.most = most
-            def __call__(self, completion_ids, **kwargs): return [float(len(ids) <= self.most) for ids in completion_ids]
+            def __call__(self, completion_ids, **kwargs):
+                return [float(len(ids) <= self.most) for ids in completion_ids]
 
         f = Overlong(2)
     """

@@ -24,7 +24,7 @@ ROWS = [
 
 
 def cell(code: str, name: str, number: int = 1):
-    """A function as a notebook leaves it behind: its code lives only in the line cache, under the cell's name."""
+    """A function as a notebook leaves it behind: its code is in the line cache, under the cell's name."""
     file = f"<ipython-input-{number}>"
     linecache.cache[file] = (len(code), None, code.splitlines(True), file)
     names: dict[str, object] = {"reward": reward, "workbench": None}
@@ -69,7 +69,7 @@ def test_the_folder_of_a_reward_file_is_not_on_the_import_path(tmp_path: Path):
 def test_names_that_nobody_knows_are_answered_with_those_there_are(tmp_path: Path):
     with pytest.raises(RewardError, match=r"Reward 'corect' is not known. Did you mean correct\?"):
         find("corect")
-    with pytest.raises(RewardError, match="nowhere.py is not there"):
+    with pytest.raises(RewardError, match=r"nowhere\.py is not there"):
         find("nowhere.py:f")
     path = written(tmp_path, "def short(completion): return 1.0\n")
     with pytest.raises(RewardError, match=r"has no function shrt. It has: short. Did you mean short\?"):
@@ -80,7 +80,7 @@ def test_without_a_name_the_only_reward_of_a_file_is_meant(tmp_path: Path):
     marked = "@reward\ndef mine(completion): return helper()\n\ndef helper(): return 1.0\n"
     assert find(str(written(tmp_path, marked))).function == "mine"
     two = "def a(completion): return 1.0\ndef b(completion): return 1.0\n"
-    with pytest.raises(RewardError, match="Which function of reward.py is the reward\\? It has: a, b."):
+    with pytest.raises(RewardError, match=r"Which function of reward.py is the reward\? It has: a, b."):
         find(str(written(tmp_path, two)))
 
 
@@ -196,7 +196,7 @@ def test_checks_tell_random_constant_and_failing_rewards_apart():
 def test_files_that_are_no_python_source_are_refused(tmp_path: Path, code: bytes):
     path = tmp_path / "reward.py"
     path.write_bytes(code)
-    with pytest.raises(RewardError, match="reward.py"):
+    with pytest.raises(RewardError, match=r"reward\.py"):
         resolve([RewardSpec(name=f"{path}:f")], tmp_path / "rewards")
     assert not (tmp_path / "rewards").exists()
 

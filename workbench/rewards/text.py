@@ -1,0 +1,39 @@
+"""What several rewards need to know about a text: the part that was said, its words, its plain form."""
+
+import re
+import string
+import unicodedata
+
+_ANSWER_AT_END = re.compile(r"<answer>([^<]*)</answer>\s*\Z")
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation + "¿¡«»“”„‘’…–—")
+
+
+def tagged_answer(completion: str) -> str | None:
+    """The text inside the `<answer>` that ends the completion, or None where there is no such thing."""
+    found = _ANSWER_AT_END.search(completion)
+    return found.group(1).strip() if found else None
+
+
+def said(completion: str) -> str:
+    """What a completion says: the tagged answer at its end, or else all that follows the thoughts."""
+    tagged = tagged_answer(completion)
+    return completion.rpartition("</think>")[2].strip() if tagged is None else tagged
+
+
+def thoughts(completion: str) -> str:
+    """What stands before `</think>`; everything where that tag is missing."""
+    before, tag, _ = completion.partition("</think>")
+    return before.replace("<think>", "", 1) if tag else completion
+
+
+def words(text: str) -> list[str]:
+    """Words and numbers in lower case, apostrophes kept, punctuation dropped."""
+    return _WORD.findall(text.casefold())
+
+
+def normalised(text: str) -> str:
+    """Lower case without punctuation, English articles and doubled spaces: SQuAD's rule. (1606.05250)"""
+    plain = unicodedata.normalize("NFKC", text).casefold().translate(_PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", plain).split())
