@@ -6,8 +6,10 @@ with its updates; checkpoints and commands lie between steps.
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -60,6 +62,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         if first:
             record.supersede(first)
         control.event("resumed" if first else "started", {"step": first, "notes": policy.notes})
+        looking_back = stack.enter_context(LookingBack(updater, record, tracker))
         bench = Bench(config, folder, control, policy=policy)
         clock = Clock(control)
 
@@ -79,6 +82,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                 save = save or save_now
             if save or control.stop_requested:
                 clock.phase("checkpoint")
+                looking_back.wait()
                 record.flush()
                 write = partial(checkpoint.write, policy=policy, updater=updater, config=config, step=step)
                 checkpoints.save(folder, step, write, keep=config.save_total_limit)
@@ -94,7 +98,8 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
 
             # -- advantages
             clock.phase("update")
-            reference_B_T = updater.reference(found.groups, config) if config.needs_reference else None
+            looking_back.wait()  # the weights it reads are about to move
+            reference_B_T = updater.reference(found.groups, config) if config.beta > 0 else None
             asked = ask(found, config, [source.name for source in sources], updater, reference_B_T)
 
             # -- losses and update
@@ -107,22 +112,22 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                 sample_weights_B=advantages.prompt_weights(ids_B, np.ones(len(ids_B))) if sizes_differ else None)
 
             # -- record
-            clock.phase("record")
             done = StepRecord(step=step, kind="train", groups=found.groups, scores_B=found.scores_B,
                               advantages_B=np.asarray(asked.advantages_B, dtype=np.float64), tokens=result.tokens,
-                              gradient_share_B=result.gradient_share_B, metrics=dict(result.metrics),
+                              gradient_share_B=result.gradient_share_B, metrics=dict(result.metrics) | pool.metrics,
                               accuracy_reward=accuracy_reward)
             done.metrics |= {"beta": config.beta, "samples_drawn": float(found.drawn), "groups_replaced": float(found.replaced)}
             done.phases = clock.lap()
-            done.metrics |= pool.metrics | step_metrics(done, config)
-            record.step(done)
-            tracker.log(done)
             for reason in result.skipped:
                 control.event("update_skipped", {"reason": reason})
-            config = steer(config, done.metrics)
-            move_reference(policy, config, step)
+            looking_back.begin(done, config)
+            if config.beta_controller != "fixed" or config.sync_ref_model:
+                looking_back.wait()
+                config = steer(config, done.metrics)
+                move_reference(policy, config, step)
             control.progress(step + 1, config.steps)
 
+        looking_back.wait()
         clock.phase("save")
         save_final(policy, folder.final)
 
@@ -199,6 +204,46 @@ def apply(command: Command, config: RunConfig, control: Control) -> tuple[RunCon
     control.answer(command, True, ", ".join(f"{name} {before[name]} -> {getattr(changed, name)}" for name in command.args))
     control.event("setting_changed", {name: {"from": before[name], "to": getattr(changed, name)} for name in command.args})
     return changed, False
+
+
+class LookingBack:
+    """Completes and writes a step's record in a second thread, while the next step is being sampled.
+
+    Reference and look-back passes cost half as much as the update and only the record needs them; they read weights, so the loop waits
+    for them before it moves any.
+    """
+
+    def __init__(self, updater: Updater, record: Writer, tracker: WandbSink) -> None:
+        self.updater, self.record, self.tracker = updater, record, tracker
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="look-back")
+        self.pending: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.thread.shutdown(wait=True)
+
+    def begin(self, done: StepRecord, config: RunConfig) -> None:
+        """Start on a finished step; its metrics are there after `wait`."""
+        self.pending = self.thread.submit(self._finish, done, config)
+        if self.updater.policy.is_lora:
+            self.wait()  # the reference is the adapter switched off, which must not happen while the policy samples
+
+    def wait(self) -> None:
+        """Until the step that was begun is recorded; raises what went wrong there."""
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            pending.result()
+
+    def _finish(self, done: StepRecord, config: RunConfig) -> None:
+        started = time.perf_counter()
+        if done.tokens is not None:
+            self.updater.look_back(done.tokens, done.groups, config, done.step)
+        done.metrics["time/look_back"] = time.perf_counter() - started
+        done.metrics |= step_metrics(done, config)
+        self.record.step(done)
+        self.tracker.log(done)
 
 
 class Clock:

@@ -116,10 +116,17 @@ class Updater:
                 self._count_skip(problem)
         self.optimizer.zero_grad(set_to_none=True)
         share_B = shares.gradient_share(weight_B_T, seen.logp_B_T, generation.mask_B_T, seen.square_B_T)
-        probe = config.probe_every and step % config.probe_every == 0
-        after_B_T = self.score(groups, config, logp_only=True).logp_B_T if probe else None
-        return UpdateResult(_mean(logs), _arrays(generation, seen, after_B_T, weight_B_T), share_B.cpu().numpy().astype(np.float64),
-                            skipped)
+        return UpdateResult(_mean(logs), _arrays(generation, seen, weight_B_T), share_B.cpu().numpy().astype(np.float64), skipped)
+
+    def look_back(self, tokens: TokenArrays, groups: Sequence[Group], config: RunConfig, step: int) -> None:
+        """Fill in what only the record needs: the answers under the policy as it is now (every `probe_every` steps), and under the
+        reference where no penalty needed it. Reads weights only, so it may run beside the next step's sampling, in another thread.
+        """
+        lengths = [len(ids) for ids in tokens.token_ids]
+        if config.probe_every and step % config.probe_every == 0:
+            tokens.after_logp = _cut(self.score(groups, config, logp_only=True).logp_B_T, lengths)
+        if tokens.reference_logp is None and config.needs_reference:
+            tokens.reference_logp = _cut(self.reference(groups, config), lengths)
 
     def _generation(
         self, groups: Sequence[Group], advantages_B: NDArray[np.float64], before: Scored | None, reference_B_T: Tensor | None,
@@ -264,17 +271,15 @@ def _mean(logs: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([log[name] for log in logs if name in log])) for name in dict.fromkeys(n for log in logs for n in log)}
 
 
-def _arrays(generation: Generation, seen: Scored, after_B_T: Tensor | None, weight_B_T: Tensor) -> TokenArrays:
+def _arrays(generation: Generation, seen: Scored, weight_B_T: Tensor) -> TokenArrays:
     lengths = [len(c) for c in generation.sequences.completions]
+    reference = None if generation.reference_B_T is None else _cut(generation.reference_B_T, lengths)
+    return TokenArrays(
+        token_ids=generation.sequences.completions, sampler_logp=_cut(generation.sampler_B_T, lengths),
+        policy_logp=_cut(seen.logp_B_T, lengths), reference_logp=reference, entropy=_cut(seen.entropy_B_T, lengths),
+        weight=_cut(weight_B_T, lengths))
 
-    def cut(table_B_T: Tensor | None) -> list[NDArray[np.float32]] | None:
-        if table_B_T is None:
-            return None
-        table = table_B_T.cpu().numpy()
-        return [table[b, :length].copy() for b, length in enumerate(lengths)]
 
-    sampler, policy = cut(generation.sampler_B_T), cut(seen.logp_B_T)
-    assert sampler is not None
-    return TokenArrays(token_ids=generation.sequences.completions, sampler_logp=sampler, policy_logp=policy,
-                       reference_logp=cut(generation.reference_B_T), after_logp=cut(after_B_T), entropy=cut(seen.entropy_B_T),
-                       weight=cut(weight_B_T))
+def _cut(table_B_T: Tensor, lengths: Sequence[int]) -> list[NDArray[np.float32]]:
+    table = table_B_T.cpu().numpy()
+    return [table[b, :length].copy() for b, length in enumerate(lengths)]

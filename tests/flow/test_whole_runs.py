@@ -9,15 +9,21 @@ from workbench import advantages
 from workbench.record.reader import Reader
 
 
+def series(folder, name: str, kind: str = "train", mode: str | None = None) -> np.ndarray:
+    frame = Reader(folder).metrics([name])
+    frame = frame[(frame["kind"] == kind) & ((frame["mode"] == mode) if mode else True)].sort_values("step")
+    return frame[name].dropna().to_numpy(float)
+
+
 def test_a_default_run_of_20_steps_raises_held_out_accuracy_and_answers_grow(recorded):
-    frame = Reader(recorded.normal).metrics(["heldout/sampled/accuracy", "heldout/greedy/accuracy", "completions/mean_length", "reward"])
-    values = {name: part.sort_values("step")["value"].to_numpy() for name, part in frame.groupby("name")}
-    sampled, greedy = values["heldout/sampled/accuracy"], values["heldout/greedy/accuracy"]
+    sampled = series(recorded.normal, "heldout/sampled/accuracy", "eval", "sampled")
+    greedy = series(recorded.normal, "heldout/greedy/accuracy", "eval", "greedy")
+    assert len(sampled) == len(greedy) == 3  # before step 0, 10, 20
     assert sampled[0] < 0.35 and sampled[-1] > sampled[0] + 0.2
     assert greedy[-1] > 0.85
-    lengths = values["completions/mean_length"]
+    lengths, rewards = series(recorded.normal, "completions/mean_length"), series(recorded.normal, "reward")
     assert lengths[-5:].mean() > 1.4 * lengths[:2].mean()
-    assert values["reward"][-5:].mean() > values["reward"][:5].mean() + 0.15
+    assert rewards[-5:].mean() > rewards[:5].mean() + 0.15
 
 
 def test_recorded_advantages_are_those_of_the_recorded_rewards(recorded):
@@ -61,10 +67,8 @@ def test_a_reward_that_raises_leaves_gaps_with_reasons_and_the_run_goes_on(recor
 
 
 def test_groups_that_agree_are_counted_by_side(recorded):
-    frame = Reader(recorded.dead).metrics(["frac_reward_zero_std", "frac_reward_zero_std/all_right"])
-    last = {name: part.sort_values("step")["value"].iloc[-1] for name, part in frame.groupby("name")}
-    assert last["frac_reward_zero_std"] > 0.4
-    assert last["frac_reward_zero_std/all_right"] > 0
+    assert series(recorded.dead, "frac_reward_zero_std")[-1] > 0.4
+    assert series(recorded.dead, "frac_reward_zero_std/all_right")[-1] > 0
 
 
 def _embedded() -> str:
@@ -77,5 +81,5 @@ def _embedded() -> str:
 def test_every_recorded_metric_is_in_the_glossary(recorded, name):
     from workbench.glossary import metric  # noqa: PLC0415
 
-    names = Reader(getattr(recorded, name)).metrics()["name"].unique()
-    assert [found for found in names if metric(found) is None] == []
+    names = set(Reader(getattr(recorded, name)).metrics().columns) - {"step", "kind", "mode", "attempt"}
+    assert [found for found in sorted(names) if metric(found) is None] == []

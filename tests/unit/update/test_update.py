@@ -172,12 +172,14 @@ def test_later_updates_of_a_generation_keep_the_old_log_probabilities():
 
 
 def test_after_the_update_the_same_tokens_are_read_again():
-    settings = config(learning_rate=1e-4)
+    settings = config(learning_rate=1e-4, record_kl=False)
     policy = tiny_policy()
     groups = sampled(policy, settings)
     advantages_B = np.zeros(sum(map(len, groups)))
     advantages_B[0], advantages_B[6] = 1.0, -1.0
-    tokens = Updater(policy, settings).step(groups, advantages_B, settings, 0).tokens
+    updater = Updater(policy, settings)
+    tokens = updater.step(groups, advantages_B, settings, 0).tokens
+    updater.look_back(tokens, groups, settings, 0)
     moved = [float((after - seen).sum()) for after, seen in zip(tokens.after_logp, tokens.policy_logp, strict=True)]
     assert moved[0] > 0 > moved[6]
 
