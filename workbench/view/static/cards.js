@@ -8,11 +8,13 @@ import { lensLegend, tokenText } from "./tokens.js";
 
 const number = (sample) => `#${sample.index + 1}`;
 
+const STYLES = { unfinished: "never ends", bare: "no tags", direct: "guesses at once", checked: "checks itself", jumps: "skips steps", worked: "works it out" };
+
 /** In a word or two, what is particular about an answer. */
 function nature(sample, samples) {
   if (sample.reward === null) return "no score";
   if (sample.finish_reason === "length") return "cut off";
-  if (sample.style) return oneLine(sample.style, 22);
+  if (sample.style) return STYLES[sample.style] ?? oneLine(sample.style, 22);
   const lengths = samples.map((one) => one.length).sort((a, b) => a - b);
   const median = lengths[lengths.length >> 1];
   return sample.length > 1.4 * median ? "long" : sample.length < 0.6 * median ? "short" : rightWord(sample);

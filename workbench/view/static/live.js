@@ -7,7 +7,7 @@ import { isGraded, makeGroups } from "./groups.js";
 import { fixed, known, percent, signed } from "./format.js";
 import { legend, makeRibbon } from "./ribbon.js";
 import { chooseCards } from "./siblings.js";
-import { isBad, isOver, phase } from "./states.js";
+import { isBad, isOver, phase, STAGES } from "./states.js";
 import { following } from "./waiting.js";
 
 const isNarrow = () => matchMedia("(max-width: 600px)").matches;
@@ -100,6 +100,7 @@ export function makeLive({ store, header, go, link, commands }) {
       seen = key;
       if (changed) ribbon.update(ribbonState({ store, header, cursor, step, newest, graded, narrow }));
       const doing = phase(status, answers);
+      ribbon.say(newest === null ? "" : doing);
       verdictPart.update(...sentences(store, header, newest, doing), graded, narrow);
       crash.hidden = !isBad(status.state);
       if (!crash.hidden) crashPart.update(status.log, status.resume_step);
@@ -149,13 +150,11 @@ function sentences({ data: { status, verdict } }, header, newest, doing) {
   return [`${doing}.`.replace("..", "."), `Each step asks ${header.prompts_per_step} prompts, samples ${header.num_generations} answers to each, scores them, and pushes the model towards those that scored above their own group’s mean.`];
 }
 
-const STAGES = [["load", "load"], ["evaluate", "check"], ["sample", "sample"], ["score", "score"], ["update", "update"], ["record", "record"]];
-
 function progress({ phase: now, phase_done: done, phase_total: total }, doing) {
   const share = known(done) && total ? done / total : 0;
-  const at = STAGES.findIndex(([name]) => name === now);
+  const at = STAGES.findIndex(([, phases]) => phases.includes(now));
   return [
-    h("ol", { class: "stages", "aria-label": "A step, stage by stage" }, STAGES.map(([, word], i) => h("li", { class: i === at ? "on" : i < at ? "done" : "", "aria-current": i === at ? "step" : null }, word))),
+    h("ol", { class: "stages", "aria-label": "A step, stage by stage" }, STAGES.map(([word], i) => h("li", { class: i === at ? "on" : i < at ? "done" : "", "aria-current": i === at ? "step" : null }, word))),
     h("div", { class: "progress", role: "progressbar", "aria-label": doing, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(share * 100) }, h("span", { style: { width: `${share * 100}%` } })),
     h("p", { class: "note" }, "The first groups appear here as soon as they are scored. Closing this page does not stop the run."),
   ];

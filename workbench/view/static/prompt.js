@@ -4,11 +4,13 @@
 import { h, oneLine, s, show, visible } from "./dom.js";
 import { mark } from "./dots.js";
 import { count, fixed, known, percent, plain } from "./format.js";
-import { answersOf, river } from "./river.js";
+import { answersOf, river, WIDEST } from "./river.js";
 import { roundUp } from "./scale.js";
 import { term } from "./tooltip.js";
 import { following } from "./waiting.js";
 
+/** Up to so many visits, the river stands beside the answers instead of above them. */
+const FEW = 2;
 const isNarrow = () => matchMedia("(max-width: 600px)").matches;
 
 /** `go(change)` moves the cursor. */
@@ -18,7 +20,8 @@ export function makePrompt({ store, header, go, link }) {
   const flow = h("section", { class: "panel riverpanel", "aria-label": "Answers over time" });
   const strip = h("section", { class: "panel film", "aria-label": "Answers then and now" });
   const missing = h("p", { class: "missing", role: "status", hidden: true });
-  const body = h("div", { class: "overtime" }, side, h("div", { class: "maincol" }, flow, strip));
+  const column = h("div", { class: "maincol" }, flow, strip);
+  const body = h("div", { class: "overtime" }, side, column);
   const element = h("div", { class: "view viewprompt" }, head, missing, body);
   const follow = following(body);
   let shown = null;
@@ -34,9 +37,10 @@ export function makePrompt({ store, header, go, link }) {
       h("span", { class: "gold i2" }, answer.answer !== null && ["gold answer ", h("b", { class: "mono" }, oneLine(answer.answer, 80))]),
       h("span", { class: "sp" }),
       !visit.mode && h("a", { class: "btn", href: link({ view: "group", step: visit.step, mode: visit.mode }), on: { click: (event) => (event.preventDefault(), go({ view: "group", step: visit.step, mode: visit.mode })) } }, `Open the group of step ${visit.step} `, h("kbd", { class: "desk" }, "enter")));
+    column.classList.toggle("few", visits.length <= FEW && !narrow);
     const width = Math.max(300, flow.clientWidth - 28);
     show(flow,
-      h("div", { class: "ph" }, h("h2", {}, sentence(visits)), h("span", { class: "sp" }), h("span", { class: "note desk" }, "a column a visit, a band an answer; height = share of the group")),
+      h("div", { class: "ph" }, h("h2", {}, sentence(visits)), h("span", { class: "sp" }), visits.length > FEW && h("span", { class: "note desk" }, "a column a visit, a band an answer; height = share of the group")),
       visits.some((one) => one.answers?.length) ? river(visits, at, width, narrow ? 190 : 230) : null,
       multiples(visits, at, width, narrow));
     show(strip,
@@ -89,7 +93,7 @@ export function makePrompt({ store, header, go, link }) {
         const visits = (train.length ? train : answered.visits.filter((visit) => visit.mode === "sampled")).sort((a, b) => a.step - b.step).map(completed);
         if (!visits.length) return say("This prompt was not visited yet.");
         if (shown?.answer === answered && shown.from === cursor && shown.step === step) return;
-        let at = visits.findLastIndex((visit) => visit.step <= step);
+        let at = cursor.step === null ? visits.length - 1 : visits.findLastIndex((visit) => visit.step <= step);
         if (at < 0) at = 0;
         shown = { answer: answered, visits, at, cursor: { ...cursor, prompt }, from: cursor, step, newest: store.newest };
       } catch (error) {
@@ -150,7 +154,9 @@ function multiples(visits, at, width, narrow) {
 function line(values, at, width, say, look, narrow) {
   const [left, right, height] = [44, 116, 40];
   const high = roundUp(Math.max(...values.filter(known))) || 1;
-  const x = (v) => left + ((v + 0.5) * (width - left - right)) / values.length;
+  const step = Math.min(WIDEST, (width - left - right) / values.length);
+  width = left + step * values.length + right;
+  const x = (v) => left + (v + 0.5) * step;
   const y = (value) => 6 + (1 - value / high) * (height - 10);
   const there = values.map((value, v) => [v, value]).filter(([, value]) => known(value));
   const last = there[there.length - 1];

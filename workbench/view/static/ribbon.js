@@ -44,7 +44,8 @@ export function makeRibbon({ mini = false, onPick }) {
   const canvas = h("canvas", { "aria-hidden": "true" });
   const over = s("svg", { "aria-hidden": "true" });
   const note = h("output", { class: "ribbonnote", hidden: true });
-  const stage = h("div", { class: "stage", tabindex: 0, role: "slider", "aria-label": "Step", "aria-valuemin": 0 }, canvas, over, note);
+  const doing = h("span", { class: "doing lab", "aria-hidden": "true" });
+  const stage = h("div", { class: "stage", tabindex: 0, role: "slider", "aria-label": "Step", "aria-valuemin": 0 }, canvas, over, doing, note);
   const caption = mini ? null : h("div", { class: "caption lab" });
   const element = h("div", { class: `ribbon ${mini ? "mini" : ""}` }, caption, stage);
   let state = null;
@@ -115,7 +116,7 @@ export function makeRibbon({ mini = false, onPick }) {
     show(over,
       axis.map((at, i) => s("text", { x: i === axis.length - 1 ? width - 1 : Math.max(0, middle(at)), y: top + height + 13,
         "text-anchor": i === axis.length - 1 ? "end" : i === 0 && step < 14 ? "start" : "middle" }, at)),
-      checkMarks(store.data.checks, middle, top, mini || state.narrow),
+      checkMarks(store.data.checks, middle, top, width, mini || state.narrow),
       mini ? null : eventMarks(store.data, middle, top, state.narrow),
       ended && newest !== null && s("line", { x1: left(newest) + step, x2: left(newest) + step, y1: top - 3, y2: top + height, class: "endrule" }),
       newest !== null && newest !== seen && seen !== null && s("rect", { x: left(newest), y: top, width: step, height, class: "arrives" }),
@@ -172,6 +173,14 @@ export function makeRibbon({ mini = false, onPick }) {
 
   return {
     element,
+    /** What the worker is at, in the column that comes next, where there is room for it. */
+    say(words) {
+      if (!shape || !state) return;
+      const x = state.newest === null ? 0 : left(state.newest) + shape.step;
+      const fits = shape.width - x > words.length * 6 + 20 && state.live;
+      doing.textContent = fits ? words : "";
+      doing.style.setProperty("transform", `translate(${Math.round(x + 10)}px, ${Math.round(shape.top + shape.height / 2 - 8)}px)`);
+    },
     /** `store`, `total` steps, `newest`, `step` (the cursor), `live`, `over`, `ended` badly, `graded`, `groups`, `narrow`. */
     update(next) {
       state = next;
@@ -182,7 +191,7 @@ export function makeRibbon({ mini = false, onPick }) {
 
 const diamond = (x, y, size = 4, extra = "") => s("path", { d: `M${x} ${y - size}l${size} ${size}-${size} ${size}-${size}-${size}z`, class: `check ${extra}` });
 
-function checkMarks(checks, middle, top, quiet) {
+function checkMarks(checks, middle, top, width, quiet) {
   const sampled = checks.filter((check) => check.mode === "sampled" || !checks.some((other) => other.step === check.step && other.mode === "sampled"));
   let free = -Infinity;
   return sampled.map((check, i) => {
@@ -190,7 +199,7 @@ function checkMarks(checks, middle, top, quiet) {
     const words = `${i === 0 ? "held-out " : ""}${percent(check.accuracy)}`;
     const fits = !quiet && x > free;
     if (fits) free = x + 14 + words.length * 6;
-    return s("g", {}, diamond(x, top - 8), fits && s("text", { x: x + 8, y: top - 4, class: "t2" }, words));
+    return s("g", {}, diamond(x, top - 8), fits && s("text", x > width - 14 - words.length * 6 ? { x: x - 8, y: top - 4, "text-anchor": "end", class: "t2" } : { x: x + 8, y: top - 4, class: "t2" }, words));
   });
 }
 

@@ -4,6 +4,8 @@
 import { oneLine, s } from "./dom.js";
 
 const NAMED = 4;
+/** Pixels of one visit at most: a prompt seen twice does not need the whole page. */
+export const WIDEST = 220;
 
 /** What the samples of a visit said: [[said, count, right]], most frequent first. No `said` at all means not extracted. */
 export function answersOf(samples) {
@@ -40,7 +42,8 @@ export function bands(visits) {
 export function river(visits, chosen, width, height = 220) {
   const [left, right, top, bottom] = [44, 116, 18, 24];
   const all = bands(visits);
-  const step = (width - left - right) / visits.length;
+  const step = Math.min(WIDEST, (width - left - right) / visits.length);
+  width = left + step * visits.length + right;
   const wide = Math.max(2, Math.min(46, step * 0.56));
   const y = (share) => top + (1 - share) * (height - top - bottom);
   const centre = (v) => left + (v + 0.5) * step;
@@ -71,11 +74,11 @@ export function river(visits, chosen, width, height = 220) {
   return s("svg", { width, height, class: "river", role: "img", "aria-label": `Answers over ${visits.length} visits` },
     [0, 0.5, 1].map((share) => [s("line", { x1: left - 4, x2: width - right + 4, y1: y(share), y2: y(share), class: share ? "grid" : "axis" }), s("text", { x: left - 9, y: y(share) + 4, "text-anchor": "end" }, `${share * 100} %`)]),
     flows, columns,
-    names.map(({ band, b, size }, i) => s("text", { x: width - right + 8, y: places[i], class: `endname ${looks[b]}` }, `${named(band)} ${Math.round(size * 100)} %`)));
+    names.map(({ band, b, size }, i) => s("text", { x: width - right + 8, y: places[i], class: `endname ${looks[b]}` }, `${named(band)}, ${Math.round(size * 100)} %`)));
 }
 
 function named({ said, right, none, others }) {
-  if (right) return typeof said === "string" ? `right, ${oneLine(said, 8)}` : "right";
+  if (right) return typeof said === "string" ? `right (${oneLine(said, 8)})` : "right";
   return none ? "no answer" : others ? said : said === undefined ? "wrong" : `says ${oneLine(said, 8)}`;
 }
 

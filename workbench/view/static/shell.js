@@ -3,7 +3,7 @@
 
 import { h, oneLine, part, show } from "./dom.js";
 import { duration, known, plain } from "./format.js";
-import { isOver, phase, pill } from "./states.js";
+import { isOver, pill } from "./states.js";
 
 const UNDO_SECONDS = 4;
 
@@ -107,11 +107,10 @@ export function makeStrip({ commands, ribbon, onLive }) {
         over === "no" ? h("span", { class: "desk" }, `Running at step ${newest}, go live →`) : h("span", { class: "desk" }, `${words} at step ${newest}, go to the end →`),
         h("span", { class: "mob" }, over === "no" ? `Live: ${newest} →` : `Last: ${newest} →`)),
   ]);
-  const factsPart = part(facts, (done, total, pace, eta, words, setup) => [
+  const factsPart = part(facts, (done, total, pace, eta, setup) => [
     done !== null && h("span", { class: "kv" }, h("b", {}, done), ` of ${total} steps`),
     pace && h("span", { class: "kv" }, h("b", {}, pace), " a step"),
     eta && h("span", { class: "kv" }, h("b", {}, eta), " left"),
-    words && h("span", { class: "kv phase" }, words),
     setup && h("span", { class: "kv setup desk" }, setup.map((fact, i) => [i ? " · " : "", fact.map(([text, bold]) => (bold ? h("b", {}, text) : text))])),
   ]);
 
@@ -129,13 +128,11 @@ export function makeStrip({ commands, ribbon, onLive }) {
       const over = isOver(status.state);
       element.classList.toggle("withribbon", !live);
       ribbon.element.hidden = live;
-      const answers = header.prompts_per_step * header.num_generations;
       factsPart.update(
         live && store.newest !== null ? store.newest + 1 : null,
         status.steps,
         live && known(status.seconds_per_step) ? duration(status.seconds_per_step) : "",
         live && !over && store.newest !== null && known(status.eta) ? duration(status.eta) : "",
-        live && store.newest !== null && !over && status.phase && status.phase !== "sample" ? phase(status, answers) : "",
         live && parked === null ? setup(header) : null,
       );
       show(acts, live && buttons(commands, status.state));

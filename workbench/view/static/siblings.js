@@ -37,9 +37,22 @@ function another(chosen, samples) {
   return free.sort((a, b) => sharedPrefix(chosen[0], b) - sharedPrefix(chosen[0], a) || byReward(a, b))[0] ?? samples.find((sample) => !chosen.includes(sample)) ?? null;
 }
 
-/** The cards to show: the picked (or the best) sample, one that differs, its nearest opposite. */
+/** The right and the wrong sample that go together longest before they part: the fork that this group is about. */
+export function tellingPair(samples) {
+  const scored = samples.filter((sample) => sample.reward !== null);
+  let best = null;
+  for (const up of scored.filter(isUp))
+    for (const down of scored.filter((sample) => !isUp(sample))) {
+      const shared = sharedPrefix(up, down);
+      const length = up.length + down.length;
+      if (!best || shared > best.shared || (shared === best.shared && length < best.length)) best = { up, down, shared, length };
+    }
+  return best ? [best.up, best.down] : null;
+}
+
+/** The cards to show: the picked sample (or the upper one of the telling pair), one that differs, its nearest opposite. */
 export function chooseCards(samples, picked, room) {
-  const first = samples.find((sample) => sample.index === picked) ?? [...samples].sort(byReward)[0];
+  const first = samples.find((sample) => sample.index === picked) ?? tellingPair(samples)?.[0] ?? [...samples].sort(byReward)[0];
   if (!first) return [];
   const opposite = nearestOpposite(first, samples);
   const chosen = [first, opposite].filter(Boolean);
@@ -52,9 +65,14 @@ export function chooseCards(samples, picked, room) {
   return opposite ? [first, ...chosen.slice(2), opposite].slice(0, Math.max(room, 2)) : chosen.slice(0, room);
 }
 
+// Nats: below this nothing moved, whatever the sign.
+const NO_MOVE = 5e-4;
+
 /** Whether the update moved the sample against what was asked; null where it is not known or nothing was asked. */
-export const against = ({ advantage, delta_logp }) =>
-  delta_logp === null || delta_logp === undefined || !advantage || Math.abs(delta_logp) < 5e-4 ? (delta_logp === null || delta_logp === undefined || !advantage ? null : false) : delta_logp > 0 !== advantage > 0;
+export function against({ advantage, delta_logp: move }) {
+  if (move === null || move === undefined || !advantage) return null;
+  return Math.abs(move) >= NO_MOVE && move > 0 !== advantage > 0;
+}
 
 /** Indices of the tokens of `a` that are in no longest common subsequence with `b`. */
 export function differing(a, b) {

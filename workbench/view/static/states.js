@@ -17,7 +17,10 @@ export function pill(status, now) {
   return { words: WORDS[state] ?? state, look: state === "running" ? "on" : "quiet" };
 }
 
-const PHASES = { load: "Loading the model", evaluate: "Checking held-out problems", sample: "Sampling answers", score: "Scoring answers", update: "Updating the model", probe: "Looking back at the update", record: "Writing the record", checkpoint: "Saving a checkpoint", rehearse: "Rehearsing the longest prompts" };
+const PHASES = { import: "Starting up", "load model": "Loading the model", prepare: "Preparing prompts and rewards", sample: "Sampling answers", score: "Scoring answers", "check, sampled": "Checking held-out problems, sampled", "check, greedy": "Checking held-out problems, greedy", update: "Updating the model", record: "Writing the record", checkpoint: "Saving a checkpoint", save: "Saving the final model" };
+
+/** The stages on the way to the first group, each with the phases that belong to it. */
+export const STAGES = [["start", ["import"]], ["load the model", ["load model", "prepare"]], ["check the base model", ["check, sampled", "check, greedy"]], ["sample", ["sample"]], ["score", ["score"]], ["update", ["update"]], ["record", ["record", "checkpoint", "save"]]];
 
 /** "Sampling 192 answers, 61 done": what the worker is at right now. */
 export function phase(status, answers) {

@@ -84,7 +84,7 @@ function body({ title, aside, text, formula, rows }) {
   return [
     title && h("h4", {}, title, aside && h("span", { class: "i3" }, aside)),
     text && h("p", {}, text),
-    formula?.length && h("pre", { class: "f" }, formula.join("\n")),
-    rows?.length && h("dl", {}, rows.map(([name, words]) => [h("dt", {}, name), h("dd", {}, words)])),
+    formula?.length > 0 && h("pre", { class: "f" }, formula.join("\n")),
+    rows?.length > 0 && h("dl", {}, rows.map(([name, words]) => [h("dt", {}, name), h("dd", {}, words)])),
   ];
 }
