@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
+
 from workbench.errors import RunError
 from workbench.record.files import make_folder, sync_folder, write_bytes, write_json
 from workbench.record.folder import RunFolder
@@ -67,9 +69,10 @@ def save(
         sync_folder(folder.checkpoints)
         verify(target, contents=False)
         write_bytes(folder.checkpoints / LATEST, f"{target.name}\n".encode())
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors wraps what the system said
+        reason = getattr(error, "strerror", None) or str(error)
         raise RunError(
-            f"The checkpoint after step {step} could not be written ({error.strerror or error}). Earlier "
+            f"The checkpoint after step {step} could not be written ({reason}). Earlier "
             "ones are untouched; make room on the disk, then go on."
         ) from error
     finally:

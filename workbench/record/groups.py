@@ -156,6 +156,8 @@ def _sample(
 
 def _token_texts(db: sqlite3.Connection, samples: list[SampleTokens | None]) -> dict[int, bytes]:
     ids = {int(token) for found in samples if found for token in found.token_ids}
+    if not ids:
+        return {}
     query = f"SELECT id, text FROM token_texts WHERE id IN ({','.join(map(str, sorted(ids)))})"
     return {row["id"]: bytes(row["text"]) for row in db.execute(query)}
 

@@ -130,8 +130,8 @@ def _refuse_newer(connection: sqlite3.Connection, path: Path, known: int) -> Non
     """Before anything is written: even the choice of journal is kept in the file."""
     if (found := version(connection)) > known:
         raise RunError(
-            f"{path} was written by a newer version of the workbench (format {found}, this one knows {known}). "
-            "It can be looked at, not continued: update the workbench to go on with this run."
+            f"{path} was written by a newer version of the workbench (format {found}, this one knows "
+            f"{known}). It can be looked at, not continued: update the workbench to go on with this run."
         )
 
 

@@ -1,6 +1,7 @@
 """A checkpoint is whole or absent: torn ones are walked past, failed saves leave the earlier ones alone."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,3 +144,17 @@ def test_nothing_but_safetensors_and_json_is_made_by_this_room(folder: RunFolder
     path = checkpoints.save(folder, 10, weights(1.0))
     assert {file.suffix for file in path.rglob("*") if file.is_file()} == {".safetensors", ".json"}
     json.loads((path / "manifest.json").read_text())
+
+
+def test_every_file_is_synced_before_the_checkpoint_gets_its_name(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    named: list[int] = []
+    sync, rename = os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), sync(fd)))
+    monkeypatch.setattr(os, "rename", lambda old, new: (named.append(len(synced)), rename(old, new)))
+    checkpoints.save(folder, 10, weights(1.0))
+    before = {Path(path).name for path in synced[: named[-1]]}
+    assert {"model.safetensors", "state.safetensors", "manifest.json", "optimizer"} <= before
+    assert str(folder.checkpoints) in synced[named[-1] :]

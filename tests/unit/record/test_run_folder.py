@@ -184,3 +184,17 @@ def test_json_that_is_no_json_is_refused_before_the_file_is_touched(tmp_path: Pa
     with pytest.raises(ValueError):
         files.write_json(tmp_path / "a.json", {"x": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+
+
+def test_what_must_survive_a_power_cut_is_synced_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append("sync"), sync(fd)))
+    monkeypatch.setattr(os, "replace", lambda old, new: (done.append("name"), replace(old, new)))
+    files.write_json(tmp_path / "a.json", {})
+    assert done == ["sync", "name", "sync"]  # the content, then the name, then the folder that holds the name
+    done.clear()
+    files.write_json(tmp_path / "a.json", {}, durable=False)
+    assert done == ["name"]

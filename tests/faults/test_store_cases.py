@@ -1,0 +1,350 @@
+"""Faults of the store: kills, full disks, locks, damage, age and size. What was committed is there, whole."""
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.fakes import fake_config, make_step, write_fake_run
+from tests.helpers import wait_until
+from workbench.errors import RunError
+from workbench.record import checkpoints, schema, tokens
+from workbench.record import folder as record
+from workbench.record.folder import RunFolder
+from workbench.record.reader import Reader
+from workbench.record.search import Filters
+from workbench.record.writer import Writer
+
+ROOT = Path(__file__).parents[2]
+
+
+WHOLE_STEPS = """
+SELECT t.step, count(DISTINCT g.id), count(DISTINCT s.id), count(r.value) FROM steps t
+JOIN groups g ON g.step_id = t.id JOIN samples s ON s.group_id = g.id JOIN sample_rewards r ON r.sample_id = s.id
+WHERE t.current GROUP BY t.id ORDER BY t.step"""
+
+
+class Victims:
+    """Children that work until they are killed."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "tests.faults.store_writer"]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+
+    def kill_one(self, work: str, folder: RunFolder, after: int) -> int:
+        """Starts a child, kills it with -9 once it has done `after` pieces of work, and returns the last it
+        told."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{work} {folder.path}\n")
+        told = [line.strip() for _, line in zip(range(1 + after), self.process.stdout, strict=False)]
+        os.kill(int(next(line for line in told if line.startswith("pid")).split()[1]), signal.SIGKILL)
+        while (line := self.process.stdout.readline().strip()) != "gone":
+            told.append(line)
+        return max(int(line) for line in told if not line.startswith("pid"))
+
+
+@pytest.fixture
+def victims() -> Iterator[Victims]:
+    found = Victims()
+    yield found
+    assert found.process.stdin is not None
+    found.process.stdin.close()
+    found.process.wait(timeout=30)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return record.create(tmp_path, fake_config(groups=3, samples=4))
+
+
+def test_case_32_25_kills_of_the_writer_lose_nothing_but_the_unfinished_step(
+    folder: RunFolder, victims: Victims
+) -> None:
+    dice = random.Random(32)
+    for _ in range(25):
+        last = victims.kill_one("steps", folder, after=dice.randint(1, 4))
+        with sqlite3.connect(folder.db_path) as db:
+            assert db.execute("PRAGMA quick_check").fetchone() == ("ok",)
+            per_step = db.execute(WHOLE_STEPS).fetchall()
+        # Whole steps without a gap, and all that the child was told are safe; at most one it had no time to tell of.
+        assert per_step == [(step, 3, 12, 24) for step in range(len(per_step))]
+        assert last <= len(per_step) - 1 <= last + 1
+    reader = Reader(folder)
+    assert reader.group(last, 2)["samples"][3]["token_ids"]
+    with Writer(folder):
+        assert [path for path in folder.tokens.iterdir() if path.name.startswith(".")] == []
+
+
+def test_case_33_a_full_disk_damages_nothing_and_goes_on_when_there_is_room(folder: RunFolder) -> None:
+    writer = Writer(folder)
+    writer.step(make_step(0, groups=3, samples=4))
+    writer.flush()
+    pages = writer._db.execute("PRAGMA page_count").fetchone()[0]
+    writer._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+    pushed = 1
+    with pytest.raises(RunError, match=r"database or disk is full.*make room"):
+        for step in range(1, 50):
+            pushed += 1
+            writer.step(make_step(step, groups=3, samples=4))
+    recorded = Reader(folder).steps()
+    assert recorded == list(range(len(recorded))) and 1 <= len(recorded) < pushed
+    with sqlite3.connect(folder.db_path) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    writer._db.execute(f"PRAGMA max_page_count = {pages + 10_000}")
+    writer.retry()
+    writer.close()
+    assert Reader(folder).steps() == list(range(pushed))
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from safetensors.numpy import save_file
+from tests.fakes import fake_config, make_step
+from workbench.errors import RunError
+from workbench.record import checkpoints
+from workbench.record.folder import RunFolder, create
+what, path, limit = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+try:
+    if what == "create":
+        create(path, fake_config())
+    else:
+        def write(place):
+            save_file({"w": np.zeros(100_000, np.float32)}, place / "model.safetensors")
+        checkpoints.save(RunFolder(path), 20, write)
+except RunError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+def limited(what: str, path: Path, limit: int) -> str:
+    """What a process says to whom the system grants files of `limit` bytes only."""
+    told = subprocess.run(
+        [sys.executable, "-c", LIMITED, what, str(path), str(limit)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert told.returncode == 2, told.stderr
+    return told.stdout
+
+
+def test_case_33_a_checkpoint_that_does_not_fit_leaves_the_one_before_it(folder: RunFolder) -> None:
+    kept = checkpoints.save(folder, 10, lambda place: (place / "model.safetensors").write_bytes(b"x"))
+    assert "after step 20 could not be written" in limited("checkpoint", folder.path, 10_000)
+    assert checkpoints.latest(folder) == kept
+    assert sorted(path.name for path in folder.checkpoints.iterdir()) == ["LATEST", "step-000010"]
+
+
+def test_case_33_token_arrays_that_do_not_fit_cost_no_row(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tokens, "save_file", full)
+    with Writer(folder) as writer:
+        writer.step(make_step(0, groups=3, samples=4))
+    reader = Reader(folder)
+    assert reader.series()["train"]["record/tokens_dropped"] == [1.0] and len(reader.groups(0)) == 3
+    assert reader.group(0, 0)["samples"][0]["token_ids"] is None and list(folder.tokens.iterdir()) == []
+
+
+def test_case_34_a_lock_held_for_long_neither_blocks_the_loop_nor_loses_metrics(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals: list[int] = []
+    real = Writer._roll_back
+    monkeypatch.setattr(Writer, "_roll_back", lambda self: (refusals.append(1), real(self)))
+    writer = Writer(folder)
+    writer._db.execute("PRAGMA busy_timeout = 20")
+    holder = sqlite3.connect(folder.db_path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    for step in range(5):
+        writer.step(make_step(step, groups=3, samples=4))  # returns although nothing can be written
+    wait_until(lambda: len(refusals) >= 3, what="the writer waits its time-out again and again")
+    assert Reader(folder).steps() == []
+    holder.execute("COMMIT")
+    holder.close()
+    writer.close()
+    found = Reader(folder).series()["train"]
+    assert found["step"] == [0, 1, 2, 3, 4] and None not in found["reward"]
+
+
+def test_case_34_a_reader_in_a_long_transaction_does_not_block_the_writer(folder: RunFolder) -> None:
+    with Writer(folder) as writer:
+        writer.step(make_step(0, groups=3, samples=4))
+        writer.flush()
+        reader = schema.open_reader(folder.db_path)
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM steps").fetchone()[0] == 1
+        for step in range(1, 4):
+            writer.step(make_step(step, groups=3, samples=4))
+        writer.flush(timeout=30)
+        assert reader.execute("SELECT count(*) FROM steps").fetchone()[0] == 1
+        reader.close()
+    assert Reader(folder).steps() == [0, 1, 2, 3]
+
+
+def test_case_35_an_old_schema_is_migrated_with_its_copy_kept_and_a_newer_one_only_read(
+    folder: RunFolder,
+) -> None:
+    with Writer(folder) as writer:
+        writer.step(make_step(0, groups=3, samples=4))
+    newer = [*schema.MIGRATIONS, "ALTER TABLE steps ADD COLUMN weather TEXT;"]
+    schema.open_writer(folder.db_path, newer).close()
+    assert folder.db_path.with_name("run.db.v1").exists()
+    with pytest.raises(RunError, match="newer version"):
+        Writer(folder)
+    reader = Reader(folder)
+    assert reader.steps() == [0] and "newer version" in str(reader.notice)
+
+
+@pytest.mark.parametrize("damage", ["corrupt", "truncated", "deleted", "half-copied"])
+def test_case_36_a_damaged_run_is_listed_and_told_and_others_are_untouched(
+    tmp_path: Path, damage: str
+) -> None:
+    good = write_fake_run(tmp_path, steps=2, groups=2, samples=3)
+    bad = RunFolder(tmp_path / "damaged")
+    shutil.copytree(good.path, bad.path)
+    content = bad.db_path.read_bytes()
+    if damage == "corrupt":
+        bad.db_path.write_bytes(b"garbage " * 1000)
+    elif damage == "truncated":
+        bad.db_path.write_bytes(content[: len(content) // 3])
+    elif damage == "half-copied":
+        bad.config_path.unlink()
+    found = record.folders(tmp_path)
+    assert set(found) == {good, bad}
+    if damage == "deleted":
+        shutil.rmtree(bad.path)
+        assert bad.damage() == "The folder is gone."
+    elif damage == "half-copied":
+        assert "config.json is missing" in str(bad.damage())
+    else:
+        with pytest.raises(RunError, match="cannot be read"):
+            Reader(bad).samples()
+    assert Reader(good).steps() == [0, 1] and good.damage() is None
+
+
+@contextmanager
+def plans(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The query plans of everything the reader asks meanwhile."""
+    real, found = schema.open_reader, []
+
+    def watched(path: Path) -> sqlite3.Connection:
+        db, other = real(path), real(path)
+
+        def explain(statement: str) -> None:
+            if (
+                statement.lstrip().startswith("SELECT") and "'main'." not in statement
+            ):  # the index asks in its own name
+                steps = [row["detail"] for row in other.execute(f"EXPLAIN QUERY PLAN {statement}")]
+                found.append(f"{' | '.join(steps)}   <-   {statement}")
+
+        db.set_trace_callback(explain)
+        return db
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "open_reader", watched)
+        yield found
+
+
+def test_case_37_a_run_of_100_000_samples_is_asked_by_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_fake_run(tmp_path, steps=12, groups=8, samples=8)
+    with sqlite3.connect(folder.db_path) as db:
+        # The same steps again and again: only the plans matter here, and they must hold at this size.
+        last, samples = db.execute("SELECT max(id), (SELECT count(*) FROM samples) FROM steps").fetchone()
+        keys = {"id": 10**7, "step_id": 10**7, "group_id": 10**7, "step": 100}
+        for copy in range(1, 100_000 // samples + 1):
+            for table, bound in (("steps", "id"), ("groups", "step_id"), ("samples", "step_id")):
+                names = [row[0] for row in db.execute(f"SELECT name FROM pragma_table_info('{table}')")]
+                shifted = ", ".join(
+                    f"{name} + {copy * keys[name]}" if name in keys else name for name in names
+                )
+                db.execute(f"INSERT INTO {table} SELECT {shifted} FROM {table} WHERE {bound} <= ?", (last,))
+        assert db.execute("SELECT count(*) FROM samples").fetchone()[0] > 99_000
+    reader = Reader(folder)
+    prompt = reader.group(3, 0)["prompt_id"]
+    cursor = reader.series()["cursor"]
+    with plans(monkeypatch) as found:
+        reader.series(cursor - 3)
+        reader.ribbon(cursor - 3)
+        reader.groups(1103)
+        reader.group(1103, 4, arrays=True)
+        reader.prompt_history(prompt)
+        reader.events(5)
+        reader.search("check", Filters(reward_min=1.0), after_id=10**9, limit=20)
+        reader.search(filters=Filters(prompt_id=prompt), limit=20)
+    assert len(found) >= 15
+    for plan in found:
+        steps = plan.split("   <-   ")[0].split(" | ")
+        small = (
+            "SCAN alarms",
+            "SCAN attempts",
+            "SCAN samples_fts VIRTUAL TABLE INDEX",
+            "SCAN prompts_fts VIRTUAL",
+        )
+        assert [step for step in steps if step.startswith("SCAN") and not step.startswith(small)] == [], plan
+        assert not any("TEMP B-TREE FOR ORDER BY" in step for step in steps if "samples" in plan), plan
+        assert "count(" not in plan.split("   <-   ")[1].lower(), plan
+
+
+@pytest.mark.parametrize("place", ["file", "file/runs", "file/deep/runs"])
+def test_case_38_a_runs_root_that_cannot_be_made_is_a_clear_error(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(RunError, match=r"Runs cannot be kept in .*Choose another folder with --runs DIR"):
+        record.create(tmp_path / place, fake_config())
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_case_38_a_runs_root_without_room_is_a_clear_error_and_leaves_no_half_made_run(
+    tmp_path: Path,
+) -> None:
+    assert "could not be written" in limited("create", tmp_path, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_case_39_kills_during_a_save_leave_the_checkpoint_before_it(
+    folder: RunFolder, victims: Victims
+) -> None:
+    dice = random.Random(39)
+    for _ in range(8):
+        last = victims.kill_one("checkpoints", folder, after=dice.randint(1, 3))
+        found = checkpoints.latest(folder)
+        assert found is not None and last <= int(found.name[5:]) <= last + 1
+        checkpoints.verify(found)
+        assert [path.name for path in folder.checkpoints.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("name", ["optimizer.safetensors", "state.json", "model.safetensors"])
+@pytest.mark.parametrize("how", ["missing", "truncated", "changed"])
+def test_case_41_a_checkpoint_with_a_missing_or_changed_piece_is_refused_by_name(
+    folder: RunFolder, name: str, how: str
+) -> None:
+    def write(place: Path) -> None:
+        for piece in ("optimizer.safetensors", "state.json", "model.safetensors"):
+            (place / piece).write_bytes(np.arange(100).tobytes())
+
+    path = checkpoints.save(folder, 10, write)
+    content = (path / name).read_bytes()
+    if how == "missing":
+        (path / name).unlink()
+    else:
+        (path / name).write_bytes(content[:-8] if how == "truncated" else content[:-1] + b"!")
+    with pytest.raises(RunError, match=name):
+        checkpoints.at(folder, 10)
+    assert checkpoints.latest(folder) is None
