@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
-import workbench
 from workbench.errors import WorkbenchError
 from workbench.rewards import dialects, outcome
 from workbench.rewards.declare import reward
@@ -21,8 +20,9 @@ from workbench.rewards.outcome import Origin
 from workbench.rewards.signature import AskedTooMuch, Binder, Shape, read_shape
 from workbench.rewards.wire import WireGroup
 
-GIVEN = {"reward": reward, "workbench": workbench}
-"""Names that reward code finds without an import: what is pasted or taken from a cell often lacks it."""
+GIVEN = {"reward": reward, "workbench": sys.modules["workbench"]}
+"""Names that reward code finds without an import: what is pasted or taken from a cell often lacks it. The
+package itself comes from the table of modules: an import would tie this room to everything it offers."""
 
 
 class Answer(TypedDict):
