@@ -188,8 +188,9 @@ def off_policy_mask(inputs: Inputs) -> dict[str, Any]:
 def micro_batch_losses(inputs: Inputs) -> dict[str, Any]:
     """Every loss type's value on the first loss case, accumulated over the micro-batches that the note or the
     inputs name."""
-    base = next(case["inputs"] for case in [*_loaded, *load()] if "policy_probs" in case["inputs"])
-    inputs = {**base, **inputs}
+    first = next(case["inputs"] for case in [*_loaded, *load()] if "policy_probs" in case["inputs"])
+    samples = ("policy_probs", "tokens", "mask", "advantages", "old_token_probs")
+    inputs = {**{name: first[name] for name in samples}, **inputs}
     parts = inputs.get("micro_batches") or [
         [int(i) for i in part.split(",")] for part in re.findall(r"\{([\d,\s]+)\}", inputs["note"])
     ]

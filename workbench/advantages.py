@@ -252,12 +252,14 @@ class Members(NamedTuple):
 def members(group_ids_B: Array) -> Members:
     """Groups in the order of ascending id; ids may be any integers, samples in any order."""
     xp = array_namespace(group_ids_B)
-    index_B = xp.unique_inverse(group_ids_B)[1]
-    size_P = xp.unique_counts(group_ids_B)[1]
+    order_B = xp.argsort(group_ids_B, stable=True)
+    sorted_B = group_ids_B[order_B]
+    starts_B = xp.concat([xp.ones_like(sorted_B[:1]) > 0, sorted_B[1:] != sorted_B[:-1]])
+    first_P = xp.nonzero(starts_B)[0]
+    size_P = xp.concat([first_P[1:], 0 * first_P[:1] + sorted_B.shape[0]]) - first_P
+    index_B = (xp.cumulative_sum(xp.astype(starts_B, first_P.dtype)) - 1)[xp.argsort(order_B)]
     slot_G = xp.arange(int(xp.max(size_P)), device=device(group_ids_B))
     inside_P_G = slot_G[None, :] < size_P[:, None]
-    first_P = xp.cumulative_sum(size_P) - size_P
-    order_B = xp.argsort(index_B, stable=True)
     return Members(index_B, order_B[xp.where(inside_P_G, first_P[:, None] + slot_G[None, :], 0)], inside_P_G)
 
 

@@ -310,7 +310,7 @@ def multi_output(
     P_G(o) is o's expected advantage among G - 1 other draws, enumerated (ValueError where they are too many).
     """
     r, ref = np.asarray(rewards, np.float64) - np.mean(rewards), np.asarray(pi_ref, np.float64)
-    others = np.array(_compositions(group_size - 1, len(r)), np.float64)
+    others = np.array(compositions(group_size - 1, len(r)), np.float64)
     mean = (others @ r)[:, None] / group_size + r / group_size
     square = (others @ r**2)[:, None] / group_size + r**2 / group_size
     bessel = group_size / max(group_size - 1, 1) if std == "sample" else 1.0
@@ -416,7 +416,7 @@ def _steady(force: Callable[[Floats], Floats], z: Floats) -> Floats:
     return z
 
 
-def _compositions(total: int, parts: int) -> list[tuple[int, ...]]:
+def compositions(total: int, parts: int) -> list[tuple[int, ...]]:
     """All ways to share `total` draws among `parts` outputs."""
     if math.comb(total + parts - 1, parts - 1) > 300_000:
         raise ValueError(f"{total + 1} draws of {parts} outputs are too many combinations to enumerate.")

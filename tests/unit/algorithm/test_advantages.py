@@ -182,7 +182,7 @@ def flat(groups: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([r for group in groups for r in group]), ids(*map(len, groups))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(GROUPS, MODES)
 def test_advantages_are_finite_and_sum_to_zero_in_every_group(groups, modes) -> None:
     rewards, group_ids = flat(groups)
@@ -192,7 +192,7 @@ def test_advantages_are_finite_and_sum_to_zero_in_every_group(groups, modes) -> 
     assert np.all(np.abs(sums) <= 1e-9 * (1 + np.abs(found.advantages_B).max()))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(GROUPS, st.sampled_from(["sample", "population"]), st.sampled_from([0.0, 1e-4]))
 def test_group_scaling_equals_the_formula_in_plain_python(groups, std, eps) -> None:
     rewards, group_ids = flat(groups)
@@ -209,7 +209,7 @@ def test_group_scaling_equals_the_formula_in_plain_python(groups, std, eps) -> N
     )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(GROUPS, MODES, st.integers(-1000, 1000))
 def test_adding_a_constant_to_all_rewards_changes_nothing(groups, modes, shift) -> None:
     rewards, group_ids = flat(groups)
@@ -220,7 +220,7 @@ def test_adding_a_constant_to_all_rewards_changes_nothing(groups, modes, shift) 
     )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     GROUPS,
     st.floats(1e-3, 1e3),
@@ -249,7 +249,7 @@ def test_rewards_of_a_thousandth_lose_fifteen_percent_to_trls_eps() -> None:
     assert ratio == pytest.approx(0.8524, abs=1e-4)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(GROUPS, MODES, st.randoms(use_true_random=False))
 def test_the_order_of_samples_does_not_matter(groups, modes, random) -> None:
     rewards, group_ids = flat(groups)
