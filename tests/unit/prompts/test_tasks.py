@@ -12,6 +12,7 @@ from workbench.config import RunConfig
 from workbench.errors import ConfigError, DataError
 from workbench.prompts import TASKS, countdown, generated, task_of
 from workbench.prompts.split import is_held_out
+from workbench.rewards.catalogue import REWARDS
 from workbench.types import Prompt
 
 GENERATED = ("chain", "arithmetic", "countdown")
@@ -143,6 +144,12 @@ def test_every_task_names_itself_its_rewards_and_an_example() -> None:
     for name, task in TASKS.items():
         assert task.name == name
         assert task.title and task.about and task.rewards and task.example.question
+
+
+def test_the_rewards_of_a_task_exist_and_find_the_columns_they_need() -> None:
+    for task in TASKS.values():
+        for name in task.rewards:
+            assert set(REWARDS[name].needs) <= {"answer", *task.example.columns}, (task.name, name)
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
