@@ -246,7 +246,7 @@ def export(folder: RunFolder, model: Path | str, step: int | None = None, merge:
     """See `Run.export`. Loads torch."""
     target = Path(model).expanduser().absolute()
     # Only here: the rest of the notebook API stays free of torch.
-    from workbench.models.export import export as write  # noqa: PLC0415
+    from workbench.export import export as write  # noqa: PLC0415
 
     write(folder, target, step, merge)
     return target
