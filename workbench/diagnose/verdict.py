@@ -79,7 +79,7 @@ class Seen(NamedTuple):
         values = [value for value in self.train.get(name, ()) if value is not None]
         if not values:
             return None
-        begin, end = max(1, min(3, len(values) // 5)), max(1, min(5, len(values) // 5))
+        begin, end = max(1, min(3, len(values) // 5)), max(1, min(4, len(values) // 5))
         return Move(sum(values[:begin]) / begin, sum(values[-end:]) / end)
 
     def last(self, name: str, default: float = 0.0) -> float:
@@ -102,12 +102,17 @@ class Seen(NamedTuple):
 def of_run(reader: Reader, state: str | None = None, reason: str = "") -> Verdict:
     """The verdict on a run as it stands. `state` as launch derives it (crashed, interrupted); else what the
     worker said."""
-    found = reader.series(names=[*TRAIN, *CHECK])
+    found = reader.ends([*TRAIN, *CHECK])
     status = reader.status
     return verdict(
-        found["train"], found["sampled"], found["greedy"], config=reader.config,
-        state=state or str(status.get("state", "")), reason=reason or str(status.get("reason") or ""),
-    )  # fmt: skip
+        found["train"],
+        found["sampled"],
+        found["greedy"],
+        config=reader.config,
+        state=state or str(status.get("state", "")),
+        reason=reason or str(status.get("reason") or ""),
+        steps=found["steps"],
+    )
 
 
 def verdict(
@@ -118,10 +123,12 @@ def verdict(
     config: RunConfig,
     state: str = "running",
     reason: str = "",
+    steps: int | None = None,
 ) -> Verdict:
-    """The first rule that applies. Series are lists by metric name, with `step`, as `Reader.series` gives
-    them."""
-    seen = Seen(train, sampled, greedy, config, state, reason, len(train.get("step", ())))
+    """The first rule that applies. Series are lists by metric name, with `step`, as `Reader.series` or `ends`
+    give them; `steps` is how many training steps there are where the series hold only some."""
+    number = len(train.get("step", ())) if steps is None else steps
+    seen = Seen(train, sampled, greedy, config, state, reason, number)
     for rule in RULES:
         if (found := rule(seen)) is not None:
             word, level, sentence = found

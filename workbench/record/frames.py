@@ -2,13 +2,13 @@
 dashboard must not pay for pandas.
 """
 
-import json
 import sqlite3
 from collections.abc import Sequence
 
 import pandas as pd
 
 from workbench.record.groups import SAMPLE, SAMPLE_COLUMNS
+from workbench.record.series import metric_columns
 from workbench.types import EvalMode, GroupKind
 
 _STEP = ["step", "kind", "mode", "attempt", "started", "seconds"]
@@ -21,11 +21,9 @@ def metrics(db: sqlite3.Connection, names: Sequence[str] | None, since: int) -> 
         "ORDER BY step, kind, mode",
         (since,),
     ).fetchall()
-    frame = pd.DataFrame(
-        [{**{key: row[key] for key in _STEP}, **json.loads(row["metrics_json"])} for row in rows]
-    )
-    wanted = sorted(set(frame.columns) - set(_STEP)) if names is None else list(names)
-    return frame.reindex(columns=_STEP + wanted)
+    frame = pd.DataFrame([tuple(row)[:-1] for row in rows], columns=_STEP)
+    recorded = metric_columns(db, rows, names)
+    return frame.join(pd.DataFrame(recorded, index=frame.index, columns=list(recorded), dtype="float64"))
 
 
 def samples(

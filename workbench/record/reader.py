@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from workbench.config import RunConfig
 from workbench.errors import RunError
-from workbench.record import groups, schema, tokens
+from workbench.record import groups, schema, series, tokens
 from workbench.record.folder import RunFolder
 from workbench.record.search import Filters, search
 from workbench.types import EvalMode, GroupKind
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 Rows = list[sqlite3.Row]
-_MODES: tuple[EvalMode, EvalMode] = ("sampled", "greedy")
 
 
 class Reader:
@@ -90,19 +89,14 @@ class Reader:
         one. `names` chooses metrics (default: all there are); `limit` caps the rows of one answer.
         """
         with self._maybe() as db:
-            rows = _all(
-                db,
-                "SELECT id, step, kind, mode, metrics_json FROM steps WHERE id > ? AND current "
-                "ORDER BY id LIMIT ?",
-                (since, -1 if limit is None else limit),
-            )
-            answer: Json = {"cursor": _cursor(rows, since), "forget_from": _forget_from(db, since)}
-        answer["train"] = _columns([row for row in rows if row["kind"] == "train"], names)
-        for mode in _MODES:
-            answer[mode] = _columns(
-                [row for row in rows if row["kind"] == "eval" and row["mode"] == mode], names
-            )
-        return answer
+            return series.series(db, since, names, limit)
+
+    def ends(self, names: Sequence[str] | None = None, head: int = 8, tail: int = 12) -> Json:
+        """The first and the last rows only, for a judgement on the whole: {"steps": how many training steps
+        there are, "train": ..., "sampled": ..., "greedy": ...}, tables as in `series`, in the order of steps.
+        """
+        with self._maybe() as db:
+            return series.ends(db, names, head, tail)
 
     def metrics(self, names: Sequence[str] | None = None, since: int | None = None) -> "pandas.DataFrame":
         """One row a recorded step: step, kind, mode, attempt, started, seconds, then a column a metric (NaN:
@@ -129,22 +123,7 @@ class Reader:
         tied, . alive). `marks` are always all of them.
         """
         with self._maybe() as db:
-            rows = _all(
-                db,
-                "SELECT id, step, kind, cells_json FROM steps WHERE id > ? AND current ORDER BY id",
-                (since,),
-            )
-            steps = [
-                {"step": row["step"], **json.loads(row["cells_json"])}
-                for row in rows
-                if row["kind"] == "train"
-            ]
-            return {
-                "cursor": _cursor(rows, since),
-                "forget_from": _forget_from(db, since),
-                "steps": steps,
-                "marks": _marks(db),
-            }
+            return series.ribbon(db, since)
 
     # -- groups and samples --------------------------------------------------------------------------------
 
@@ -318,44 +297,3 @@ def _all(db: sqlite3.Connection, query: str, arguments: Sequence[Any] = ()) -> R
 
 def _of_mode(mode: EvalMode | None) -> tuple[str, tuple[str, ...]]:
     return (" AND mode = ?", (mode,)) if mode else ("", ())
-
-
-def _cursor(rows: Rows, since: int) -> int:
-    return int(rows[-1]["id"]) if rows else since
-
-
-def _columns(rows: Rows, names: Sequence[str] | None) -> Json:
-    metrics = [json.loads(row["metrics_json"]) for row in rows]
-    chosen = sorted({name for found in metrics for name in found}) if names is None else names
-    return {
-        "step": [row["step"] for row in rows],
-        **{name: [m.get(name) for m in metrics] for name in chosen},
-    }
-
-
-def _forget_from(db: sqlite3.Connection, since: int) -> int | None:
-    """The first step that a reader which has seen row `since` must drop, because a resume has overtaken
-    it."""
-    query = "SELECT min(from_step) FROM attempts WHERE attempt > 1 AND row >= ?"
-    found = _all(db, query, (since,))[0][0] if since else None
-    return None if found is None else int(found)
-
-
-def _marks(db: sqlite3.Connection) -> list[Json]:
-    """What happened at which step: checks, alarms, settings changed."""
-    marks: list[Json] = [
-        {"step": row["step"], "kind": "check", "text": "held-out check"}
-        for row in _all(db, "SELECT DISTINCT step FROM steps WHERE current AND kind = 'eval'")
-    ]
-    marks += [
-        {"step": row["since_step"], "kind": "alarm", "text": row["claim"], "level": row["level"]}
-        for row in _all(db, "SELECT since_step, claim, level FROM alarms ORDER BY id")
-    ]
-    query = (
-        "SELECT step, data_json FROM events WHERE kind = 'setting_changed' AND step IS NOT NULL ORDER BY id"
-    )
-    for row in _all(db, query):
-        changes = json.loads(row["data_json"]).items()
-        text = ", ".join(f"{name} {change['from']} → {change['to']}" for name, change in changes)
-        marks.append({"step": row["step"], "kind": "setting", "text": text})
-    return sorted(marks, key=lambda mark: int(mark["step"]))

@@ -1,8 +1,9 @@
 """The tables of run.db, their versions, and how a connection is opened for writing or for reading.
 
-Metrics of a step lie as one JSON object in its row (one row to write, one to read); the view `metrics` shows
-them as (step, kind, mode, attempt, name, value) to whoever brings SQL. Rows of an attempt that a resume has
-overtaken stay, with `current` = 0, and leave every chart.
+Metrics of a step lie as one JSON array in its row, in the order of `metric_names`: one row to write, one to
+read, no name repeated (docs/decisions). The view `metrics` shows them as (step, kind, mode, attempt, name,
+value) to whoever brings SQL. Rows of an attempt that a resume has overtaken stay, with `current` = 0, and
+leave every chart.
 """
 
 import sqlite3
@@ -21,6 +22,7 @@ CREATE TABLE steps (
   current INTEGER NOT NULL DEFAULT 1, tokens INTEGER NOT NULL DEFAULT 0,
   metrics_json TEXT NOT NULL, phases_json TEXT NOT NULL, cells_json TEXT NOT NULL);
 CREATE UNIQUE INDEX steps_current ON steps (kind, mode, step) WHERE current;
+CREATE TABLE metric_names (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE); -- place id - 1 in metrics_json
 CREATE TABLE attempts (
   attempt INTEGER PRIMARY KEY, from_step INTEGER NOT NULL, row INTEGER NOT NULL, time REAL NOT NULL);
 CREATE TABLE prompts (
@@ -57,8 +59,9 @@ CREATE VIRTUAL TABLE samples_fts USING fts5 (
   text, content = 'samples', content_rowid = 'id', tokenize = 'unicode61');
 CREATE VIRTUAL TABLE prompts_fts USING fts5 (prompt_id UNINDEXED, question);
 CREATE VIEW metrics AS
-  SELECT s.step, s.kind, s.mode, s.attempt, m.key AS name, m.value AS value
-  FROM steps s, json_each(s.metrics_json) m WHERE s.current;
+  SELECT s.step, s.kind, s.mode, s.attempt, n.name, m.value
+  FROM steps s, json_each(s.metrics_json) m JOIN metric_names n ON n.id = m.key + 1
+  WHERE s.current AND m.value IS NOT NULL;
 """
 
 MIGRATIONS: Sequence[Migration] = (_FIRST,)

@@ -4,6 +4,7 @@ caller."""
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from workbench.record.rows import Row, Rows, dumps
 from workbench.record.search import INDEXED
@@ -48,15 +49,43 @@ def overtake(db: sqlite3.Connection, after_step: int, attempt: int) -> None:
     )
 
 
-def insert_step(db: sqlite3.Connection, rows: Rows, known_prompts: set[str], *, tokens_kept: bool) -> None:
+class Known(NamedTuple):
+    """What is stored already, so that it is not written or looked up again."""
+
+    prompts: set[str]
+    tokens: set[int]
+    metrics: dict[str, int]
+    """Place of each metric in `metrics_json`."""
+
+    def learn(self, rows: Rows) -> None:
+        """After the step is committed."""
+        self.prompts.update(row[0] for row in rows.prompts)
+        _place(self.metrics, rows.metrics)
+
+
+def known(db: sqlite3.Connection) -> Known:
+    """What a database holds already."""
+    prompts = {row[0] for row in db.execute("SELECT prompt_id FROM prompts")}
+    tokens = {row[0] for row in db.execute("SELECT id FROM token_texts")}
+    return Known(
+        prompts,
+        tokens,
+        {row[1]: row[0] - 1 for row in db.execute("SELECT id, name FROM metric_names ORDER BY id")},
+    )
+
+
+def insert_step(db: sqlite3.Connection, rows: Rows, known: Known, *, tokens_kept: bool) -> None:
     """One step with its groups, samples and rewards; a step that comes again replaces the earlier one."""
     db.execute(
         "UPDATE steps SET current = 0 WHERE current AND step = ? AND kind = ? AND mode = ?", rows.step[:3]
     )
-    step = (*rows.step, int(tokens_kept), dumps(rows.metrics), *rows.step_json)
+    places = _place(dict(known.metrics), rows.metrics)
+    new_names = [(place + 1, name) for name, place in places.items() if name not in known.metrics]
+    db.executemany("INSERT INTO metric_names VALUES (?, ?)", new_names)
+    step = (*rows.step, int(tokens_kept), dumps([rows.metrics.get(name) for name in places]), *rows.step_json)
     step_id = db.execute(_insert("steps", _STEP), step).lastrowid
     group_id, sample_id = _next_id(db, "groups"), _next_id(db, "samples")
-    prompts = [row for row in rows.prompts if row[0] not in known_prompts]
+    prompts = [row for row in rows.prompts if row[0] not in known.prompts]
     new = {row[0]: row for row in prompts}.values()
     db.executemany("INSERT OR IGNORE INTO prompts VALUES (?, ?, ?, ?, ?)", new)
     db.executemany("INSERT INTO prompts_fts VALUES (?, ?)", [row[:2] for row in new])
@@ -104,10 +133,11 @@ def index_samples(db: sqlite3.Connection) -> None:
     db.executemany("INSERT INTO samples_fts (rowid, text) VALUES (?, ?)", rows)
 
 
-def known(db: sqlite3.Connection) -> tuple[set[str], set[int]]:
-    """Ids of the prompts and tokens that are stored."""
-    prompts = {row[0] for row in db.execute("SELECT prompt_id FROM prompts")}
-    return prompts, {row[0] for row in db.execute("SELECT id FROM token_texts")}
+def _place(places: dict[str, int], names: Iterable[str]) -> dict[str, int]:
+    """Gives new names the next places; the dict stays in the order of places."""
+    for name in names:
+        places.setdefault(name, len(places))
+    return places
 
 
 def _indexed(db: sqlite3.Connection) -> int:

@@ -63,7 +63,7 @@ class Writer:
             rest.unlink(missing_ok=True)
         self._db = schema.open_writer(folder.db_path)
         self.attempt = store.begin(self._db)
-        self._known_prompts, self._known_tokens = store.known(self._db)
+        self._known = store.known(self._db)
         self._unindexed = store.unindexed(self._db)
         self._jobs: deque[Job] = deque()
         self._token_bytes = 0
@@ -101,9 +101,8 @@ class Writer:
             kept = numbers is None and record.tokens is not None and self._save_tokens(record)
             if not kept and (record.tokens is not None or numbers is not None):
                 rows.metrics["record/tokens_dropped"] = 1.0
-            known = self._known_prompts
-            store.in_transaction(db, lambda: store.insert_step(db, rows, known, tokens_kept=kept))
-            known.update(row[0] for row in rows.prompts)
+            store.in_transaction(db, lambda: store.insert_step(db, rows, self._known, tokens_kept=kept))
+            self._known.learn(rows)
             self._unindexed += len(rows.samples)
 
         self._enqueue(write, size)
@@ -293,10 +292,10 @@ class Writer:
         if self._token_text is None or record.tokens is None or not record.tokens.token_ids:
             return
         seen = {int(token) for token in np.unique(np.concatenate(record.tokens.token_ids))}
-        new = sorted(seen - self._known_tokens)
+        new = sorted(seen - self._known.tokens)
         rows = [(token, _as_bytes(self._token_text(token))) for token in new]
         if rows:
-            self._known_tokens.update(new)
+            self._known.tokens.update(new)
             self._transact(lambda db: store.insert_token_texts(db, rows))
 
 

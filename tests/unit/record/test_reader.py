@@ -1,5 +1,6 @@
 """The reader answers from what was stored: the same while the run goes on, after it, and before it began."""
 
+import dataclasses
 import json
 import shutil
 import sqlite3
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import fake_config, make_step, write_fake_run
-from workbench.diagnose.verdict import of_run
+from workbench.diagnose.verdict import of_run, verdict
 from workbench.errors import RunError
 from workbench.record import folder as record
 from workbench.record import schema
@@ -264,3 +265,40 @@ def test_reading_while_writing_leaves_half_steps_to_nobody(tmp_path: Path) -> No
             if last is not None:
                 assert sum(len(row["dots"]) for row in reader.groups(last)) == 12
     assert np.diff(reader.series()["train"]["step"]).tolist() == [1] * 11
+
+
+def test_the_ends_of_a_run_are_the_first_and_last_rows_of_its_series(run: RunFolder) -> None:
+    whole = Reader(run).series()
+    found = Reader(run).ends(["reward", "heldout/sampled/accuracy"], head=3, tail=4)
+    assert found["steps"] == 21
+    assert found["train"]["step"] == [0, 1, 2, 17, 18, 19, 20]
+    assert found["train"]["reward"] == whole["train"]["reward"][:3] + whole["train"]["reward"][-4:]
+    assert found["sampled"]["heldout/sampled/accuracy"] == whole["sampled"]["heldout/sampled/accuracy"]
+
+
+def test_a_verdict_from_the_ends_is_that_from_the_whole(run: RunFolder) -> None:
+    reader = Reader(run)
+    whole = reader.series()
+    state = str(reader.status["state"])
+    expected = verdict(whole["train"], whole["sampled"], whole["greedy"], config=reader.config, state=state)
+    assert of_run(reader) == expected
+
+
+def test_a_metric_that_comes_late_is_absent_before(tmp_path: Path) -> None:
+    folder = record.create(tmp_path, fake_config(groups=1, samples=2))
+    with Writer(folder) as writer:
+        for step, metrics in enumerate([{"reward": 0.1}, {"mine/late": 5.0, "reward": 0.2}, {"reward": 0.3}]):
+            writer.step(dataclasses.replace(make_step(step, groups=1, samples=2), metrics=metrics))
+    with Writer(folder) as writer:  # as a resumed run: places of names are read back
+        last = {"another": 1.0, "mine/late": 6.0}
+        writer.step(dataclasses.replace(make_step(3, groups=1, samples=2), metrics=last))
+    found = Reader(folder).series()["train"]
+    assert found == {
+        "step": [0, 1, 2, 3],
+        "reward": [0.1, 0.2, 0.3, None],
+        "mine/late": [None, 5.0, None, 6.0],
+        "another": [None, None, None, 1.0],
+    }
+    with sqlite3.connect(folder.db_path) as db:
+        rows = db.execute("SELECT step, value FROM metrics WHERE name = 'mine/late' ORDER BY step").fetchall()
+    assert rows == [(1, 5.0), (3, 6.0)]

@@ -1,0 +1,104 @@
+"""What charts draw: metrics as columns, the ribbon, the marks; always only what is new since a cursor.
+
+In: a connection of the reader. Out: plain dicts and lists. A cursor is the id of the last row of `steps` that
+was seen.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
+
+Json = dict[str, Any]
+Column = list[float | None]
+_SEEN = "SELECT id, step, kind, mode, metrics_json FROM steps WHERE current"
+
+
+def series(db: sqlite3.Connection, since: int, names: Sequence[str] | None, limit: int | None) -> Json:
+    """See `Reader.series`."""
+    query = f"{_SEEN} AND id > ? ORDER BY id LIMIT ?"
+    rows = db.execute(query, (since, -1 if limit is None else limit)).fetchall()
+    return {"cursor": _cursor(rows, since), "forget_from": forget_from(db, since), **_tables(db, rows, names)}
+
+
+def ends(db: sqlite3.Connection, names: Sequence[str] | None, head: int, tail: int) -> Json:
+    """See `Reader.ends`."""
+    count = 0
+    chosen: dict[int, sqlite3.Row] = {}
+    for kind, mode in (("train", ""), ("eval", "sampled"), ("eval", "greedy")):
+        query = f"{_SEEN} AND kind = ? AND mode = ? ORDER BY step {{}} LIMIT ?"
+        first = db.execute(query.format("ASC"), (kind, mode, head)).fetchall()
+        last = db.execute(query.format("DESC"), (kind, mode, tail)).fetchall()
+        chosen |= {row["id"]: row for row in [*first, *last]}
+        if kind == "train" and first:
+            count = last[0]["step"] - first[0]["step"] + 1
+    rows = sorted(chosen.values(), key=lambda row: (row["step"], row["id"]))
+    return {"steps": count, **_tables(db, rows, names)}
+
+
+def ribbon(db: sqlite3.Connection, since: int) -> Json:
+    """See `Reader.ribbon`."""
+    query = "SELECT id, step, kind, cells_json FROM steps WHERE id > ? AND current ORDER BY id"
+    rows = db.execute(query, (since,)).fetchall()
+    steps = [{"step": row["step"], **json.loads(row["cells_json"])} for row in rows if row["kind"] == "train"]
+    seen = {"cursor": _cursor(rows, since), "forget_from": forget_from(db, since)}
+    return {**seen, "steps": steps, "marks": marks(db)}
+
+
+def marks(db: sqlite3.Connection) -> list[Json]:
+    """What happened at which step: checks, alarms, settings changed."""
+    checks = db.execute("SELECT DISTINCT step FROM steps WHERE current AND kind = 'eval'")
+    found: list[Json] = [{"step": row["step"], "kind": "check", "text": "held-out check"} for row in checks]
+    for row in db.execute("SELECT since_step, claim, level FROM alarms ORDER BY id"):
+        alarm = {"step": row["since_step"], "kind": "alarm", "text": row["claim"], "level": row["level"]}
+        found.append(alarm)
+    query = (
+        "SELECT step, data_json FROM events WHERE kind = 'setting_changed' AND step IS NOT NULL ORDER BY id"
+    )
+    for row in db.execute(query):
+        changes = json.loads(row["data_json"]).items()
+        text = ", ".join(f"{name} {change['from']} → {change['to']}" for name, change in changes)
+        found.append({"step": row["step"], "kind": "setting", "text": text})
+    return sorted(found, key=lambda mark: int(mark["step"]))
+
+
+def metric_columns(
+    db: sqlite3.Connection, rows: Sequence[sqlite3.Row], names: Sequence[str] | None
+) -> dict[str, Column]:
+    """The metrics of these rows of `steps` by name, None where one was not recorded. `names` None: all that
+    occur."""
+    known = [row[0] for row in db.execute("SELECT name FROM metric_names ORDER BY id")]
+    table = json.loads(f"[{','.join(row['metrics_json'] for row in rows)}]")
+    found = dict(zip(known, map(list, zip_longest(*table)), strict=False))
+    if names is None:
+        return {
+            name: column
+            for name, column in sorted(found.items())
+            if any(value is not None for value in column)
+        }
+    return {name: found.get(name, [None] * len(rows)) for name in names}
+
+
+def forget_from(db: sqlite3.Connection, since: int) -> int | None:
+    """The first step that a reader which has seen row `since` must drop, because a resume has overtaken
+    it."""
+    query = "SELECT min(from_step) FROM attempts WHERE attempt > 1 AND row >= ?"
+    found = db.execute(query, (since,)).fetchone()[0] if since else None
+    return None if found is None else int(found)
+
+
+def _tables(db: sqlite3.Connection, rows: list[sqlite3.Row], names: Sequence[str] | None) -> Json:
+    found: Json = {}
+    for title, kind, mode in (
+        ("train", "train", ""),
+        ("sampled", "eval", "sampled"),
+        ("greedy", "eval", "greedy"),
+    ):
+        mine = [row for row in rows if row["kind"] == kind and row["mode"] == mode]
+        found[title] = {"step": [row["step"] for row in mine], **metric_columns(db, mine, names)}
+    return found
+
+
+def _cursor(rows: Sequence[sqlite3.Row], since: int) -> int:
+    return int(rows[-1]["id"]) if rows else since
