@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         reward,
         runs,
         start,
+        try_reward,
     )
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "reward",
     "runs",
     "start",
+    "try_reward",
 ]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import estimate, launch, preflight
+from workbench import bench, estimate, launch, preflight
 from workbench.config import RewardSpec, RunConfig, presets
 from workbench.errors import ConfigError, RunError
 from workbench.follow import follow, summary
@@ -19,6 +19,7 @@ from workbench.record import folder as record
 from workbench.record import origin
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
+from workbench.rewards import trial
 from workbench.rewards.declare import declared, reward
 from workbench.types import GroupKind
 
@@ -36,6 +37,7 @@ __all__ = [
     "reward",
     "runs",
     "start",
+    "try_reward",
 ]
 
 RewardLike = str | RewardSpec | Callable[..., Any]
@@ -120,8 +122,8 @@ class Run:
         return self.reader.samples(step, kind)  # type: ignore[arg-type]
 
     def group(self, step: int, k: int = 0, kind: GroupKind = "train") -> "Group":
-        """All answers to one prompt in one step, with token ids and per-token figures: a dict that a notebook draws as the
-        dashboard does."""
+        """All answers to one prompt in one step, with token ids and per-token figures: a dict that a notebook
+        draws as the dashboard does."""
         return Group(self.folder, kind, self.reader.group(step, k, kind, arrays=True))
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
@@ -165,6 +167,19 @@ class Run:
         if not answer["ok"]:
             raise RunError(str(answer["text"]))
         return str(answer["text"])
+
+    def sample(
+        self, prompt: str, n: int = 4, *, step: int | None = None, base: bool = False, **sampling: Any
+    ) -> "pandas.DataFrame":
+        """Fresh answers to a prompt of your own, from the run as it is, its final model, or a checkpoint;
+        with `base` beside those of the model it began with."""
+        import pandas as pd  # noqa: PLC0415 (only this needs it)
+
+        found = bench.sample(self.folder, prompt, n, step=step, base=base, **sampling)
+        frames = {"run": found["samples"], **({"base": found["base"]} if base else {})}
+        return pd.concat(
+            [pd.DataFrame(rows).assign(model=name) for name, rows in frames.items()], ignore_index=True
+        )
 
     def export(self, model: Path | str, step: int | None = None, merge: bool = False) -> Path:
         """Write the model as a plain Hugging Face folder: the final one, or that of a checkpoint."""
@@ -210,6 +225,48 @@ def reward_specs(rewards: Mapping[RewardLike, float] | Iterable[RewardLike]) -> 
             spec = RewardSpec.parse(item)
         specs.append(spec if weight is None else spec.model_copy(update={"weight": float(weight)}))
     return specs
+
+
+def try_reward(
+    reward: RewardLike, samples: "Run | Iterable[Any] | pandas.DataFrame", **options: Any
+) -> "pandas.DataFrame":
+    """Score samples with a reward as a run would: its source is saved, and that copy runs in a process of its
+    own.
+
+    `samples`: a Run (the answers of its newest step), texts, rows with at least `completion` (`prompt`,
+    `answer` and columns beside it), or a frame of such rows. One row a sample comes back: completion, value
+    (NaN: none), reason. Raises RewardError.
+    """
+    import pandas as pd  # noqa: PLC0415 (only this needs it)
+
+    name: Any = reward.name if isinstance(reward, RewardSpec) else reward
+    rows = _rows(samples)
+    scores = trial.try_reward(name, rows, options=options)
+    found = pd.DataFrame(rows)
+    found["value"] = [next(iter(score.values.values())) for score in scores]
+    found["value"] = found["value"].astype("float64")
+    found["reason"] = [next(iter(score.reasons.values()), "") for score in scores]
+    return found
+
+
+def _rows(samples: Any) -> list[dict[str, Any]]:
+    if isinstance(samples, Run):
+        step = samples.reader.last_step()
+        if step is None:
+            raise RunError(f"Run {samples.id} has no step yet, so there are no samples to try on.")
+        groups = [samples.reader.group(step, row["k"]) for row in samples.reader.groups(step)]
+        return [
+            {
+                "group": group["group"], "prompt": group["question"], "answer": group["answer"],
+                "completion": sample["text"], "columns": group["columns"], "length": sample["length"],
+                "finish_reason": sample["finish_reason"], "tokens": sample["token_ids"],
+            }
+            for group in sorted(groups, key=lambda group: int(group["group"]))
+            for sample in group["samples"]
+        ]  # fmt: skip
+    if hasattr(samples, "to_dict"):
+        return [dict(row) for row in samples.to_dict("records")]
+    return [{"completion": sample} if isinstance(sample, str) else dict(sample) for sample in samples]
 
 
 def open_run(run: str | Path, runs: Path | str = "runs") -> Run:

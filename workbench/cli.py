@@ -5,7 +5,6 @@ with --json the last line of standard output is one JSON value. Exit codes: 0 do
 2 something the user can put right.
 """
 
-import inspect
 import json
 import sys
 import threading
@@ -15,12 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import cyclopts
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from workbench import api, launch, preflight
-from workbench.config import SECTIONS, RunConfig, SettingInfo, settings
+from workbench import api, bench, launch, options, preflight
+from workbench.config import RunConfig, settings
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.follow import follow, summary
 from workbench.record import folder as record
@@ -28,7 +27,7 @@ from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 
 app = App(name="workbench", help="See what GRPO is doing to a language model, and steer it.")
-DEFAULT_ROOT = Path("runs")
+DEFAULT_ROOT = options.DEFAULT_ROOT
 
 Root = Annotated[Path, Parameter(name="--runs", help="Folder that holds the runs.")]
 AsJson = Annotated[
@@ -71,7 +70,7 @@ def run(
     """See `_run`."""
     values = {name: value for name, value in given.items() if value is not None}
     if reward:
-        values["rewards"] = ",".join(reward)
+        values["rewards"] = reward
     report = preflight.check(RunConfig.build(preset, values))
     for warning in report.warnings:
         print(f"Note: {warning}", file=sys.stderr)
@@ -95,58 +94,15 @@ def run(
     return 0 if now.state == "finished" else 1
 
 
-def _signature() -> inspect.Signature:
-    """`run`'s options: its own, then every setting, core ones first, grouped as in the form. All settings are
-    text that RunConfig reads; what is not given stays with the preset."""
-    own = [
-        _option("preset", str | None, "A shipped preset, or a .toml file. Without one: embedded."),
-        _option("runs", Path, "Folder that holds the runs.", DEFAULT_ROOT),
-        _option(
-            "reward",
-            list[str] | None,
-            "name=weight, once for each reward: --reward correct=1 --reward mine.py:short=0.2",
-            negative="",
-        ),
-        _option("detach", bool, "Return as soon as the run has started.", False, negative=""),
-        _option("wait", bool, "Follow without drawing.", False, negative=""),
-        _option("json", bool, "One JSON object as the last line of standard output.", False, negative=""),
-    ]
-    core = Group("Settings", sort_key=1)
-    advanced = {
-        section: Group(f"Advanced: {title}", sort_key=2 + place)
-        for place, (section, title) in enumerate(SECTIONS.items())
-    }
-    named = sorted(settings(), key=lambda info: not info.core)
-    return inspect.Signature(
-        [*own, *(_setting_option(info, core if info.core else advanced[info.section]) for info in named)]
-    )
-
-
-def _setting_option(info: SettingInfo, group: Group) -> inspect.Parameter:
-    default = (
-        ",".join(f"{spec.name}={spec.weight:g}" for spec in info.default)
-        if info.kind == "rewards"
-        else info.default
-    )
-    choices = f" One of {', '.join(map(str, info.choices))}." if info.choices else ""
-    text = f"{info.help}{choices} Default {default}." if default is not None else f"{info.help}{choices}"
-    return _option(info.name, bool | None if info.kind == "bool" else str | None, text, group=group)
-
-
-def _option(name: str, kind: Any, text: str, default: Any = None, **about: Any) -> inspect.Parameter:
-    annotation = Annotated[kind, Parameter(help=text, show_default=False, **about)]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _run(**options: Any) -> int:
+def _run(**given: Any) -> int:
     """Start a run in the background and follow it. Ctrl-C ends only the following."""
-    preset, root = options.pop("preset", None), options.pop("runs", DEFAULT_ROOT)
-    reward = options.pop("reward", None)
-    detach, wait, as_json = (options.pop(name, False) for name in ("detach", "wait", "json"))
-    return run(preset, root, reward, detach, wait, as_json, options)
+    preset, root = given.pop("preset", None), given.pop("runs", DEFAULT_ROOT)
+    reward = given.pop("reward", None)
+    detach, wait, as_json = (given.pop(name, False) for name in ("detach", "wait", "json"))
+    return run(preset, root, reward, detach, wait, as_json, given)
 
 
-_run.__signature__ = _signature()  # type: ignore[attr-defined]
+_run.__signature__ = options.signature()  # type: ignore[attr-defined]
 app.command(_run, name="run")
 
 
@@ -254,21 +210,16 @@ def _show_step(reader: Reader, step: int, group: int | None, kind: Any, mode: An
     elif group is None:
         table = Table("k", "prompt", "answer", "mean reward", "std", "right", "dead")
         for row in found:
-            table.add_row(
-                *(
-                    str(row[name])
-                    for name in ("k", "question", "answer", "reward_mean", "reward_std", "right", "dead")
-                )
-            )
+            mean, std = (_figure(row[name]) for name in ("reward_mean", "reward_std"))
+            right = "" if row["right"] is None else str(row["right"])
+            table.add_row(str(row["k"]), row["question"], str(row["answer"]), mean, std, right, row["dead"])
         Console().print(table)
     else:
         print(found["prompt"])
-        for sample in found["samples"]:
-            print(
-                f"-- reward {sample['reward']}  advantage {sample['advantage']}  {sample['length']} tokens, "
-                f"{sample['finish_reason']}"
-            )
-            print(sample["text"])
+        for one in found["samples"]:
+            figures = f"reward {_figure(one['reward'])}  advantage {_figure(one['advantage'])}"
+            print(f"-- {figures}  {one['length']} tokens, {one['finish_reason']}")
+            print(one["text"])
 
 
 # -- steer -------------------------------------------------------------------------------------------------
@@ -357,6 +308,33 @@ def _tell(run: str, root: Path, command: str, args: dict[str, Any], as_json: boo
 
 
 # -- models, dashboard, doctor -----------------------------------------------------------------------------
+
+
+@app.command
+def sample(
+    run: RunName,
+    *,
+    prompt: Annotated[str, Parameter(help="A question as a person would write it.")],
+    n: Annotated[int, Parameter(name=["--count", "-n"], help="How many answers.")] = 4,
+    step: Annotated[int | None, Parameter(help="A checkpoint instead of the final model.")] = None,
+    base: Annotated[bool, Parameter(negative="", help="Beside them the base model's answers.")] = False,
+    temperature: float | None = None,
+    seed: int | None = None,
+    runs: Root = DEFAULT_ROOT,
+    json: AsJson = False,
+) -> int:
+    """Fresh answers of a run's model to a prompt of your own."""
+    given = {"temperature": temperature, "seed": seed}
+    sampling = {name: value for name, value in given.items() if value is not None}
+    found = bench.sample(record.find(run, runs), prompt, n, step=step, base=base, **sampling)
+    if json:
+        _print_json(found)
+        return 0
+    for title, samples in ((found["model"], found["samples"]), ("base model", found.get("base", []))):
+        for one in samples:
+            print(f"-- {title}: {one['length']} tokens, {one['finish_reason']}")
+            print(one["text"])
+    return 0
 
 
 @app.command
@@ -451,6 +429,10 @@ def doctor(
     else:
         Console().print_json(data=found)
     return 0
+
+
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _print_json(value: Any) -> None:

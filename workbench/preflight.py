@@ -14,12 +14,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tokenizers import Tokenizer
+
 from workbench import estimate, launch
 from workbench.config import RewardSpec, RunConfig
 from workbench.errors import ConfigError, DataError, ModelError, RewardError, RunError
 from workbench.estimate import ModelFacts
 from workbench.launch import lease
 from workbench.prompts import TASKS, task_of
+from workbench.prompts.data import ROW
 from workbench.prompts.task import Split
 from workbench.record.folder import Kind, RunFolder
 from workbench.rewards import catalogue
@@ -56,10 +59,12 @@ def check(config: RunConfig) -> Report:
     facts = _model(config, problems, warnings)
     _machine(config, problems)
     if facts:
-        _lengths(config, facts, problems)
+        lengths(config, facts, problems)
     split = _data(config, problems)
     if split:
         warnings += split.warnings
+        if facts:
+            _long_prompts(config, facts, split, problems)
     records: tuple[dict[str, Any], ...] = ()
     files: dict[str, bytes] = {}
     try:
@@ -212,7 +217,8 @@ def _json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _lengths(config: RunConfig, facts: ModelFacts, problems: dict[str, str]) -> None:
+def lengths(config: RunConfig, facts: ModelFacts, problems: dict[str, str]) -> None:
+    """Adds a sentence where prompt and answer cannot both fit into what the model reads."""
     if config.max_completion_length >= facts.context:
         problems["max_completion_length"] = (
             f"max_completion_length = {config.max_completion_length}, but this model reads at most "
@@ -230,6 +236,30 @@ def _lengths(config: RunConfig, facts: ModelFacts, problems: dict[str, str]) -> 
         )
 
 
+def _long_prompts(config: RunConfig, facts: ModelFacts, split: Split, problems: dict[str, str]) -> None:
+    """Prompts that cannot fit even before the template is put around them; the worker counts exactly."""
+    room = config.max_prompt_length or facts.context - 1
+    # A token holds at least one byte, so only these need counting; and the Rust tokenizer needs no torch.
+    suspects = [prompt for prompt in (*split.train, *split.heldout) if len(prompt.question.encode()) > room]
+    path = facts.folder / "tokenizer.json"
+    if not suspects or not path.is_file():
+        return
+    tokenizer = Tokenizer.from_file(str(path))
+    counts = [len(found.ids) for found in tokenizer.encode_batch([prompt.question for prompt in suspects])]
+    long = [
+        f"{f'row {prompt.columns[ROW]}' if ROW in prompt.columns else prompt.question[:40]} ({count} tokens)"
+        for prompt, count in zip(suspects, counts, strict=True)
+        if count > room
+    ]
+    if long:
+        field = "data" if config.max_prompt_length is None else "max_prompt_length"
+        more = f" and {len(long) - 5} more" if len(long) > 5 else ""
+        problems[field] = (
+            f"{len(long)} prompts are longer than the {room} tokens that fit: {', '.join(long[:5])}{more}. "
+            "Shorten or remove them, raise max_prompt_length, or choose a model with a longer context."
+        )
+
+
 # -- machine -----------------------------------------------------------------------------------------------
 
 
@@ -238,6 +268,11 @@ def _machine(config: RunConfig, problems: dict[str, str]) -> None:
         problems["device"] = (
             "device = cuda, but no CUDA device can be used here (none is visible, or PyTorch is a CPU "
             "build). Set auto or cpu."
+        )
+    if config.nproc > 1:
+        problems["nproc"] = (
+            f"nproc = {config.nproc}: this version trains in one process. Set it to 1; a step may still hold "
+            "as many prompts as you like."
         )
     if config.device == "mps" and lease.device_kind("auto") != "mps":
         problems["device"] = "device = mps, but this is no Mac with Apple silicon. Set auto or cpu."

@@ -108,6 +108,17 @@ def test_lengths_must_fit_the_context(model: Path) -> None:
     assert problems(max_completion_length=600, max_prompt_length=400) == {}
 
 
+def test_prompts_that_cannot_fit_are_named_by_row_before_anything_is_loaded(tmp_path: Path) -> None:
+    data = tmp_path / "mine.jsonl"
+    rows = [{"prompt": f"{n}+1=", "answer": "1"} for n in range(40)] + [
+        {"prompt": "7+" * 1100, "answer": "2"}
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = problems(task="data", data=str(data))["data"]
+    assert "longer than the 1023 tokens that fit: row 41 (2200 tokens)" in said
+    assert "max_prompt_length" in problems(task="data", data=str(data), max_prompt_length=20)
+
+
 def test_own_data_is_read_before_the_start_and_faults_carry_rows(tmp_path: Path) -> None:
     data = tmp_path / "mine.jsonl"
     data.write_text(
