@@ -128,8 +128,9 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
             control.progress(step + 1, config.steps)
 
         looking_back.wait()
-        clock.phase("save")
-        save_final(policy, folder.final)
+        if step == config.steps:  # a stopped run has its checkpoint, and may go on
+            clock.phase("save")
+            save_final(policy, folder.final)
 
 
 def rendered(config: RunConfig, policy: Policy) -> tuple[list[Prompt], list[Prompt]]:

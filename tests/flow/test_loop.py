@@ -131,8 +131,8 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
 def test_adaptive_groups_extend_only_while_all_answers_score_the_same(tmp_path):
     folder = run(tmp_path, "embedded", **SMALL | {"adaptive_group_max": 12, "steps": 1})
     frame = Reader(folder).samples(step=0)
-    sizes = frame.groupby("group_id").size()
-    first = frame.sort_values("id").groupby("group_id").head(4).groupby("group_id")["reward"].nunique()
+    sizes = frame.groupby("k").size()
+    first = frame.sort_values("id").groupby("k").head(4).groupby("k")["reward"].nunique()
     assert set(sizes[first > 1]) == {4}
     assert (sizes[first == 1] > 4).all() and len(sizes[first == 1])
     assert values(folder, "samples_drawn") == [float(sizes.sum())]
@@ -141,7 +141,7 @@ def test_adaptive_groups_extend_only_while_all_answers_score_the_same(tmp_path):
 def test_dynamic_sampling_replaces_groups_without_signal(tmp_path):
     folder = run(tmp_path, "embedded", **SMALL | {"dynamic_sampling": True, "max_resample_rounds": 20, "steps": 1})
     frame = Reader(folder).samples(step=0)
-    assert (frame.groupby("group_id")["reward"].nunique() == 2).all() and frame["group_id"].nunique() == 4
+    assert (frame.groupby("k")["reward"].nunique() == 2).all() and frame["k"].nunique() == 4
     assert values(folder, "groups_replaced")[0] > 0
     assert values(folder, "samples_drawn")[0] == 4 * (4 + values(folder, "groups_replaced")[0])
 

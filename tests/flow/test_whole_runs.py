@@ -30,7 +30,7 @@ def test_recorded_advantages_are_those_of_the_recorded_rewards(recorded):
     config = recorded.normal.config()
     samples = Reader(recorded.normal).samples(step=4)
     rewards = samples["reward"].to_numpy(float)
-    again = advantages.compute(rewards, samples["group_id"].to_numpy(), scale=config.scale_rewards, std=config.advantage_std,
+    again = advantages.compute(rewards, samples["k"].to_numpy(), scale=config.scale_rewards, std=config.advantage_std,
                                eps=config.advantage_eps).advantages_B
     np.testing.assert_allclose(samples["advantage"].to_numpy(float), again, atol=1e-9)
 

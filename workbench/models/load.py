@@ -142,7 +142,7 @@ def _lora(config: RunConfig) -> LoraConfig:
     targets: str | list[str] = config.lora_target_modules
     if targets != "all-linear":
         targets = [part.strip() for part in config.lora_target_modules.split(",") if part.strip()]
-    return LoraConfig(r=config.lora_r, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, target_modules=targets,
+    return LoraConfig(r=config.lora_r, lora_alpha=config.lora_alpha, target_modules=targets,
                       task_type="CAUSAL_LM")
 
 
