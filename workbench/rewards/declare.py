@@ -35,6 +35,8 @@ class Declared:
     """The function gets a whole group: plural `completions`, while prompt, answer and columns stay single
     values.
     """
+    alone: bool = False
+    """It holds a model and gets a process of its own, one whatever the size of the pool."""
     messages: bool | None = None
     """Completions as chat messages instead of text; None = decided from the function's source."""
 
@@ -55,6 +57,7 @@ def reward(
     example: Example | None = None,
     range: tuple[float, float] | None = None,
     group: bool = False,
+    alone: bool = False,
     messages: bool | None = None,
 ) -> Callable[[AnyFunction], AnyFunction]: ...
 def reward(function: Callable[..., Any] | None = None, /, *, name: str | None = None, **about: Any) -> Any:

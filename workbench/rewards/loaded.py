@@ -52,6 +52,8 @@ class RunFacts(NamedTuple):
     timeout: float
     """Seconds for one call."""
     max_steps: int = 0
+    prepare: bool = True
+    """Whether modules get ready to score; a look at a reward's signature needs no model."""
     max_length: int | None = None
     """Tokens an answer may have; None = not known, for recorded samples and own cases."""
 
@@ -72,6 +74,8 @@ class Loaded:
         self._module = load(description["path"], self.origin)
         self.function = find(self._module, description["function"], self.origin)
         self.shape = shape_of(self.function, description["function"], self.origin)
+        if facts.prepare:
+            self._prepare()
         with open(description["path"], "rb") as file:
             self.seeded = b"random" in file.read()
         """Whether its random numbers must be the same on every visit to a sample."""
@@ -100,6 +104,20 @@ class Loaded:
             return self._of_samples([self._sample(self._binder, index)], [index])
         indices = list(range(len(group["completions"])))
         return self._of_samples(self._samples_at_once(self._binder, indices), indices)
+
+    def _prepare(self) -> None:
+        """Slow imports and models, before the clock of the first call runs. Raises LoadError."""
+        hook = getattr(self._module, "prepare", None)
+        if not callable(hook):
+            return
+        parameters = inspect.signature(hook).parameters
+        given = {name: value for name, value in self.options.items() if name in parameters}
+        if any(item.default is item.empty and name not in given for name, item in parameters.items()):
+            return  # a function of the same name with other duties
+        try:
+            hook(**given)
+        except BaseException as error:  # the reward boundary
+            raise LoadError(_why_not_loaded(error, self.origin)) from None
 
     def finish(self) -> None:
         """Let the module give back what its `prepare` took, where it has a `finish`."""
@@ -237,9 +255,6 @@ def load(path: str, origin: Origin) -> ModuleType:
     sys.dont_write_bytecode = True  # the folder of a run holds sources, not caches
     try:
         spec.loader.exec_module(module)
-        prepare = getattr(module, "prepare", None)
-        if callable(prepare):
-            prepare()  # slow imports, before the clock of the first call runs
     except BaseException as error:  # the reward boundary: code at the top of the file may do anything
         del sys.modules[private]
         raise LoadError(_why_not_loaded(error, origin)) from None

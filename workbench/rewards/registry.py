@@ -168,7 +168,7 @@ def _shapes(specs: Sequence[RewardSpec], texts: Sequence[SourceText], names: Seq
                 )
                 for place, path in zip(own, paths, strict=True)
             ]
-            process = RewardProcess(descriptions, RunFacts(DEFAULT_TIMEOUT))
+            process = RewardProcess(descriptions, RunFacts(DEFAULT_TIMEOUT, prepare=False))
             try:
                 for place, shape in zip(own, process.shapes(), strict=True):
                     shapes[place] = Shape.of_json(shape)

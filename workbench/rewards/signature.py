@@ -87,6 +87,8 @@ class Shape:
     """Gets completions as chat messages."""
     line: int
     """Line of its only `return`, or of its `def`."""
+    alone: bool = False
+    """Gets a process of its own."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -156,6 +158,7 @@ def read_shape(function: Callable[..., Any]) -> Shape:
         or inspect.iscoroutinefunction(type(function).__call__),
         messages=messages,
         line=line,
+        alone=about is not None and about.alone,
     )
 
 

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from tests.rewarding import group, scores_of, sources_of
+from workbench.config import RewardSpec
 from workbench.errors import RewardError
 from workbench.rewards.outcome import NOT_APPLICABLE
 from workbench.rewards.pool import RewardPool
+from workbench.rewards.registry import resolve
 
 
 def values(folder: Path, code: str, *groups, function: str = "f", **spec):
@@ -185,11 +187,52 @@ def test_verifiers_functions_get_parser_state_and_info(tmp_path):
     assert values(tmp_path, code, group("<answer>4</answer>", "5", level=3)) == [1.0, 0.0]
 
 
-@pytest.mark.parametrize(
-    ("value", "number"),
-    [("True", 1.0), ("7", 7.0), ("np.float32(0.5)", 0.5), ("np.int64(3)", 3.0), ("np.bool_(True)", 1.0)],
-)
-def test_whole_numbers_truth_values_and_numpy_scalars_are_numbers(tmp_path, value, number):
-    assert values(tmp_path, f"import numpy as np\ndef f(completion): return {value}\n", group("a")) == [
-        number
-    ]
+def test_whole_numbers_truth_values_and_numpy_scalars_are_numbers(tmp_path):
+    code = """
+        import numpy as np
+        VALUES = [True, 7, np.float32(0.5), np.int64(3), np.bool_(True)]
+
+        def f(index):
+            return VALUES[index]
+    """
+    assert values(tmp_path, code, group(*"abcde")) == [1.0, 7.0, 0.5, 3.0, 1.0]
+
+
+def test_a_module_gets_ready_before_its_first_call_and_finishes_after_its_last(tmp_path):
+    code = f"""
+        import pathlib
+        MARK = pathlib.Path({str(tmp_path / "mark")!r})
+
+        def prepare(size):
+            MARK.write_text(f"prepared {{size}}")
+
+        def finish():
+            MARK.write_text(MARK.read_text() + ", finished")
+
+        def f(completion, *, size=1):
+            return float(MARK.read_text() == f"prepared {{size}}")
+    """
+    assert values(tmp_path, code, group("a"), options={"size": 5}) == [1.0]
+    assert (tmp_path / "mark").read_text() == "prepared 5, finished"
+
+
+def test_rewards_that_hold_a_model_get_one_process_of_their_own(tmp_path):
+    code = """
+        import os
+
+        @reward(alone=True)
+        def f(completion):
+            return os.getpid()
+
+        def g(completion):
+            return os.getpid()
+    """
+    path = sources_of(tmp_path, code)[0].file
+    specs = [RewardSpec(name=f"{tmp_path / path}:{name}") for name in ("f", "g")]
+    with RewardPool(resolve(specs, tmp_path / "sources"), workers=2) as pool:
+        assert len(pool.pids) == 3
+        scores = pool.score([group("a", "b"), group("c", "d")])
+        waiting = pool.submit(group("a", "b")).result(timeout=20)
+    assert len({score.values["f"] for score in scores}) == 1
+    assert {score.values["f"] for score in scores}.isdisjoint(score.values["g"] for score in scores)
+    assert [list(score.values) for score in waiting] == [["f", "g"]] * 2
