@@ -1,7 +1,8 @@
-"""Whether a run fits and how long it takes, before anything is loaded: from config.json and safetensors headers alone.
+"""Whether a run fits and how long it takes, before anything is loaded: from config.json and safetensors
+headers alone.
 
-In: a model's name and a RunConfig. Out: `ModelFacts`, `Memory`, `Duration`. No torch; figures are estimates by arithmetic and say so;
-a dry run on the longest prompts is the measurement.
+In: a model's name and a RunConfig. Out: `ModelFacts`, `Memory`, `Duration`. No torch; figures are estimates
+by arithmetic and say so; a dry run on the longest prompts is the measurement.
 """
 
 import json
@@ -26,11 +27,25 @@ RUNTIME = 424 * 2**20
 ROWS = 512
 """Answers that the local sampler holds at once; more are sampled in rounds."""
 _HEADER_LIMIT = 100 * 2**20
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+_BYTES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+}
 _SETTING_BYTES = {"float32": 4, "bfloat16": 2}
 
-# Seconds per answer of the embedded model on one quiet core, from three 50-step runs at 16 x 12 with answers of about 42 tokens:
-# sampling 34.6 s, updates 28.3 s, held-out checks 5.2 s for 6 x 2 x 128 answers.
+# Seconds per answer of the embedded model on one quiet core, from three 50-step runs at 16 x 12 with
+# answers of about 42 tokens: sampling 34.6 s, updates 28.3 s, held-out checks 5.2 s for 6 x 2 x 128
+# answers.
 _SAMPLING_PER_ANSWER = 34.6 / (50 * 192)
 _UPDATE_PER_ANSWER = 28.3 / (50 * 192)
 _CHECK_PER_ANSWER = 5.2 / (6 * 2 * 128)
@@ -56,7 +71,8 @@ class ModelFacts(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Bytes at the peak of a step. Sampling and update never overlap, so `total` counts the larger of the two."""
+    """Bytes at the peak of a step. Sampling and update never overlap, so `total` counts the larger of the
+    two."""
 
     weights: int
     gradients: int
@@ -89,8 +105,8 @@ class Device(NamedTuple):
 
 
 def facts(model: str) -> ModelFacts | None:
-    """The shape of `embedded`, a local folder, or a Hub id whose files are already on this machine; None where it is a Hub id that
-    is not. Raises ModelError for a folder that is no model."""
+    """The shape of `embedded`, a local folder, or a Hub id whose files are already on this machine; None
+    where it is a Hub id that is not. Raises ModelError for a folder that is no model."""
     folder = _folder(model)
     return None if folder is None else _read(folder)
 
@@ -109,13 +125,18 @@ def memory(config: RunConfig, model: ModelFacts) -> Memory:
     kv_cache = rows * longest * model.layers * 2 * model.kv_heads * model.head_size * width
 
     tokens = max(config.micro_batch_tokens, longest)
-    # Logits, their log-softmax and its gradient, all float32; with prompts counted in, because how long they are is not known here.
+    # Logits, their log-softmax and its gradient, all float32; with prompts counted in, because how long
+    # they are is not known here.
     logits = 3 * 4 * tokens * model.vocab
-    # What a decoder layer keeps for its backward pass: attention in and out (about 8 hidden-wide tensors with queries, keys and values)
-    # and the three wide ones of a gated MLP.
+    # What a decoder layer keeps for its backward pass: attention in and out (about 8 hidden-wide tensors
+    # with queries, keys and values) and the three wide ones of a gated MLP.
     per_layer = 8 * model.hidden + 3 * model.intermediate
     kept_layers = 1 if config.gradient_checkpointing else model.layers
-    activations = tokens * width * (per_layer * kept_layers + (model.hidden * model.layers if config.gradient_checkpointing else 0))
+    activations = (
+        tokens
+        * width
+        * (per_layer * kept_layers + (model.hidden * model.layers if config.gradient_checkpointing else 0))
+    )
     total = RUNTIME + weights + reference + optimizer + max(kv_cache, gradients + logits + activations)
     return Memory(weights, gradients, optimizer, reference, kv_cache, logits, activations, RUNTIME, total)
 
@@ -125,14 +146,16 @@ def seconds(config: RunConfig, model: ModelFacts | None) -> Duration | None:
     if model is None or model.folder != EMBEDDED or config.device in ("cuda", "mps"):
         return None
     answers = config.steps * config.samples_per_step
-    # The embedded model was measured with at most 256 tokens; a shorter limit cuts answers, a longer one hardly lengthens them.
+    # The embedded model was measured with at most 256 tokens; a shorter limit cuts answers, a longer one
+    # hardly lengthens them.
     share = min(1.0, config.max_completion_length / 64)
     checks = config.steps // config.eval_steps + 1
     watched = config.watched_prompts * config.watched_samples
     return Duration(
         sampling=answers * _SAMPLING_PER_ANSWER * share,
         update=answers * config.num_iterations * _UPDATE_PER_ANSWER * share,
-        checks=checks * (2 * config.eval_problems + watched) * _CHECK_PER_ANSWER * share)
+        checks=checks * (2 * config.eval_problems + watched) * _CHECK_PER_ANSWER * share,
+    )
 
 
 def device(setting: str = "auto") -> Device:
@@ -151,8 +174,13 @@ def _cuda_bytes() -> int:
     if program is None:
         return 0
     try:
-        answer = subprocess.run([program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"], capture_output=True,
-                                text=True, timeout=10, check=True).stdout
+        answer = subprocess.run(
+            [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout
         return int(answer.split()[0]) * 2**20
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return 0
@@ -162,11 +190,20 @@ def _adapter_parameters(config: RunConfig, model: ModelFacts) -> int:
     """Weights of a LoRA adapter on every linear layer of the decoder: rank x (in + out) each."""
     queries, keys = model.heads * model.head_size, model.kv_heads * model.head_size
     shapes = {
-        "q_proj": (model.hidden, queries), "k_proj": (model.hidden, keys), "v_proj": (model.hidden, keys), "o_proj": (queries, model.hidden),
-        "gate_proj": (model.hidden, model.intermediate), "up_proj": (model.hidden, model.intermediate),
-        "down_proj": (model.intermediate, model.hidden)}
+        "q_proj": (model.hidden, queries),
+        "k_proj": (model.hidden, keys),
+        "v_proj": (model.hidden, keys),
+        "o_proj": (queries, model.hidden),
+        "gate_proj": (model.hidden, model.intermediate),
+        "up_proj": (model.hidden, model.intermediate),
+        "down_proj": (model.intermediate, model.hidden),
+    }
     wanted = {name.strip() for name in config.lora_target_modules.split(",")}
-    chosen = [shape for name, shape in shapes.items() if config.lora_target_modules == "all-linear" or name in wanted]
+    chosen = [
+        shape
+        for name, shape in shapes.items()
+        if config.lora_target_modules == "all-linear" or name in wanted
+    ]
     return model.layers * config.lora_r * sum(a + b for a, b in chosen)
 
 
@@ -177,8 +214,10 @@ def _folder(model: str) -> Path | None:
     if path.is_dir():
         return path.resolve()
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
-        raise ModelError(f"model = {model!r}: there is no such folder. Give `embedded`, a folder that holds config.json and "
-                         "*.safetensors, or a Hugging Face id such as Qwen/Qwen2.5-0.5B-Instruct.")
+        raise ModelError(
+            f"model = {model!r}: there is no such folder. Give `embedded`, a folder that holds config.json "
+            "and *.safetensors, or a Hugging Face id such as Qwen/Qwen2.5-0.5B-Instruct."
+        )
     # About 0.3 s of import that only Hub ids need.
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415
     from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
@@ -186,7 +225,9 @@ def _folder(model: str) -> Path | None:
     try:
         config = try_to_load_from_cache(model, "config.json")
     except HFValidationError:
-        raise ModelError(f"model = {model!r} is neither a folder here nor a Hugging Face id (owner/name).") from None
+        raise ModelError(
+            f"model = {model!r} is neither a folder here nor a Hugging Face id (owner/name)."
+        ) from None
     return Path(config).parent if isinstance(config, str) else None
 
 
@@ -195,8 +236,10 @@ def _read(folder: Path) -> ModelFacts:
     try:
         config = json.loads(path.read_text())
     except FileNotFoundError:
-        raise ModelError(f"{folder} holds no config.json, so it is no Hugging Face model folder. Choose the folder that "
-                         "`save_pretrained` wrote.") from None
+        raise ModelError(
+            f"{folder} holds no config.json, so it is no Hugging Face model folder. Choose the folder that "
+            "`save_pretrained` wrote."
+        ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}. Download or save the model again.") from None
     text = config.get("text_config", config)  # vision-language models keep the decoder's shape one level down
@@ -206,27 +249,47 @@ def _read(folder: Path) -> ModelFacts:
             if isinstance(text.get(name), int):
                 return int(text[name])
         if default is None:
-            raise ModelError(f"{path} does not say {names[0]}; the workbench trains decoder-only language models.")
+            raise ModelError(
+                f"{path} does not say {names[0]}; the workbench trains decoder-only language models."
+            )
         return default
 
     hidden, heads = number("hidden_size", "n_embd"), number("num_attention_heads", "n_head")
     layers, vocab = number("num_hidden_layers", "n_layer"), number("vocab_size")
     intermediate = number("intermediate_size", "n_inner", default=4 * hidden)
-    head_size, kv_heads = number("head_dim", default=hidden // heads), number("num_key_value_heads", default=heads)
+    head_size, kv_heads = (
+        number("head_dim", default=hidden // heads),
+        number("num_key_value_heads", default=heads),
+    )
     parameters, stored, width = _weights(folder)
-    if not parameters:  # config without weights (a Hub id of which only the config is here): the usual gated decoder
+    if (
+        not parameters
+    ):  # config without weights (a Hub id of which only the config is here): the usual gated decoder
         projections = hidden * head_size * (2 * heads + 2 * kv_heads) + 3 * hidden * intermediate + 2 * hidden
-        parameters = layers * projections + hidden + vocab * hidden * (1 if text.get("tie_word_embeddings") else 2)
+        parameters = (
+            layers * projections + hidden + vocab * hidden * (1 if text.get("tie_word_embeddings") else 2)
+        )
         width = 4 if str(text.get("dtype", text.get("torch_dtype"))) == "float32" else 2
     return ModelFacts(
-        parameters=parameters, layers=layers, hidden=hidden, heads=heads, kv_heads=kv_heads, head_size=head_size,
-        intermediate=intermediate, vocab=vocab, context=number("max_position_embeddings", "n_positions", default=2048),
-        bytes_per_weight=width, architecture=next(iter(config.get("architectures") or ["unknown architecture"])),
-        stored_bytes=stored, folder=folder)
+        parameters=parameters,
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_size=head_size,
+        intermediate=intermediate,
+        vocab=vocab,
+        context=number("max_position_embeddings", "n_positions", default=2048),
+        bytes_per_weight=width,
+        architecture=next(iter(config.get("architectures") or ["unknown architecture"])),
+        stored_bytes=stored,
+        folder=folder,
+    )
 
 
 def _weights(folder: Path) -> tuple[int, int, int]:
-    """Parameters, bytes on disk, and bytes of the commonest weight type; zeros where no safetensors file lies there."""
+    """Parameters, bytes on disk, and bytes of the commonest weight type; zeros where no safetensors file
+    lies there."""
     parameters = stored = 0
     types: Counter[str] = Counter()
     for path in sorted(folder.glob("*.safetensors")):
@@ -252,4 +315,6 @@ def _tensors(path: Path) -> Iterator[tuple[str, list[int]]]:
             if name != "__metadata__":
                 yield str(tensor["dtype"]), [int(side) for side in tensor["shape"]]
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-        raise ModelError(f"{path} is not a whole safetensors file ({error}). Download or save the model again.") from None
+        raise ModelError(
+            f"{path} is not a whole safetensors file ({error}). Download or save the model again."
+        ) from None

@@ -13,16 +13,27 @@ from workbench.config import RunConfig
 from workbench.errors import ModelError
 
 SHAPE = {
-    "architectures": ["LlamaForCausalLM"], "hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 3,
-    "intermediate_size": 16, "vocab_size": 50, "max_position_embeddings": 128,
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 8,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "num_hidden_layers": 3,
+    "intermediate_size": 16,
+    "vocab_size": 50,
+    "max_position_embeddings": 128,
 }
 
 
 def write_model(folder: Path, tensors: dict[str, tuple[str, list[int]]], **config: object) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({**SHAPE, **config}))
-    header = json.dumps({"__metadata__": {"format": "pt"}} | {
-        name: {"dtype": kind, "shape": shape, "data_offsets": [0, 0]} for name, (kind, shape) in tensors.items()}).encode()
+    header = json.dumps(
+        {"__metadata__": {"format": "pt"}}
+        | {
+            name: {"dtype": kind, "shape": shape, "data_offsets": [0, 0]}
+            for name, (kind, shape) in tensors.items()
+        }
+    ).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
     return folder
 
@@ -50,19 +61,30 @@ def test_without_weights_the_parameters_follow_from_the_shape(tmp_path: Path) ->
     folder = write_model(tmp_path / "bare", {}, tie_word_embeddings=True)
     (folder / "model.safetensors").unlink()
     facts = estimate.facts(str(folder))
-    # Per layer: q 8x8, k 8x4, v 8x4, o 8x8, three MLP matrices 8x16, two norms of 8; then a final norm and tied embeddings 50x8.
+    # Per layer: q 8x8, k 8x4, v 8x4, o 8x8, three MLP matrices 8x16, two norms of 8; then a final norm and
+    # tied embeddings 50x8.
     assert facts is not None and facts.parameters == 3 * (64 + 32 + 32 + 64 + 3 * 128 + 16) + 8 + 400
 
 
 def test_full_training_holds_weights_gradients_two_moments_and_a_reference(model: Path) -> None:
     facts = estimate.facts(str(model))
     assert facts is not None
-    config = RunConfig.build(overrides={"micro_batch_tokens": 64, "max_prompt_length": 32, "max_completion_length": 16,
-                                        "prompts_per_step": 2, "num_generations": 4, "eval_problems": 4})
+    config = RunConfig.build(
+        overrides={
+            "micro_batch_tokens": 64,
+            "max_prompt_length": 32,
+            "max_completion_length": 16,
+            "prompts_per_step": 2,
+            "num_generations": 4,
+            "eval_problems": 4,
+        }
+    )
     memory = estimate.memory(config, facts)
     assert memory.weights == memory.gradients == memory.reference == 408 * 4
     assert memory.optimizer == 2 * 408 * 4
-    assert memory.kv_cache == 8 * 48 * 3 * 2 * 1 * 4 * 4  # rows x tokens x layers x (k, v) x heads x size x float32
+    assert (
+        memory.kv_cache == 8 * 48 * 3 * 2 * 1 * 4 * 4
+    )  # rows x tokens x layers x (k, v) x heads x size x float32
     assert memory.logits == 3 * 4 * 64 * 50
     assert memory.activations == 64 * 4 * 3 * (8 * 8 + 3 * 16)
     update = memory.gradients + memory.logits + memory.activations
@@ -90,29 +112,40 @@ def test_checkpointing_keeps_one_layer_and_the_borders_of_the_others(model: Path
 def test_bfloat16_halves_what_is_stored_per_weight(model: Path) -> None:
     facts = estimate.facts(str(model))
     assert facts is not None
-    full, half = (estimate.memory(RunConfig.build(overrides={"dtype": dtype}), facts) for dtype in ("float32", "bfloat16"))
+    full, half = (
+        estimate.memory(RunConfig.build(overrides={"dtype": dtype}), facts)
+        for dtype in ("float32", "bfloat16")
+    )
     assert (full.weights, full.kv_cache) == (2 * half.weights, 2 * half.kv_cache)
 
 
 def test_the_default_run_is_estimated_at_the_time_that_was_measured() -> None:
     config = RunConfig.build("embedded")
     duration = estimate.seconds(config, estimate.facts("embedded"))
-    assert duration is not None and duration.sampling == pytest.approx(34.6) and duration.update == pytest.approx(28.3)
+    assert (
+        duration is not None
+        and duration.sampling == pytest.approx(34.6)
+        and duration.update == pytest.approx(28.3)
+    )
     twice = estimate.seconds(config.changed(prompts_per_step=32), estimate.facts("embedded"))
     assert twice is not None and twice.sampling == pytest.approx(2 * duration.sampling)
 
 
 def test_nobody_measured_another_model_so_its_time_is_not_made_up(model: Path) -> None:
-    assert estimate.seconds(RunConfig.build(overrides={"model": str(model)}), estimate.facts(str(model))) is None
+    assert (
+        estimate.seconds(RunConfig.build(overrides={"model": str(model)}), estimate.facts(str(model))) is None
+    )
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./nothing", "just-a-word", "a/b/c"])
 def test_a_missing_folder_is_named_and_what_is_allowed_is_said(name: str) -> None:
-    with pytest.raises(ModelError, match="no such folder.*Hugging Face id"):
+    with pytest.raises(ModelError, match=r"no such folder.*Hugging Face id"):
         estimate.facts(name)
 
 
-def test_a_hub_id_that_is_not_on_this_machine_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hub_id_that_is_not_on_this_machine_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     assert estimate.facts("somebody/a-model-nobody-has") is None
 

@@ -10,17 +10,35 @@ from workbench.view.server import serve
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0 after an interrupt, 2 for what the user can put right."""
-    parser = argparse.ArgumentParser(prog="python -m workbench.view", description="See what GRPO is doing, and steer it.")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that holds the runs (default: runs)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser = argparse.ArgumentParser(
+        prog="python -m workbench.view", description="See what GRPO is doing, and steer it."
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="folder that holds the runs (default: runs)"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
+    )
     parser.add_argument("--port", type=int, help="port to listen on (default: 7860 or the next free one)")
     parser.add_argument("--token", help="use this token instead of a random one")
     parser.add_argument("--no-token", action="store_true", help="no token; this machine only")
-    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="another name that the dashboard answers to")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name that the dashboard answers to",
+    )
     given = parser.parse_args(arguments)
     try:
-        serve(given.runs, host=given.host, port=given.port, token=given.token, use_token=not given.no_token,
-              allow_hosts=given.allow_host)
+        serve(
+            given.runs,
+            host=given.host,
+            port=given.port,
+            token=given.token,
+            use_token=not given.no_token,
+            allow_hosts=given.allow_host,
+        )
     except WorkbenchError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,6 +1,7 @@
 """The dashboard as one ASGI application: guard, JSON routes, static files, and the Gradio pages behind them.
 
-In: a runs root. Out: an application that any ASGI server runs. It owns no state: all of it lies in the run folders.
+In: a runs root. Out: an application that any ASGI server runs. It owns no state: all of it lies in the run
+folders.
 """
 
 import os
@@ -36,15 +37,29 @@ def build(root: Path | str, token: str | None, hosts: Iterable[str] = ()) -> ASG
         # Gradio warns about server-side rendering on every app with several pages, also when it is off.
         warnings.filterwarnings("ignore", message="SSR mode is not supported", category=UserWarning)
         gr.mount_gradio_app(
-            api, pages(store), path="/", theme=shell.theme(), head=shell.HEAD, ssr_mode=False, run_history=False, footer_links=[],
-            mcp_server=False, show_error=True, max_file_size=BODY_LIMIT, allowed_paths=[], blocked_paths=[str(store.root)],
-            enable_monitoring=False, pwa=False)
+            api,
+            pages(store),
+            path="/",
+            theme=shell.theme(),
+            head=shell.HEAD,
+            ssr_mode=False,
+            run_history=False,
+            footer_links=[],
+            mcp_server=False,
+            show_error=True,
+            max_file_size=BODY_LIMIT,
+            allowed_paths=[],
+            blocked_paths=[str(store.root)],
+            enable_monitoring=False,
+            pwa=False,
+        )
     return Guard(_FirstVisit(api, store), token, hosts)
 
 
 def pages(store: Store) -> gr.Blocks:
     """All pages as one Gradio app."""
-    with gr.Blocks(title="GRPO workbench", analytics_enabled=False, fill_width=True) as blocks:
+    blocks = gr.Blocks(title="GRPO workbench", analytics_enabled=False, fill_width=True)
+    with blocks:
         live.build()
     with blocks.route("New run", "/new") as page:
         new_run.build(store, page)
@@ -64,13 +79,16 @@ class _FirstVisit:
         asks_for_live = scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/"
         if asks_for_live and b"run=" not in scope["query_string"] and self._store.empty():
             query = scope["query_string"].decode("latin-1")
-            await RedirectResponse("/new" + (f"?{query}" if query else ""), status_code=307)(scope, receive, send)
+            await RedirectResponse("/new" + (f"?{query}" if query else ""), status_code=307)(
+                scope, receive, send
+            )
             return
         await self._app(scope, receive, send)
 
 
 class _Fresh(StaticFiles):
-    """Static files that a browser asks after each time: a new version is seen at the next reload, the same one costs a 304."""
+    """Static files that a browser asks after each time: a new version is seen at the next reload, the same
+    one costs a 304."""
 
     def file_response(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]
         response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """What one poll of the Live page answers: the run's state, and only what was recorded since the last poll.
 
-In: a reader and the cursor of the answer before. Out: plain JSON values as the dashboard's routes promise them.
+In: the store, a run and the cursor of the answer before. Out: plain JSON values as the dashboard's routes
+promise them.
 """
 
 import re
@@ -9,11 +10,14 @@ from typing import Any, NamedTuple
 
 from workbench import launch
 from workbench.errors import RunError
+from workbench.launch import RunState
 from workbench.record.reader import Reader
+from workbench.view.store import Store
 
 Json = dict[str, Any]
 MOST_STEPS = 1000
-"""More new steps than this are thinned: of each stretch, the steps with the lowest and the highest reward stay."""
+"""More new steps than this are thinned: of each stretch, the steps with the lowest and the highest reward
+stay."""
 _CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})-(\d{1,18})")
 _DEAD = {".": "", "r": "right", "w": "wrong", "t": "tied"}
 
@@ -35,13 +39,15 @@ class Cursor(NamedTuple):
             return cls()
         found = _CURSOR.fullmatch(text)
         if found is None:
-            raise RunError(f"since = {text[:40]!r} is no cursor. Give the cursor of the answer before, or none for everything.")
+            raise RunError(
+                f"since = {text[:40]!r} is no cursor. Give the cursor of the answer before, or none for all."
+            )
         return cls(*map(int, found.groups()))
 
 
-def delta(reader: Reader, since: str | None) -> Json:
+def delta(store: Store, run: str, since: str | None) -> Json:
     """The answer of `runs/RUN/delta`. Raises RunError for a cursor that none of our answers gave."""
-    cursor = Cursor.parse(since)
+    reader, cursor = store.reader(run), Cursor.parse(since)
     reset = False
     series = reader.series(cursor.row)
     if series["forget_from"] is not None:
@@ -53,26 +59,54 @@ def delta(reader: Reader, since: str | None) -> Json:
     kept = keep(steps, train.get("reward"))
     events = reader.events(cursor.event)
     alarms = reader.alarms(open_only=True)
+    now = launch.state(reader.folder)
     stamp = sum((alarm["id"] * 1_000_003 + alarm["last_step"]) for alarm in alarms) % 10**17
     return {
-        "cursor": str(Cursor(series["cursor"], events[-1]["id"] if events else cursor.event, stamp)), "reset": reset, "now": time.time(),
-        "status": status(reader), "steps": [steps[i] for i in kept],
-        "metrics": {name: [values[i] for i in kept] for name, values in train.items() if not name.startswith("rewards/")},
-        "metric_parts": {name.removeprefix("rewards/").removesuffix("/mean"): [values[i] for i in kept] for name, values in train.items()
-                         if name.startswith("rewards/") and name.endswith("/mean")},
+        "cursor": str(Cursor(series["cursor"], events[-1]["id"] if events else cursor.event, stamp)),
+        "reset": reset,
+        "now": time.time(),
+        "status": status(now),
+        "verdict": store.verdict(reader, now),
+        "steps": [steps[i] for i in kept],
+        "metrics": {
+            name: [values[i] for i in kept]
+            for name, values in train.items()
+            if not name.startswith("rewards/")
+        },
+        "metric_parts": {
+            name.removeprefix("rewards/").removesuffix("/mean"): [values[i] for i in kept]
+            for name, values in train.items()
+            if name.startswith("rewards/") and name.endswith("/mean")
+        },
         "thinned": max(1, round(len(steps) / len(kept))) if kept else 1,
-        "checks": checks(series), "ribbon": ribbon(reader, cursor.row), "events": events,
-        "alarms": [alarm_row(alarm) for alarm in alarms] if stamp != cursor.alarms or reset else None}
+        "checks": checks(series),
+        "ribbon": ribbon(reader, cursor.row),
+        "events": events,
+        "alarms": [alarm_row(alarm) for alarm in alarms] if stamp != cursor.alarms or reset else None,
+    }
 
 
-def status(reader: Reader) -> Json:
+def status(now: RunState) -> Json:
     """Where the run stands now."""
-    now = launch.state(reader.folder)
     return {
-        "state": now.state, "stalled": now.stalled or None, "reason": now.reason or None, "phase": now.phase or None,
-        "phase_done": now.phase_done, "phase_total": now.phase_total, "step": now.step, "steps": now.steps, "started": now.started,
-        "ended": now.ended, "eta": now.eta, "heartbeat": now.heartbeat, "seconds_per_step": now.step_seconds, "device": now.device,
-        "alive": now.alive, "over": now.over, "log": list(now.log[-10:])}
+        "state": now.state,
+        "stalled": now.stalled or None,
+        "reason": now.reason or None,
+        "phase": now.phase or None,
+        "phase_done": now.phase_done,
+        "phase_total": now.phase_total,
+        "step": now.step,
+        "steps": now.steps,
+        "started": now.started,
+        "ended": now.ended,
+        "eta": now.eta,
+        "heartbeat": now.heartbeat,
+        "seconds_per_step": now.step_seconds,
+        "device": now.device,
+        "alive": now.alive,
+        "over": now.over,
+        "log": list(now.log[-10:]),
+    }
 
 
 def checks(series: Json) -> list[Json]:
@@ -81,8 +115,14 @@ def checks(series: Json) -> list[Json]:
     for mode in ("sampled", "greedy"):
         columns = series[mode]
         for i, step in enumerate(columns["step"]):
-            metrics = {name: values[i] for name, values in columns.items() if name != "step" and values[i] is not None}
-            found.append({"step": step, "mode": mode, "metrics": metrics, "n": metrics.get(f"heldout/{mode}/problems")})
+            metrics = {
+                name: values[i]
+                for name, values in columns.items()
+                if name != "step" and values[i] is not None
+            }
+            found.append(
+                {"step": step, "mode": mode, "metrics": metrics, "n": metrics.get(f"heldout/{mode}/problems")}
+            )
     return sorted(found, key=lambda check: int(check["step"]))
 
 
@@ -90,20 +130,32 @@ def ribbon(reader: Reader, since: int) -> list[Json]:
     """The new columns of the ribbon, best group first: [share right or mean reward, dead side]."""
     found = []
     for column in reader.ribbon(since)["steps"]:
-        cells = [[reward if right is None else right, _DEAD[letter]]
-                 for right, reward, letter in zip(column["right"], column["reward"], column["dead"], strict=True)]
+        cells = [
+            [reward if right is None else right, _DEAD[letter]]
+            for right, reward, letter in zip(column["right"], column["reward"], column["dead"], strict=True)
+        ]
         found.append({"step": column["step"], "groups": cells[::-1], "count": column["groups"]})
     return found
 
 
 def alarm_row(alarm: Json) -> Json:
     """An open alarm as the page shows it."""
-    return {"id": alarm["id"], "name": alarm["name"], "level": alarm["level"], "step": alarm["last_step"], "since": alarm["since_step"],
-            "claim": alarm["claim"], "evidence": alarm["text"], "figures": alarm["evidence"], "remedies": alarm["remedies"]}
+    return {
+        "id": alarm["id"],
+        "name": alarm["name"],
+        "level": alarm["level"],
+        "step": alarm["last_step"],
+        "since": alarm["since_step"],
+        "claim": alarm["claim"],
+        "evidence": alarm["text"],
+        "figures": alarm["evidence"],
+        "remedies": alarm["remedies"],
+    }
 
 
 def keep(steps: list[int], rewards: list[float | None] | None) -> list[int]:
-    """Indices of the steps to send: all, or per stretch the ones with the lowest and the highest reward, the ends included.
+    """Indices of the steps to send: all, or per stretch the ones with the lowest and the highest reward,
+    the ends included.
 
     A spike is never thinned away: the extremes of every stretch stay."""
     count = len(steps)

@@ -1,11 +1,15 @@
-"""What a run with these settings came to before: from earlier runs in the same folder, else from figures that ship with the preset.
+"""What a run with these settings came to before: from earlier runs in the same folder, else from figures
+that ship with the preset.
 
-In: the store and a RunConfig. Out: `Expected`: curves of held-out accuracy, seconds of a step, growth of the answers.
+In: the store and a RunConfig. Out: `Expected`: curves of held-out accuracy, seconds of a step, growth of
+the answers.
 """
 
 import json
+import statistics
 from functools import lru_cache
 from importlib import resources
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from workbench.config import RunConfig
@@ -16,8 +20,19 @@ from workbench.view.store import Store
 
 MOST_RUNS = 3
 # These change neither what is learned nor how fast a step is.
-_APART = frozenset({"seed", "run_name", "wandb", "wandb_project", "keep_token_steps", "save_steps", "save_total_limit", "watched_prompts",
-                    "watched_samples"})
+_APART = frozenset(
+    {
+        "seed",
+        "run_name",
+        "wandb",
+        "wandb_project",
+        "keep_token_steps",
+        "save_steps",
+        "save_total_limit",
+        "watched_prompts",
+        "watched_samples",
+    }
+)
 _FINISHED = frozenset({"finished", "stopped"})
 
 
@@ -57,9 +72,18 @@ def shipped(config: RunConfig) -> Expected | None:
     """The recorded figures of a shipped preset with exactly these settings."""
     for name, data in _records().items():
         if _same(RunConfig.build(name).model_dump(mode="json"), config.model_dump(mode="json")):
-            curves = tuple(Curve(run["seed"], tuple((int(step), float(value)) for step, value in run["heldout_sampled"])) for run in data["runs"])
-            return Expected(data["source"], curves, data.get("seconds"), data.get("phases", {}), tuple(data["lengths"]) if "lengths" in data else None,
-                            data.get("note", ""))
+            curves = tuple(
+                Curve(run["seed"], tuple((int(step), float(value)) for step, value in run["heldout_sampled"]))
+                for run in data["runs"]
+            )
+            return Expected(
+                data["source"],
+                curves,
+                data.get("seconds"),
+                data.get("phases", {}),
+                tuple(data["lengths"]) if "lengths" in data else None,
+                data.get("note", ""),
+            )
     return None
 
 
@@ -71,13 +95,21 @@ def _earlier(store: Store, config: RunConfig) -> Expected | None:
     for folder in record.folders(store.root):
         try:
             about, status = folder.about(), folder.status()
-            if status.get("state") not in _FINISHED or about.get("kind") != "train" or not _same(about.get("config", {}), wanted):
+            if (
+                status.get("state") not in _FINISHED
+                or about.get("kind") != "train"
+                or not _same(about.get("config", {}), wanted)
+            ):
                 continue
             series = Reader(folder).series(names=["heldout/sampled/accuracy", "completions/mean_length"])
         except RunError:
             continue
         checks = series["sampled"]
-        points = tuple((step, value) for step, value in zip(checks["step"], checks["heldout/sampled/accuracy"], strict=True) if value is not None)
+        points = tuple(
+            (step, value)
+            for step, value in zip(checks["step"], checks["heldout/sampled/accuracy"], strict=True)
+            if value is not None
+        )
         if len(points) < 2:
             continue
         curves.append(Curve(int(about["seed"]), points))
@@ -91,9 +123,13 @@ def _earlier(store: Store, config: RunConfig) -> Expected | None:
     if not curves:
         return None
     count = {1: "an earlier run", 2: "two earlier runs", 3: "three earlier runs"}[len(curves)]
-    mean = tuple(sum(pair[i] for pair in lengths) / len(lengths) for i in range(2)) if lengths else None
-    return Expected(f"Held-out accuracy of {count} with these settings, here", tuple(curves), sorted(seconds)[len(seconds) // 2] if seconds else None,
-                    {}, mean)  # type: ignore[arg-type]
+    return Expected(
+        source=f"Held-out accuracy of {count} with these settings, here",
+        curves=tuple(curves),
+        seconds=statistics.median(seconds) if seconds else None,
+        phases={},
+        lengths=(fmean(pair[0] for pair in lengths), fmean(pair[1] for pair in lengths)) if lengths else None,
+    )
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -104,5 +140,8 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def _records() -> dict[str, dict[str, Any]]:
     """`presets/<name>.expected.json` of every preset that has one."""
     folder = resources.files("workbench") / "presets"
-    return {entry.name.removesuffix(".expected.json"): json.loads(entry.read_text()) for entry in folder.iterdir()
-            if entry.name.endswith(".expected.json")}
+    return {
+        entry.name.removesuffix(".expected.json"): json.loads(entry.read_text())
+        for entry in folder.iterdir()
+        if entry.name.endswith(".expected.json")
+    }

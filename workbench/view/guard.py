@@ -1,7 +1,8 @@
 """The door of the dashboard: every request of every route, Gradio's included, passes here first.
 
-Pure ASGI. In: a request. Out: the request, or a refusal in one sentence. The dashboard runs its owner's code by design, so
-whoever may talk to it has a shell: only this machine, only under names we know, only pages of our own, only with the token.
+Pure ASGI. In: a request. Out: the request, or a refusal in one sentence. The dashboard runs its owner's
+code by design, so whoever may talk to it has a shell: only this machine, only under names we know, only
+pages of our own, only with the token.
 """
 
 import hashlib
@@ -20,12 +21,12 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 BODY_LIMIT = 4 * 2**20
 """Bytes of one request. Data sets and models are named by path, never uploaded."""
 
-# Gradio needs inline scripts and eval (its config block, templates of gr.HTML); everything that could carry a completion's
-# text out of the machine is closed.
+# Gradio needs inline scripts and eval (its config block, templates of gr.HTML); everything that could carry
+# a completion's text out of the machine is closed.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; object-src 'none'; "
-    "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
 HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"content-security-policy", POLICY.encode()),
@@ -35,7 +36,10 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-_REPLACED = frozenset(name for name, _ in HEADERS) | {b"access-control-allow-origin", b"access-control-allow-credentials"}
+_REPLACED = frozenset(name for name, _ in HEADERS) | {
+    b"access-control-allow-origin",
+    b"access-control-allow-credentials",
+}
 
 
 class _Refusal(Exception):
@@ -47,12 +51,15 @@ class _Refusal(Exception):
 class Guard:
     """ASGI middleware. `token` None = whoever reaches this machine's loopback may use the dashboard."""
 
-    def __init__(self, app: ASGIApp, token: str | None, hosts: Iterable[str] = (), body_limit: int = BODY_LIMIT) -> None:
+    def __init__(
+        self, app: ASGIApp, token: str | None, hosts: Iterable[str] = (), body_limit: int = BODY_LIMIT
+    ) -> None:
         self.app = app
         self._token = token
         self._hosts = LOOPBACK | {host.lower() for host in hosts}
         self._body_limit = body_limit
-        # Cookies know no ports: the name tells two dashboards on one machine apart without giving the token away.
+        # Cookies know no ports: the name tells two dashboards on one machine apart without giving the token
+        # away.
         self.cookie = "workbench-" + hashlib.sha256((token or "").encode()).hexdigest()[:8]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +73,9 @@ class Guard:
             if self._token is not None:
                 entrance = self._entrance(scope)
                 if entrance is not None:
-                    await _redirect(send, entrance, f"{self.cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict")
+                    await _redirect(
+                        send, entrance, f"{self.cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
+                    )
                     return
                 self._check_token(headers)
             self._check_length(headers)
@@ -78,8 +87,11 @@ class Guard:
     def _check_host(self, headers: dict[str, str]) -> None:
         host = headers.get("host", "")
         if _name(host) not in self._hosts:
-            raise _Refusal(421, f"This dashboard does not answer to the name {host[:80]!r}. Open it as http://127.0.0.1:PORT, or start "
-                                "it with --allow-host NAME.")
+            raise _Refusal(
+                421,
+                f"This dashboard does not answer to the name {host[:80]!r}. Open it as "
+                "http://127.0.0.1:PORT, or start it with --allow-host NAME.",
+            )
 
     def _check_origin(self, scope: Scope, headers: dict[str, str]) -> None:
         """A page of another site may link here, and nothing else."""
@@ -91,11 +103,14 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and changes:
             parts = urlsplit(origin)
-            if parts.scheme not in ("http", "https") or parts.netloc.lower() != headers.get("host", "").lower():
-                raise _Refusal(403, f"This request came from {origin[:80]!r}, not from the dashboard's own page. Nothing was done.")
+            own = parts.netloc.lower() == headers.get("host", "").lower()
+            if parts.scheme not in ("http", "https") or not own:
+                sentence = f"This request came from {origin[:80]!r}, not from the dashboard's own page."
+                raise _Refusal(403, f"{sentence} Nothing was done.")
 
     def _entrance(self, scope: Scope) -> str | None:
-        """Where to go on when the address carries the right token: the same address without it. None = it carries none."""
+        """Where to go on when the address carries the right token: the same address without it. None = it
+        carries none."""
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             return None
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -103,8 +118,11 @@ class Guard:
         if not given:
             return None
         if not self._matches(given[-1]):
-            raise _Refusal(401, "This link belongs to an earlier start of the dashboard. Open the address that it printed in its "
-                                "terminal when it started last.")
+            raise _Refusal(
+                401,
+                "This link belongs to an earlier start of the dashboard. Open the address that it printed in "
+                "its terminal when it started last.",
+            )
         rest = urlencode([(name, value) for name, value in query if name != "token"])
         # One leading slash: "//elsewhere" would be another site.
         path = "/" + quote(scope["path"].lstrip("/\\"))
@@ -120,9 +138,12 @@ class Guard:
             morsel = None
         if morsel is not None and self._matches(morsel.value):
             return
-        raise _Refusal(401, "This dashboard can run code, so it opens only with its key. Open the address that it printed in its "
-                            "terminal: it ends in ?token=… and is needed once per browser. Scripts send "
-                            "“Authorization: Bearer TOKEN”.")
+        raise _Refusal(
+            401,
+            "This dashboard can run code, so it opens only with its key. Open the address that it printed in "
+            "its terminal: it ends in ?token=… and is needed once per browser. Scripts send "
+            "“Authorization: Bearer TOKEN”.",
+        )
 
     def _matches(self, given: str) -> bool:
         return self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
@@ -130,8 +151,8 @@ class Guard:
     def _check_length(self, headers: dict[str, str]) -> None:
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit() or int(length) > self._body_limit:
-            raise _Refusal(413, f"The request is larger than {self._body_limit // 2**20} MiB. Name files by their path instead of "
-                                "sending them.")
+            limit = f"{self._body_limit // 2**20} MiB"
+            raise _Refusal(413, f"The request is larger than {limit}. Name files by their path instead.")
 
     def _counted(self, receive: Receive) -> Receive:
         """Bodies without a length are counted as they come; past the limit the sender is treated as gone."""
@@ -147,7 +168,8 @@ class Guard:
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """Header names to values. A security header given twice is taken as an attack: the values are joined and match nothing."""
+    """Header names to values. A security header given twice is taken as an attack: the values are joined
+    and match nothing."""
     found: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
@@ -167,7 +189,9 @@ def _name(host: str) -> str:
 def _with_headers(send: Send) -> Send:
     async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
-            kept = [(name, value) for name, value in message.get("headers", []) if name.lower() not in _REPLACED]
+            kept = [
+                (name, value) for name, value in message.get("headers", []) if name.lower() not in _REPLACED
+            ]
             message = {**message, "headers": [*kept, *HEADERS]}
         await send(message)
 
@@ -175,8 +199,13 @@ def _with_headers(send: Send) -> Send:
 
 
 async def _redirect(send: Send, location: str, cookie: str) -> None:
-    headers = [(b"location", location.encode("latin-1")), (b"set-cookie", cookie.encode("latin-1")), (b"content-length", b"0"),
-               (b"cache-control", b"no-store"), *HEADERS]
+    headers = [
+        (b"location", location.encode("latin-1")),
+        (b"set-cookie", cookie.encode("latin-1")),
+        (b"content-length", b"0"),
+        (b"cache-control", b"no-store"),
+        *HEADERS,
+    ]
     await send({"type": "http.response.start", "status": 303, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
@@ -189,8 +218,12 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, refusal: _Refusal)
     wants_page = "text/html" in _headers(scope).get("accept", "")
     body, kind = _page(refusal) if wants_page else (json.dumps(_problem(refusal)), "application/json")
     data = body.encode()
-    headers = [(b"content-type", f"{kind}; charset=utf-8".encode()), (b"content-length", str(len(data)).encode()),
-               (b"cache-control", b"no-store"), *HEADERS]
+    headers = [
+        (b"content-type", f"{kind}; charset=utf-8".encode()),
+        (b"content-length", str(len(data)).encode()),
+        (b"cache-control", b"no-store"),
+        *HEADERS,
+    ]
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
@@ -202,10 +235,17 @@ def _problem(refusal: _Refusal) -> dict[str, Any]:
 
 
 def _page(refusal: _Refusal) -> tuple[str, str]:
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        "<title>GRPO workbench</title><style>:root{color-scheme:light dark}body{font:15px/22px system-ui,sans-serif;"
-        "max-width:36rem;margin:18vh auto;padding:0 20px;background:light-dark(#fafaf8,#111315);color:light-dark(#1a1c1f,#ecedee)}"
-        "h1{font-size:20px}</style>"
-        f"<h1>GRPO workbench</h1><p>{html.escape(str(refusal))}</p></html>"
-    ), "text/html"
+    return _PAGE.format(html.escape(str(refusal))), "text/html"
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>GRPO workbench</title>
+<style>
+:root {{ color-scheme: light dark; font: 15px/22px system-ui, sans-serif; }}
+body {{ max-width: 36rem; margin: 18vh auto; padding: 0 20px; overflow-wrap: anywhere;
+  background: light-dark(#fafaf8, #111315); color: light-dark(#1a1c1f, #ecedee); }}
+h1 {{ font-size: 20px; }}
+</style>
+<h1>GRPO workbench</h1><p>{}</p></html>
+"""

@@ -1,4 +1,5 @@
-"""One group under the lens, and one prompt over time: the answers, what was asked of each, and what other divisors would have asked.
+"""One group under the lens, and one prompt over time: the answers, what was asked of each, and what other
+divisors would have asked.
 
 In: a reader. Out: plain JSON values as the dashboard's routes promise them.
 """
@@ -22,49 +23,92 @@ from workbench.view.look import newest
 Json = dict[str, Any]
 CUT = 2000
 """Characters of an answer that a timeline shows."""
-_TOKEN_ARRAYS = {"sampler": "sampler_logp", "policy": "policy_logp", "reference": "reference_logp", "after": "after_logp",
-                 "entropy": "entropy_T", "weight": "weight"}
+_TOKEN_ARRAYS = {
+    "sampler": "sampler_logp",
+    "policy": "policy_logp",
+    "reference": "reference_logp",
+    "after": "after_logp",
+    "entropy": "entropy_T",
+    "weight": "weight",
+}
 
 
-def group(reader: Reader, number: int | None, k: int, kind: GroupKind, mode: EvalMode | None, tokens: bool) -> Json:
-    """One group whole, with the divisor of its advantages, other divisors beside it, and its prompt's other visits. `number` None:
-    of the newest step. Raises RunError."""
+def group(
+    reader: Reader, number: int | None, k: int, kind: GroupKind, mode: EvalMode | None, tokens: bool
+) -> Json:
+    """One group whole, with the divisor of its advantages, other divisors beside it, and its prompt's other
+    visits. `number` None: of the newest step. Raises RunError."""
     number = newest(reader, kind) if number is None else number
     found = reader.group(number, k, kind, mode, arrays=tokens)
     config = reader.config
     found["k"] = found.pop("group")
     weights = {spec.name.rpartition(":")[2]: spec.weight if spec.enabled else 0.0 for spec in config.rewards}
     found["samples"] = [_sample(sample, weights) for sample in found["samples"]]
-    asks = _whatif(reader, number, k, config) if kind == "train" else {"divisor": None, "batch_std": None, "whatif": None}
+    asks = (
+        _whatif(reader, number, k, config)
+        if kind == "train"
+        else {"divisor": None, "batch_std": None, "whatif": None}
+    )
     return {**found, **asks, "visits": visits(reader, found["prompt_id"])}
 
 
 def _sample(sample: Json, weights: dict[str, float]) -> Json:
     ids, texts = sample.pop("token_ids"), sample.pop("tokens", None)
     arrays = {short: sample.pop(name, None) for short, name in _TOKEN_ARRAYS.items() if name in sample}
-    return {**sample, "index": sample.pop("i"), "said": final_answer(sample["text"]),
-            "weights": {name: weights.get(name, 0.0) for name in sample["rewards"]},
-            "tokens": {"text": texts, "ids": ids, **arrays} if texts is not None else None}
+    return {
+        **sample,
+        "index": sample.pop("i"),
+        "said": final_answer(sample["text"]),
+        "weights": {name: weights.get(name, 0.0) for name in sample["rewards"]},
+        "tokens": {"text": texts, "ids": ids, **arrays} if texts is not None else None,
+    }
 
 
 def _whatif(reader: Reader, number: int, k: int, config: RunConfig) -> Json:
-    """By what this group's deviations were divided, and the advantages that each other choice would have given it."""
+    """By what this group's deviations were divided, and the advantages that each other choice would have
+    given it."""
     rows = sorted(reader.groups(number), key=lambda row: int(row["k"]))
-    rewards_B = np.array([_nan(dot["reward"]) for row in rows for dot in sorted(row["dots"], key=lambda dot: int(dot["i"]))])
+    rewards_B = np.array(
+        [_nan(dot["reward"]) for row in rows for dot in sorted(row["dots"], key=lambda dot: int(dot["i"]))]
+    )
     ids_B = np.repeat([row["k"] for row in rows], [row["n"] for row in rows])
     here_B = ids_B == k
     asked = {scale: _ask(rewards_B, ids_B, config, scale)[here_B] for scale in ("group", "batch", "none")}
     asked["leave_one_out"] = _ask(rewards_B, ids_B, config, config.scale_rewards, "leave_one_out")[here_B]
     batch = _std(rewards_B, config)
     value = {"group": _std(rewards_B[here_B], config), "batch": batch, "none": None}[config.scale_rewards]
-    return {"whatif": {name: [None if np.isnan(value) else float(value) for value in values] for name, values in asked.items()},
-            "batch_std": batch, "divisor": {"kind": config.scale_rewards, "std": config.advantage_std, "value": value, "eps": config.advantage_eps,
-                                            "baseline": config.advantage_baseline, "aggregation": config.multi_objective_aggregation}}
+    return {
+        "whatif": {
+            name: [None if np.isnan(value) else float(value) for value in values]
+            for name, values in asked.items()
+        },
+        "batch_std": batch,
+        "divisor": {
+            "kind": config.scale_rewards,
+            "std": config.advantage_std,
+            "value": value,
+            "eps": config.advantage_eps,
+            "baseline": config.advantage_baseline,
+            "aggregation": config.multi_objective_aggregation,
+        },
+    }
 
 
-def _ask(rewards_B: NDArray[np.float64], ids_B: NDArray[np.int64], config: RunConfig, scale: Any, baseline: Any = None) -> NDArray[np.float64]:
-    asked = advantages.compute(rewards_B, ids_B, scale=scale, std=config.advantage_std, eps=config.advantage_eps,
-                               baseline=baseline or config.advantage_baseline)
+def _ask(
+    rewards_B: NDArray[np.float64],
+    ids_B: NDArray[np.int64],
+    config: RunConfig,
+    scale: Any,
+    baseline: Any = None,
+) -> NDArray[np.float64]:
+    asked = advantages.compute(
+        rewards_B,
+        ids_B,
+        scale=scale,
+        std=config.advantage_std,
+        eps=config.advantage_eps,
+        baseline=baseline or config.advantage_baseline,
+    )
     return np.asarray(asked.advantages_B, dtype=np.float64)
 
 
@@ -76,29 +120,52 @@ def _std(rewards_B: NDArray[np.float64], config: RunConfig) -> float | None:
 
 def visits(reader: Reader, prompt_id: str) -> list[Json]:
     """When the prompt was asked, oldest first, and how it went."""
-    return [{**{name: visit[name] for name in ("step", "kind", "mode", "k", "n", "reward_mean", "reward_std", "dead")},
-             "pass_rate": _share(visit)} for visit in reader.prompt_history(prompt_id, per_visit=0)]
+    return [
+        {
+            **{
+                name: visit[name]
+                for name in ("step", "kind", "mode", "k", "n", "reward_mean", "reward_std", "dead")
+            },
+            "pass_rate": _share(visit),
+        }
+        for visit in reader.prompt_history(prompt_id, per_visit=0)
+    ]
 
 
 def prompt(reader: Reader, prompt_id: str) -> Json:
-    """One prompt over time, training and checks, oldest first. Raises RunError for a prompt that this run never asked."""
+    """One prompt over time, training and checks, oldest first. Raises RunError for a prompt that this run
+    never asked."""
     history = reader.prompt_history(prompt_id)
     if not history:
         raise RunError(f"This run never asked the prompt {prompt_id[:40]!r}.")
     first = reader.group(history[0]["step"], history[0]["k"], history[0]["kind"], history[0]["mode"] or None)
-    return {"prompt_id": prompt_id, "question": first["question"], "answer": first["answer"], "prompt": first["prompt"],
-            "visits": [_visit(visit) for visit in history]}
+    return {
+        "prompt_id": prompt_id,
+        "question": first["question"],
+        "answer": first["answer"],
+        "prompt": first["prompt"],
+        "visits": [_visit(visit) for visit in history],
+    }
 
 
 def _visit(visit: Json) -> Json:
     samples = visit["samples"]
-    ranked = sorted((sample for sample in samples if sample["reward"] is not None), key=lambda sample: (-sample["reward"], sample["length"]))
+    ranked = sorted(
+        (sample for sample in samples if sample["reward"] is not None),
+        key=lambda sample: (-sample["reward"], sample["length"]),
+    )
     chosen = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
     return {
-        **{name: visit[name] for name in ("step", "kind", "mode", "k", "n", "reward_mean", "reward_std", "dead")}, "pass_rate": _share(visit),
-        "answers": _answers(samples), "length_mean": _mean([sample["length"] for sample in samples]),
+        **{
+            name: visit[name]
+            for name in ("step", "kind", "mode", "k", "n", "reward_mean", "reward_std", "dead")
+        },
+        "pass_rate": _share(visit),
+        "answers": _answers(samples),
+        "length_mean": _mean([sample["length"] for sample in samples]),
         "entropy_mean": _mean([sample["entropy"] for sample in samples]),
-        **{name: _short(ranked[place]) if ranked else None for name, place in chosen.items()}}
+        **{name: _short(ranked[place]) if ranked else None for name, place in chosen.items()},
+    }
 
 
 def _answers(samples: Sequence[Json]) -> list[list[Any]]:
@@ -109,7 +176,13 @@ def _answers(samples: Sequence[Json]) -> list[list[Any]]:
 
 
 def _short(sample: Json) -> Json:
-    return {"index": sample["i"], "text": sample["text"][:CUT], "reward": sample["reward"], "right": sample["right"], "length": sample["length"]}
+    return {
+        "index": sample["i"],
+        "text": sample["text"][:CUT],
+        "reward": sample["reward"],
+        "right": sample["right"],
+        "length": sample["length"],
+    }
 
 
 def _share(visit: Json) -> float | None:

@@ -29,23 +29,43 @@ def header(reader: Reader) -> Json:
     defaults = {info.name: info.default for info in settings()}
     values = config.model_dump(mode="json")
     return {
-        "id": reader.folder.id, "name": config.run_name, "config": values,
+        "id": reader.folder.id,
+        "name": config.run_name,
+        "config": values,
         "changed": {name: value for name, value in values.items() if getattr(config, name) != defaults[name]},
-        "model": model(config), "rewards": _rewards(about, config), "accuracy_reward": rollup.accuracy_reward(config),
-        "parent": about.get("parent"), "versions": about.get("versions", {}), "hardware": about.get("hardware", {}), "seed": config.seed,
-        "created": about.get("created"), "steps": config.steps, "prompts_per_step": config.prompts_per_step,
-        "num_generations": config.num_generations, "reward_range": reward_range(config),
+        "model": model(config),
+        "rewards": _rewards(about, config),
+        "accuracy_reward": rollup.accuracy_reward(config),
+        "parent": about.get("parent"),
+        "versions": about.get("versions", {}),
+        "hardware": about.get("hardware", {}),
+        "seed": config.seed,
+        "created": about.get("created"),
+        "steps": config.steps,
+        "prompts_per_step": config.prompts_per_step,
+        "num_generations": config.num_generations,
+        "reward_range": reward_range(config),
         "binary": binary(config),
-        "live_settings": [{"name": info.name, "label": info.label, "value": now[info.name]} for info in settings()
-                          if info.live and info.name != "rewards"],
-        "notice": reader.notice}
+        "live_settings": [
+            {"name": info.name, "label": info.label, "value": now[info.name]}
+            for info in settings()
+            if info.live and info.name != "rewards"
+        ],
+        "notice": reader.notice,
+    }
 
 
 def live(reader: Reader, config: RunConfig) -> Json:
     """The settings as they are now: those of the start, and what people have changed since."""
     values = config.model_dump(mode="json")
     for event in reader.events(kind="setting_changed"):
-        values.update({name: change["to"] for name, change in event["data"].items() if isinstance(change, dict) and "to" in change})
+        values.update(
+            {
+                name: change["to"]
+                for name, change in event["data"].items()
+                if isinstance(change, dict) and "to" in change
+            }
+        )
     return values
 
 
@@ -55,12 +75,17 @@ def model(config: RunConfig) -> Json:
         facts = estimate.facts(config.model)
     except ModelError:
         facts = None
-    return {"name": config.model, "parameters": facts.parameters if facts else None, "bytes": facts.stored_bytes if facts else None,
-            "architecture": facts.architecture if facts else None}
+    return {
+        "name": config.model,
+        "parameters": facts.parameters if facts else None,
+        "bytes": facts.stored_bytes if facts else None,
+        "architecture": facts.architecture if facts else None,
+    }
 
 
 def reward_range(config: RunConfig) -> tuple[float, float]:
-    """The least and the most that an answer can earn. A reward that does not say its own range is taken to lie between 0 and 1."""
+    """The least and the most that an answer can earn. A reward that does not say its own range is taken to
+    lie between 0 and 1."""
     low = high = 0.0
     for spec in config.rewards:
         if spec.enabled:
@@ -83,8 +108,16 @@ def step(reader: Reader, number: int | None, kind: GroupKind, mode: EvalMode | N
     for group in groups:
         group["samples"] = [{"index": dot.pop("i"), **dot} for dot in group.pop("dots")]
     groups.sort(key=lambda group: bool(group["dead"]))  # stable: dead groups last, the order by share kept
-    phases = next((phase for phase in reader.phases(1) if phase["step"] == number), {}) if kind == "train" else {}
-    return {"step": number, "kind": kind, "mode": mode, "groups": groups, "phases": {k: v for k, v in phases.items() if k != "step"}}
+    phases = (
+        next((phase for phase in reader.phases(1) if phase["step"] == number), {}) if kind == "train" else {}
+    )
+    return {
+        "step": number,
+        "kind": kind,
+        "mode": mode,
+        "groups": groups,
+        "phases": {k: v for k, v in phases.items() if k != "step"},
+    }
 
 
 def runs(store: Store) -> Json:
@@ -95,25 +128,41 @@ def runs(store: Store) -> Json:
 def row(store: Store, state: RunState) -> Json:
     """One run in the list. A folder that cannot be read is a row as well, and says why."""
     base: Json = {
-        "id": state.id, "name": None, "kind": state.kind, "state": state.state, "stalled": state.stalled or None,
-        "reason": state.reason or None, "phase": state.phase or None, "step": state.step, "steps": state.steps or None,
-        "started": state.started, "ended": state.ended, "eta": state.eta, "heartbeat": state.heartbeat, "alive": state.alive,
-        "over": state.over, "model": None, "task": None, "damaged": state.reason if state.state == "damaged" else None, "spark": [],
-        "verdict": None, "heldout": {"sampled": None, "greedy": None}}
+        "id": state.id,
+        "name": None,
+        "kind": state.kind,
+        "state": state.state,
+        "stalled": state.stalled or None,
+        "reason": state.reason or None,
+        "phase": state.phase or None,
+        "step": state.step,
+        "steps": state.steps or None,
+        "started": state.started,
+        "ended": state.ended,
+        "eta": state.eta,
+        "heartbeat": state.heartbeat,
+        "alive": state.alive,
+        "over": state.over,
+        "model": None,
+        "task": None,
+        "damaged": state.reason if state.state == "damaged" else None,
+        "spark": [],
+        "verdict": None,
+        "heldout": {"sampled": None, "greedy": None},
+    }
     if state.state == "damaged":
         return base
     try:
         reader = store.reader(state.id)
         config = reader.config
         base |= {"name": config.run_name, "model": config.model, "task": config.task, "steps": config.steps}
-        return base | store.remembered(reader.folder, lambda: _curve(reader))
+        return base | _curve(store.series(reader)) | {"verdict": store.verdict(reader, state)}
     except RunError as error:
         return base | {"damaged": str(error)}
 
 
-def _curve(reader: Reader) -> Json:
+def _curve(series: Json) -> Json:
     """What a row shows of a run's record."""
-    series = reader.series(names=["reward", "heldout/sampled/accuracy", "heldout/greedy/accuracy"])
     rewards = [value for value in series["train"]["reward"] if value is not None]
     last: dict[str, float | None] = {}
     for mode in ("sampled", "greedy"):
@@ -132,9 +181,10 @@ def spark(values: list[float]) -> list[float]:
 def log(reader: Reader, lines: int) -> Json:
     """The end of the worker's log."""
     path = reader.folder.log_path
-    return {"lines": reader.folder.log_tail(max(1, min(lines, 2000))), "size": path.stat().st_size if path.exists() else 0}
-
-
+    return {
+        "lines": reader.folder.log_tail(max(1, min(lines, 2000))),
+        "size": path.stat().st_size if path.exists() else 0,
+    }
 
 
 def newest(reader: Reader, kind: GroupKind) -> int:
@@ -147,5 +197,12 @@ def newest(reader: Reader, kind: GroupKind) -> int:
 
 def _rewards(about: Json, config: RunConfig) -> list[Json]:
     sources = {source.get("name"): source for source in about.get("rewards", [])}
-    return [{"name": spec.name, "weight": spec.weight, "enabled": spec.enabled,
-             "source_hash": sources.get(spec.name, {}).get("hash")} for spec in config.rewards]
+    return [
+        {
+            "name": spec.name,
+            "weight": spec.weight,
+            "enabled": spec.enabled,
+            "source_hash": sources.get(spec.name, {}).get("hash"),
+        }
+        for spec in config.rewards
+    ]

@@ -1,6 +1,8 @@
-"""The JSON routes below /wb/api: what the reader fetches, what its buttons and scripts send. Every answer is plain data.
+"""The JSON routes below /wb/api: what the reader fetches, what its buttons and scripts send. Every answer
+is plain data.
 
-In: requests that passed the guard. Out: JSON, or `{"error": sentence, "problems": {setting: sentence}}` with the fitting status.
+In: requests that passed the guard. Out: JSON, or `{"error": sentence, "problems": {setting: sentence}}`
+with the fitting status.
 """
 
 import functools
@@ -59,7 +61,7 @@ def router(store: Store) -> APIRouter:
     @api.get("/runs/{run}/delta")
     @_answered
     def delta(run: str, since: str | None = None) -> Any:
-        return deltas.delta(store.reader(run), since)
+        return deltas.delta(store, run, since)
 
     @api.get("/runs/{run}/steps/{step}")
     @_answered
@@ -68,7 +70,9 @@ def router(store: Store) -> APIRouter:
 
     @api.get("/runs/{run}/steps/{step}/groups/{k}")
     @_answered
-    def group(run: str, step: Step, k: int, kind: Kind = "train", mode: Mode | None = None, tokens: bool = False) -> Any:
+    def group(
+        run: str, step: Step, k: int, kind: Kind = "train", mode: Mode | None = None, tokens: bool = False
+    ) -> Any:
         return lens.group(store.reader(run), _number(step), k, kind, mode, tokens)
 
     @api.get("/runs/{run}/prompts/{prompt_id}")
@@ -101,7 +105,8 @@ def router(store: Store) -> APIRouter:
 
 
 def send(reader: Reader, body: CommandBody) -> str | None:
-    """Passes a wish on to the run. Raises RunError where nobody is there, ConfigError for a setting that cannot be."""
+    """Passes a wish on to the run. Raises RunError where nobody is there, ConfigError for a setting that
+    cannot be."""
     if body.command == "resume" and launch.state(reader.folder).over:
         launch.resume(reader.folder)
         return None

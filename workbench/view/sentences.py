@@ -8,7 +8,8 @@ MINUS = "\u2212"
 
 def headline(config: RunConfig, duration: Duration | None) -> str:
     """What pressing Start will do, in one breath."""
-    answers = f"{config.prompts_per_step} prompts × {config.num_generations} samples = {config.samples_per_step} answers for each "
+    drawn = f"{config.prompts_per_step} prompts × {config.num_generations} samples"
+    answers = f"{drawn} = {config.samples_per_step} answers for each "
     updates = config.num_iterations * config.steps_per_generation
     first = answers + ("update." if updates == 1 else f"step of {updates} updates.")
     what = plural(config.steps, "update" if updates == 1 else "step")
@@ -56,7 +57,13 @@ def parameters(count: int) -> str:
 def figure(value: float) -> str:
     """A share or a reward, two decimals, no leading zero: .93, 1."""
     rounded = f"{value:.2f}"
-    return "1" if rounded == "1.00" else rounded.removeprefix("0") if value >= 0 else MINUS + rounded.removeprefix("-0").removeprefix("-")
+    return (
+        "1"
+        if rounded == "1.00"
+        else rounded.removeprefix("0")
+        if value >= 0
+        else MINUS + rounded.removeprefix("-0").removeprefix("-")
+    )
 
 
 def percent(share: float) -> str:
@@ -68,18 +75,34 @@ def memory(need: Memory, available: int) -> str:
     """Whether it fits, and what to do where it does not."""
     if need.total <= 0.9 * available:
         return ""
-    return (f"May not fit: the longest answers need about {size(need.total)}, there are {size(available)}. Shorten the longest answer, lower "
-            "the tokens a micro-batch, or turn on LoRA.")
+    return (
+        f"May not fit: the longest answers need about {size(need.total)}, there are {size(available)}. "
+        "Shorten the longest answer, lower the tokens a micro-batch, or turn on LoRA."
+    )
 
 
 def losses(config: RunConfig) -> list[tuple[str, str]]:
     """The choices of the algorithm that hide behind names, in words."""
     normaliser = {
-        "grpo": "mean over each answer, then over answers", "bnpo": "mean over the tokens of a micro-batch", "dapo": "mean over tokens",
-        "dapo_group": "mean over the tokens of a group", "dr_grpo": "sum over tokens ÷ a constant", "cispo": "clipped weights, mean over tokens",
-        "sapo": "soft gate, mean over tokens", "luspo": "sequence ratio, weighted by length"}[config.loss_type]
+        "grpo": "mean over each answer, then over answers",
+        "bnpo": "mean over the tokens of a micro-batch",
+        "dapo": "mean over tokens",
+        "dapo_group": "mean over the tokens of a group",
+        "dr_grpo": "sum over tokens ÷ a constant",
+        "cispo": "clipped weights, mean over tokens",
+        "sapo": "soft gate, mean over tokens",
+        "luspo": "sequence ratio, weighted by length",
+    }[config.loss_type]
     divisor = {"group": "÷ group std", "batch": "÷ batch std", "none": "not divided"}[config.scale_rewards]
-    checks = (f"{plural(config.eval_problems, 'problem')} every {plural(config.eval_steps, 'step')}" if config.eval_problems else "none")
+    checks = (
+        f"{plural(config.eval_problems, 'problem')} every {plural(config.eval_steps, 'step')}"
+        if config.eval_problems
+        else "none"
+    )
     baseline = "group mean" if config.advantage_baseline == "mean" else "mean of the others"
-    return [("Loss", normaliser), ("Advantage", f"reward {MINUS} {baseline}, {divisor}"),
-            ("Clip", f"{config.epsilon:g} / {config.clip_high:g}"), ("Held-out check", checks)]
+    return [
+        ("Loss", normaliser),
+        ("Advantage", f"reward {MINUS} {baseline}, {divisor}"),
+        ("Clip", f"{config.epsilon:g} / {config.clip_high:g}"),
+        ("Held-out check", checks),
+    ]

@@ -1,6 +1,7 @@
 """From a runs folder to an address to open: the token, the socket, the server.
 
-There is no way from here to a public share link: Gradio's `launch`, which reads GRADIO_SHARE, is never called.
+There is no way from here to a public share link: Gradio's `launch`, which reads GRADIO_SHARE, is never
+called.
 """
 
 import ipaddress
@@ -32,8 +33,8 @@ def serve(
 ) -> None:
     """Serves the dashboard of the runs below `root` until it is interrupted.
 
-    `port` None takes 7860 or the next free one; 0 takes any. Without `token` a random one is made. Raises ConfigError (busy port,
-    open network without a token) and RunError (runs cannot be kept in `root`).
+    `port` None takes 7860 or the next free one; 0 takes any. Without `token` a random one is made. Raises
+    ConfigError (busy port, open network without a token) and RunError (runs cannot be kept in `root`).
     """
     check_host(host, use_token)
     key = (token or secrets.token_urlsafe(24)) if use_token else None
@@ -43,7 +44,9 @@ def serve(
         names = [*allow_hosts, *([] if _is_any(host) else [_shown(host)])]
         built = application.build(root, token=key, hosts=names)
         # Requests are not logged: the first one carries the token.
-        settings = uvicorn.Config(built, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2)
+        settings = uvicorn.Config(
+            built, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
+        )
         logging.getLogger("httpx").setLevel(logging.WARNING)
         announce(f"The workbench is at {address}{f'?token={key}' if key else ''}")
         if _is_any(host) and not allow_hosts:
@@ -57,8 +60,11 @@ def check_host(host: str, use_token: bool) -> None:
     """Refuses to open the dashboard to a network without a token. Raises ConfigError."""
     if use_token or _is_loopback(host):
         return
-    message = (f"host = {host} opens the dashboard to the network, and it runs code: that needs the token. Leave --no-token away, or use "
-               "127.0.0.1.")
+    message = (
+        f"host = {host} opens the dashboard to the network, and it runs code: that needs the token. "
+        "Leave --no-token away, or use "
+        "127.0.0.1."
+    )
     raise ConfigError(message, {"host": message})
 
 
@@ -78,7 +84,10 @@ def listen(host: str, port: int | None) -> socket.socket:
             continue
         return listener
     tried = f"port = {wanted[0]}" if len(wanted) == 1 else f"Ports {wanted[0]} to {wanted[-1]}"
-    message = f"{tried} on {host} cannot be used: {reason}. Close what listens there, or give another --port (0 takes any free one)."
+    message = (
+        f"{tried} on {host} cannot be used: {reason}. Close what listens there, or give another --port "
+        "(0 takes any free one)."
+    )
     raise ConfigError(message, {"port": message})
 
 

@@ -1,19 +1,25 @@
 """The runs root as the pages see it: which runs there are, how they do, and what they recorded.
 
-In: ids that came over the network. Out: folders, states, readers. The folders are the truth; only what was read from a record that has
-not changed since is remembered.
+In: ids that came over the network. Out: folders, states, readers, verdicts. The folders are the truth; what
+was read of a record once is not read again.
 """
 
-from collections.abc import Callable
+import threading
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 from workbench import launch
+from workbench.diagnose import verdict as verdicts
 from workbench.errors import RunError
 from workbench.launch import RunState
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
+
+NAMES = (*verdicts.TRAIN, *verdicts.CHECK)
+REMEMBERED = 64
+"""Runs whose few series are kept."""
 
 
 class Store:
@@ -21,7 +27,8 @@ class Store:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).expanduser().absolute()
-        self._known: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {}
+        self._known: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def empty(self) -> bool:
         """Whether there is no training run to look at."""
@@ -39,29 +46,40 @@ class Store:
         """What the run recorded; simply empty before its first step. Raises RunError as `folder` does."""
         return Reader(self.folder(run))
 
-    def remembered(self, folder: RunFolder, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What `read` says of a run's record; asked again only once the record has changed. One value a run."""
-        stamp = _stamp(folder.db_path)
-        known = self._known.get(folder.id)
-        if known is None or known[0] != stamp:
-            known = self._known[folder.id] = stamp, read()
-        return known[1]
+    def series(self, reader: Reader) -> dict[str, Any]:
+        """The few series that lists and verdicts need, as `Reader.series` gives them; only what is new is
+        read."""
+        with self._lock:
+            known = self._known.setdefault(reader.folder.id, {"cursor": 0})
+            new = reader.series(known["cursor"], names=NAMES)
+            if new["forget_from"] is not None:  # a resume has overtaken what we know
+                new, known = reader.series(names=NAMES), {}
+                self._known[reader.folder.id] = known
+            for part in ("train", "sampled", "greedy"):
+                for name, values in new[part].items():
+                    known.setdefault(part, {}).setdefault(name, []).extend(values)
+            known["cursor"] = new["cursor"]
+            self._known.move_to_end(reader.folder.id)
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+            return known
+
+    def verdict(self, reader: Reader, state: RunState) -> dict[str, str]:
+        """The run in a sentence, with the facts behind it."""
+        known = self.series(reader)
+        said = verdicts.verdict(
+            known["train"],
+            known["sampled"],
+            known["greedy"],
+            config=reader.config,
+            state=state.state,
+            reason=state.reason,
+        )
+        return {"state": said.word, "level": said.level, "sentence": said.sentence, "facts": said.facts}
 
     @staticmethod
     def _trains(folder: RunFolder) -> bool:
         try:
-            return folder.about().get("kind", "train") == "train"
+            return bool(folder.about().get("kind", "train") == "train")
         except RunError:
             return True
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Changes whenever the database does: its file, or the log of changes beside it."""
-    found: list[int] = []
-    for part in (path, path.with_name(path.name + "-wal")):
-        try:
-            status = part.stat()
-        except FileNotFoundError:
-            continue
-        found += [status.st_ino, status.st_size, status.st_mtime_ns]
-    return tuple(found)

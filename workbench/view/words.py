@@ -1,4 +1,5 @@
-"""The glossary as JSON: what each figure and each setting means, for tooltips. One source: glossary.py and config.py."""
+"""The glossary as JSON: what each figure and each setting means, for tooltips. One source: glossary.py and
+config.py."""
 
 import itertools
 import re
@@ -12,9 +13,21 @@ from workbench.view.form import compact
 
 def glossary() -> dict[str, Any]:
     """{"metrics": {name: {...}}, "settings": {name: {"label", "help", "facts", "default", "live"}}}."""
-    return {"metrics": {name: found._asdict() for name in _names() if (found := metric(name) or METRICS.get(name))},
-            "settings": {info.name: {"label": info.label, "help": info.help, "facts": facts(info), "default": compact(info.default)
-                                     if info.kind != "rewards" else None, "live": info.live} for info in settings()}}
+    return {
+        "metrics": {
+            name: found._asdict() for name in _names() if (found := metric(name) or METRICS.get(name))
+        },
+        "settings": {
+            info.name: {
+                "label": info.label,
+                "help": info.help,
+                "facts": facts(info),
+                "default": compact(info.default) if info.kind != "rewards" else None,
+                "live": info.live,
+            }
+            for info in settings()
+        },
+    }
 
 
 def facts(info: SettingInfo) -> str:
@@ -22,7 +35,13 @@ def facts(info: SettingInfo) -> str:
     parts = []
     if info.choices:
         parts.append(f"One of {', '.join(map(str, info.choices))}.")
-    low = f"at least {compact(info.ge)}" if info.ge is not None else f"above {compact(info.gt)}" if info.gt is not None else ""
+    low = (
+        f"at least {compact(info.ge)}"
+        if info.ge is not None
+        else f"above {compact(info.gt)}"
+        if info.gt is not None
+        else ""
+    )
     high = f"at most {compact(info.le)}" if info.le is not None else ""
     if low or high:
         parts.append(f"{' and '.join(part for part in (low, high) if part).capitalize()}.")
@@ -41,4 +60,7 @@ def _names() -> Iterator[str]:
             yield pattern
             continue
         for words in itertools.product(*(SLOTS[slot] for slot in slots)):
-            yield re.sub(r"<\w+>", lambda _, left=iter(words): next(left), pattern)  # type: ignore[misc]
+            filled = pattern
+            for slot, word in zip(slots, words, strict=True):
+                filled = filled.replace(f"<{slot}>", word)
+            yield filled

@@ -1,6 +1,5 @@
-"""Runs: every run of this folder with its state, curve and verdict. The rows are drawn by static/runs.js from the same JSON route."""
-
-import gradio as gr
+"""Runs: every run of this folder with its state, curve and verdict. The rows are drawn by static/runs.js
+from the same JSON route."""
 
 from workbench.view.markup import tag
 from workbench.view.pages import shell
@@ -9,4 +8,4 @@ from workbench.view.pages import shell
 def build() -> None:
     """Draws the page."""
     shell.top("runs")
-    gr.HTML(str(tag("div", id="wb-runs")), elem_classes=["wb", "wb-bare"], apply_default_css=False)
+    shell.markup(value=tag("div", id="wb-runs", class_="wb-reader"))

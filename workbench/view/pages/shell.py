@@ -11,7 +11,8 @@ from workbench.view.markup import tag
 PageName = Literal["live", "new", "runs"]
 STATIC = "/wb/static/"
 
-# Gradio paints its own ground for the first frame, and no custom head of ours may block it: sheets first, module last.
+# Gradio paints its own ground for the first frame, and no custom head of ours may block it: sheets first,
+# module last.
 HEAD = (
     f'<link rel="stylesheet" href="{STATIC}wb.css"><link rel="stylesheet" href="{STATIC}pages.css">'
     f'<link rel="icon" href="{STATIC}icon.svg" type="image/svg+xml">'
@@ -21,34 +22,70 @@ HEAD = (
 
 def theme() -> Base:
     """Gradio's base theme without a hue or a web font of its own; pages.css does the rest from our tokens."""
-    return Base(primary_hue="teal", secondary_hue="gray", neutral_hue="gray", font=["IBM Plex Sans", "system-ui", "sans-serif"],
-                font_mono=["IBM Plex Mono", "ui-monospace", "monospace"])
+    return Base(
+        primary_hue="teal",
+        secondary_hue="gray",
+        neutral_hue="gray",
+        font=["IBM Plex Sans", "system-ui", "sans-serif"],
+        font_mono=["IBM Plex Mono", "ui-monospace", "monospace"],
+    )
 
 
 def brand() -> Markup:
     """The mark (two answers above the mean, two below) and the name."""
-    dots = [tag("circle", cx=x, cy=y, r=2.2 if above else 1.7, class_="up" if above else "down")
-            for x, y, above in ((4, 13, 0), (8, 13, 0), (12, 5, 1), (16, 5, 1))]
-    mark = tag("svg", *dots, tag("line", x1=1, x2=19, y1=9.2, y2=9.2), width=20, height=20, viewBox="0 0 20 20", aria_hidden="true")
+    dots = [
+        tag("circle", cx=x, cy=y, r=2.2 if above else 1.7, class_="up" if above else "down")
+        for x, y, above in ((4, 13, 0), (8, 13, 0), (12, 5, 1), (16, 5, 1))
+    ]
+    mark = tag(
+        "svg",
+        *dots,
+        tag("line", x1=1, x2=19, y1=9.2, y2=9.2),
+        width=20,
+        height=20,
+        viewBox="0 0 20 20",
+        aria_hidden="true",
+    )
     return tag("a", mark, "GRPO workbench", class_="brand", href="/")
 
 
 def top_bar(page: PageName) -> Markup:
     """The bar on top of every page. The reader takes over the links that carry data-view."""
-    def link(text: str, href: str, here: bool, **data: str) -> Markup:
-        return tag("a", text, href=href, class_="on" if here else "", aria_current="page" if here else None, **data)
+    pages = tag("nav", _links(page), class_="nav", aria_label="Pages")
+    lines = [tag("line", x1=3, x2=17, y1=y, y2=y) for y in (5.5, 10, 14.5)]
+    button = tag(
+        "summary",
+        tag("svg", lines, width=20, height=20, aria_hidden="true"),
+        class_="btn",
+        aria_label="Pages",
+    )
+    menu = tag("details", button, tag("nav", _links(page)), class_="wb-menu mob")
+    space = tag("span", class_="sp")
+    return tag("header", brand(), pages, space, tag("span", id="wb-top-end"), menu, class_="top", id="wb-top")
 
-    pages = tag(
-        "nav",
-        link("Live", "/", page == "live", data_view="live"), link("Group", "/?view=group", False, data_view="group"),
+
+def _links(page: PageName) -> list[Markup]:
+    def link(text: str, href: str, here: bool, **data: str) -> Markup:
+        here_now = "page" if here else None
+        return tag("a", text, href=href, class_="on" if here else "", aria_current=here_now, **data)
+
+    return [
+        link("Live", "/", page == "live", data_view="live"),
+        link("Group", "/?view=group", False, data_view="group"),
         link("Prompt", "/?view=prompt", False, data_view="prompt"),
         tag("span", class_="sep"),
-        link("New run", "/new", page == "new", data_page="new"), link("Runs", "/runs", page == "runs", data_page="runs"),
-        class_="nav", aria_label="Pages")
-    return tag("header", brand(), pages, tag("span", class_="sp"), tag("span", id="wb-top-end"), class_="top", id="wb-top")
+        link("New run", "/new", page == "new", data_page="new"),
+        link("Runs", "/runs", page == "runs", data_page="runs"),
+    ]
+
+
+def markup(elem_id: str | None = None, value: Markup | str = "", css: str = "") -> gr.HTML:
+    """A place for markup of ours, without Gradio's padding and type. What goes in must come from `tag`."""
+    classes = ["wb", "wb-bare", *([css] if css else [])]
+    return gr.HTML(str(value), elem_id=elem_id, elem_classes=classes, apply_default_css=False)
 
 
 def top(page: PageName) -> None:
     """Draws the top bar in place of Gradio's own."""
-    gr.Navbar(visible=False)
-    gr.HTML(str(top_bar(page)), elem_classes=["wb", "wb-bare"], apply_default_css=False)
+    gr.Navbar(visible=False)  # type: ignore[attr-defined]
+    markup(value=top_bar(page))

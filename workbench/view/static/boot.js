@@ -28,6 +28,12 @@ function whenThere(selector, found) {
   observer.observe(document.documentElement, { childList: true, subtree: true });
 }
 
+// The menu of a phone closes behind a choice, and when the page is tapped elsewhere.
+document.addEventListener("click", ({ target }) => {
+  const menu = document.querySelector(".wb-menu[open]");
+  if (menu && !target.closest(".wb-menu summary")) menu.open = false;
+});
+
 theme();
 dark.addEventListener("change", theme);
 document.addEventListener("DOMContentLoaded", theme);

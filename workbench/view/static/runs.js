@@ -68,7 +68,12 @@ function ago(run, now) {
   return run.eta === null ? `since ${duration(now - run.started)}` : `${duration(run.eta)} left`;
 }
 
-const when = (time, now) => (now - time < 60 ? "just now" : now - time < 86400 ? `${duration(now - time)} ago` : new Date(time * 1000).toLocaleDateString());
+function when(time, now) {
+  const minutes = Math.round((now - time) / 60);
+  if (minutes < 1) return "just now";
+  if (minutes < 90) return `${minutes} min ago`;
+  return minutes < 1440 ? `${Math.round(minutes / 60)} h ago` : new Date(time * 1000).toLocaleDateString();
+}
 
 /** Mean reward by step, without axes. */
 function spark(values) {
