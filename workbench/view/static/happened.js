@@ -22,7 +22,7 @@ export function siblingsTable({ group, shown, picked, graded, onPick }) {
   const choose = (index) => () => onPick(index);
   return [
     h("div", { class: "ph" }, h("h2", {}, `${samples.length} siblings: asked, and what happened`)),
-    h("div", { class: "sibscroll", tabindex: 0, role: "region", "aria-label": "Siblings" }, h("table", {},
+    h("div", { class: "sibscroll", tabindex: 0, role: "region", "aria-label": "Table of siblings" }, h("table", {},
       h("thead", {}, h("tr", {},
         h("th", { scope: "col" }, "#"), h("th", { scope: "col" }, h("span", { class: "unseen" }, "right or wrong")),
         said && h("th", { class: "r", scope: "col" }, "Said"), (graded || !said) && h("th", { class: "r", scope: "col" }, "r"), h("th", { class: "r", scope: "col" }, "Len"),

@@ -16,6 +16,7 @@ import { makeStore } from "./store.js";
 import { makeTips } from "./tooltip.js";
 
 const NO_WORDS = { metrics: {}, settings: {} };
+const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 const isNarrow = () => matchMedia("(max-width: 600px)").matches;
 
 /**
@@ -124,6 +125,8 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
   let drawn = "";
   const poller = poll(async () => {
     const delta = await store.refresh();
+    // The running dot breathes with the answers that come in: an endless CSS animation would cost more than all the rest.
+    if (!STILL.matches) element.classList.toggle("beat");
     // While parked, new steps only move the ribbon and the curves; what the pointer rests on stays.
     const key = JSON.stringify([delta.steps.length, delta.checks.length, delta.events.length, delta.alarms, store.data.status, store.data.verdict]);
     if (key !== drawn) draw();

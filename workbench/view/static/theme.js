@@ -1,29 +1,34 @@
 // Colours for canvas: the tokens of wb.css as the theme resolves them now, and a call when the theme changes.
 
 const cache = new Map();
+const listeners = new Set();
 
 /** The colour that `var(name)` has on `element`, as the browser computed it (light-dark() resolved). */
 export function colour(element, name) {
-  const key = `${getComputedStyle(element).colorScheme} ${name}`;
-  if (!cache.has(key)) {
+  if (!cache.has(name)) {
     const probe = document.createElement("span");
     probe.style.color = `var(${name})`;
     probe.hidden = true;
     element.append(probe);
-    cache.set(key, getComputedStyle(probe).color);
+    cache.set(name, getComputedStyle(probe).color);
     probe.remove();
   }
-  return cache.get(key);
+  return cache.get(name);
 }
 
 /** Call `redraw` when the page turns dark or light, by whatever hand. */
-export function onTheme(redraw) {
-  const watcher = new MutationObserver(redraw);
-  const marks = { attributes: true, attributeFilter: ["class", "data-theme", "style"] };
-  watcher.observe(document.documentElement, marks);
-  watcher.observe(document.body, marks);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+export const onTheme = (redraw) => listeners.add(redraw);
+
+function turned() {
+  cache.clear();
+  for (const redraw of listeners) redraw();
 }
+
+const watcher = new MutationObserver(turned);
+const marks = { attributes: true, attributeFilter: ["class", "data-theme"] };
+watcher.observe(document.documentElement, marks);
+watcher.observe(document.body, marks);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", turned);
 
 /** A diagonal hatch for canvas: the mark of "all wrong". */
 export function hatch(context, colour, pixels = devicePixelRatio) {
