@@ -62,13 +62,14 @@ def test_a_reward_that_raises_leaves_gaps_with_reasons_and_the_run_goes_on(recor
     assert broken and whole
     for sample in broken:
         assert len(sample["text"]) % 3 == 0 and sample["reward"] is None and sample["advantage"] in (None, 0.0)
-        assert "cannot read an answer" in sample["reasons"]["picky"] and "line" in sample["reasons"]["picky"]
+        assert "cannot read an answer" in sample["reasons"]["picky"] and "Line 6 of picky.py" in sample["reasons"]["picky"]
     assert group["samples"][0]["rewards"].keys() >= {"picky"}
 
 
 def test_groups_that_agree_are_counted_by_side(recorded):
     assert series(recorded.dead, "frac_reward_zero_std")[-1] > 0.4
-    assert series(recorded.dead, "frac_reward_zero_std/all_right")[-1] > 0
+    sides = [series(recorded.dead, f"frac_reward_zero_std/{side}")[-1] for side in ("all_right", "all_wrong", "tied")]
+    assert sum(sides) == pytest.approx(series(recorded.dead, "frac_reward_zero_std")[-1])
 
 
 def _embedded() -> str:
@@ -81,5 +82,5 @@ def _embedded() -> str:
 def test_every_recorded_metric_is_in_the_glossary(recorded, name):
     from workbench.glossary import metric  # noqa: PLC0415
 
-    names = set(Reader(getattr(recorded, name)).metrics().columns) - {"step", "kind", "mode", "attempt"}
+    names = set(Reader(getattr(recorded, name)).metrics().columns) - {"step", "kind", "mode", "attempt", "started", "seconds"}
     assert [found for found in sorted(names) if metric(found) is None] == []
