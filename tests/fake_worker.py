@@ -17,9 +17,9 @@ from typing import Any
 from workbench import worker
 from workbench.config import RunConfig
 from workbench.control import Control
-from workbench.errors import ConfigError, ModelError
-from workbench.record.files import write_json
+from workbench.errors import ModelError
 from workbench.record.folder import RunFolder
+from workbench.record.writer import Writer
 
 SLEEPER = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
 
@@ -31,40 +31,37 @@ def plan(folder: RunFolder) -> dict[str, Any]:
 
 
 def count(config: RunConfig, folder: RunFolder, control: Control) -> None:
-    """Obeys Control as the real loop does; writes what it was told into told.json."""
-    told: list[dict[str, Any]] = []
+    """Obeys Control as the real loop does, and answers into a real record."""
     wanted = plan(folder)
-
-    def sink(kind: str, data: dict[str, Any], step: int | None = None) -> None:
-        told.append({"kind": kind, "step": step, **data})
-        write_json(folder.path / "told.json", {"events": told})
-
-    control.record_to(sink)
-    for number in range(int(wanted.get("children", 0))):
-        child = subprocess.Popen(SLEEPER, start_new_session=bool(wanted.get("escaped")))
-        (folder.path / f"child-{number}.pid").write_text(str(child.pid))
-    start = control.status.step
-    for step in range(start, config.steps):
-        for command in control.poll(step):
-            control.answer(command, True, f"{command.command} taken")
-        if control.stop_requested:
-            break
-        if step == wanted.get("raise_at"):
-            raise {"user": ModelError, "config": ConfigError}.get(
-                str(wanted.get("raise")), ZeroDivisionError
-            )("the model has no pad token")
-        if step == wanted.get("hang_at"):
-            if wanted.get("deaf"):
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            (folder.path / "hanging").touch()
-            time.sleep(600)
-        control.phase("sample", 0, 4)
-        deadline = time.monotonic() + float(wanted.get("step_seconds", 0.02))
-        while time.monotonic() < deadline:
-            time.sleep(0.005)
-        control.progress(step + 1, config.steps)
+    with Writer(folder, config) as record:
+        control.record_to(record.event)
+        for number in range(int(wanted.get("children", 0))):
+            child = subprocess.Popen(SLEEPER, start_new_session=bool(wanted.get("escaped")))
+            (folder.path / f"child-{number}.pid").write_text(str(child.pid))
+        for step in range(control.status.step, config.steps):
+            for command in control.poll(step):
+                control.answer(command, True, f"{command.command} taken")
+            if control.stop_requested:
+                break
+            take_step(step, folder, wanted)
+            control.phase("sample", 0, 4)
+            time.sleep(float(wanted.get("step_seconds", 0.02)))
+            control.progress(step + 1, config.steps)
     if wanted.get("teardown_hang"):
         threading.Thread(target=time.sleep, args=(600,)).start()
+
+
+def take_step(step: int, folder: RunFolder, wanted: dict[str, Any]) -> None:
+    """What goes wrong in this step, if anything."""
+    if step == wanted.get("raise_at"):
+        raise (ModelError if wanted.get("raise") == "user" else ZeroDivisionError)(
+            "the model has no pad token"
+        )
+    if step == wanted.get("hang_at"):
+        if wanted.get("deaf"):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (folder.path / "hanging").touch()
+        time.sleep(600)
 
 
 if __name__ == "__main__":

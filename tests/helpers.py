@@ -60,6 +60,7 @@ class Yard:
         deadline = time.monotonic() + timeout
         while not condition(now := launch.state(folder)):
             assert time.monotonic() < deadline, f"not within {timeout} s: {what}; it is {now}"
+            assert not (now.over and not now.alive and now.state != "crashed"), f"never {what}: it is {now}"
             time.sleep(0.02)
         return now
 

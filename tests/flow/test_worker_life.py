@@ -1,6 +1,5 @@
 """A worker from its start to its last word, as a real process around a loop that only counts."""
 
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from workbench import launch
 from workbench.errors import RunError
 from workbench.launch import identity, lease, watch
 from workbench.record.folder import RunFolder
+from workbench.record.reader import Reader
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
 
 
 def events(folder: RunFolder) -> list[dict[str, Any]]:
-    path = folder.path / "told.json"
-    return list(json.loads(path.read_text())["events"]) if path.exists() else []
+    """The answers to commands."""
+    return [event["data"] for event in Reader(folder).events(kind="command")]
 
 
 def worker_of(folder: RunFolder) -> psutil.Process:
