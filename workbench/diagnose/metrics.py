@@ -199,7 +199,7 @@ def tokens(arrays: TokenArrays, numbers: rollup.SampleNumbers) -> Metrics:
     if arrays.reference_logp is not None:
         d = rollup.joined(arrays.reference_logp) - policy
         k3 = rollup.k3(d)
-        found |= {"kl": _mean(k3), "kl_k1": -_mean(d), "kl_sequence": _mean(numbers.kl_sum_B)}
+        found |= {"kl": _mean(k3), "kl_k1": 0.0 - _mean(d), "kl_sequence": _mean(numbers.kl_sum_B)}
         found["kl_max_token"] = float(k3.max())
     if arrays.after_logp is not None:
         found["kl_update"] = _mean(rollup.k3(rollup.joined(arrays.after_logp) - policy))

@@ -151,11 +151,12 @@ class RunFolder:
                 f"{self.path} is not a run folder (any more). `workbench list` shows the runs there are."
             )
         identity = secrets.token_hex(8)
-        make_folder(self.control)
-        write_json(
-            self.control / f"{time.time_ns()}-{identity}.json",
-            {"id": identity, "command": command, "args": dict(args or {})},
-        )
+        wish = {"id": identity, "command": command, "args": dict(args or {})}
+        try:
+            make_folder(self.control)
+            write_json(self.control / f"{time.time_ns()}-{identity}.json", wish)
+        except OSError as error:
+            raise RunError(f"{command} could not be sent to run {self.id}: {_reason(error)}.") from error
         return identity
 
     def take(self) -> list[Command]:
@@ -295,7 +296,9 @@ def folders(root: Path | str) -> list[RunFolder]:
     """Every folder below the runs root that is or was meant to be a run, newest name first; half-made ones
     never."""
     try:
-        entries = [entry.name for entry in os.scandir(Path(root).expanduser()) if entry.is_dir()]
+        entries = [
+            entry.name for entry in os.scandir(Path(root).expanduser()) if entry.is_dir(follow_symlinks=False)
+        ]
     except OSError:
         return []
     names = [name for name in entries if RUN_ID.fullmatch(name) and not name.startswith(".")]

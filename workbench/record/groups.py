@@ -149,7 +149,7 @@ def _sample(
     if arrays and found:
         sample["tokens"] = token_strings(found.token_ids.tolist(), texts)
         for name, values in found.arrays.items():
-            rounded = None if values is None else np.round(values.astype(np.float64), 5).tolist()
+            rounded = None if values is None else np.round(values.astype(np.float64), 6).tolist()
             sample["entropy_T" if name == "entropy" else name] = rounded
     return sample
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -90,6 +91,7 @@ def test_a_link_in_the_runs_root_that_leads_elsewhere_is_no_run(tmp_path: Path) 
         record.find_id("link", tmp_path / "runs")
     with pytest.raises(RunError):
         record.find("link", tmp_path / "runs")
+    assert record.folders(tmp_path / "runs") == []
 
 
 def test_an_unknown_run_is_answered_with_those_there_are(tmp_path: Path) -> None:
@@ -198,3 +200,14 @@ def test_what_must_survive_a_power_cut_is_synced_before_it_gets_its_name(
     done.clear()
     files.write_json(tmp_path / "a.json", {}, durable=False)
     assert done == ["name"]
+
+
+def test_a_command_that_cannot_be_sent_is_told(tmp_path: Path) -> None:
+    folder = record.create(tmp_path, fake_config())
+    folder.control.rmdir()
+    folder.control.write_text("a file in the way")
+    with pytest.raises(RunError, match="pause could not be sent"):
+        folder.put("pause")
+    shutil.rmtree(folder.path)
+    with pytest.raises(RunError, match="not a run folder"):
+        folder.put("pause")
