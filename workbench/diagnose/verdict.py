@@ -94,6 +94,12 @@ class Seen(NamedTuple):
         return Move(values[0], values[-1]) if len(values) > 1 else None
 
     @property
+    def margin(self) -> float:
+        """Half the 95 % interval of the newest held-out check; 0 where there is none."""
+        low, high = (_newest(self.sampled, f"heldout/sampled/accuracy_{end}") for end in ("low", "high"))
+        return 0.0 if low is None or high is None else (high - low) / 2
+
+    @property
     def truth(self) -> Move | None:
         """What decides whether it learns: held-out accuracy, else the training answers'."""
         return self.check() or self.move("accuracy")
@@ -187,7 +193,7 @@ def gaming(seen: Seen) -> Answer:
     reward, truth = seen.move("reward"), seen.truth
     if reward is None or truth is None:
         return None
-    if reward.gain < GAIN * max(1.0, abs(reward.first)) or truth.gain > -0.04:
+    if reward.gain < GAIN * max(1.0, abs(reward.first)) or truth.gain > -max(0.04, seen.margin):
         return None
     moved = f"reward {figure(reward.first)} to {figure(reward.last)}"
     return (

@@ -116,6 +116,15 @@ def test_gaming_the_reward() -> None:
     assert found.sentence == "Gaming the reward: reward .85 to .99 while accuracy fell from 19 % to 10 %."
     assert run(reward=line(0.85, 0.99), accuracy=line(0.19, 0.10)).word == "Gaming"
     assert run(check=(0.19, 0.18), reward=line(0.85, 0.99)).word == "Learning", "one point is chance"
+    small = {
+        "heldout/sampled/accuracy": [0.3, 0.2],
+        "heldout/sampled/accuracy_low": [0.1, 0.05],
+        "heldout/sampled/accuracy_high": [0.5, 0.4],
+    }
+    train = {"step": list(range(N)), "reward": line(0.85, 0.99)}
+    assert verdict(train, small, {}, config=fake_config()).word == "Learning", (
+        "ten points of 16 problems are chance"
+    )
 
 
 def test_diverging() -> None:
