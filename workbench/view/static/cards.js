@@ -39,7 +39,7 @@ function card(sample, { group, lens, cut, picked, tok, onPick, onToken, differen
   const note = remark(sample, group.samples, limit);
   return h("article", { class: `card ${picked ? "picked" : ""}`, "data-card": sample.index, "aria-label": `Answer ${number(sample)}` },
     h("button", { type: "button", class: `hd ${known(sample.advantage) ? (up ? "up" : "down") : ""}`, "aria-pressed": String(picked), "data-key": `card-${sample.index}`, on: { click: () => onPick(sample.index) } },
-      h("b", {}, number(sample)), mark(sample), h("b", {}, nature(sample, group.samples)), h("span", { class: "sp" }), h("span", { class: `mono b ${up ? "pos" : "neg"}` }, signed(sample.advantage))),
+      h("b", {}, number(sample)), mark(sample), h("b", {}, nature(sample, group.samples)), h("span", { class: "sp" }), known(sample.advantage) && h("span", { class: `mono b ${up ? "pos" : "neg"}` }, signed(sample.advantage))),
     h("div", { class: "meta" }, h("span", {}, count(sample.length, "token")), h("span", {}, share === null ? "" : [percent(share), h("span", { class: "desk" }, " of the push")])),
     tokenText(sample, { lens, cut, different, picked: picked ? tok : null, onPick: (i) => onToken(sample.index, i), shared: !folded }),
     note && h("p", { class: "note" }, note));
@@ -47,13 +47,14 @@ function card(sample, { group, lens, cut, picked, tok, onPick, onToken, differen
 
 /** The panel of cards. `shown` are the samples to show, `compare` means two of them as a diff. */
 export function cardsPanel({ group, shown, lens, cursor, onPick, onToken, compare, all, limit }) {
-  const cut = shown.length > 1 && !all ? commonPrefix(shown) : 0;
+  const coloured = shown.every((sample) => sample.tokens);
+  const cut = coloured && shown.length > 1 && !all ? commonPrefix(shown) : 0;
   const same = shown.length > 1 && shown.every((sample) => sample.text === shown[0].text);
   const title = all ? `All ${group.samples.length} answers` : same ? "The same answer, twice" : compare ? `${number(shown[0])} against ${number(shown[1])}`
     : cut > 0 ? `Same start, ${word(shown.length)} endings` : `${word(shown.length)} answers`.replace(/^./, (c) => c.toUpperCase());
   const pair = compare && shown.length === 2 && shown[0].tokens && shown[1].tokens;
   return [
-    h("div", { class: "cardshead" }, h("b", { class: "nw" }, title), pair && h("span", { class: "note desk" }, "underlined: only here"), h("span", { class: "sp" }), lensLegend(lens)),
+    h("div", { class: "cardshead" }, h("b", { class: "nw" }, title), pair && h("span", { class: "note desk" }, "underlined: only here"), h("span", { class: "sp" }), coloured ? lensLegend(lens) : h("span", { class: "note" }, "token arrays of this step were not kept")),
     h("div", { class: `cards n${all ? "all" : shown.length}` }, shown.map((sample, i) => card(sample, {
       group, lens, cut: same ? 0 : cut, picked: sample.index === cursor.sample, tok: cursor.tok, onPick, onToken, limit,
       different: pair ? differing(sample, shown[1 - i]) : null,

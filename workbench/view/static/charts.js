@@ -2,7 +2,7 @@
 
 import { makeChart } from "./chart.js";
 import { h } from "./dom.js";
-import { known, percent, plain, short } from "./format.js";
+import { fixed, known, percent, plain, short } from "./format.js";
 import { roundUp } from "./scale.js";
 import { term } from "./tooltip.js";
 
@@ -89,7 +89,7 @@ function length({ store, header }) {
   const [p10, p90, cut] = ["p10_length", "p90_length", "clipped_ratio"].map((name) => column(store, `${LENGTH}/${name}`));
   const high = roundUp(most(values, p90)) || 10;
   const limit = header.config.max_completion_length;
-  const n = (value) => (known(value) ? Math.round(value) : "–");
+  const n = (value) => fixed(value, 0);
   return {
     x: steps,
     sub: known(cut.at(-1)) ? `tokens · ${percent(cut.at(-1))} cut at ${limit}` : "tokens",

@@ -3,10 +3,10 @@
 
 export const LENSES = ["push", "advantage", "delta", "ratio", "kl", "entropy"];
 const FIELDS = {
-  run: String,
+  run: (text) => text || null,
   view: (text) => (["live", "group", "prompt"].includes(text) ? text : "live"),
   step: whole,
-  prompt: String,
+  prompt: (text) => text || null,
   mode: (text) => (["sampled", "greedy"].includes(text) ? text : null), // of a held-out check; training has none
   sample: whole,
   tok: whole,

@@ -40,7 +40,7 @@ const NUMBERS = {
     return `${dead} ÷ ${cells.length} = ${percent(dead / cells.length)}`;
   },
   reward_std({ group }) {
-    if (!group) return "";
+    if (!group?.group.divisor) return "";
     const { samples, reward_mean: mean, reward_std: sigma, divisor } = group.group;
     const rewards = samples.map((sample) => sample.reward).filter(known);
     const squares = rewards.reduce((sum, reward) => sum + (reward - mean) ** 2, 0);
@@ -48,7 +48,7 @@ const NUMBERS = {
     return `√( ${fixed(squares, 3)} ÷ ${n} ) = ${fixed(sigma, 3)}`;
   },
   advantage({ group }) {
-    if (!group) return "";
+    if (!group?.group.divisor) return "";
     const { samples, reward_mean: mean, divisor } = group.group;
     const best = [...samples].filter((sample) => known(sample.reward)).sort((a, b) => b.advantage - a.advantage)[0];
     if (!best || divisor.kind === "none") return "";

@@ -51,8 +51,8 @@ export function makeGroup({ store, header, go, turn, walk }) {
     h("h1", { dir: "auto", title: question.length > 60 ? visible(question, 2000) : null }, visible(question, 300)),
     h("span", { class: "gold i2" }, answer !== null && ["gold answer ", h("b", { class: "mono" }, oneLine(answer, 80))], note && h("span", { class: "i3 desk" }, `  ${note}`)),
     h("span", { class: "sp" }),
-    h("span", { class: "lensbar" }, h("span", { class: "note desk", id: "lensby" }, "Colour tokens by"), h("span", { class: "seg lenses", role: "group", "aria-labelledby": "lensby" }, lenses.map(([name, there]) =>
-      h("button", { type: "button", class: name === lens ? "on" : "", "aria-pressed": String(name === lens), disabled: !there, title: there ? null : "Not recorded in this step", "data-key": `lens-${name}`, on: { click: () => go({ lens: name }) } }, LENSES[name].label))),
+    h("span", { class: "lensbar" }, lenses.some(([, there]) => there) && [h("span", { class: "note desk", id: "lensby" }, "Colour tokens by"), h("span", { class: "seg lenses", role: "group", "aria-labelledby": "lensby" }, lenses.map(([name, there]) =>
+      h("button", { type: "button", class: name === lens ? "on" : "", "aria-pressed": String(name === lens), disabled: !there, title: there ? null : "Not recorded in this step", "data-key": `lens-${name}`, on: { click: () => go({ lens: name }) } }, LENSES[name].label)))],
       h("button", { type: "button", class: "btn desk", "data-key": "overtime", on: { click: () => go({ view: "prompt" }) } }, "Over time ", h("kbd", {}, "p"))),
   ]);
 
@@ -83,17 +83,19 @@ export function makeGroup({ store, header, go, turn, walk }) {
     happened.hidden = !points;
     if (points) show(happened, h("h3", {}, "Asked (across) against happened (up)"), scatter(group.samples, picked), h("p", {}, scatterSentence(group.samples)));
     show(share, sharePanel(group, list));
-    share.hidden = Boolean(group.mode);
+    share.hidden = !group.divisor;
     show(parts, partsPanel(first ?? group.samples[0], header));
   }
 
   function drawHero(picked, graded, narrow) {
     const { group } = shown;
-    const own = used(group.divisor);
+    const asks = Boolean(group.divisor); // a held-out check asks nothing
+    const own = asks ? used(group.divisor) : null;
     const now = choice ?? own;
-    strip.hidden = Boolean(group.mode);
+    strip.hidden = !asks;
     const width = art.clientWidth || (narrow ? innerWidth - 30 : innerWidth - 640);
-    show(art, picture({ group, asked: group.mode ? null : askedBy(group, now), sigma: sigmaOf(group, now), picked, binary: !graded }, width, narrow ? 172 : 206));
+    show(art, picture({ group, asked: asks ? askedBy(group, now) : null, sigma: asks ? sigmaOf(group, now) : null, picked, binary: !graded }, width, !asks ? 104 : narrow ? 172 : 206));
+    if (!asks) return;
     const decorated = header.config.multi_objective_aggregation === "normalize_then_sum" ? "each reward was normalised in the group first (GDPO)" : header.config.kl_in === "reward" ? "the KL penalty is part of the reward" : "";
     show(strip, arithmetic({ group, picked, choice: now, narrow, decorated, onChoose: (name) => {
       choice = name === own ? null : name;

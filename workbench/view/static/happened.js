@@ -21,24 +21,24 @@ export function siblingsTable({ group, shown, picked, graded, onPick }) {
   const said = samples.some((sample) => sample.said !== null && sample.said !== undefined);
   const choose = (index) => () => onPick(index);
   return [
-    h("div", { class: "ph" }, h("h2", {}, `${samples.length} siblings: asked, and what happened`)),
+    h("div", { class: "ph" }, h("h2", {}, group.divisor ? `${samples.length} siblings: asked, and what happened` : `${samples.length} answers of a held-out check`)),
     h("div", { class: "sibscroll", tabindex: 0, role: "region", "aria-label": "Table of siblings" }, h("table", {},
       h("thead", {}, h("tr", {},
         h("th", { scope: "col" }, "#"), h("th", { scope: "col" }, h("span", { class: "unseen" }, "right or wrong")),
         said && h("th", { class: "r", scope: "col" }, "Said"), (graded || !said) && h("th", { class: "r", scope: "col" }, "r"), h("th", { class: "r", scope: "col" }, "Len"),
-        h("th", { class: "r", scope: "col" }, term("advantage", "Asked, A")), measured && [h("th", { class: "r", scope: "col" }, term("delta_logp", "Δ log p")), h("th", { class: "movecol", scope: "col" }, "after the step"), h("th", { scope: "col" }, h("span", { class: "unseen" }, "against"))])),
+        group.divisor && h("th", { class: "r", scope: "col" }, term("advantage", "Asked, A")), measured && [h("th", { class: "r", scope: "col" }, term("delta_logp", "Δ log p")), h("th", { class: "movecol", scope: "col" }, "after the step"), h("th", { scope: "col" }, h("span", { class: "unseen" }, "against"))])),
       h("tbody", {}, order(samples).map((sample) => h("tr", { class: `${shown.includes(sample.index) ? "on" : ""} ${sample.index === picked ? "picked" : ""}`, on: { click: choose(sample.index) } },
         h("td", { class: "mono" }, h("button", { type: "button", class: "link quiet", "aria-pressed": String(sample.index === picked), "aria-label": `Pick answer ${sample.index + 1}`, "data-key": `sib-${sample.index}` }, sample.index + 1)),
         h("td", {}, mark(sample)),
         said && h("td", { class: "r mono saidcell" }, sample.said === null || sample.said === undefined ? "–" : oneLine(sample.said, 14)),
         (graded || !said) && h("td", { class: "r mono" }, known(sample.reward) ? fixed(sample.reward) : h("span", { class: "crit", title: "no score" }, "error")),
         h("td", { class: "r mono i2" }, sample.length),
-        h("td", { class: `r mono ${sample.advantage > 0 ? "pos" : sample.advantage < 0 ? "neg" : "i3"}` }, signed(sample.advantage)),
+        group.divisor && h("td", { class: `r mono ${sample.advantage > 0 ? "pos" : sample.advantage < 0 ? "neg" : "i3"}` }, signed(sample.advantage)),
         measured && [
           h("td", { class: "r mono" }, signed(sample.delta_logp)),
           h("td", { class: "movecol" }, moveBar(sample.delta_logp, largest)),
           h("td", { class: "markcol" }, against(sample) && h("span", { class: "chip warn", role: "img", "aria-label": "moved against the ask" }, "≠"))]))))),
-    h("p", { class: "sentence" }, measured ? verdict(samples) : "What happened was not measured in this step: the run looks back every few steps only, or not at all (probe_every)."),
+    h("p", { class: "sentence" }, !group.divisor ? "Nothing was asked of these answers: checks only look." : measured ? verdict(samples) : "What happened was not measured in this step: the run looks back every few steps only, or not at all (probe_every)."),
   ];
 }
 

@@ -44,7 +44,7 @@ export function makePrompt({ store, header, go, link }) {
       visits.some((one) => one.answers?.length) ? river(visits, at, width, narrow ? 190 : 230) : null,
       multiples(visits, at, width, narrow));
     show(strip,
-      h("div", { class: "ph" }, h("h2", {}, visits.length > 1 && at > 0 ? `Step ${first.step} beside step ${visit.step}` : `Step ${visit.step}`), h("span", { class: "sp" }), h("span", { class: "note desk" }, "the best, the median and the worst answer by reward")),
+      h("div", { class: "ph" }, h("h2", {}, visits.length > 1 && at > 0 ? `Step ${first.step} beside step ${visit.step}` : "Its answers"), h("span", { class: "sp" }), h("span", { class: "note desk" }, "the best, the median and the worst answer by reward")),
       h("div", { class: "frames" }, (at > 0 ? [first, visit] : [visit]).map((one) => h("div", { class: "filmrow" },
         h("div", { class: "filmhead" }, h("b", {}, `Step ${one.step}`), h("span", {}, `${known(one.pass_rate) ? `${percent(one.pass_rate)} right` : `mean ${fixed(one.reward_mean)}`}`)),
         ["best", "median", "worst"].map((which) => frame(which, one[which], one, { go, cursor }))))));
@@ -84,7 +84,7 @@ export function makePrompt({ store, header, go, link }) {
       try {
         const checked = store.data.checks.filter((check) => check.mode === "sampled").at(-1)?.step ?? null;
         const [answer, watched] = await Promise.all([store.step(step).catch(() => ({ groups: [] })), checked === null ? { groups: [] } : store.step(checked, "sampled").catch(() => ({ groups: [] }))]);
-        lists = { step: answer.groups, at: step, title: `Step ${step}`, watched: watched.groups, checked };
+        lists = { step: answer.groups, at: step, title: `Step ${step}`, watched: watched.groups.filter((group) => group.n > 1), checked };
         const prompt = cursor.prompt ?? lists.step[0]?.prompt_id ?? lists.watched[0]?.prompt_id;
         if (!prompt) return say("This step has no groups.");
         const answered = shown?.answer.prompt_id === prompt && shown.newest === store.newest ? shown.answer : await follow(store.prompt(prompt));

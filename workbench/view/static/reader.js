@@ -71,6 +71,11 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
       const step = promptView.visit(by);
       return step === null ? null : go({ step });
     }
+    if (cursor.now.mode) {
+      const steps = store.data.checks.filter((check) => check.mode === cursor.now.mode).map((check) => check.step);
+      const next = by > 0 ? steps.find((step) => step > at) : steps.findLast((step) => step < at);
+      return next === undefined ? null : go({ step: next });
+    }
     const to = at + by;
     const keep = cursor.now.view === "group" ? { prompt: null } : {};
     if (to < 0) return;
@@ -180,14 +185,20 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
   };
 }
 
-// The page's own top bar, where there is one: its Live, Group and Prompt switch views here, its right end shows the keys.
+// The page's own top bar, where there is one: its Live, Group and Prompt switch views here. Its right end shows the keys,
+// and on phones, where the bar has no room for its links, a menu of them.
 function takeTopBar({ go, help }) {
+  const bar = document.getElementById("wb-top");
   const end = document.getElementById("wb-top-end");
-  if (end) show(end, h("button", { type: "button", class: "link quiet", on: { click: help.open } }, isNarrow() ? "" : "Keys ", h("kbd", {}, "?")));
+  const menu = h("details", { class: "menu mob" }, h("summary", { "aria-label": "Menu" }, h("i"), h("i"), h("i")),
+    h("nav", { "aria-label": "Pages" }, [...(bar?.querySelectorAll("a[data-view], a[data-page]") ?? [])].map((item) => item.cloneNode(true))));
+  if (end) show(end, h("button", { type: "button", class: "link quiet desk", on: { click: help.open } }, "Keys ", h("kbd", {}, "?")), menu);
   const onClick = (event) => {
+    if (!menu.contains(event.target)) menu.open = false;
     const item = event.target.closest?.("#wb-top [data-view]");
     if (!item || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();
+    menu.open = false;
     go({ view: item.dataset.view });
   };
   document.addEventListener("click", onClick);

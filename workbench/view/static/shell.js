@@ -172,6 +172,7 @@ export function makeBottomBar({ commands, onAlarms, onStep, onAll }) {
             alarms.length > 0 && h("button", { type: "button", class: "btn", on: { click: onAlarms } }, h("span", { class: `badge ${loud.length ? loud[0].level : "info"}` }, loud.length ? "!" : "i"), `${loud.length || alarms.length} ${loud.length ? (loud.length === 1 ? "alarm" : "alarms") : "notes"}`),
           ]
         : cursor.view === "group" ? [turns[0], button(groupSize ? `All ${groupSize}` : "All", onAll), turns[1]] : turns);
+      element.hidden = !element.childElementCount;
     },
   };
 }
