@@ -421,7 +421,7 @@ def doctor(
     elif theory:
         from workbench.diagnose import theory_bench  # noqa: PLC0415
 
-        found = theory_bench.run()
+        found = [row._asdict() for row in theory_bench.run()]
     else:
         found = api.machine(runs)
     if json:
