@@ -4,11 +4,10 @@ In: saved rewards, prompts with their columns, and honest answers where there ar
 earns, next to what honest answers earn, with a verdict. Building the tricks is pure; only `attack` scores.
 """
 
-import re
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
+from workbench.rewards import wire
 from workbench.rewards.outcome import NOT_APPLICABLE
 from workbench.rewards.pool import RewardPool
 from workbench.rewards.registry import DEFAULT_TIMEOUT, RewardSource
@@ -25,7 +24,6 @@ _PROMPTS = 8
 _HONEST = 4
 """Honest answers of one prompt that are scored; enough to know the scale, few enough to be quick."""
 _HACKABLE, _DOUBTFUL = 0.5, 0.25
-_PIECE = re.compile(r"\w+|[^\w\s]|\s+")
 
 
 class Attack(NamedTuple):
@@ -136,9 +134,9 @@ def attack(
         honest = group["completions"][0]
         tricks = [trick.build(Given(group["prompt"], honest, candidates)) for trick in TRICKS.values()]
         if alone:
-            asked.append(_answered(group, [*group["completions"], *tricks]))
+            asked.append(wire.with_answers(group, [*group["completions"], *tricks]))
         else:  # a reward that compares siblings must see each trick among honest ones
-            asked += [_answered(group, [*group["completions"], text]) for text in tricks]
+            asked += [wire.with_answers(group, [*group["completions"], text]) for text in tricks]
     with RewardPool(sources, timeout=timeout, max_length=max_length) as pool:
         scores = pool.score_wire(asked)
     return _judge(groups, scores, asked, alone)
@@ -202,19 +200,4 @@ def _mean(scores: Sequence[Score]) -> float | None:
 def _with_honest(group: WireGroup) -> WireGroup:
     """The first honest answers, and the gold answer in the usual form and bare: a scale needs a good one."""
     gold = [] if group["answer"] is None else [_wrapped(group["answer"], "…"), group["answer"]]
-    return _answered(group, group["completions"][:_HONEST] + gold or [""])
-
-
-def _answered(group: WireGroup, completions: Sequence[str]) -> WireGroup:
-    """The same prompt with other answers; word and sign counts stand in for tokens, which need a model."""
-    tokens = [
-        [zlib.crc32(piece.encode("utf-8", "replace")) for piece in _PIECE.findall(text)]
-        for text in completions
-    ]
-    changed: Mapping[str, Any] = {
-        "completions": list(completions),
-        "tokens": tokens,
-        "lengths": [len(item) for item in tokens],
-        "finish_reasons": ["stop"] * len(completions),
-    }
-    return {**group, **changed}  # type: ignore[typeddict-item]
+    return wire.with_answers(group, group["completions"][:_HONEST] + gold or [""])

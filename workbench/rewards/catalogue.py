@@ -1,6 +1,4 @@
-"""Every reward that comes with the workbench, by name. One family is one file; this is the table over
-them.
-"""
+"""Every reward that comes with the workbench, by name: the table over the files, one for each family."""
 
 import inspect
 from collections.abc import Callable
@@ -13,11 +11,14 @@ from workbench.rewards import (
     choice,
     countdown,
     formats,
+    judge,
     language,
+    learned,
     length,
     maths,
     programs,
     qa,
+    remote,
     repetition,
     story,
     summary,
@@ -41,6 +42,9 @@ FAMILIES: tuple[ModuleType, ...] = (
     summary,
     translation,
     story,
+    learned,
+    remote,
+    judge,
 )
 
 
@@ -52,7 +56,8 @@ class RewardInfo(NamedTuple):
     family: str
     about: str
     weakness: str
-    example: Example
+    example: Example | None
+    """None where it takes a model or a server."""
     options: dict[str, Any]
     """Name and default of each."""
     needs: tuple[str, ...]
@@ -64,7 +69,7 @@ class RewardInfo(NamedTuple):
 
 def _describe(function: Callable[..., Any], family: str) -> RewardInfo:
     about = declared(function)
-    assert about is not None and about.example is not None and about.range is not None and function.__doc__
+    assert about is not None and about.range is not None and function.__doc__
     shape = read_shape(function)
     parameters = inspect.signature(function).parameters
     return RewardInfo(

@@ -49,6 +49,12 @@ _NAMES = {
 _UNSPACED = frozenset({"CJK", "HIRAGANA", "KATAKANA", "THAI"})
 
 
+def prepare(detector: str = "script") -> None:
+    """Load lingua's models, where they are wanted, before the clock of the first call runs."""
+    if detector == "lingua":
+        _detector()
+
+
 @reward(
     title="Keeps to the language",
     range=(0.0, 1.0),
@@ -64,10 +70,10 @@ def language(completion: str, *, language: str = "en", detector: str = "script")
     tells languages of one script apart (pip install lingua-language-detector). None where there are no words.
     """
     text, code = thoughts(completion), _NAMES.get(language.casefold(), language.casefold())
+    if code not in SCRIPTS:
+        raise ValueError(f"language is {language!r}. Known are {', '.join(SCRIPTS)}.")
     if detector == "lingua":
         return formulas.language_consistency(*_by_lingua(text, code))
-    if code not in SCRIPTS:
-        raise ValueError(f"language is {language!r}: known by script are {', '.join(SCRIPTS)}.")
     scripts = [script for script, count in script_runs(text) for _ in range(count)]
     return formulas.language_consistency(sum(item in SCRIPTS[code] for item in scripts), len(scripts))
 
@@ -111,4 +117,6 @@ def _detector() -> Any:
         lingua = import_module("lingua")
     except ModuleNotFoundError:
         raise ValueError("detector 'lingua' is not installed: pip install lingua-language-detector") from None
-    return lingua.LanguageDetectorBuilder.from_all_languages().build()
+    codes = [getattr(lingua.IsoCode639_1, code.upper()) for code in SCRIPTS]
+    builder = lingua.LanguageDetectorBuilder.from_iso_codes_639_1(*codes)
+    return builder.with_low_accuracy_mode().with_preloaded_language_models().build()

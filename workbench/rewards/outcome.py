@@ -10,10 +10,17 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from workbench.errors import RewardError, SandboxError
+
 NOT_APPLICABLE = "The reward returned None: it does not apply here."
 """The reason of a None that the reward chose; every other reason is a failure."""
 INFRASTRUCTURE = "Infrastructure: "
 """Starts the reason of a failure that is neither the model's nor the reward's: a sandbox, a server."""
+
+
+class Unavailable(RewardError):
+    """A service that a reward needs did not answer. Own rewards may raise it too."""
+
 
 LIMIT = 1e9
 """Values beyond are mistakes: their squares would drown every other sample of the group."""
@@ -117,7 +124,7 @@ def raised(error: BaseException, origin: Origin) -> str:
     """An exception in one sentence with the user's own line; their other lines below, where there are
     several.
     """
-    if type(error).__name__ == "SandboxError":
+    if isinstance(error, SandboxError | Unavailable):
         return f"{INFRASTRUCTURE}{text_of(error)}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == origin.path]
     sentence = f"{origin.who} raised {type(error).__name__}"

@@ -16,7 +16,7 @@ from workbench.rewards.pool import RewardPool, error_share
 from workbench.rewards.registry import DEFAULT_TIMEOUT, RewardSource
 from workbench.rewards.source import SourceText
 from workbench.rewards.wire import WireGroup
-from workbench.types import Group, Score
+from workbench.types import Group, Prompt, Score
 
 AnyReward = Callable[..., Any] | str | SourceText
 """A function, a name (catalogue, `file.py:function`), source code, or a source at hand."""
@@ -95,6 +95,35 @@ def examine(
         constant=len(set(there)) <= 1,
     )
     return Trial(scores, checks, printed)
+
+
+def dry_run(
+    sources: Sequence[RewardSource],
+    prompts: Sequence[Prompt],
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    max_length: int | None = None,
+) -> dict[str, str]:
+    """For each reward that fails on every stand-in answer, why: found in seconds instead of after the start.
+
+    The stand-ins are the gold answer in the usual form, the gold answer bare, and nothing at all, for the
+    first two prompts. Rewards that hold a model or ask a server are left out. Raises RewardError where one
+    cannot be loaded.
+    """
+    quick = [source for source in sources if not source.shape.alone]
+    asked = wire.of_groups([Group(prompt, ()) for prompt in prompts[:2]], tokens=True)
+    if not quick or not asked:
+        return {}
+    groups = [
+        wire.with_answers(
+            group, [f"<think></think><answer>{group['answer']}</answer>", group["answer"] or "", ""]
+        )
+        for group in asked
+    ]
+    with RewardPool(quick, timeout=timeout, max_length=max_length) as pool:
+        scores = pool.score_wire(groups)
+        failing = [name for name, share in pool.error_rate.items() if share == 1.0]
+    return {name: scores[0].reasons[name] for name in failing}
 
 
 def saved(

@@ -4,10 +4,14 @@ In: `Group`s with their rollouts, or plain rows (recorded samples, a person's ow
 Imported in every reward process, so it must stay light.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from workbench.errors import RewardError
+
+_PIECE = re.compile(r"\w+|[^\w\s]|\s+")
 
 
 class WireGroup(TypedDict):
@@ -96,6 +100,21 @@ def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[WireGroup]:
         group["lengths"].append(None if length is None else int(length))
         group["finish_reasons"].append(str(row.get("finish_reason", "stop")))
     return groups
+
+
+def with_answers(group: WireGroup, completions: Sequence[str]) -> WireGroup:
+    """The same prompt with other answers; words and signs stand in for tokens, which would need a model."""
+    tokens = [
+        [zlib.crc32(piece.encode("utf-8", "replace")) for piece in _PIECE.findall(text)]
+        for text in completions
+    ]
+    return {
+        **group,
+        "completions": list(completions),
+        "tokens": tokens,
+        "lengths": [len(item) for item in tokens],
+        "finish_reasons": ["stop"] * len(completions),
+    }
 
 
 def plain(value: Any) -> Any:

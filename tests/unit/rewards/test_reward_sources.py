@@ -15,7 +15,7 @@ from workbench.rewards import source
 from workbench.rewards.declare import registered, reward
 from workbench.rewards.pool import RewardPool
 from workbench.rewards.registry import RewardSource, find, resolve
-from workbench.rewards.trial import examine, try_reward
+from workbench.rewards.trial import dry_run, examine, try_reward
 
 ROWS = [
     {"prompt": "2+2?", "completion": "<answer>4</answer>", "answer": "4", "level": 3},
@@ -190,6 +190,31 @@ def test_checks_tell_random_constant_and_failing_rewards_apart():
     assert constant.printed == "seen\nseen\n"
     failing = examine("def f(completion):\n    return float(completion)\n", ROWS).checks
     assert (failing.failed, failing.absent, failing.low) == (1.0, 1.0, None)
+
+
+def test_a_dry_run_finds_rewards_that_never_work_and_leaves_the_others(tmp_path: Path):
+    code = """
+        def never(completion):
+            return completion.count("x") / 0
+
+        def listed(completions, **kwargs):
+            return [1.0]
+
+        def sometimes(completion):
+            return 1 / len(completion)
+
+        def steady(completion, tokens, length, max_length):
+            return float(len(tokens) == length <= max_length)
+    """
+    path = written(tmp_path, code)
+    specs = [RewardSpec(name=f"{path}:{name}") for name in ("never", "listed", "sometimes", "steady")]
+    sources = resolve([*specs, RewardSpec(name="correct"), RewardSpec(name="judge")], tmp_path / "rewards")
+    prompt = group("x").prompt
+    problems = dry_run(sources, [prompt, prompt, prompt], max_length=64)
+    assert list(problems) == ["never", "listed"]
+    assert "ZeroDivisionError" in problems["never"]
+    assert "returned 1 value for 3 completions" in problems["listed"]
+    assert dry_run(sources[-1:], [prompt]) == {} and dry_run(sources, []) == {}
 
 
 @pytest.mark.parametrize("code", [b"def f(completion):\n\x00 return 1\n", b"\xff\xfe def f", b""])
