@@ -19,7 +19,9 @@ def series(db: sqlite3.Connection, since: int, names: Sequence[str] | None, limi
     """See `Reader.series`."""
     query = f"{_SEEN} AND id > ? ORDER BY id LIMIT ?"
     rows = db.execute(query, (since, -1 if limit is None else limit)).fetchall()
-    return {"cursor": _cursor(rows, since), "forget_from": forget_from(db, since), **_tables(db, rows, names)}
+    more = limit is not None and len(rows) == limit
+    seen = {"cursor": _cursor(db, rows, since, more), "forget_from": forget_from(db, since)}
+    return {**seen, **_tables(db, rows, names)}
 
 
 def ends(db: sqlite3.Connection, names: Sequence[str] | None, head: int, tail: int) -> Json:
@@ -42,7 +44,7 @@ def ribbon(db: sqlite3.Connection, since: int) -> Json:
     query = "SELECT id, step, kind, cells_json FROM steps WHERE id > ? AND current ORDER BY id"
     rows = db.execute(query, (since,)).fetchall()
     steps = [{"step": row["step"], **json.loads(row["cells_json"])} for row in rows if row["kind"] == "train"]
-    seen = {"cursor": _cursor(rows, since), "forget_from": forget_from(db, since)}
+    seen = {"cursor": _cursor(db, rows, since), "forget_from": forget_from(db, since)}
     return {**seen, "steps": steps, "marks": marks(db)}
 
 
@@ -100,5 +102,11 @@ def _tables(db: sqlite3.Connection, rows: list[sqlite3.Row], names: Sequence[str
     return found
 
 
-def _cursor(rows: Sequence[sqlite3.Row], since: int) -> int:
-    return int(rows[-1]["id"]) if rows else since
+def _cursor(db: sqlite3.Connection, rows: Sequence[sqlite3.Row], since: int, more: bool = False) -> int:
+    """The last row that was seen; where that is all, behind a resume at least the number `store.overtake` left
+    free."""
+    seen = max(rows[-1]["id"] if rows else 0, since)
+    if more:
+        return seen
+    overtaken = db.execute("SELECT coalesce(max(row) + 1, 0) FROM attempts WHERE attempt > 1").fetchone()[0]
+    return max(seen, int(overtaken))

@@ -41,6 +41,8 @@ def overtake(db: sqlite3.Connection, after_step: int, attempt: int) -> None:
     deleted."""
     last = db.execute("SELECT coalesce(max(id), 0) FROM steps").fetchone()[0]
     db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?)", (attempt, after_step, last, time.time()))
+    # One row number stays free: the cursor of readers that know of this attempt already.
+    db.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'steps'")
     db.execute("UPDATE steps SET current = 0 WHERE current AND kind = 'train' AND step >= ?", (after_step,))
     db.execute("UPDATE steps SET current = 0 WHERE current AND kind = 'eval' AND step > ?", (after_step,))
     db.execute(

@@ -17,7 +17,7 @@ from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 
-NAMES = (*verdicts.TRAIN, *verdicts.CHECK)
+NAMES = ("reward", "heldout/sampled/accuracy", "heldout/greedy/accuracy")
 REMEMBERED = 64
 """Runs whose few series are kept."""
 
@@ -66,15 +66,7 @@ class Store:
 
     def verdict(self, reader: Reader, state: RunState) -> dict[str, str]:
         """The run in a sentence, with the facts behind it."""
-        known = self.series(reader)
-        said = verdicts.verdict(
-            known["train"],
-            known["sampled"],
-            known["greedy"],
-            config=reader.config,
-            state=state.state,
-            reason=state.reason,
-        )
+        said = verdicts.of_run(reader, state.state, state.reason)
         return {"state": said.word, "level": said.level, "sentence": said.sentence, "facts": said.facts}
 
     @staticmethod
