@@ -317,6 +317,9 @@ class RunConfig(BaseModel):
                                                 f"{self.num_generations}, where groups start. Raise it or leave it empty."))
         if self.beta_controller != "fixed" and (self.kl_target is None or self.beta == 0):
             found.append(("kl_target", f"beta_controller = {self.beta_controller} needs a kl_target and a beta above 0 to start from."))
+        if self.kl_in == "reward" and self.multi_objective_aggregation == "normalize_then_sum":
+            found.append(("kl_in", "kl_in = reward would be normalised like a reward of its own under normalize_then_sum, so beta would mean "
+                                   "nothing. Set kl_in to loss, or aggregate with sum_then_normalize."))
         if self.steps_per_generation > self.prompts_per_step:
             found.append(("steps_per_generation", f"steps_per_generation = {self.steps_per_generation}, but a step has only "
                                                   f"{self.prompts_per_step} groups to split. Set it to {self.prompts_per_step} or less."))

@@ -155,8 +155,10 @@ def ask(found: Collected, config: RunConfig, names: Sequence[str], updater: Upda
                              for name, _ in counted] for score in found.scores_B])
     weights_F = np.array([weight for _, weight in counted])
     if config.kl_in == "reward" and config.beta and reference_B_T is not None:
-        seen = updater.score(found.groups, config)
-        penalty_B = -weights.kl_in_rewards(torch.zeros(len(rewards_B_F)), seen.logp_B_T, reference_B_T, seen.logp_B_T != 0,
+        seen = updater.score(found.groups, config, logp_only=True)
+        lengths_B = torch.tensor([rollout.length for group in found.groups for rollout in group.rollouts])
+        mask_B_T = torch.arange(seen.logp_B_T.shape[1]) < lengths_B[:, None]
+        penalty_B = -weights.kl_in_rewards(torch.zeros(len(rewards_B_F)), seen.logp_B_T.cpu(), reference_B_T.cpu(), mask_B_T,
                                            config.beta, config.kl_estimator).numpy()
         rewards_B_F = np.column_stack([rewards_B_F, np.where(np.isnan(rewards_B_F).all(axis=1), np.nan, -penalty_B)])
         weights_F = np.append(weights_F, 1.0)
