@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from workbench.record.groups import SAMPLE, SAMPLE_COLUMNS
-from workbench.record.series import metric_columns
+from workbench.record.series import metric_columns, numbers_column
 from workbench.types import EvalMode, GroupKind
 
 _STEP = ["step", "kind", "mode", "attempt", "started", "seconds"]
@@ -16,13 +16,14 @@ _STEP = ["step", "kind", "mode", "attempt", "started", "seconds"]
 
 def metrics(db: sqlite3.Connection, names: Sequence[str] | None, since: int) -> pd.DataFrame:
     """See `Reader.metrics`."""
+    numbers, order = numbers_column(db, names)
     rows = db.execute(
-        f"SELECT {', '.join(_STEP)}, metrics_json FROM steps WHERE current AND step >= ? "
+        f"SELECT {', '.join(_STEP)}, {numbers} AS numbers FROM steps WHERE current AND step >= ? "
         "ORDER BY step, kind, mode",
         (since,),
     ).fetchall()
     frame = pd.DataFrame([tuple(row)[:-1] for row in rows], columns=_STEP)
-    recorded = metric_columns(db, rows, names)
+    recorded = metric_columns(rows, order, names)
     return frame.join(pd.DataFrame(recorded, index=frame.index, columns=list(recorded), dtype="float64"))
 
 
