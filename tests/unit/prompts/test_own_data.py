@@ -287,6 +287,7 @@ def test_a_hub_name_without_a_network_fails_at_once(datasets: Any, monkeypatch: 
     def unreachable(*_: object, **__: object) -> None:
         raise ConnectionError("no route")
 
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
     with pytest.raises(DataError, match="the Hub cannot be reached"):
         load("nobody/none-here")
