@@ -59,8 +59,10 @@ def live_page(folder: RunFolder) -> str:
 def document(found: Mapping[str, Any], start: Mapping[str, Any], title: str = "GRPO workbench") -> str:
     """A self-contained page: nothing is fetched from anywhere."""
     static = resources.files("workbench") / "view" / "static"
-    modules = {path: f"data:text/javascript;base64,{base64.b64encode(_bare(path, text).encode()).decode()}"
-               for path, text in _modules(static)}
+    modules = {
+        path: f"data:text/javascript;base64,{base64.b64encode(_bare(path, text).encode()).decode()}"
+        for path, text in _modules(static)
+    }
     style = _FONT_FACE.sub("", (static / "wb.css").read_text(encoding="utf-8"))
     uplot = (static / "vendor" / "uplot" / "uPlot.min.css").read_text(encoding="utf-8")
     return f"""<!doctype html>
@@ -82,8 +84,10 @@ await mount(document.getElementById("wb-reader"), {{ ...embedded(read("answers")
 
 def frame(page: str, height: int = FRAME_HEIGHT) -> str:
     """A page inside a notebook cell: sandboxed, so text of the run can neither reach the notebook nor the network."""
-    return (f'<iframe sandbox="allow-scripts" srcdoc="{html.escape(page)}" '
-            f'style="width:100%;height:{height}px;border:1px solid #8884;border-radius:8px"></iframe>')
+    return (
+        f'<iframe sandbox="allow-scripts" srcdoc="{html.escape(page)}" '
+        f'style="width:100%;height:{height}px;border:1px solid #8884;border-radius:8px"></iframe>'
+    )
 
 
 def _modules(static: Any) -> list[tuple[str, str]]:
