@@ -7,6 +7,7 @@ the answers.
 
 import json
 import statistics
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
 from statistics import fmean
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from workbench.config import RunConfig
 from workbench.errors import RunError
 from workbench.record import folder as record
+from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.view.store import Store
 
@@ -33,6 +35,7 @@ _APART = frozenset(
         "watched_samples",
     }
 )
+_ACCURACY, _LENGTH = "heldout/sampled/accuracy", "completions/mean_length"
 _FINISHED = frozenset({"finished", "stopped"})
 
 
@@ -87,6 +90,27 @@ def shipped(config: RunConfig) -> Expected | None:
     return None
 
 
+def figures(folders: Sequence[RunFolder], source: str, note: str = "") -> dict[str, Any]:
+    """What `presets/<name>.expected.json` holds, from finished runs of the preset: curves, the median run's
+    wall seconds and phases, mean lengths of the first and the last five steps."""
+    runs, seconds, phases, lengths = [], [], [], []
+    for folder in folders:
+        reader = Reader(folder)
+        series = reader.series(names=[_ACCURACY, _LENGTH])
+        runs.append({"seed": folder.about()["seed"], "heldout_sampled": _points(series)})
+        status = folder.status()
+        seconds.append(status["ended"] - status["started"])
+        phases.append(_phases(reader))
+        lengths.append(_grown(series))
+    middle = sorted(range(len(seconds)), key=seconds.__getitem__)[len(seconds) // 2]
+    grown = [pair for pair in lengths if pair]
+    return {
+        "source": source, "note": note, "runs": runs, "seconds": round(seconds[middle], 1),
+        "phases": {name: round(value, 1) for name, value in phases[middle].items()},
+        "lengths": [round(fmean(pair[i] for pair in grown), 1) for i in range(2)] if grown else None,
+    }  # fmt: skip
+
+
 def _earlier(store: Store, config: RunConfig) -> Expected | None:
     wanted = config.model_dump(mode="json")
     curves: list[Curve] = []
@@ -95,29 +119,20 @@ def _earlier(store: Store, config: RunConfig) -> Expected | None:
     for folder in record.folders(store.root):
         try:
             about, status = folder.about(), folder.status()
-            if (
-                status.get("state") not in _FINISHED
-                or about.get("kind") != "train"
-                or not _same(about.get("config", {}), wanted)
-            ):
+            like = about.get("kind") == "train" and _same(about.get("config", {}), wanted)
+            if not like or status.get("state") not in _FINISHED:
                 continue
-            series = Reader(folder).series(names=["heldout/sampled/accuracy", "completions/mean_length"])
+            series = Reader(folder).series(names=[_ACCURACY, _LENGTH])
         except RunError:
             continue
-        checks = series["sampled"]
-        points = tuple(
-            (step, value)
-            for step, value in zip(checks["step"], checks["heldout/sampled/accuracy"], strict=True)
-            if value is not None
-        )
+        points = _points(series)
         if len(points) < 2:
             continue
         curves.append(Curve(int(about["seed"]), points))
         if status["state"] == "finished" and status.get("ended") and status.get("started"):
             seconds.append(status["ended"] - status["started"])
-        grown = [value for value in series["train"].get("completions/mean_length", []) if value is not None]
-        if len(grown) >= 10:
-            lengths.append((sum(grown[:5]) / 5, sum(grown[-5:]) / 5))
+        if grown := _grown(series):
+            lengths.append(grown)
         if len(curves) == MOST_RUNS:
             break
     if not curves:
@@ -130,6 +145,28 @@ def _earlier(store: Store, config: RunConfig) -> Expected | None:
         phases={},
         lengths=(fmean(pair[0] for pair in lengths), fmean(pair[1] for pair in lengths)) if lengths else None,
     )
+
+
+def _points(series: dict[str, Any]) -> tuple[tuple[int, float], ...]:
+    """(step, sampled held-out accuracy) of each check."""
+    checks = series["sampled"]
+    pairs = zip(checks["step"], checks[_ACCURACY], strict=True)
+    return tuple((step, value) for step, value in pairs if value is not None)
+
+
+def _grown(series: dict[str, Any]) -> tuple[float, float] | None:
+    """Mean answer length of the first and of the last five training steps."""
+    values = [value for value in series["train"][_LENGTH] if value is not None]
+    return (fmean(values[:5]), fmean(values[-5:])) if len(values) >= 10 else None
+
+
+def _phases(reader: Reader) -> dict[str, float]:
+    """Wall seconds of the run's training steps by what they went into; checks are what is left."""
+    rows = reader.phases(last=10**6)
+    total = {name: sum(row.get(name, 0.0) for row in rows) for name in ("sample", "update")}
+    status = reader.status
+    rest = max(0.0, status["ended"] - status["started"] - sum(total.values()))
+    return {"sampling": total["sample"], "update": total["update"], "checks and start": rest}
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:

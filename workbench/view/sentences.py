@@ -13,9 +13,10 @@ def headline(config: RunConfig, duration: Duration | None) -> str:
     updates = config.num_iterations * config.steps_per_generation
     first = answers + ("update." if updates == 1 else f"step of {updates} updates.")
     what = plural(config.steps, "update" if updates == 1 else "step")
+    takes = "takes" if config.steps == 1 else "take"
     if duration is None:
-        return f"{first} How long {what} take is not known here yet: a dry run tells."
-    return f"{first} {what} {'takes' if config.steps == 1 else 'take'} {about(duration.total)} here."
+        return f"{first} How long {what} {takes} is not known here yet: a dry run tells."
+    return f"{first} {what} {takes} {about(duration.total)} here."
 
 
 def about(seconds: float) -> str:

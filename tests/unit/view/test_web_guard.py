@@ -23,11 +23,18 @@ class Inside:
 
     def __init__(self, **options: Any) -> None:
         self.came: list[str] = []
-        app = Starlette(routes=[Route("/{path:path}", self.answer, methods=["GET", "POST"]), WebSocketRoute("/ws", self.socket)])
+        app = Starlette(
+            routes=[
+                Route("/{path:path}", self.answer, methods=["GET", "POST"]),
+                WebSocketRoute("/ws", self.socket),
+            ]
+        )
         self.guard = Guard(app, **{"token": None, **options})
 
     async def answer(self, request: Request) -> PlainTextResponse:
-        self.came.append(f"{request.method} {request.url.path}?{request.url.query} {len(await request.body())}")
+        self.came.append(
+            f"{request.method} {request.url.path}?{request.url.query} {len(await request.body())}"
+        )
         return PlainTextResponse("in", headers={"Access-Control-Allow-Origin": "https://evil.example"})
 
     async def socket(self, socket: WebSocket) -> None:
@@ -44,7 +51,17 @@ def test_this_machine_is_let_in_under_its_own_names(base: str) -> None:
     assert Inside().client(base).get("/").status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "", "[::2]:7860", "127.0.0.1@evil.example"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:7860",
+        "127.0.0.1.evil.example",
+        "",
+        "[::2]:7860",
+        "127.0.0.1@evil.example",
+    ],
+)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_rebinding_host_is_refused_and_nothing_runs(host: str, method: str) -> None:
     inside = Inside()
@@ -58,7 +75,17 @@ def test_another_name_is_let_in_once_it_is_allowed() -> None:
     assert inside.client("http://workbench.lab:80").get("/").status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:9999", "http://localhost:7860", "file://", "http://127.0.0.1:7860.evil.example"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        "null",
+        "http://127.0.0.1:9999",
+        "http://localhost:7860",
+        "file://",
+        "http://127.0.0.1:7860.evil.example",
+    ],
+)
 def test_a_post_from_a_foreign_page_is_refused_and_nothing_runs(origin: str) -> None:
     inside = Inside()
     answer = inside.client().post("/gradio_api/upload", headers={"origin": origin}, content="x")
@@ -84,7 +111,10 @@ def test_the_dashboards_own_page_may_post() -> None:
 
 def test_a_websocket_from_a_foreign_page_is_closed_before_it_opens() -> None:
     inside = Inside()
-    with pytest.raises(WebSocketDisconnect), inside.client().websocket_connect("/ws", headers={"origin": "https://evil.example"}):
+    with (
+        pytest.raises(WebSocketDisconnect),
+        inside.client().websocket_connect("/ws", headers={"origin": "https://evil.example"}),
+    ):
         pass
     assert inside.came == []
 
@@ -108,7 +138,15 @@ def test_the_redirect_stays_on_this_machine() -> None:
         assert location.startswith("/") and not location.startswith(("//", "/\\"))
 
 
-@pytest.mark.parametrize("headers", [{}, {"cookie": "workbench-00000000=x"}, {"authorization": f"Bearer {TOKEN}x"}, {"authorization": f"Basic {TOKEN}"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"cookie": "workbench-00000000=x"},
+        {"authorization": f"Bearer {TOKEN}x"},
+        {"authorization": f"Basic {TOKEN}"},
+    ],
+)
 def test_without_the_token_nobody_gets_in(headers: dict[str, str]) -> None:
     inside = Inside(token=TOKEN)
     answer = inside.client().get("/config", headers=headers)
@@ -119,7 +157,9 @@ def test_without_the_token_nobody_gets_in(headers: dict[str, str]) -> None:
 def test_a_person_without_the_token_reads_a_sentence_and_a_script_reads_json() -> None:
     client = Inside(token=TOKEN).client()
     page = client.get("/", headers=PAGE)
-    assert page.headers["content-type"].startswith("text/html") and "<p>This dashboard can run code" in page.text
+    assert (
+        page.headers["content-type"].startswith("text/html") and "<p>This dashboard can run code" in page.text
+    )
     assert set(json.loads(client.get("/").text)) == {"error", "problems"}
 
 
@@ -129,7 +169,10 @@ def test_an_old_link_says_that_it_is_old() -> None:
 
 
 def test_scripts_send_the_token_as_a_bearer() -> None:
-    assert Inside(token=TOKEN).client().post("/", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+    assert (
+        Inside(token=TOKEN).client().post("/", headers={"authorization": f"Bearer {TOKEN}"}).status_code
+        == 200
+    )
 
 
 def test_a_stolen_cookie_name_tells_nothing_of_the_token_and_two_dashboards_keep_apart() -> None:
@@ -140,9 +183,19 @@ def test_a_stolen_cookie_name_tells_nothing_of_the_token_and_two_dashboards_keep
 def test_every_answer_carries_the_headers_that_close_the_machine() -> None:
     inside = Inside(token=TOKEN)
     client = inside.client()
-    for answer in (client.get("/", headers={"authorization": f"Bearer {TOKEN}"}), client.get("/"), client.get("/", headers={"host": "evil.example"})):
+    for answer in (
+        client.get("/", headers={"authorization": f"Bearer {TOKEN}"}),
+        client.get("/"),
+        client.get("/", headers={"host": "evil.example"}),
+    ):
         policy = answer.headers["content-security-policy"]
-        for part in ("connect-src 'self'", "img-src 'self' data: blob:", "object-src 'none'", "base-uri 'self'", "frame-ancestors 'none'"):
+        for part in (
+            "connect-src 'self'",
+            "img-src 'self' data: blob:",
+            "object-src 'none'",
+            "base-uri 'self'",
+            "frame-ancestors 'none'",
+        ):
             assert part in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "access-control-allow-origin" not in answer.headers

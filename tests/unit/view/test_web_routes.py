@@ -66,7 +66,11 @@ def test_the_header_tells_what_does_not_change(client: TestClient, run: RunFolde
     assert header["config"]["num_generations"] == 4 and header["accuracy_reward"] == "correct"
     assert header["changed"]["learning_rate"] == 4e-4 and "lora_r" not in header["changed"]
     assert header["reward_range"] == [0.0, 1.0] and header["binary"] is True
-    assert {setting["name"] for setting in header["live_settings"]} >= {"beta", "temperature", "learning_rate"}
+    assert {setting["name"] for setting in header["live_settings"]} >= {
+        "beta",
+        "temperature",
+        "learning_rate",
+    }
 
 
 def test_the_header_shows_settings_as_people_changed_them(tmp_path: Path) -> None:
@@ -92,7 +96,9 @@ def test_ribbon_columns_run_from_the_best_group_to_the_worst(client: TestClient,
     delta = get(client, f"runs/{run.id}/delta")
     groups = get(client, f"runs/{run.id}/steps/3")["groups"]
     column = next(column for column in delta["ribbon"] if column["step"] == 3)
-    assert [cell[0] for cell in column["groups"]] == sorted((group["right"] / group["n"] for group in groups), reverse=True)
+    assert [cell[0] for cell in column["groups"]] == sorted(
+        (group["right"] / group["n"] for group in groups), reverse=True
+    )
     assert sorted(cell[1] for cell in column["groups"]) == sorted(group["dead"] for group in groups)
 
 
@@ -147,7 +153,9 @@ def test_a_step_lists_its_groups_by_their_share_dead_ones_last(client: TestClien
     step = get(client, f"runs/{run.id}/steps/11")
     shares = [group["gradient_share"] for group in step["groups"] if not group["dead"]]
     assert shares == sorted(shares, reverse=True)
-    assert [bool(group["dead"]) for group in step["groups"]] == sorted(bool(group["dead"]) for group in step["groups"])
+    assert [bool(group["dead"]) for group in step["groups"]] == sorted(
+        bool(group["dead"]) for group in step["groups"]
+    )
     assert all(len(group["samples"]) == group["n"] == 4 for group in step["groups"])
     assert get(client, f"runs/{run.id}/steps/latest") == step
     assert set(step["phases"]) == {"sample", "score", "update", "record"}
@@ -161,7 +169,10 @@ def test_a_group_is_what_run_db_holds(client: TestClient, run: RunFolder) -> Non
     for shown, sample in zip(group["samples"], stored["samples"], strict=True):
         assert (shown["text"], shown["reward"], shown["advantage"], shown["index"]) == (
             sample["text"], sample["reward"], sample["advantage"], sample["i"])  # fmt: skip
-        assert shown["tokens"]["ids"] == sample["token_ids"] and shown["tokens"]["sampler"] == sample["sampler_logp"]
+        assert (
+            shown["tokens"]["ids"] == sample["token_ids"]
+            and shown["tokens"]["sampler"] == sample["sampler_logp"]
+        )
         assert "".join(shown["tokens"]["text"]).startswith(sample["text"])
         assert shown["weights"] == {"correct": 1.0, "format": 0.0}
     assert get(client, f"runs/{run.id}/steps/7/groups/2")["samples"][0]["tokens"] is None
@@ -179,7 +190,9 @@ def test_what_other_divisors_would_ask_is_worked_out_by_hand(client: TestClient,
     assert whatif["group"] == pytest.approx((centred / (rewards.std(ddof=1) + 1e-4)).tolist())
     assert whatif["batch"] == pytest.approx((centred / (everybody.std(ddof=1) + 1e-4)).tolist())
     others = (rewards.sum() - rewards) / (len(rewards) - 1)
-    assert whatif["leave_one_out"] == pytest.approx(((rewards - others) / (rewards.std(ddof=1) + 1e-4)).tolist())
+    assert whatif["leave_one_out"] == pytest.approx(
+        ((rewards - others) / (rewards.std(ddof=1) + 1e-4)).tolist()
+    )
     assert group["batch_std"] == pytest.approx(everybody.std(ddof=1))
     assert group["divisor"] | {"value": None} == {
         "kind": "group", "std": "sample", "value": None, "eps": 1e-4, "baseline": "mean",
@@ -188,7 +201,9 @@ def test_what_other_divisors_would_ask_is_worked_out_by_hand(client: TestClient,
     assert whatif["group"] == pytest.approx([sample["advantage"] for sample in group["samples"]])
 
 
-def test_an_answer_that_could_not_be_scored_asks_nothing_and_says_why(client: TestClient, failing: RunFolder) -> None:
+def test_an_answer_that_could_not_be_scored_asks_nothing_and_says_why(
+    client: TestClient, failing: RunFolder
+) -> None:
     for k in range(4):
         group = get(client, f"runs/{failing.id}/steps/0/groups/{k}")
         for sample, asked in zip(group["samples"], group["whatif"]["group"], strict=True):
@@ -208,19 +223,28 @@ def test_a_prompt_over_time_counts_what_was_answered(client: TestClient, run: Ru
     prompt = get(client, f"runs/{run.id}/prompts/{check['prompt_id']}")
     visit = next(visit for visit in prompt["visits"] if visit["step"] == 10 and visit["mode"] == "sampled")
     said = [sample["said"] for sample in check["samples"]]
-    assert [answer[1] for answer in visit["answers"]] == sorted((said.count(one) for one in set(said)), reverse=True)
+    assert [answer[1] for answer in visit["answers"]] == sorted(
+        (said.count(one) for one in set(said)), reverse=True
+    )
     assert visit["best"]["reward"] >= visit["median"]["reward"] >= visit["worst"]["reward"]
-    assert [visit["step"] for visit in prompt["visits"]] == sorted(visit["step"] for visit in prompt["visits"])
+    assert [visit["step"] for visit in prompt["visits"]] == sorted(
+        visit["step"] for visit in prompt["visits"]
+    )
     assert "never asked" in get(client, f"runs/{run.id}/prompts/0000000000000000", 404)["error"]
 
 
-@pytest.mark.parametrize("path", ["steps/99", "steps/-1", "steps/x", "steps/0/groups/99", "steps/9999999999999", "steps/3?kind=eval"])
+@pytest.mark.parametrize(
+    "path",
+    ["steps/99", "steps/-1", "steps/x", "steps/0/groups/99", "steps/9999999999999", "steps/3?kind=eval"],
+)
 def test_what_is_not_there_is_a_sentence(client: TestClient, run: RunFolder, path: str) -> None:
     error = get(client, f"runs/{run.id}/{path}", 404)["error"]
     assert len(error) > 20 and "Traceback" not in error
 
 
-@pytest.mark.parametrize("run_id", ["..", "%2e%2e", "..%2f..%2fetc", ".workbench", "a%00b", "x" * 65, "no-such-run", "a/b"])
+@pytest.mark.parametrize(
+    "run_id", ["..", "%2e%2e", "..%2f..%2fetc", ".workbench", "a%00b", "x" * 65, "no-such-run", "a/b"]
+)
 @pytest.mark.parametrize("rest", ["", "/delta", "/log"])
 def test_no_id_leaves_the_runs_folder(client: TestClient, run_id: str, rest: str) -> None:
     assert client.get(f"/wb/api/runs/{run_id}{rest}").status_code in (404, 405)
@@ -250,7 +274,9 @@ def test_the_log_is_its_end(client: TestClient, tmp_path: Path, run: RunFolder) 
     assert log == {"lines": ["line 298", "line 299"], "size": copy.log_path.stat().st_size}
 
 
-def test_a_command_to_a_run_that_is_over_is_refused_with_what_to_do(client: TestClient, run: RunFolder) -> None:
+def test_a_command_to_a_run_that_is_over_is_refused_with_what_to_do(
+    client: TestClient, run: RunFolder
+) -> None:
     answer = client.post(f"/wb/api/runs/{run.id}/commands", json={"command": "pause"})
     assert answer.status_code == 409 and "Fork it" in answer.json()["error"]
 
@@ -268,14 +294,18 @@ def test_a_command_nobody_knows_is_refused(client: TestClient, run: RunFolder, b
 
 def test_starting_with_bad_settings_makes_no_run_and_names_each(tmp_path: Path) -> None:
     client = serve(Store(tmp_path))
-    answer = client.post("/wb/api/runs", json={"preset": "embedded", "settings": {"num_generations": 1, "beta": -1}})
+    answer = client.post(
+        "/wb/api/runs", json={"preset": "embedded", "settings": {"num_generations": 1, "beta": -1}}
+    )
     assert answer.status_code == 400 and set(answer.json()["problems"]) == {"num_generations", "beta"}
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_glossary_names_metrics_as_they_are_recorded(client: TestClient, run: RunFolder) -> None:
     words = get(client, "glossary")
-    assert {"completions/p10_length", "completions/p90_length", "heldout/greedy/accuracy", "reward"} <= set(words["metrics"])
+    assert {"completions/p10_length", "completions/p90_length", "heldout/greedy/accuracy", "reward"} <= set(
+        words["metrics"]
+    )
     assert words["settings"]["beta"]["live"] is True and "at most 1000" in words["settings"]["beta"]["facts"]
 
 

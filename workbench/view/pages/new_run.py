@@ -38,6 +38,7 @@ _PLACED = {
     *_SMALL,
 }
 """Settings with a place of their own on the cards. All others lie in the fold, by section."""
+_OPEN = "(id) => { if (id) location.assign('/?run=' + id); }"
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 _SLOW: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "once"}
 
@@ -82,7 +83,7 @@ class _Page:
                 self.rehearsal = shell.markup("wb-rehearsal")
                 shell.markup("wb-closing", tag("p", "Closing this page does not stop it.", class_="wb-note"))
         # One per page shown: two clicks on Start, in whatever process they end up, are one run.
-        self.key = gr.State(lambda: secrets.token_hex(8))
+        self.key = gr.State()
         self.started = gr.Textbox(visible=False)
 
     def _model_card(self) -> None:
@@ -176,6 +177,7 @@ class _Page:
         changes = [component.change for component in filled]  # type: ignore[attr-defined]
         gr.on(changes, **checking)
         blocks.load(do.check, inputs, outputs, **_QUIET)
+        blocks.load(_new_key, None, [self.key], **_QUIET)
         rows = [row.row for row in self.rows]
         self.preset.input(do.fill, [self.preset], [*filled, *rows], **_QUIET).then(**checking)
         self.add.click(do.add_reward, rewards, rows, **_QUIET)
@@ -186,7 +188,11 @@ class _Page:
         self.dry.click(do.rehearse, inputs, [self.problems, self.rehearsal], **bench)
         self.start.click(
             do.launch, [self.key, *inputs], [self.problems, self.started, self.start], **_SLOW
-        ).success(None, [self.started], None, js="(id) => { if (id) location.assign('/?run=' + id); }")
+        ).success(None, [self.started], None, js=_OPEN, api_visibility="private")
+
+
+def _new_key() -> str:
+    return secrets.token_hex(8)
 
 
 def _hide() -> list[Any]:
