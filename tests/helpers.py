@@ -17,7 +17,7 @@ FAKE_WORKER = (sys.executable, "-P", str(Path(__file__).with_name("fake_worker.p
 """Pass as `worker=` to launch.start: a real worker process around a loop that only counts."""
 
 
-def wait_until(condition: Callable[[], T], timeout: float = 20.0, what: str = "") -> T:
+def wait_until(condition: Callable[[], T], timeout: float = 60.0, what: str = "") -> T:
     """The first true value of `condition`, looked at every 20 ms; AssertionError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
@@ -45,11 +45,11 @@ class Yard:
         self.started.append(folder)
         return folder
 
-    def reaches(self, folder: RunFolder, state: str, timeout: float = 20.0) -> RunState:
+    def reaches(self, folder: RunFolder, state: str, timeout: float = 60.0) -> RunState:
         """The run's state once it is `state`."""
         return self._when(folder, lambda now: now.state == state, state, timeout)
 
-    def goes_on(self, folder: RunFolder, more: int = 2, timeout: float = 20.0) -> RunState:
+    def goes_on(self, folder: RunFolder, more: int = 2, timeout: float = 60.0) -> RunState:
         """The run's state once it has done that many more steps."""
         goal = launch.state(folder).step + more
         return self._when(folder, lambda now: now.step >= goal, f"step {goal}", timeout)

@@ -54,6 +54,9 @@ class Status:
     progress_at: float = 0.0
     """The loop moved on: a phase began, counted further, or ended."""
     started: float = 0.0
+    """This worker's start."""
+    earlier: float = 0.0
+    """Seconds that earlier workers of the same run took."""
     ended: float | None = None
     reason: str = ""
     eta: float | None = None

@@ -106,7 +106,7 @@ def summary(folder: RunFolder) -> dict[str, Any]:
         "reason": now.reason,
         "step": now.step,
         "steps": now.steps,
-        "seconds": _seconds(now),
+        "seconds": None if now.seconds is None else round(now.seconds, 3),
     }
     for mode in ("sampled", "greedy"):
         values = [value for value in checks[mode].get(f"heldout/{mode}/accuracy", []) if value is not None]
@@ -116,12 +116,6 @@ def summary(folder: RunFolder) -> dict[str, Any]:
     found["mean_length_first"] = _mean_length(reader, steps[:ENDS])
     found["mean_length_last"] = _mean_length(reader, steps[-ENDS:])
     return found
-
-
-def _seconds(now: RunState) -> float | None:
-    if now.started is None:
-        return None
-    return round((now.ended or time.time()) - now.started, 3)
 
 
 def _mean_length(reader: Reader, steps: list[int]) -> float | None:

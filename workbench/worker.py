@@ -178,6 +178,7 @@ def _first_status(folder: RunFolder, token: str) -> Status:
         heartbeat=now,
         progress_at=now,
         started=float(before.get("started") or now),
+        earlier=float(before.get("earlier") or 0.0),
         oom_kills=oom_kills(),
     )
 

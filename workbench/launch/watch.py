@@ -45,6 +45,9 @@ class RunState(NamedTuple):
     eta: float | None = None
     step_seconds: float | None = None
     started: float | None = None
+    """Of its newest worker."""
+    seconds: float | None = None
+    """It has run so long, all its workers together; dead time between them left out."""
     ended: float | None = None
     heartbeat: float | None = None
     device: str = ""
@@ -106,26 +109,29 @@ def state(folder: RunFolder) -> RunState:
         if derived in ENDED
         else (status.get("heartbeat") if derived in ("crashed", "interrupted") else None)
     )
+    started = _number(status.get("started"))
+    until = _number(ended) or time.time()
     return RunState(
-        folder.id,
-        folder.path,
-        derived,
-        living,
-        reason,
-        stalled,
-        str(status.get("phase") or ""),
-        _whole(status.get("phase_done")),
-        _whole(status.get("phase_total")),
-        _whole(status.get("step")),
-        _whole(status.get("steps")),
-        _number(status.get("eta")),
-        _number(status.get("step_seconds")),
-        _number(status.get("started")),
-        _number(ended),
-        _number(status.get("heartbeat")),
-        str(status.get("device") or ""),
-        str(about.get("kind") or "train"),
-        tuple(folder.log_tail(LAST_LINES)) if derived in ("failed", "crashed", "interrupted") else (),
+        id=folder.id,
+        path=folder.path,
+        state=derived,
+        alive=living,
+        reason=reason,
+        stalled=stalled,
+        phase=str(status.get("phase") or ""),
+        phase_done=_whole(status.get("phase_done")),
+        phase_total=_whole(status.get("phase_total")),
+        step=_whole(status.get("step")),
+        steps=_whole(status.get("steps")),
+        eta=_number(status.get("eta")),
+        step_seconds=_number(status.get("step_seconds")),
+        started=started,
+        seconds=None if started is None else (_number(status.get("earlier")) or 0.0) + until - started,
+        ended=_number(ended),
+        heartbeat=_number(status.get("heartbeat")),
+        device=str(status.get("device") or ""),
+        kind=str(about.get("kind") or "train"),
+        log=tuple(folder.log_tail(LAST_LINES)) if derived in ("failed", "crashed", "interrupted") else (),
     )
 
 

@@ -133,6 +133,14 @@ def test_damaged_folders_are_listed_and_harm_nobody(tmp_path: Path, name: str) -
     assert launch.runs(tmp_path / "nowhere") == []
 
 
+def test_the_time_of_earlier_workers_counts_and_the_time_between_them_does_not(folder: RunFolder) -> None:
+    now = time.time()
+    found = say(folder, state="finished", started=now - 20, ended=now - 5, earlier=100.0)
+    assert found.seconds == pytest.approx(115.0)
+    crashed = say(folder, state="running", started=now - 500, heartbeat=now - 400, progress_at=now - 400)
+    assert crashed.state == "crashed" and crashed.seconds == pytest.approx(100.0)
+
+
 def test_odd_values_in_a_status_do_no_harm(folder: RunFolder) -> None:
     found = say(folder, state="finished", step="seven", eta="soon", phase=None, ended=[1])
     assert (found.step, found.eta, found.phase, found.ended) == (0, None, "", None)
