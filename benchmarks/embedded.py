@@ -26,13 +26,41 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for seed in options.seeds:
             load = os.getloadavg()[0]
-            command = [sys.executable, "-m", "workbench", "run", "--preset", "embedded", "--seed", str(seed),
-                       "--runs", str(options.runs or temporary), "--wait", "--json"]
+            command = [
+                sys.executable,
+                "-m",
+                "workbench",
+                "run",
+                "--preset",
+                "embedded",
+                "--seed",
+                str(seed),
+                "--runs",
+                str(options.runs or temporary),
+                "--wait",
+                "--json",
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             row = json.loads(done.stdout.strip().splitlines()[-1])
-            rows.append({"seed": seed, "load_before": round(load, 2), **{key: row[key] for key in (
-                "steps", "seconds", "heldout_sampled_first", "heldout_sampled_last", "heldout_greedy_first", "heldout_greedy_last",
-                "mean_length_first", "mean_length_last")}})
+            rows.append(
+                {
+                    "seed": seed,
+                    "load_before": round(load, 2),
+                    **{
+                        key: row[key]
+                        for key in (
+                            "steps",
+                            "seconds",
+                            "heldout_sampled_first",
+                            "heldout_sampled_last",
+                            "heldout_greedy_first",
+                            "heldout_greedy_last",
+                            "mean_length_first",
+                            "mean_length_last",
+                        )
+                    },
+                }
+            )
             if not options.json:
                 print(rows[-1], flush=True)
     result = {"hardware": hardware(), "versions": versions(), "runs": rows}

@@ -20,10 +20,28 @@ def picky(completion: str, answer: str) -> float:
         raise ValueError(f"cannot read an answer of {len(completion)} characters")
     return float(f"<answer>{answer}</answer>" in completion)
 '''
-SMALL = {"wandb": "off", "threads": 1, "prompts_per_step": 6, "num_generations": 6, "eval_problems": 16, "watched_prompts": 4,
-         "watched_samples": 2, "eval_steps": 3, "save_steps": 3, "steps": 3}
+SMALL = {
+    "wandb": "off",
+    "threads": 1,
+    "prompts_per_step": 6,
+    "num_generations": 6,
+    "eval_problems": 16,
+    "watched_prompts": 4,
+    "watched_samples": 2,
+    "eval_steps": 3,
+    "save_steps": 3,
+    "steps": 3,
+}
 SETTINGS = {
-    "normal": {"steps": 20, "eval_steps": 10, "save_steps": 10, "eval_problems": 64, "wandb": "off", "threads": 1, "seed": 7},
+    "normal": {
+        "steps": 20,
+        "eval_steps": 10,
+        "save_steps": 10,
+        "eval_problems": 64,
+        "wandb": "off",
+        "threads": 1,
+        "seed": 7,
+    },
     "dead": {**SMALL, "rewards": "format=1", "learning_rate": 2e-3, "steps": 6},
     "failing": {**SMALL, "seed": 3},
 }
@@ -53,7 +71,9 @@ def record(root: Path) -> Recorded:
             script.write_text(FAILING)
             for name, settings in SETTINGS.items():
                 rewards = {"rewards": f"{script}:picky=1"} if name == "failing" else {}
-                folder = preflight.start(RunConfig.build(None, {**settings, **rewards, "run_name": name}), making / "runs")
+                folder = preflight.start(
+                    RunConfig.build(None, {**settings, **rewards, "run_name": name}), making / "runs"
+                )
 
                 finish(folder)
                 os.rename(folder.path, root / name)
@@ -62,7 +82,6 @@ def record(root: Path) -> Recorded:
 
 def finish(folder: RunFolder, timeout: float = 600.0) -> launch.RunState:
     """Wait until a run is over, and require that it finished."""
-
 
     wait_until(lambda: launch.state(folder).over, timeout, f"run {folder.id}")
     state = launch.state(folder)

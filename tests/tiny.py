@@ -16,8 +16,18 @@ from transformers import (
 
 from workbench.models.load import Policy
 
-SHAPE = dict(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-             intermediate_size=64, max_position_embeddings=128, eos_token_id=[1, 2], pad_token_id=0, bos_token_id=None)
+SHAPE = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 128,
+    "eos_token_id": [1, 2],
+    "pad_token_id": 0,
+    "bos_token_id": None,
+}
 ARCHITECTURES = {
     "llama": (LlamaForCausalLM, LlamaConfig, {}),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 8}),
@@ -52,5 +62,11 @@ def tiny_model(architecture: str = "llama", seed: int = 0, **changes: Any) -> An
 def tiny_policy(architecture: str = "llama", seed: int = 0, **changes: Any) -> Policy:
     """A policy around `tiny_model`, without a reference."""
     model = tiny_model(architecture, seed, **changes)
-    return Policy(model=model, tokenizer=NumberTokenizer(), device=torch.device("cpu"), eos_ids=frozenset([1, 2]), pad_id=0,
-                  context=model.config.max_position_embeddings)
+    return Policy(
+        model=model,
+        tokenizer=NumberTokenizer(),
+        device=torch.device("cpu"),
+        eos_ids=frozenset([1, 2]),
+        pad_id=0,
+        context=model.config.max_position_embeddings,
+    )

@@ -27,8 +27,12 @@ def write(folder: Path, policy: Policy, updater: Updater, config: RunConfig, ste
     save_file(_moments(updater.optimizer), folder / OPTIMIZER)
     if config.sync_ref_model and policy.reference is not None:
         policy.reference.save_pretrained(folder / REFERENCE)
-    state = {"step": step, "version": policy.version, "skips_in_a_row": updater.skips_in_a_row,
-             "config": config.model_dump(mode="json")}
+    state = {
+        "step": step,
+        "version": policy.version,
+        "skips_in_a_row": updater.skips_in_a_row,
+        "config": config.model_dump(mode="json"),
+    }
     (folder / STATE).write_text(json.dumps(state, indent=1))
 
 
@@ -39,7 +43,9 @@ def restore(folder: Path, policy: Policy, updater: Updater) -> tuple[int, RunCon
     """
     for name in (OPTIMIZER, STATE):
         if not (folder / name).is_file():
-            raise RunError(f"checkpoint {folder.name} lacks {name}, so the run could not go on exactly. Choose another checkpoint.")
+            raise RunError(
+                f"checkpoint {folder.name} lacks {name}, so the run could not go on exactly. Choose another checkpoint."
+            )
     state = json.loads((folder / STATE).read_text())
     config = RunConfig.parse(state["config"])
     if isinstance(policy.model, PeftModel):
@@ -61,8 +67,11 @@ def _copy(source: Any, target: Any) -> None:
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """The optimiser's tensors, keyed by parameter number and name; empty before the first update."""
     state = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": value.detach().cpu().contiguous() for index, moments in state.items()
-            for name, value in moments.items()}
+    return {
+        f"{index}.{name}": value.detach().cpu().contiguous()
+        for index, moments in state.items()
+        for name, value in moments.items()
+    }
 
 
 def _set_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:

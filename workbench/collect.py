@@ -32,8 +32,16 @@ Phase = Callable[[str], Progress]
 """Names the phase that begins, and takes its progress."""
 
 
-def collect(engine: Engine, pool: RewardPool, prompts: Sequence[Prompt], spare: Sequence[Prompt], config: RunConfig,
-            sampling: Sampling, step: int, phase: Phase) -> Collected:
+def collect(
+    engine: Engine,
+    pool: RewardPool,
+    prompts: Sequence[Prompt],
+    spare: Sequence[Prompt],
+    config: RunConfig,
+    sampling: Sampling,
+    step: int,
+    phase: Phase,
+) -> Collected:
     """Sample and score one step. `spare`: other prompts, in the order in which dynamic sampling takes them."""
     kept: list[tuple[Group, list[Score]]] = []
     asked, drawn, replaced = list(prompts), 0, 0
@@ -42,7 +50,11 @@ def collect(engine: Engine, pool: RewardPool, prompts: Sequence[Prompt], spare: 
         drawn += sum(len(group) for group, _ in scored)
         last = not config.dynamic_sampling or attempt == config.max_resample_rounds
         # The last round keeps what it has: a step short of groups would change the objective's scale unseen.
-        alive = scored if last else [pair for pair, open_ in zip(scored, _without_signal(scored), strict=True) if not open_]
+        alive = (
+            scored
+            if last
+            else [pair for pair, open_ in zip(scored, _without_signal(scored), strict=True) if not open_]
+        )
         kept += alive
         missing = config.prompts_per_step - len(kept)
         if missing <= 0 or last:
@@ -51,18 +63,32 @@ def collect(engine: Engine, pool: RewardPool, prompts: Sequence[Prompt], spare: 
         replaced += len(asked)
         if not asked:
             break
-    return Collected([group for group, _ in kept], [score for _, scores in kept for score in scores], drawn, replaced)
+    return Collected(
+        [group for group, _ in kept], [score for _, scores in kept for score in scores], drawn, replaced
+    )
 
 
-def _sample(engine: Engine, pool: RewardPool, prompts: Sequence[Prompt], config: RunConfig, sampling: Sampling, step: int,
-            phase: Phase) -> list[tuple[Group, list[Score]]]:
+def _sample(
+    engine: Engine,
+    pool: RewardPool,
+    prompts: Sequence[Prompt],
+    config: RunConfig,
+    sampling: Sampling,
+    step: int,
+    phase: Phase,
+) -> list[tuple[Group, list[Score]]]:
     counts = [config.num_generations] * len(prompts)
     scored: list[tuple[Group, list[Score]]] = []
     first = [0] * len(prompts)
     while any(counts):
         index = [i for i, count in enumerate(counts) if count]
-        requests = [Request(prompts[i], tuple(sample_seed(config.seed, step, prompts[i].id, first[i] + j) for j in range(counts[i])))
-                    for i in index]
+        requests = [
+            Request(
+                prompts[i],
+                tuple(sample_seed(config.seed, step, prompts[i].id, first[i] + j) for j in range(counts[i])),
+            )
+            for i in index
+        ]
         groups = engine.generate(requests, sampling, phase("sample"))
         scores_B = pool.score(groups, step=step, progress=phase("score"))
         parts = list(zip(groups, _cut(scores_B, groups), strict=True))
@@ -71,7 +97,10 @@ def _sample(engine: Engine, pool: RewardPool, prompts: Sequence[Prompt], config:
         else:
             for i, (group, scores) in zip(index, parts, strict=True):
                 old, old_scores = scored[i]
-                scored[i] = (Group(old.prompt, (*old.rollouts, *group.rollouts), old.kind), [*old_scores, *scores])
+                scored[i] = (
+                    Group(old.prompt, (*old.rollouts, *group.rollouts), old.kind),
+                    [*old_scores, *scores],
+                )
         first = [len(group) for group, _ in scored]
         counts = [0] * len(prompts)
         if config.adaptive_group_max is not None:

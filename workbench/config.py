@@ -13,7 +13,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from workbench.errors import ConfigError
@@ -68,7 +76,9 @@ def setting(
     """A pydantic field that carries its label, section, level and remedy; `live` settings can change while a run goes on."""
     extra = {"label": label, "section": section, "core": core, "live": live, "remedy": remedy}
     if isinstance(default, list):
-        return Field(default_factory=lambda: list(default), description=help, json_schema_extra=extra, **constraints)
+        return Field(
+            default_factory=lambda: list(default), description=help, json_schema_extra=extra, **constraints
+        )
     return Field(default, description=help, json_schema_extra=extra, **constraints)
 
 
@@ -100,182 +110,424 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
     # -- model ---------------------------------------------------------------------------------------------------
-    model: str = setting("embedded", "Base model", "`embedded`, a local folder, or a Hugging Face id.", "model", core=True,
-                         min_length=1)
+    model: str = setting(
+        "embedded",
+        "Base model",
+        "`embedded`, a local folder, or a Hugging Face id.",
+        "model",
+        core=True,
+        min_length=1,
+    )
     dtype: Literal["float32", "bfloat16", "auto"] = setting(
-        "float32", "Precision", "Type of the weights in training; `auto` keeps the stored one.", "model")
-    use_peft: bool = setting(False, "LoRA", "Train a low-rank adapter; the adapter switched off is the reference.", "model",
-                             core=True)
+        "float32", "Precision", "Type of the weights in training; `auto` keeps the stored one.", "model"
+    )
+    use_peft: bool = setting(
+        False,
+        "LoRA",
+        "Train a low-rank adapter; the adapter switched off is the reference.",
+        "model",
+        core=True,
+    )
     lora_r: int = setting(16, "LoRA rank", "Rank of the adapter.", "model", ge=1, le=1024)
     lora_alpha: int = setting(32, "LoRA alpha", "Scale of the adapter: alpha / rank.", "model", ge=1)
     lora_target_modules: str = setting(
-        "all-linear", "LoRA targets", "`all-linear`, or module names separated by commas.", "model")
+        "all-linear", "LoRA targets", "`all-linear`, or module names separated by commas.", "model"
+    )
     gradient_checkpointing: bool = setting(
-        False, "Gradient checkpointing", "Recompute activations in the backward pass: less memory, about a third slower.",
-        "model")
+        False,
+        "Gradient checkpointing",
+        "Recompute activations in the backward pass: less memory, about a third slower.",
+        "model",
+    )
 
     # -- data ----------------------------------------------------------------------------------------------------
     task: str = setting("chain", "Task", "A bundled task, or `data` for your own prompts.", "data", core=True)
     data: str | None = setting(
-        None, "Your data", "With task `data`: a JSONL, CSV or Parquet file, a dataset folder, or a Hub dataset.", "data",
-        core=True)
+        None,
+        "Your data",
+        "With task `data`: a JSONL, CSV or Parquet file, a dataset folder, or a Hub dataset.",
+        "data",
+        core=True,
+    )
     data_split: str = setting("train", "Split", "Split of a dataset that holds several.", "data")
     heldout: str | None = setting(
-        None, "Held-out data", "A split name or a file for held-out checks; without it a seeded tenth is set aside.", "data")
+        None,
+        "Held-out data",
+        "A split name or a file for held-out checks; without it a seeded tenth is set aside.",
+        "data",
+    )
     prompt_column: str | None = setting(None, "Prompt column", "Guessed from usual names when empty.", "data")
     answer_column: str | None = setting(None, "Answer column", "Guessed from usual names when empty.", "data")
-    system_prompt: str | None = setting(None, "System prompt", "Put before every prompt; empty means the task's own.", "data")
+    system_prompt: str | None = setting(
+        None, "System prompt", "Put before every prompt; empty means the task's own.", "data"
+    )
     template: Literal["chat", "r1-zero", "plain"] = setting(
-        "chat", "Template", "The model's chat template, an R1-Zero style dialogue, or the bare text.", "data")
+        "chat", "Template", "The model's chat template, an R1-Zero style dialogue, or the bare text.", "data"
+    )
     max_prompt_length: int | None = setting(
-        None, "Longest prompt", "Prompts with more tokens are refused before the start; empty means the context.", "data", ge=1)
+        None,
+        "Longest prompt",
+        "Prompts with more tokens are refused before the start; empty means the context.",
+        "data",
+        ge=1,
+    )
     train_problems: int = setting(
-        256, "Training problems", "Size of the training split of generated tasks, drawn by seed.", "data", ge=2, le=1_000_000)
+        256,
+        "Training problems",
+        "Size of the training split of generated tasks, drawn by seed.",
+        "data",
+        ge=2,
+        le=1_000_000,
+    )
     min_level: int | None = setting(
-        None, "Easiest level", "Lowest difficulty of generated tasks; empty means the task's own (chain: 3 operations).", "data",
-        ge=1, le=64)
+        None,
+        "Easiest level",
+        "Lowest difficulty of generated tasks; empty means the task's own (chain: 3 operations).",
+        "data",
+        ge=1,
+        le=64,
+    )
     max_level: int | None = setting(
-        None, "Hardest level", "Highest difficulty of generated tasks; empty means the task's own (chain: 9 operations).", "data",
-        ge=1, le=64)
+        None,
+        "Hardest level",
+        "Highest difficulty of generated tasks; empty means the task's own (chain: 9 operations).",
+        "data",
+        ge=1,
+        le=64,
+    )
 
     # -- reward --------------------------------------------------------------------------------------------------
     rewards: list[RewardSpec] = setting(
-        [RewardSpec(name="correct")], "Rewards", "Catalogue names or file.py:function, each with a weight.", "reward", core=True,
-        live=True)
+        [RewardSpec(name="correct")],
+        "Rewards",
+        "Catalogue names or file.py:function, each with a weight.",
+        "reward",
+        core=True,
+        live=True,
+    )
     multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = setting(
-        "sum_then_normalize", "Several rewards",
-        "Sum the weighted rewards, then normalise in the group; or normalise each first (GDPO).", "reward")
+        "sum_then_normalize",
+        "Several rewards",
+        "Sum the weighted rewards, then normalise in the group; or normalise each first (GDPO).",
+        "reward",
+    )
     reward_clip: float | None = setting(
-        None, "Clip rewards", "Total rewards beyond plus or minus this are clipped.", "reward", gt=0)
+        None, "Clip rewards", "Total rewards beyond plus or minus this are clipped.", "reward", gt=0
+    )
     reward_timeout: float = setting(
-        10.0, "Reward time-out", "Seconds one reward call may take; then its value is absent.", "reward", gt=0, le=3600)
-    reward_workers: int = setting(1, "Reward processes", "Processes that score answers.", "reward", ge=1, le=64)
+        10.0,
+        "Reward time-out",
+        "Seconds one reward call may take; then its value is absent.",
+        "reward",
+        gt=0,
+        le=3600,
+    )
+    reward_workers: int = setting(
+        1, "Reward processes", "Processes that score answers.", "reward", ge=1, le=64
+    )
     reward_error_policy: Literal["mask", "stop"] = setting(
-        "mask", "When rewards fail", "Leave failed samples out of the group, or stop the run above 5 % failures.", "reward")
+        "mask",
+        "When rewards fail",
+        "Leave failed samples out of the group, or stop the run above 5 % failures.",
+        "reward",
+    )
 
     # -- group ---------------------------------------------------------------------------------------------------
     prompts_per_step: int = setting(
-        8, "Prompts a step", "Groups in each step. Samples a step = prompts x samples in a group.", "group", core=True, ge=1,
-        le=4096)
+        8,
+        "Prompts a step",
+        "Groups in each step. Samples a step = prompts x samples in a group.",
+        "group",
+        core=True,
+        ge=1,
+        le=4096,
+    )
     num_generations: int = setting(
-        8, "Samples in a group, G", "Answers sampled for each prompt and compared with each other.", "group", core=True, live=True,
-        ge=2, le=1024, remedy="A group needs at least 2 samples, or there is nothing to compare; 8 is usual")
+        8,
+        "Samples in a group, G",
+        "Answers sampled for each prompt and compared with each other.",
+        "group",
+        core=True,
+        live=True,
+        ge=2,
+        le=1024,
+        remedy="A group needs at least 2 samples, or there is nothing to compare; 8 is usual",
+    )
     temperature: float = setting(
-        1.0, "Temperature", "Sampling temperature; log-probabilities in training use it too.", "group", core=True, live=True,
-        gt=0, le=10)
+        1.0,
+        "Temperature",
+        "Sampling temperature; log-probabilities in training use it too.",
+        "group",
+        core=True,
+        live=True,
+        gt=0,
+        le=10,
+    )
     top_p: float = setting(1.0, "Top-p", "Nucleus sampling; 1 is off.", "group", gt=0, le=1)
     top_k: int = setting(0, "Top-k", "Sample among the k likeliest tokens; 0 is off.", "group", ge=0)
-    min_p: float = setting(0.0, "Min-p", "Drop tokens below this share of the likeliest one; 0 is off.", "group", ge=0, le=1)
+    min_p: float = setting(
+        0.0, "Min-p", "Drop tokens below this share of the likeliest one; 0 is off.", "group", ge=0, le=1
+    )
     max_completion_length: int = setting(
-        512, "Longest answer", "Tokens an answer may have; longer ones are cut and marked truncated.", "group", core=True,
-        live=True, ge=1)
+        512,
+        "Longest answer",
+        "Tokens an answer may have; longer ones are cut and marked truncated.",
+        "group",
+        core=True,
+        live=True,
+        ge=1,
+    )
     mask_truncated_completions: bool = setting(
-        False, "Mask truncated answers", "Leave cut answers out of the loss (they still count in the group mean).", "group")
+        False,
+        "Mask truncated answers",
+        "Leave cut answers out of the loss (they still count in the group mean).",
+        "group",
+    )
     dynamic_sampling: bool = setting(
-        False, "Dynamic sampling", "Replace groups without signal by fresh prompts (DAPO).", "group")
-    max_resample_rounds: int = setting(3, "Resampling rounds", "Cap for dynamic sampling.", "group", ge=1, le=20)
+        False, "Dynamic sampling", "Replace groups without signal by fresh prompts (DAPO).", "group"
+    )
+    max_resample_rounds: int = setting(
+        3, "Resampling rounds", "Cap for dynamic sampling.", "group", ge=1, le=20
+    )
     adaptive_group_max: int | None = setting(
-        None, "Adaptive group limit",
-        "Extend groups whose samples all scored the same, up to this many samples; empty is off.", "group", ge=2, le=4096)
+        None,
+        "Adaptive group limit",
+        "Extend groups whose samples all scored the same, up to this many samples; empty is off.",
+        "group",
+        ge=2,
+        le=4096,
+    )
 
     # -- update --------------------------------------------------------------------------------------------------
-    steps: int = setting(100, "Steps", "Generations, each followed by its updates.", "update", core=True, ge=1, le=10_000_000)
+    steps: int = setting(
+        100, "Steps", "Generations, each followed by its updates.", "update", core=True, ge=1, le=10_000_000
+    )
     learning_rate: float = setting(
-        1e-6, "Learning rate", "Peak learning rate of AdamW.", "update", core=True, live=True, gt=0, le=1)
+        1e-6, "Learning rate", "Peak learning rate of AdamW.", "update", core=True, live=True, gt=0, le=1
+    )
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = setting(
-        "linear", "Schedule", "Learning rate after the warm-up.", "update")
+        "linear", "Schedule", "Learning rate after the warm-up.", "update"
+    )
     warmup_steps: int = setting(0, "Warm-up steps", "Steps of linear warm-up.", "update", ge=0)
     weight_decay: float = setting(0.0, "Weight decay", "AdamW weight decay.", "update", ge=0)
     adam_beta1: float = setting(0.9, "Adam beta 1", "AdamW first moment.", "update", ge=0, lt=1)
     adam_beta2: float = setting(0.999, "Adam beta 2", "AdamW second moment.", "update", ge=0, lt=1)
     max_grad_norm: float = setting(1.0, "Gradient clip", "Largest gradient norm.", "update", gt=0)
     num_iterations: int = setting(
-        1, "Iterations on a generation", "Passes over each generation (mu); above 1 the clip does its work.", "update", ge=1, le=64)
+        1,
+        "Iterations on a generation",
+        "Passes over each generation (mu); above 1 the clip does its work.",
+        "update",
+        ge=1,
+        le=64,
+    )
     steps_per_generation: int = setting(
-        1, "Mini-batches a generation", "Optimiser updates that one pass over a generation is split into, by group.", "update",
-        ge=1, le=64)
+        1,
+        "Mini-batches a generation",
+        "Optimiser updates that one pass over a generation is split into, by group.",
+        "update",
+        ge=1,
+        le=64,
+    )
     micro_batch_tokens: int = setting(
-        8192, "Tokens a micro-batch",
-        "Padded tokens in one forward pass. Changes memory and speed, never the objective.", "update", ge=64)
+        8192,
+        "Tokens a micro-batch",
+        "Padded tokens in one forward pass. Changes memory and speed, never the objective.",
+        "update",
+        ge=64,
+    )
     loss_type: Literal["grpo", "bnpo", "dapo", "dapo_group", "dr_grpo", "cispo", "sapo", "luspo"] = setting(
-        "dapo", "Loss", "How per-token terms are weighted and averaged.", "update", core=True)
+        "dapo", "Loss", "How per-token terms are weighted and averaged.", "update", core=True
+    )
     importance_sampling_level: Literal["token", "sequence"] = setting(
-        "token", "Ratio", "Importance ratio of each token, or of the whole answer (GSPO).", "update")
-    epsilon: float = setting(0.2, "Clip below", "Ratios below 1 - this are clipped where A < 0.", "update", ge=0, le=1)
+        "token", "Ratio", "Importance ratio of each token, or of the whole answer (GSPO).", "update"
+    )
+    epsilon: float = setting(
+        0.2, "Clip below", "Ratios below 1 - this are clipped where A < 0.", "update", ge=0, le=1
+    )
     epsilon_high: float | None = setting(
-        None, "Clip above", "Ratios above 1 + this are clipped where A > 0; empty means as below. CISPO: the cap itself.",
-        "update", ge=0)
+        None,
+        "Clip above",
+        "Ratios above 1 + this are clipped where A > 0; empty means as below. CISPO: the cap itself.",
+        "update",
+        ge=0,
+    )
     delta: float | None = setting(
-        None, "Two-sided cap", "Caps the ratio also where A < 0 (INTELLECT-2 uses 4).", "update", gt=1)
-    dual_clip: float | None = setting(None, "Dual clip", "Lower bound of the objective where A < 0, as a multiple of A.", "update", gt=1)
-    sapo_temperature_pos: float = setting(1.0, "SAPO temperature, A > 0", "Only for loss sapo.", "update", gt=0)
-    sapo_temperature_neg: float = setting(1.05, "SAPO temperature, A < 0", "Only for loss sapo.", "update", gt=0)
+        None, "Two-sided cap", "Caps the ratio also where A < 0 (INTELLECT-2 uses 4).", "update", gt=1
+    )
+    dual_clip: float | None = setting(
+        None, "Dual clip", "Lower bound of the objective where A < 0, as a multiple of A.", "update", gt=1
+    )
+    sapo_temperature_pos: float = setting(
+        1.0, "SAPO temperature, A > 0", "Only for loss sapo.", "update", gt=0
+    )
+    sapo_temperature_neg: float = setting(
+        1.05, "SAPO temperature, A < 0", "Only for loss sapo.", "update", gt=0
+    )
     scale_rewards: Literal["group", "batch", "none"] = setting(
-        "group", "Divide by", "The group's std, the batch's std, or nothing (Dr. GRPO).", "update", core=True)
+        "group", "Divide by", "The group's std, the batch's std, or nothing (Dr. GRPO).", "update", core=True
+    )
     advantage_std: Literal["sample", "population"] = setting(
-        "sample", "Std convention", "sample divides by n - 1 (TRL), population by n (the papers).", "update")
+        "sample", "Std convention", "sample divides by n - 1 (TRL), population by n (the papers).", "update"
+    )
     advantage_eps: float = setting(1e-4, "Std guard", "Added to the std.", "update", ge=0, le=1)
     advantage_baseline: Literal["mean", "leave_one_out"] = setting(
-        "mean", "Baseline", "The group's mean, or the mean of the other samples (RLOO).", "update")
-    importance_sampling_correction: Literal["off", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = setting(
-        "off", "Sampler mismatch", "Weight by trainer / sampler probability when the two differ.", "update")
-    importance_sampling_clip_max: float = setting(3.0, "Mismatch cap", "Largest weight of that correction.", "update", gt=0)
-    importance_sampling_clip_min: float | None = setting(None, "Mismatch floor", "Smallest weight; empty is off.", "update", ge=0)
+        "mean", "Baseline", "The group's mean, or the mean of the other samples (RLOO).", "update"
+    )
+    importance_sampling_correction: Literal[
+        "off", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
+    ] = setting(
+        "off", "Sampler mismatch", "Weight by trainer / sampler probability when the two differ.", "update"
+    )
+    importance_sampling_clip_max: float = setting(
+        3.0, "Mismatch cap", "Largest weight of that correction.", "update", gt=0
+    )
+    importance_sampling_clip_min: float | None = setting(
+        None, "Mismatch floor", "Smallest weight; empty is off.", "update", ge=0
+    )
     off_policy_mask_threshold: float | None = setting(
-        None, "Off-policy mask", "Drop wrong answers the policy has moved away from by this many nats a token.", "update", gt=0)
-    entropy_coef: float = setting(0.0, "Entropy bonus", "Weight of the mean token entropy in the objective.", "update", ge=0)
+        None,
+        "Off-policy mask",
+        "Drop wrong answers the policy has moved away from by this many nats a token.",
+        "update",
+        gt=0,
+    )
+    entropy_coef: float = setting(
+        0.0, "Entropy bonus", "Weight of the mean token entropy in the objective.", "update", ge=0
+    )
 
     # -- reference -----------------------------------------------------------------------------------------------
     beta: float = setting(
-        0.0, "Pull to the base model, beta", "Weight of the KL(policy || reference) penalty.", "reference", core=True, live=True,
-        ge=0, le=1000, remedy="Beta is a penalty and cannot be negative; 0 switches it off, papers use .001 to .04")
+        0.0,
+        "Pull to the base model, beta",
+        "Weight of the KL(policy || reference) penalty.",
+        "reference",
+        core=True,
+        live=True,
+        ge=0,
+        le=1000,
+        remedy="Beta is a penalty and cannot be negative; 0 switches it off, papers use .001 to .04",
+    )
     kl_estimator: Literal["k1", "k2", "k3", "k3_ratio"] = setting(
-        "k3", "KL estimator", "Estimate of KL(policy || reference) from sampled tokens; k3 is GRPO's.", "reference")
-    kl_in: Literal["loss", "reward"] = setting("loss", "KL goes into", "The loss, or each sample's reward.", "reference")
+        "k3",
+        "KL estimator",
+        "Estimate of KL(policy || reference) from sampled tokens; k3 is GRPO's.",
+        "reference",
+    )
+    kl_in: Literal["loss", "reward"] = setting(
+        "loss", "KL goes into", "The loss, or each sample's reward.", "reference"
+    )
     record_kl: bool = setting(
-        True, "Record KL at beta 0", "One reference pass a step, so that drift is seen even where it is not penalised.",
-        "reference")
+        True,
+        "Record KL at beta 0",
+        "One reference pass a step, so that drift is seen even where it is not penalised.",
+        "reference",
+    )
     beta_controller: Literal["fixed", "ziegler", "ppo"] = setting(
-        "fixed", "Adaptive beta", "Keep beta, or steer it towards a KL target.", "reference")
+        "fixed", "Adaptive beta", "Keep beta, or steer it towards a KL target.", "reference"
+    )
     kl_target: float | None = setting(
-        None, "KL target", "For adaptive beta: nats per answer (ziegler) or per token (ppo).", "reference", gt=0)
-    sync_ref_model: bool = setting(False, "Move the reference", "Mix the policy into the reference now and then.", "reference")
+        None,
+        "KL target",
+        "For adaptive beta: nats per answer (ziegler) or per token (ppo).",
+        "reference",
+        gt=0,
+    )
+    sync_ref_model: bool = setting(
+        False, "Move the reference", "Mix the policy into the reference now and then.", "reference"
+    )
     ref_model_mixup_alpha: float = setting(
-        0.6, "Reference mix", "reference = alpha x policy + (1 - alpha) x reference; 1 replaces it.", "reference", gt=0, le=1)
-    ref_model_sync_steps: int = setting(512, "Reference every", "Steps between two moves of the reference.", "reference", ge=1)
+        0.6,
+        "Reference mix",
+        "reference = alpha x policy + (1 - alpha) x reference; 1 replaces it.",
+        "reference",
+        gt=0,
+        le=1,
+    )
+    ref_model_sync_steps: int = setting(
+        512, "Reference every", "Steps between two moves of the reference.", "reference", ge=1
+    )
 
     # -- check ---------------------------------------------------------------------------------------------------
-    eval_steps: int = setting(10, "Check every", "Steps between held-out checks; the base model is checked before step 0.", "check",
-                              ge=1)
-    eval_problems: int = setting(128, "Held-out problems", "Problems in each check, never trained on.", "check", ge=0, le=100_000)
+    eval_steps: int = setting(
+        10,
+        "Check every",
+        "Steps between held-out checks; the base model is checked before step 0.",
+        "check",
+        ge=1,
+    )
+    eval_problems: int = setting(
+        128, "Held-out problems", "Problems in each check, never trained on.", "check", ge=0, le=100_000
+    )
     eval_reward: str | None = setting(
-        None, "Accuracy is", "Reward that decides right or wrong in checks; empty means the task's verifier.", "check")
-    watched_prompts: int = setting(16, "Watched prompts", "Held-out prompts whose answers are kept at every check.", "check", ge=0,
-                                   le=256)
-    watched_samples: int = setting(4, "Samples of a watched prompt", "Answers to each watched prompt at every check.", "check", ge=1,
-                                   le=64)
+        None,
+        "Accuracy is",
+        "Reward that decides right or wrong in checks; empty means the task's verifier.",
+        "check",
+    )
+    watched_prompts: int = setting(
+        16,
+        "Watched prompts",
+        "Held-out prompts whose answers are kept at every check.",
+        "check",
+        ge=0,
+        le=256,
+    )
+    watched_samples: int = setting(
+        4,
+        "Samples of a watched prompt",
+        "Answers to each watched prompt at every check.",
+        "check",
+        ge=1,
+        le=64,
+    )
 
     # -- record --------------------------------------------------------------------------------------------------
     probe_every: int = setting(
-        1, "Look back every",
-        "Steps between passes that read the same tokens' log-probabilities after the update; 0 is off.", "record", ge=0)
-    keep_token_steps: int = setting(200, "Token steps kept", "Steps whose token arrays stay; every tenth older one too.", "record",
-                                    ge=1)
+        1,
+        "Look back every",
+        "Steps between passes that read the same tokens' log-probabilities after the update; 0 is off.",
+        "record",
+        ge=0,
+    )
+    keep_token_steps: int = setting(
+        200, "Token steps kept", "Steps whose token arrays stay; every tenth older one too.", "record", ge=1
+    )
     save_steps: int = setting(10, "Checkpoint every", "Steps between checkpoints.", "record", ge=1)
-    save_total_limit: int = setting(2, "Checkpoints kept", "Newest checkpoints that stay, beside the best held-out one.", "record",
-                                    ge=1)
-    wandb: Literal["offline", "online", "off"] = setting("offline", "wandb", "Weights & Biases sink.", "record")
-    wandb_project: str = setting("grpo-workbench", "wandb project", "Project name of the wandb sink.", "record", min_length=1)
-    run_name: str | None = setting(None, "Name", "A name for people; the run's id stays unique.", "record", max_length=120)
+    save_total_limit: int = setting(
+        2, "Checkpoints kept", "Newest checkpoints that stay, beside the best held-out one.", "record", ge=1
+    )
+    wandb: Literal["offline", "online", "off"] = setting(
+        "offline", "wandb", "Weights & Biases sink.", "record"
+    )
+    wandb_project: str = setting(
+        "grpo-workbench", "wandb project", "Project name of the wandb sink.", "record", min_length=1
+    )
+    run_name: str | None = setting(
+        None, "Name", "A name for people; the run's id stays unique.", "record", max_length=120
+    )
 
     # -- machine -------------------------------------------------------------------------------------------------
-    seed: int = setting(42, "Seed", "The same seed gives the same run.", "machine", core=True, ge=0, le=2**31 - 1)
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Device", "Where the model runs.", "machine")
+    seed: int = setting(
+        42, "Seed", "The same seed gives the same run.", "machine", core=True, ge=0, le=2**31 - 1
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting(
+        "auto", "Device", "Where the model runs.", "machine"
+    )
     engine: Literal["local", "transformers"] = setting(
-        "local", "Sampler", "Our decode loop, or plain `generate` as the slow reference path.", "machine")
-    threads: int | None = setting(None, "CPU threads", "Threads of the training process; empty means all but one, at least 1.",
-                                  "machine", ge=1, le=512)
-    nproc: int = setting(1, "Processes", "Training processes on this machine (torchrun).", "machine", ge=1, le=64)
+        "local", "Sampler", "Our decode loop, or plain `generate` as the slow reference path.", "machine"
+    )
+    threads: int | None = setting(
+        None,
+        "CPU threads",
+        "Threads of the training process; empty means all but one, at least 1.",
+        "machine",
+        ge=1,
+        le=512,
+    )
+    nproc: int = setting(
+        1, "Processes", "Training processes on this machine (torchrun).", "machine", ge=1, le=64
+    )
 
     @field_validator("rewards", mode="before")
     @classmethod
@@ -291,7 +543,11 @@ class RunConfig(BaseModel):
     def _empty_text_is_none(cls, value: Any, info: ValidationInfo) -> Any:
         # Forms and shells have no None: an empty field, or the word, means it where None is a choice.
         optional = cls.model_fields[str(info.field_name)].default is None
-        return None if optional and isinstance(value, str) and value.strip().lower() in ("", "none", "null") else value
+        return (
+            None
+            if optional and isinstance(value, str) and value.strip().lower() in ("", "none", "null")
+            else value
+        )
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
@@ -303,28 +559,70 @@ class RunConfig(BaseModel):
     def _contradictions(self) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
         if self.min_level is not None and self.max_level is not None and self.max_level < self.min_level:
-            found.append(("max_level", f"max_level = {self.max_level} is below min_level = {self.min_level}. Set it to "
-                                       f"{self.min_level} or more."))
+            found.append(
+                (
+                    "max_level",
+                    f"max_level = {self.max_level} is below min_level = {self.min_level}. Set it to "
+                    f"{self.min_level} or more.",
+                )
+            )
         if self.task == "data" and not self.data:
-            found.append(("data", "task = data needs your prompts: set data to a file, a dataset folder or a Hub dataset."))
+            found.append(
+                (
+                    "data",
+                    "task = data needs your prompts: set data to a file, a dataset folder or a Hub dataset.",
+                )
+            )
         if not any(spec.enabled and spec.weight for spec in self.rewards):
-            found.append(("rewards", "No reward counts: every one is off or has weight 0. Switch one on, for example correct=1."))
+            found.append(
+                (
+                    "rewards",
+                    "No reward counts: every one is off or has weight 0. Switch one on, for example correct=1.",
+                )
+            )
         names = [spec.name for spec in self.rewards]
         if len(set(names)) < len(names):
-            found.append(("rewards", f"A reward is listed twice: {', '.join(names)}. Give each once, with one weight."))
+            found.append(
+                ("rewards", f"A reward is listed twice: {', '.join(names)}. Give each once, with one weight.")
+            )
         if self.adaptive_group_max is not None and self.adaptive_group_max <= self.num_generations:
-            found.append(("adaptive_group_max", f"adaptive_group_max = {self.adaptive_group_max} must be above num_generations = "
-                                                f"{self.num_generations}, where groups start. Raise it or leave it empty."))
+            found.append(
+                (
+                    "adaptive_group_max",
+                    f"adaptive_group_max = {self.adaptive_group_max} must be above num_generations = "
+                    f"{self.num_generations}, where groups start. Raise it or leave it empty.",
+                )
+            )
         if self.beta_controller != "fixed" and (self.kl_target is None or self.beta == 0):
-            found.append(("kl_target", f"beta_controller = {self.beta_controller} needs a kl_target and a beta above 0 to start from."))
+            found.append(
+                (
+                    "kl_target",
+                    f"beta_controller = {self.beta_controller} needs a kl_target and a beta above 0 to start from.",
+                )
+            )
         if self.kl_in == "reward" and self.multi_objective_aggregation == "normalize_then_sum":
-            found.append(("kl_in", "kl_in = reward would be normalised like a reward of its own under normalize_then_sum, so beta would mean "
-                                   "nothing. Set kl_in to loss, or aggregate with sum_then_normalize."))
+            found.append(
+                (
+                    "kl_in",
+                    "kl_in = reward would be normalised like a reward of its own under normalize_then_sum, so beta would mean "
+                    "nothing. Set kl_in to loss, or aggregate with sum_then_normalize.",
+                )
+            )
         if self.steps_per_generation > self.prompts_per_step:
-            found.append(("steps_per_generation", f"steps_per_generation = {self.steps_per_generation}, but a step has only "
-                                                  f"{self.prompts_per_step} groups to split. Set it to {self.prompts_per_step} or less."))
+            found.append(
+                (
+                    "steps_per_generation",
+                    f"steps_per_generation = {self.steps_per_generation}, but a step has only "
+                    f"{self.prompts_per_step} groups to split. Set it to {self.prompts_per_step} or less.",
+                )
+            )
         if self.prompts_per_step % self.nproc:
-            found.append(("nproc", f"prompts_per_step = {self.prompts_per_step} does not divide by nproc = {self.nproc}."))
+            found.append(
+                (
+                    "nproc",
+                    f"prompts_per_step = {self.prompts_per_step} does not divide by nproc = {self.nproc}.",
+                )
+            )
         return found
 
     @property
@@ -357,7 +655,9 @@ class RunConfig(BaseModel):
             problems = {}
             for item in error.errors():
                 cause = item.get("ctx", {}).get("error")
-                if isinstance(cause, ConfigError):  # settings that contradict each other name their own fields
+                if isinstance(
+                    cause, ConfigError
+                ):  # settings that contradict each other name their own fields
                     problems.update(cause.problems)
                     continue
                 name = str(item["loc"][0]) if item["loc"] else "settings"
@@ -371,8 +671,11 @@ class RunConfig(BaseModel):
     def live_changed(self, values: Mapping[str, Any]) -> Self:
         """A copy with settings changed while the run goes on. Raises ConfigError for those that cannot."""
         live = [info.name for info in settings() if info.live]
-        problems = {name: f"{name} cannot change while a run goes on; these can: {', '.join(live)}. Fork the run to change it."
-                    for name in values if name in type(self).model_fields and name not in live}
+        problems = {
+            name: f"{name} cannot change while a run goes on; these can: {', '.join(live)}. Fork the run to change it."
+            for name in values
+            if name in type(self).model_fields and name not in live
+        }
         if problems:
             raise ConfigError("\n".join(problems.values()), problems)
         return self.changed(**values)
@@ -405,8 +708,10 @@ def load_preset(name: str) -> Preset:
         text = path.read_text()
     else:
         known = [Path(entry.name).stem for entry in (resources.files("workbench") / "presets").iterdir()]
-        raise ConfigError(f"preset {name!r} is not known. Shipped: {', '.join(sorted(known))}; or give a .toml file.",
-                          {"preset": f"{name!r} is not known"})
+        raise ConfigError(
+            f"preset {name!r} is not known. Shipped: {', '.join(sorted(known))}; or give a .toml file.",
+            {"preset": f"{name!r} is not known"},
+        )
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -436,10 +741,21 @@ def _describe(name: str, info: FieldInfo) -> SettingInfo:
     names = {"integer": "int", "number": "float", "boolean": "bool", "array": "rewards"}
     kind = "choice" if choices else names.get(kinds[0].get("type", ""), "str")
     return SettingInfo(
-        name=name, label=str(extra["label"]), help=info.description or "", section=extra["section"],  # type: ignore[arg-type]
-        core=bool(extra["core"]), live=bool(extra["live"]), default=info.get_default(call_default_factory=True), choices=choices,
-        ge=kinds[0].get("minimum"), gt=kinds[0].get("exclusiveMinimum"), le=kinds[0].get("maximum"), kind=kind,
-        optional=len(kinds) < len(options), remedy=str(extra["remedy"]))
+        name=name,
+        label=str(extra["label"]),
+        help=info.description or "",
+        section=extra["section"],  # type: ignore[arg-type]
+        core=bool(extra["core"]),
+        live=bool(extra["live"]),
+        default=info.get_default(call_default_factory=True),
+        choices=choices,
+        ge=kinds[0].get("minimum"),
+        gt=kinds[0].get("exclusiveMinimum"),
+        le=kinds[0].get("maximum"),
+        kind=kind,
+        optional=len(kinds) < len(options),
+        remedy=str(extra["remedy"]),
+    )
 
 
 def _explain(name: str, item: Any) -> str:
@@ -452,7 +768,13 @@ def _explain(name: str, item: Any) -> str:
         return str(item["ctx"]["error"])
     given = item.get("input")
     allowed = item["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("should be", "must be")
-    allowed = allowed.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
+    allowed = allowed.replace("greater than or equal to", "at least").replace(
+        "less than or equal to", "at most"
+    )
     info = RunConfig.model_fields.get(name)
-    remedy = str(info.json_schema_extra.get("remedy") or "") if info and isinstance(info.json_schema_extra, dict) else ""
+    remedy = (
+        str(info.json_schema_extra.get("remedy") or "")
+        if info and isinstance(info.json_schema_extra, dict)
+        else ""
+    )
     return f"{name} = {given!r}: {allowed}. {remedy}".strip().rstrip(".") + "."

@@ -39,30 +39,73 @@ def wilson(right: float, total: int, z: float = 1.959964) -> Interval:
     return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def evaluate(engine: Engine, pool: RewardPool, heldout: Sequence[Prompt], accuracy_reward: str, config: RunConfig, step: int,
-             phase: Phase) -> list[StepRecord]:
+def evaluate(
+    engine: Engine,
+    pool: RewardPool,
+    heldout: Sequence[Prompt],
+    accuracy_reward: str,
+    config: RunConfig,
+    step: int,
+    phase: Phase,
+) -> list[StepRecord]:
     """One sampled and one greedy check of the policy after `step` finished steps; none where no problems are held out."""
-    return [_check(engine, pool, heldout, accuracy_reward, config, step, mode, phase)
-            for mode in ("sampled", "greedy")] if heldout else []  # type: ignore[arg-type]
+    return (
+        [
+            _check(engine, pool, heldout, accuracy_reward, config, step, mode, phase)
+            for mode in ("sampled", "greedy")
+        ]
+        if heldout
+        else []
+    )  # type: ignore[arg-type]
 
 
-def _check(engine: Engine, pool: RewardPool, heldout: Sequence[Prompt], accuracy_reward: str, config: RunConfig, step: int,
-           mode: EvalMode, phase: Phase) -> StepRecord:
+def _check(
+    engine: Engine,
+    pool: RewardPool,
+    heldout: Sequence[Prompt],
+    accuracy_reward: str,
+    config: RunConfig,
+    step: int,
+    mode: EvalMode,
+    phase: Phase,
+) -> StepRecord:
     greedy = mode == "greedy"
-    sampling = Sampling(temperature=0.0 if greedy else config.temperature, top_p=config.top_p, top_k=config.top_k,
-                        min_p=config.min_p, max_completion_length=config.max_completion_length)
+    sampling = Sampling(
+        temperature=0.0 if greedy else config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        min_p=config.min_p,
+        max_completion_length=config.max_completion_length,
+    )
     # Seeds of checks must not depend on the step: the same dice at every check, so that only the policy differs.
     often = {prompt.id for prompt in watched(heldout, config.watched_prompts)} if not greedy else set()
-    requests = [Request(prompt, tuple(sample_seed(config.seed, -1, prompt.id, i)
-                                      for i in range(config.watched_samples if prompt.id in often else 1))) for prompt in heldout]
+    requests = [
+        Request(
+            prompt,
+            tuple(
+                sample_seed(config.seed, -1, prompt.id, i)
+                for i in range(config.watched_samples if prompt.id in often else 1)
+            ),
+        )
+        for prompt in heldout
+    ]
     answered = engine.generate(requests, sampling, phase(f"check, {mode}"))
     groups = [Group(group.prompt, group.rollouts, "eval") for group in answered]
     scores_B = pool.score(groups, step=step, progress=phase("score"))
-    return StepRecord(step=step, kind="eval", mode=mode, groups=groups, scores_B=scores_B,
-                      metrics=_metrics(groups, scores_B, accuracy_reward, mode), accuracy_reward=accuracy_reward)
+    return StepRecord(
+        step=step,
+        kind="eval",
+        mode=mode,
+        groups=groups,
+        scores_B=scores_B,
+        metrics=_metrics(groups, scores_B, accuracy_reward, mode),
+        accuracy_reward=accuracy_reward,
+    )
 
 
-def _metrics(groups: Sequence[Group], scores_B: Sequence[Score], accuracy_reward: str, mode: EvalMode) -> dict[str, float]:
+def _metrics(
+    groups: Sequence[Group], scores_B: Sequence[Score], accuracy_reward: str, mode: EvalMode
+) -> dict[str, float]:
     shares, rewards = [], []
     start = 0
     for group in groups:
@@ -76,9 +119,16 @@ def _metrics(groups: Sequence[Group], scores_B: Sequence[Score], accuracy_reward
     interval = wilson(sum(shares), len(shares))
     lengths = [rollout.length for group in groups for rollout in group.rollouts]
     name = f"heldout/{mode}"
-    found = {f"{name}/accuracy": interval.share, f"{name}/accuracy_low": interval.low, f"{name}/accuracy_high": interval.high,
-             f"{name}/problems": float(len(shares)), f"{name}/mean_length": float(np.mean(lengths)),
-             f"{name}/clipped_ratio": float(np.mean([r.finish_reason == "length" for g in groups for r in g.rollouts]))}
+    found = {
+        f"{name}/accuracy": interval.share,
+        f"{name}/accuracy_low": interval.low,
+        f"{name}/accuracy_high": interval.high,
+        f"{name}/problems": float(len(shares)),
+        f"{name}/mean_length": float(np.mean(lengths)),
+        f"{name}/clipped_ratio": float(
+            np.mean([r.finish_reason == "length" for g in groups for r in g.rollouts])
+        ),
+    }
     if rewards:
         found[f"{name}/reward"] = float(np.mean(rewards))
     return found

@@ -25,8 +25,10 @@ def export(run: RunFolder, target: Path, step: int | None = None, merge: bool = 
     """
     source = run.final if step is None else checkpoints.at(run, step)
     if not any((source / name).is_file() for name in ("config.json", ADAPTER)):
-        raise RunError(f"Run {run.id} has no final model: it did not finish. Give a step with a checkpoint: "
-                       f"{', '.join(str(kept.step) for kept in checkpoints.listing(run)) or 'there is none yet'}.")
+        raise RunError(
+            f"Run {run.id} has no final model: it did not finish. Give a step with a checkpoint: "
+            f"{', '.join(str(kept.step) for kept in checkpoints.listing(run)) or 'there is none yet'}."
+        )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RunError(f"{target} exists already and is not empty. Give a new folder.")
     if merge:
@@ -38,10 +40,14 @@ def export(run: RunFolder, target: Path, step: int | None = None, merge: bool = 
 def _merge(run: RunFolder, source: Path, target: Path) -> None:
     if not (source / ADAPTER).is_file():
         raise ModelError(f"Run {run.id} trained all weights: there is no adapter to merge. Leave merge out.")
-    base = json.loads((source / ADAPTER).read_text()).get("base_model_name_or_path") or locate(run.config().model)
+    base = json.loads((source / ADAPTER).read_text()).get("base_model_name_or_path") or locate(
+        run.config().model
+    )
     if not Path(base).exists() and "/" not in base:
-        raise ModelError(f"The base model {base!r} of the adapter is not there, so the two cannot be merged. Put it back, or export "
-                         "without merging.")
+        raise ModelError(
+            f"The base model {base!r} of the adapter is not there, so the two cannot be merged. Put it back, or export "
+            "without merging."
+        )
     model = AutoPeftModelForCausalLM.from_pretrained(source, dtype=DTYPES[run.config().dtype])
     model.merge_and_unload().save_pretrained(target)
     AutoTokenizer.from_pretrained(source).save_pretrained(target)

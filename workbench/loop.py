@@ -51,10 +51,18 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         stream = PromptStream(prompts, config.prompts_per_step, config.seed)
         accuracy_reward = config.eval_reward or task_of(config).rewards[0]
         # The exact code that was checked before the start; a notebook's own functions exist nowhere else.
-        sources = [RewardSource.of_record(saved, folder.rewards) for saved in folder.about()["rewards"]] or resolve(
-            config.rewards, folder.rewards)
-        pool = stack.enter_context(RewardPool(sources, workers=config.reward_workers, timeout=config.reward_timeout,
-                                              reward_clip=config.reward_clip, max_steps=config.steps))
+        sources = [
+            RewardSource.of_record(saved, folder.rewards) for saved in folder.about()["rewards"]
+        ] or resolve(config.rewards, folder.rewards)
+        pool = stack.enter_context(
+            RewardPool(
+                sources,
+                workers=config.reward_workers,
+                timeout=config.reward_timeout,
+                reward_clip=config.reward_clip,
+                max_steps=config.steps,
+            )
+        )
         record = stack.enter_context(Writer(folder, config, token_text=chat.token_text(policy.tokenizer)))
         control.record_to(record.event)
         tracker = stack.enter_context(WandbSink(folder, config))
@@ -103,20 +111,40 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
             asked = ask(found, config, [source.name for source in sources], updater, reference_B_T)
 
             # -- losses and update
-            cut_B = np.array([rollout.finish_reason == "length" for group in found.groups for rollout in group.rollouts])
+            cut_B = np.array(
+                [rollout.finish_reason == "length" for group in found.groups for rollout in group.rollouts]
+            )
             sizes_differ = len({len(group) for group in found.groups}) > 1
             ids_B = group_ids(found.groups)
             result = updater.step(
-                found.groups, np.asarray(asked.advantages_B), config, step, reference_B_T=reference_B_T,
+                found.groups,
+                np.asarray(asked.advantages_B),
+                config,
+                step,
+                reference_B_T=reference_B_T,
                 excluded_B=cut_B if config.mask_truncated_completions else None,
-                sample_weights_B=advantages.prompt_weights(ids_B, np.ones(len(ids_B))) if sizes_differ else None)
+                sample_weights_B=advantages.prompt_weights(ids_B, np.ones(len(ids_B)))
+                if sizes_differ
+                else None,
+            )
 
             # -- record
-            done = StepRecord(step=step, kind="train", groups=found.groups, scores_B=found.scores_B,
-                              advantages_B=np.asarray(asked.advantages_B, dtype=np.float64), tokens=result.tokens,
-                              gradient_share_B=result.gradient_share_B, metrics=dict(result.metrics) | pool.metrics,
-                              accuracy_reward=accuracy_reward)
-            done.metrics |= {"beta": config.beta, "samples_drawn": float(found.drawn), "groups_replaced": float(found.replaced)}
+            done = StepRecord(
+                step=step,
+                kind="train",
+                groups=found.groups,
+                scores_B=found.scores_B,
+                advantages_B=np.asarray(asked.advantages_B, dtype=np.float64),
+                tokens=result.tokens,
+                gradient_share_B=result.gradient_share_B,
+                metrics=dict(result.metrics) | pool.metrics,
+                accuracy_reward=accuracy_reward,
+            )
+            done.metrics |= {
+                "beta": config.beta,
+                "samples_drawn": float(found.drawn),
+                "groups_replaced": float(found.replaced),
+            }
             done.phases = clock.lap()
             for reason in result.skipped:
                 control.event("update_skipped", {"reason": reason})
@@ -138,36 +166,73 @@ def rendered(config: RunConfig, policy: Policy) -> tuple[list[Prompt], list[Prom
     task = task_of(config)
     split = task.load(config)
     room = policy.context - 1 if config.max_prompt_length is None else config.max_prompt_length
-    train, heldout = (chat.render(part, policy.tokenizer, config.template, task.system_prompt(config), room)
-                      for part in (split.train, split.heldout))
+    train, heldout = (
+        chat.render(part, policy.tokenizer, config.template, task.system_prompt(config), room)
+        for part in (split.train, split.heldout)
+    )
     if len(train) < config.prompts_per_step:
-        raise DataError(f"prompts_per_step = {config.prompts_per_step}, but there are only {len(train)} prompts to train on. Lower it or "
-                        "add prompts.")
+        raise DataError(
+            f"prompts_per_step = {config.prompts_per_step}, but there are only {len(train)} prompts to train on. Lower it or "
+            "add prompts."
+        )
     return train, heldout
 
 
-def ask(found: Collected, config: RunConfig, names: Sequence[str], updater: Updater,
-        reference_B_T: torch.Tensor | None) -> advantages.Advantages:
+def ask(
+    found: Collected,
+    config: RunConfig,
+    names: Sequence[str],
+    updater: Updater,
+    reference_B_T: torch.Tensor | None,
+) -> advantages.Advantages:
     """Advantages of a step's answers; the KL penalty goes into the rewards first where the run says so. `names`: what the values
     of each of the config's rewards are called."""
-    counted = [(name, spec.weight) for name, spec in zip(names, config.rewards, strict=False) if spec.enabled and spec.weight]
-    rewards_B_F = np.array([[np.nan if score.reward is None or (value := score.values.get(name)) is None else value
-                             for name, _ in counted] for score in found.scores_B])
+    counted = [
+        (name, spec.weight)
+        for name, spec in zip(names, config.rewards, strict=False)
+        if spec.enabled and spec.weight
+    ]
+    rewards_B_F = np.array(
+        [
+            [
+                np.nan if score.reward is None or (value := score.values.get(name)) is None else value
+                for name, _ in counted
+            ]
+            for score in found.scores_B
+        ]
+    )
     weights_F = np.array([weight for _, weight in counted])
     if config.kl_in == "reward" and config.beta and reference_B_T is not None:
         seen = updater.score(found.groups, config, logp_only=True)
         lengths_B = torch.tensor([rollout.length for group in found.groups for rollout in group.rollouts])
         mask_B_T = torch.arange(seen.logp_B_T.shape[1]) < lengths_B[:, None]
-        penalty_B = -weights.kl_in_rewards(torch.zeros(len(rewards_B_F)), seen.logp_B_T.cpu(), reference_B_T.cpu(), mask_B_T,
-                                           config.beta, config.kl_estimator).numpy()
-        rewards_B_F = np.column_stack([rewards_B_F, np.where(np.isnan(rewards_B_F).all(axis=1), np.nan, -penalty_B)])
+        penalty_B = -weights.kl_in_rewards(
+            torch.zeros(len(rewards_B_F)),
+            seen.logp_B_T.cpu(),
+            reference_B_T.cpu(),
+            mask_B_T,
+            config.beta,
+            config.kl_estimator,
+        ).numpy()
+        rewards_B_F = np.column_stack(
+            [rewards_B_F, np.where(np.isnan(rewards_B_F).all(axis=1), np.nan, -penalty_B)]
+        )
         weights_F = np.append(weights_F, 1.0)
     if config.reward_clip is not None and config.multi_objective_aggregation == "sum_then_normalize":
-        rewards_B_F = np.clip(advantages.combine(rewards_B_F, weights_F), -config.reward_clip, config.reward_clip)[:, None]
+        rewards_B_F = np.clip(
+            advantages.combine(rewards_B_F, weights_F), -config.reward_clip, config.reward_clip
+        )[:, None]
         weights_F = np.ones(1)
     return advantages.from_rewards(
-        rewards_B_F, weights_F, group_ids(found.groups), aggregation=config.multi_objective_aggregation, scale=config.scale_rewards,
-        std=config.advantage_std, eps=config.advantage_eps, baseline=config.advantage_baseline)
+        rewards_B_F,
+        weights_F,
+        group_ids(found.groups),
+        aggregation=config.multi_objective_aggregation,
+        scale=config.scale_rewards,
+        std=config.advantage_std,
+        eps=config.advantage_eps,
+        baseline=config.advantage_baseline,
+    )
 
 
 def steer(config: RunConfig, metrics: dict[str, float]) -> RunConfig:
@@ -196,7 +261,11 @@ def apply(command: Command, config: RunConfig, control: Control) -> tuple[RunCon
         control.answer(command, True, "checkpoint written")
         return config, True
     if command.command != "set":
-        control.answer(command, False, f"{command.command} is not known. A training run takes pause, resume, stop, checkpoint and set.")
+        control.answer(
+            command,
+            False,
+            f"{command.command} is not known. A training run takes pause, resume, stop, checkpoint and set.",
+        )
         return config, False
     try:
         changed = config.live_changed(command.args)
@@ -204,8 +273,15 @@ def apply(command: Command, config: RunConfig, control: Control) -> tuple[RunCon
         control.answer(command, False, str(error))
         return config, False
     before = {name: getattr(config, name) for name in command.args}
-    control.answer(command, True, ", ".join(f"{name} {before[name]} -> {getattr(changed, name)}" for name in command.args))
-    control.event("setting_changed", {name: {"from": before[name], "to": getattr(changed, name)} for name in command.args})
+    control.answer(
+        command,
+        True,
+        ", ".join(f"{name} {before[name]} -> {getattr(changed, name)}" for name in command.args),
+    )
+    control.event(
+        "setting_changed",
+        {name: {"from": before[name], "to": getattr(changed, name)} for name in command.args},
+    )
     return changed, False
 
 

@@ -60,20 +60,36 @@ class Updater:
     def __init__(self, policy: Policy, config: RunConfig) -> None:
         self.policy = policy
         self.optimizer = torch.optim.AdamW(
-            policy.trainable(), lr=config.learning_rate, betas=(config.adam_beta1, config.adam_beta2),
-            weight_decay=config.weight_decay, fused=policy.device.type in ("cpu", "cuda"))
+            policy.trainable(),
+            lr=config.learning_rate,
+            betas=(config.adam_beta1, config.adam_beta2),
+            weight_decay=config.weight_decay,
+            fused=policy.device.type in ("cpu", "cuda"),
+        )
         self.skips_in_a_row = 0
 
     def score(self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool = False) -> Scored:
         """The answers as the policy sees them now."""
-        return scoring.score(self.policy.model, _sequences(groups), sampling_of(config), self.policy.pad_id,
-                             config.micro_batch_tokens, logp_only=logp_only)
+        return scoring.score(
+            self.policy.model,
+            _sequences(groups),
+            sampling_of(config),
+            self.policy.pad_id,
+            config.micro_batch_tokens,
+            logp_only=logp_only,
+        )
 
     def reference(self, groups: Sequence[Group], config: RunConfig) -> Tensor:
         """(B, T) log-probabilities of the answers under the frozen reference."""
         with self.policy.as_reference() as model:
-            return scoring.score(model, _sequences(groups), sampling_of(config), self.policy.pad_id,
-                                 config.micro_batch_tokens, logp_only=True).logp_B_T
+            return scoring.score(
+                model,
+                _sequences(groups),
+                sampling_of(config),
+                self.policy.pad_id,
+                config.micro_batch_tokens,
+                logp_only=True,
+            ).logp_B_T
 
     def step(
         self,
@@ -91,11 +107,17 @@ class Updater:
         `reference_B_T`: what `self.reference` gave, needed where beta > 0. `excluded_B`: samples without loss (masked because
         truncated). `sample_weights_B`: see `advantages.prompt_weights`. Raises RunError after three skipped updates in a row.
         """
-        parts = [part for _ in range(config.num_iterations) for part in np.array_split(np.arange(len(groups)), config.steps_per_generation)]
+        parts = [
+            part
+            for _ in range(config.num_iterations)
+            for part in np.array_split(np.arange(len(groups)), config.steps_per_generation)
+        ]
         # The only update of a step is on policy, so its own forward gives the old log-probabilities. Several need them from
         # before the first: from the trainer's forward, not the sampler's record, whose kernels and precision differ.
         before = self.score(groups, config) if len(parts) > 1 else None
-        generation = self._generation(groups, advantages_B, before, reference_B_T, excluded_B, sample_weights_B)
+        generation = self._generation(
+            groups, advantages_B, before, reference_B_T, excluded_B, sample_weights_B
+        )
         seen = before or Scored.empty(generation.valid_B_T)
         weight_B_T = torch.zeros_like(generation.mask_B_T)
         logs: list[dict[str, float]] = []
@@ -103,10 +125,18 @@ class Updater:
         for number, part_P in enumerate(parts):
             rows = np.flatnonzero(np.isin(generation.group_ids_B, part_P))
             first_pass = number < config.steps_per_generation
-            log = self._accumulate(generation, rows, config, step, seen if before is None else None,
-                                   weight_B_T if first_pass else None)
+            log = self._accumulate(
+                generation,
+                rows,
+                config,
+                step,
+                seen if before is None else None,
+                weight_B_T if first_pass else None,
+            )
             logs.append(log)
-            problem = next((f"{name} is {value}" for name, value in log.items() if not math.isfinite(value)), None)
+            problem = next(
+                (f"{name} is {value}" for name, value in log.items() if not math.isfinite(value)), None
+            )
             if problem is None:
                 self.optimizer.step()
                 self.policy.version += 1
@@ -116,7 +146,12 @@ class Updater:
                 self._count_skip(problem)
         self.optimizer.zero_grad(set_to_none=True)
         share_B = shares.gradient_share(weight_B_T, seen.logp_B_T, generation.mask_B_T, seen.square_B_T)
-        return UpdateResult(_mean(logs), _arrays(generation, seen, weight_B_T), share_B.cpu().numpy().astype(np.float64), skipped)
+        return UpdateResult(
+            _mean(logs),
+            _arrays(generation, seen, weight_B_T),
+            share_B.cpu().numpy().astype(np.float64),
+            skipped,
+        )
 
     def look_back(self, tokens: TokenArrays, groups: Sequence[Group], config: RunConfig, step: int) -> None:
         """Fill in what only the record needs: the answers under the policy as it is now (every `probe_every` steps), and under the
@@ -129,8 +164,13 @@ class Updater:
             tokens.reference_logp = _cut(self.reference(groups, config), lengths)
 
     def _generation(
-        self, groups: Sequence[Group], advantages_B: NDArray[np.float64], before: Scored | None, reference_B_T: Tensor | None,
-        excluded_B: NDArray[np.bool_] | None, sample_weights_B: NDArray[np.float64] | None,
+        self,
+        groups: Sequence[Group],
+        advantages_B: NDArray[np.float64],
+        before: Scored | None,
+        reference_B_T: Tensor | None,
+        excluded_B: NDArray[np.bool_] | None,
+        sample_weights_B: NDArray[np.float64] | None,
     ) -> Generation:
         device = self.policy.device
         sequences = _sequences(groups)
@@ -139,17 +179,29 @@ class Updater:
         mask_B_T = valid_B_T.float()
         if excluded_B is not None:
             mask_B_T[torch.from_numpy(excluded_B).to(device)] = 0.0
-        sampled_N = torch.from_numpy(np.concatenate([r.logprobs for g in groups for r in g.rollouts])).to(device)
+        sampled_N = torch.from_numpy(np.concatenate([r.logprobs for g in groups for r in g.rollouts])).to(
+            device
+        )
         weights_B = np.ones(count) if sample_weights_B is None else sample_weights_B
         return Generation(
-            sequences=sequences, group_ids_B=group_ids(groups), valid_B_T=valid_B_T, mask_B_T=mask_B_T,
+            sequences=sequences,
+            group_ids_B=group_ids(groups),
+            valid_B_T=valid_B_T,
+            mask_B_T=mask_B_T,
             advantages_B=torch.from_numpy(advantages_B).to(device, torch.float32),
             sample_weights_B=torch.from_numpy(weights_B).to(device, torch.float32),
-            sampler_B_T=scoring.unflatten(sampled_N, valid_B_T), old_B_T=None if before is None else before.logp_B_T,
-            reference_B_T=reference_B_T)
+            sampler_B_T=scoring.unflatten(sampled_N, valid_B_T),
+            old_B_T=None if before is None else before.logp_B_T,
+            reference_B_T=reference_B_T,
+        )
 
     def _accumulate(
-        self, generation: Generation, rows: NDArray[np.int64], config: RunConfig, step: int, seen: Scored | None,
+        self,
+        generation: Generation,
+        rows: NDArray[np.int64],
+        config: RunConfig,
+        step: int,
+        seen: Scored | None,
         weight_B_T: Tensor | None,
     ) -> dict[str, float]:
         """Gradient of one optimiser update over samples `rows`, clipped; the caller takes the step.
@@ -166,26 +218,46 @@ class Updater:
             micro_B[index] = number
         everything = np.concatenate([index for index, _ in plan])
         normalizer = algorithm.normalizer(
-            generation.mask_B_T[everything].sum(1), torch.from_numpy(generation.group_ids_B[everything]).to(self.policy.device),
+            generation.mask_B_T[everything].sum(1),
+            torch.from_numpy(generation.group_ids_B[everything]).to(self.policy.device),
             micro_batch_ids_B=torch.from_numpy(micro_B[everything]).to(self.policy.device),
-            sample_weights_B=generation.sample_weights_B[everything])
+            sample_weights_B=generation.sample_weights_B[everything],
+        )
         tally = _Tally()
         start = 0
         for index, has_signal in plan:
             valid_B_T, mask_B_T = generation.valid_B_T[index], generation.mask_B_T[index]
             with torch.set_grad_enabled(has_signal):
-                stats = scoring.token_stats(self.policy.model, generation.sequences.take(index), sampling, self.policy.pad_id,
-                                            entropy_gradient=objective.entropy_coef > 0)
+                stats = scoring.token_stats(
+                    self.policy.model,
+                    generation.sequences.take(index),
+                    sampling,
+                    self.policy.pad_id,
+                    entropy_gradient=objective.entropy_coef > 0,
+                )
             logp_B_T = scoring.unflatten(stats.logp_N.detach(), valid_B_T)
-            old_B_T, reference_B_T = (None if table is None else table[index]
-                                      for table in (generation.old_B_T, generation.reference_B_T))
-            terms = (logp_B_T, old_B_T, reference_B_T, generation.sampler_B_T[index], generation.advantages_B[index], mask_B_T,
-                     objective, normalizer.rows(slice(start, start + len(index))))
+            old_B_T, reference_B_T = (
+                None if table is None else table[index]
+                for table in (generation.old_B_T, generation.reference_B_T)
+            )
+            terms = (
+                logp_B_T,
+                old_B_T,
+                reference_B_T,
+                generation.sampler_B_T[index],
+                generation.advantages_B[index],
+                mask_B_T,
+                objective,
+                normalizer.rows(slice(start, start + len(index))),
+            )
             result = algorithm.token_weights(*terms)
             assert stats.entropy_N is not None
             value = losses.loss(*terms, entropy_B_T=scoring.unflatten(stats.entropy_N, valid_B_T))
             if has_signal:
-                ((result.weight_B_T[valid_B_T] * stats.logp_N).sum() - objective.entropy_coef * value.entropy).backward()
+                (
+                    (result.weight_B_T[valid_B_T] * stats.logp_N).sum()
+                    - objective.entropy_coef * value.entropy
+                ).backward()
             if seen is not None:
                 seen.put(index, generation.valid_B_T, stats)
             if weight_B_T is not None:
@@ -198,14 +270,21 @@ class Updater:
     def _count_skip(self, problem: str) -> None:
         self.skips_in_a_row += 1
         if self.skips_in_a_row >= MAX_SKIPS:
-            raise RunError(f"{MAX_SKIPS} updates in a row were not finite (last: {problem}); none of them touched the weights. Resume "
-                           "from the last checkpoint with a lower learning rate or a smaller gradient clip.")
+            raise RunError(
+                f"{MAX_SKIPS} updates in a row were not finite (last: {problem}); none of them touched the weights. Resume "
+                "from the last checkpoint with a lower learning rate or a smaller gradient clip."
+            )
 
 
 def sampling_of(config: RunConfig) -> Sampling:
     """How this run draws its training answers."""
-    return Sampling(temperature=config.temperature, top_p=config.top_p, top_k=config.top_k, min_p=config.min_p,
-                    max_completion_length=config.max_completion_length)
+    return Sampling(
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        min_p=config.min_p,
+        max_completion_length=config.max_completion_length,
+    )
 
 
 def scheduled(config: RunConfig, step: int) -> float:
@@ -213,7 +292,9 @@ def scheduled(config: RunConfig, step: int) -> float:
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[config.lr_scheduler_type]
+    factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[
+        config.lr_scheduler_type
+    ]
     return config.learning_rate * max(0.0, factor)
 
 
@@ -225,10 +306,13 @@ class _Tally:
         self.clip_low = self.clip_high = self.clip_count = 0.0
         self.ratio_low, self.ratio_high = math.inf, -math.inf
 
-    def add(self, result: algorithm.TokenWeights, mask_B_T: Tensor, loss: float, objective: algorithm.Objective) -> None:
+    def add(
+        self, result: algorithm.TokenWeights, mask_B_T: Tensor, loss: float, objective: algorithm.Objective
+    ) -> None:
         self.loss += loss
-        clipped = shares.clip_fractions(result.clipped_low_B_T, result.clipped_high_B_T, mask_B_T,
-                                           objective.importance_sampling_level)
+        clipped = shares.clip_fractions(
+            result.clipped_low_B_T, result.clipped_high_B_T, mask_B_T, objective.importance_sampling_level
+        )
         self.clip_low += clipped.low * clipped.total
         self.clip_high += clipped.high * clipped.total
         self.clip_count += clipped.total
@@ -239,8 +323,12 @@ class _Tally:
 
     def metrics(self) -> dict[str, float]:
         count = max(1.0, self.clip_count)
-        found = {"loss": self.loss, "clip_ratio/low_mean": self.clip_low / count, "clip_ratio/high_mean": self.clip_high / count,
-                 "clip_ratio/region_mean": (self.clip_low + self.clip_high) / count}
+        found = {
+            "loss": self.loss,
+            "clip_ratio/low_mean": self.clip_low / count,
+            "clip_ratio/high_mean": self.clip_high / count,
+            "clip_ratio/region_mean": (self.clip_low + self.clip_high) / count,
+        }
         if math.isfinite(self.ratio_high):
             found |= {"ratio/min": self.ratio_low, "ratio/max": self.ratio_high}
         return found
@@ -258,26 +346,39 @@ def _plan(
     if objective.kl_weight or objective.entropy_coef:
         signal_B[:] = True
     signal_B &= (generation.mask_B_T.sum(1) > 0).cpu().numpy()
-    return [(part[index], has_signal) for has_signal in (True, False)
-            for part in [rows[signal_B[rows] == has_signal]]
-            for index in scoring.micro_batches(lengths_B[part], max_tokens)]
+    return [
+        (part[index], has_signal)
+        for has_signal in (True, False)
+        for part in [rows[signal_B[rows] == has_signal]]
+        for index in scoring.micro_batches(lengths_B[part], max_tokens)
+    ]
 
 
 def _sequences(groups: Sequence[Group]) -> Sequences:
-    return Sequences([g.prompt.token_ids for g in groups for _ in g.rollouts], [r.token_ids for g in groups for r in g.rollouts])
+    return Sequences(
+        [g.prompt.token_ids for g in groups for _ in g.rollouts],
+        [r.token_ids for g in groups for r in g.rollouts],
+    )
 
 
 def _mean(logs: list[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([log[name] for log in logs if name in log])) for name in dict.fromkeys(n for log in logs for n in log)}
+    return {
+        name: float(np.mean([log[name] for log in logs if name in log]))
+        for name in dict.fromkeys(n for log in logs for n in log)
+    }
 
 
 def _arrays(generation: Generation, seen: Scored, weight_B_T: Tensor) -> TokenArrays:
     lengths = [len(c) for c in generation.sequences.completions]
     reference = None if generation.reference_B_T is None else _cut(generation.reference_B_T, lengths)
     return TokenArrays(
-        token_ids=generation.sequences.completions, sampler_logp=_cut(generation.sampler_B_T, lengths),
-        policy_logp=_cut(seen.logp_B_T, lengths), reference_logp=reference, entropy=_cut(seen.entropy_B_T, lengths),
-        weight=_cut(weight_B_T, lengths))
+        token_ids=generation.sequences.completions,
+        sampler_logp=_cut(generation.sampler_B_T, lengths),
+        policy_logp=_cut(seen.logp_B_T, lengths),
+        reference_logp=reference,
+        entropy=_cut(seen.entropy_B_T, lengths),
+        weight=_cut(weight_B_T, lengths),
+    )
 
 
 def _cut(table_B_T: Tensor, lengths: Sequence[int]) -> list[NDArray[np.float32]]:

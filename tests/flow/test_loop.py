@@ -20,12 +20,33 @@ from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 
-SMALL = {"steps": 2, "prompts_per_step": 4, "num_generations": 4, "max_completion_length": 48, "eval_problems": 4, "watched_prompts": 2,
-         "watched_samples": 2, "eval_steps": 2, "save_steps": 2, "wandb": "off", "device": "cpu", "task": "chain", "seed": 3,
-         "learning_rate": 1e-3, "lr_scheduler_type": "constant", "warmup_steps": 0}
+SMALL = {
+    "steps": 2,
+    "prompts_per_step": 4,
+    "num_generations": 4,
+    "max_completion_length": 48,
+    "eval_problems": 4,
+    "watched_prompts": 2,
+    "watched_samples": 2,
+    "eval_steps": 2,
+    "save_steps": 2,
+    "wandb": "off",
+    "device": "cpu",
+    "task": "chain",
+    "seed": 3,
+    "learning_rate": 1e-3,
+    "lr_scheduler_type": "constant",
+    "warmup_steps": 0,
+}
 
 
-def run(root: Path, preset: str = "trl-default", stop_after: int | None = None, folder: RunFolder | None = None, **changes: object) -> RunFolder:
+def run(
+    root: Path,
+    preset: str = "trl-default",
+    stop_after: int | None = None,
+    folder: RunFolder | None = None,
+    **changes: object,
+) -> RunFolder:
     """Train in this process; `stop_after` asks for a stop once that many steps are done, `folder` resumes."""
     config = RunConfig.build(preset, {**SMALL, **changes})
     if folder is None:
@@ -49,16 +70,25 @@ def run(root: Path, preset: str = "trl-default", stop_after: int | None = None, 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """Folders of tiny random models with the embedded model's tokenizer."""
+
     def make(architecture: str) -> Path:
         place = tmp_path_factory.mktemp(architecture)
         tokenizer = AutoTokenizer.from_pretrained(embedded.folder())
         model_class, config_class, extra = ARCHITECTURES[architecture]
         torch.manual_seed(1)
-        shape = {**SHAPE, **extra, "vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id,
-                 "pad_token_id": tokenizer.pad_token_id, "max_position_embeddings": 256, "tie_word_embeddings": True}
+        shape = {
+            **SHAPE,
+            **extra,
+            "vocab_size": len(tokenizer),
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "max_position_embeddings": 256,
+            "tie_word_embeddings": True,
+        }
         model_class(config_class(**shape)).save_pretrained(place)
         tokenizer.save_pretrained(place)
         return place
+
     return make
 
 
@@ -73,8 +103,13 @@ def values(folder: RunFolder, name: str) -> list[float]:
 
 @pytest.mark.parametrize("preset", [preset.name for preset in presets()])
 def test_every_preset_runs_for_two_steps(preset, tmp_path):
-    small = {**SMALL, "model": "embedded", "use_peft": False, "dtype": "float32", "steps_per_generation": min(
-        2, RunConfig.build(preset).steps_per_generation)}
+    small = {
+        **SMALL,
+        "model": "embedded",
+        "use_peft": False,
+        "dtype": "float32",
+        "steps_per_generation": min(2, RunConfig.build(preset).steps_per_generation),
+    }
     folder = run(tmp_path, preset, **small)
     assert len(values(folder, "reward")) == 2
     assert (folder.final / "model.safetensors").is_file()
@@ -89,13 +124,22 @@ def test_any_architecture_trains_and_its_final_folder_loads(architecture, tiny, 
     kl = values(folder, "kl")
     assert kl[0] == pytest.approx(0.0, abs=1e-6)  # the reference is the start
     final = AutoModelForCausalLM.from_pretrained(folder.final)
-    assert sum(p.numel() for p in final.parameters()) == sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(place).parameters())
+    assert sum(p.numel() for p in final.parameters()) == sum(
+        p.numel() for p in AutoModelForCausalLM.from_pretrained(place).parameters()
+    )
 
 
 def test_lora_uses_the_switched_off_adapter_as_reference_and_merges_on_export(tiny, tmp_path):
     place = tiny("qwen3")
-    folder = run(tmp_path / "runs", model=str(place), use_peft=True, lora_r=4, beta=0.04, learning_rate=0.05,
-                 rewards=f"{_length_reward(tmp_path)}:short=1")
+    folder = run(
+        tmp_path / "runs",
+        model=str(place),
+        use_peft=True,
+        lora_r=4,
+        beta=0.04,
+        learning_rate=0.05,
+        rewards=f"{_length_reward(tmp_path)}:short=1",
+    )
     kl = values(folder, "kl")
     assert kl[0] == pytest.approx(0.0, abs=1e-6) and kl[1] > 1e-6
     assert (folder.final / "adapter_config.json").is_file()
@@ -110,20 +154,38 @@ def test_lora_uses_the_switched_off_adapter_as_reference_and_merges_on_export(ti
 
 
 def test_a_stopped_and_resumed_run_ends_bit_equal_to_an_uninterrupted_one(tmp_path):
-    straight = run(tmp_path / "a", "embedded", **SMALL | {"steps": 4, "num_iterations": 2, "steps_per_generation": 2})
-    broken = run(tmp_path / "b", "embedded", stop_after=1, **SMALL | {"steps": 4, "num_iterations": 2, "steps_per_generation": 2})
-    assert json.loads(broken.status_path.read_text())["step"] == 1 and not (broken.final / "config.json").exists()
+    straight = run(
+        tmp_path / "a", "embedded", **SMALL | {"steps": 4, "num_iterations": 2, "steps_per_generation": 2}
+    )
+    broken = run(
+        tmp_path / "b",
+        "embedded",
+        stop_after=1,
+        **SMALL | {"steps": 4, "num_iterations": 2, "steps_per_generation": 2},
+    )
+    assert (
+        json.loads(broken.status_path.read_text())["step"] == 1
+        and not (broken.final / "config.json").exists()
+    )
     run(tmp_path / "b", folder=broken)
     ours, theirs = weights(straight.final), weights(broken.final)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     for step in range(4):
-        one, two = (Reader(folder).samples(step=step).sort_values("id")[["text", "reward", "advantage", "logprob_sum"]].to_numpy()
-                    for folder in (straight, broken))
+        one, two = (
+            Reader(folder)
+            .samples(step=step)
+            .sort_values("id")[["text", "reward", "advantage", "logprob_sum"]]
+            .to_numpy()
+            for folder in (straight, broken)
+        )
         assert one.tolist() == two.tolist()
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
-    one, two, other = (run(tmp_path / name, "embedded", **SMALL | {"seed": seed}) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    one, two, other = (
+        run(tmp_path / name, "embedded", **SMALL | {"seed": seed})
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
     assert all(torch.equal(a, weights(two.final)[name]) for name, a in weights(one.final).items())
     assert any(not torch.equal(a, weights(other.final)[name]) for name, a in weights(one.final).items())
 
@@ -139,7 +201,9 @@ def test_adaptive_groups_extend_only_while_all_answers_score_the_same(tmp_path):
 
 
 def test_dynamic_sampling_replaces_groups_without_signal(tmp_path):
-    folder = run(tmp_path, "embedded", **SMALL | {"dynamic_sampling": True, "max_resample_rounds": 20, "steps": 1})
+    folder = run(
+        tmp_path, "embedded", **SMALL | {"dynamic_sampling": True, "max_resample_rounds": 20, "steps": 1}
+    )
     frame = Reader(folder).samples(step=0)
     assert (frame.groupby("k")["reward"].nunique() == 2).all() and frame["k"].nunique() == 4
     assert values(folder, "groups_replaced")[0] > 0
@@ -147,28 +211,49 @@ def test_dynamic_sampling_replaces_groups_without_signal(tmp_path):
 
 
 def test_a_kl_target_steers_beta(tmp_path):
-    folder = run(tmp_path, "embedded", **SMALL | {"beta": 0.5, "beta_controller": "ziegler", "kl_target": 8.0, "steps": 3})
+    folder = run(
+        tmp_path,
+        "embedded",
+        **SMALL | {"beta": 0.5, "beta_controller": "ziegler", "kl_target": 8.0, "steps": 3},
+    )
     beta = values(folder, "beta")
-    assert beta == pytest.approx([0.5, 0.5 * 0.98, 0.5 * 0.98**2])  # far below the target: the largest step down
+    assert beta == pytest.approx(
+        [0.5, 0.5 * 0.98, 0.5 * 0.98**2]
+    )  # far below the target: the largest step down
 
 
 def test_a_replaced_reference_makes_the_next_steps_kl_zero(tmp_path):
-    folder = run(tmp_path, "embedded", **SMALL | {"sync_ref_model": True, "ref_model_mixup_alpha": 1.0, "ref_model_sync_steps": 2, "steps": 4})
+    folder = run(
+        tmp_path,
+        "embedded",
+        **SMALL
+        | {"sync_ref_model": True, "ref_model_mixup_alpha": 1.0, "ref_model_sync_steps": 2, "steps": 4},
+    )
     kl = values(folder, "kl")
     assert kl[0] == kl[2] == pytest.approx(0.0, abs=1e-7)
     assert kl[1] > 1e-6 and kl[3] > 1e-6
 
 
 def test_kl_in_the_reward_lowers_the_rewards_that_drifted(tmp_path):
-    plain, penalised = (run(tmp_path / where, "embedded", **SMALL | {"beta": 0.5, "kl_in": where, "kl_estimator": "k1", "steps": 2})
-                        for where in ("loss", "reward"))
+    plain, penalised = (
+        run(
+            tmp_path / where,
+            "embedded",
+            **SMALL | {"beta": 0.5, "kl_in": where, "kl_estimator": "k1", "steps": 2},
+        )
+        for where in ("loss", "reward")
+    )
     first = [Reader(folder).samples(step=0)["advantage"].to_numpy(float) for folder in (plain, penalised)]
     np.testing.assert_allclose(*first, atol=1e-4)  # no drift yet
     second = [Reader(folder).samples(step=1) for folder in (plain, penalised)]
-    assert not np.allclose(second[0]["advantage"].to_numpy(float), second[1]["advantage"].to_numpy(float), atol=1e-4)
+    assert not np.allclose(
+        second[0]["advantage"].to_numpy(float), second[1]["advantage"].to_numpy(float), atol=1e-4
+    )
 
 
 def _length_reward(folder: Path) -> Path:
     path = folder / "short.py"
-    path.write_text('"""Shorter is better."""\n\n\ndef short(length: int) -> float:\n    return -float(length)\n')
+    path.write_text(
+        '"""Shorter is better."""\n\n\ndef short(length: int) -> float:\n    return -float(length)\n'
+    )
     return path

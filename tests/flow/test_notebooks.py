@@ -16,5 +16,7 @@ def test_notebook_runs_and_is_stored_without_outputs(path, tmp_path):
     assert not any(cell.get("outputs") for cell in notebook.cells), "clear the outputs before committing"
     shutil.copy(path, tmp_path)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    shown = [
+        output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output
+    ]
     assert any("text/html" in data and "<iframe" in data["text/html"] for data in shown)

@@ -17,7 +17,9 @@ def test_rooms_import_only_what_they_may(monkeypatch):
     assert lint_imports(config_filename="pyproject.toml", no_cache=True) == 0
 
 
-@pytest.mark.parametrize("room", ["workbench", "workbench.config", "workbench.launch", "workbench.advantages", "workbench.weights"])
+@pytest.mark.parametrize(
+    "room", ["workbench", "workbench.config", "workbench.launch", "workbench.advantages", "workbench.weights"]
+)
 def test_light_rooms_load_neither_torch_nor_pandas(room):
     code = f"import sys, {room}; print([m for m in ('torch', 'pandas', 'transformers', 'gradio') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
@@ -25,12 +27,22 @@ def test_light_rooms_load_neither_torch_nor_pandas(room):
 
 
 def test_nothing_unpickles_or_runs_remote_code():
-    banned = re.compile(r"^\s*(?:import|from) (?:pickle|dill|joblib)\b|torch\.load\(|trust_remote_code=True|allow_pickle=True", re.M)
-    found = [f"{path.relative_to(ROOT)}: {match.group()}" for path in SOURCES for match in banned.finditer(path.read_text())]
+    banned = re.compile(
+        r"^\s*(?:import|from) (?:pickle|dill|joblib)\b|torch\.load\(|trust_remote_code=True|allow_pickle=True",
+        re.M,
+    )
+    found = [
+        f"{path.relative_to(ROOT)}: {match.group()}"
+        for path in SOURCES
+        for match in banned.finditer(path.read_text())
+    ]
     assert found == []
 
 
 def test_every_module_says_what_it_is_for():
-    silent = [str(path.relative_to(ROOT)) for path in SOURCES
-              if path.read_text().strip() and not re.match(r'\s*(#!.*\n)?"""', path.read_text())]
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if path.read_text().strip() and not re.match(r'\s*(#!.*\n)?"""', path.read_text())
+    ]
     assert silent == []

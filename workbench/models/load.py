@@ -52,7 +52,9 @@ class Policy:
                 with self.model.disable_adapter():
                     yield self.model
             else:
-                raise ModelError("This policy has no reference: it was loaded for sampling only. Load it with a reference.")
+                raise ModelError(
+                    "This policy has no reference: it was loaded for sampling only. Load it with a reference."
+                )
 
     def trainable(self) -> list[torch.nn.Parameter]:
         """Parameters that the optimiser updates, in a fixed order."""
@@ -70,11 +72,15 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = next(kind for kind, there in present.items() if there)
     if not present[name]:
-        raise ModelError(f"device = {name}, but this machine has none. Here: {', '.join(k for k, v in present.items() if v)}.")
+        raise ModelError(
+            f"device = {name}, but this machine has none. Here: {', '.join(k for k, v in present.items() if v)}."
+        )
     return torch.device(name)
 
 
-def load_policy(config: RunConfig, *, with_reference: bool = True, model: Any = None, tokenizer: Any = None) -> Policy:
+def load_policy(
+    config: RunConfig, *, with_reference: bool = True, model: Any = None, tokenizer: Any = None
+) -> Policy:
     """Load the run's model for training, or wrap a `model` and `tokenizer` already in memory.
 
     The reference is a frozen copy made from memory, so a model that was never saved works as well. Raises ModelError.
@@ -86,16 +92,25 @@ def load_policy(config: RunConfig, *, with_reference: bool = True, model: Any = 
     notes: list[str] = []
     eos_ids = _eos_ids(model, tokenizer)
     if not eos_ids:
-        raise ModelError(f"model {config.model!r} names no end-of-sequence token, so answers could not end. "
-                         "Set eos_token in its tokenizer_config.json or eos_token_id in its generation_config.json.")
+        raise ModelError(
+            f"model {config.model!r} names no end-of-sequence token, so answers could not end. "
+            "Set eos_token in its tokenizer_config.json or eos_token_id in its generation_config.json."
+        )
     if tokenizer.pad_token_id is None:
         # Padding never reaches the loss or the attention, so any id serves; the file on disk is left alone.
         notes.append(f"no pad token: id {min(eos_ids)} (end of sequence) stands in")
     pad_id = min(eos_ids) if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    policy = Policy(model=model, tokenizer=tokenizer, device=device, eos_ids=frozenset(eos_ids), pad_id=pad_id,
-                    context=context_length(model.config), notes=notes)
+    policy = Policy(
+        model=model,
+        tokenizer=tokenizer,
+        device=device,
+        eos_ids=frozenset(eos_ids),
+        pad_id=pad_id,
+        context=context_length(model.config),
+        notes=notes,
+    )
     if config.use_peft:
         policy.model = get_peft_model(model, _lora(config))
         policy.is_lora = True
@@ -111,11 +126,15 @@ def read(name: str, dtype: str = "float32") -> tuple[Any, Any]:
     place = locate(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left", trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(place, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            place, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, ImportError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"model {name!r} could not be loaded: {first} Give a folder with config.json, a tokenizer and "
-                         "safetensors weights, a Hugging Face id that this machine can reach, or `embedded`.") from error
+        raise ModelError(
+            f"model {name!r} could not be loaded: {first} Give a folder with config.json, a tokenizer and "
+            "safetensors weights, a Hugging Face id that this machine can reach, or `embedded`."
+        ) from error
     return model, tokenizer
 
 
@@ -131,7 +150,11 @@ def context_length(config: Any) -> int:
 def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
     # Chat models often stop at an id that only generation_config names; counting it as text would mark every answer truncated.
     generation: GenerationConfig | None = getattr(model, "generation_config", None)
-    named = [tokenizer.eos_token_id, getattr(generation, "eos_token_id", None), getattr(model.config, "eos_token_id", None)]
+    named = [
+        tokenizer.eos_token_id,
+        getattr(generation, "eos_token_id", None),
+        getattr(model.config, "eos_token_id", None),
+    ]
     found: set[int] = set()
     for value in named:
         found.update(value if isinstance(value, list | tuple) else [] if value is None else [value])
@@ -142,8 +165,9 @@ def _lora(config: RunConfig) -> LoraConfig:
     targets: str | list[str] = config.lora_target_modules
     if targets != "all-linear":
         targets = [part.strip() for part in config.lora_target_modules.split(",") if part.strip()]
-    return LoraConfig(r=config.lora_r, lora_alpha=config.lora_alpha, target_modules=targets,
-                      task_type="CAUSAL_LM")
+    return LoraConfig(
+        r=config.lora_r, lora_alpha=config.lora_alpha, target_modules=targets, task_type="CAUSAL_LM"
+    )
 
 
 def save_final(policy: Policy, folder: Path) -> None:

@@ -22,7 +22,9 @@ class Sequences(NamedTuple):
 
     def lengths(self) -> NDArray[np.int64]:
         """(B,) prompt plus completion tokens."""
-        return np.array([len(p) + len(c) for p, c in zip(self.prompts, self.completions, strict=True)], dtype=np.int64)
+        return np.array(
+            [len(p) + len(c) for p, c in zip(self.prompts, self.completions, strict=True)], dtype=np.int64
+        )
 
     def take(self, index: NDArray[np.int64]) -> Self:
         """Some of the samples."""
@@ -45,7 +47,9 @@ class TokenStats(NamedTuple):
     """Sum of squared probabilities; with p it gives the norm of (one-hot - p)."""
 
 
-def micro_batches(lengths_B: NDArray[np.int64], max_tokens: int, ratio: float = 1.35) -> Iterator[NDArray[np.int64]]:
+def micro_batches(
+    lengths_B: NDArray[np.int64], max_tokens: int, ratio: float = 1.35
+) -> Iterator[NDArray[np.int64]]:
     """Sample indices bucketed by length, longest first: padding would otherwise outweigh the tokens.
 
     A bucket holds at most `max_tokens` padded tokens (a single longer sample still gets its own) and no sample shorter than
@@ -64,7 +68,13 @@ def micro_batches(lengths_B: NDArray[np.int64], max_tokens: int, ratio: float = 
 
 
 def token_stats(
-    model: Any, batch: Sequences, sampling: Sampling, pad_id: int, *, entropy_gradient: bool = False, logp_only: bool = False,
+    model: Any,
+    batch: Sequences,
+    sampling: Sampling,
+    pad_id: int,
+    *,
+    entropy_gradient: bool = False,
+    logp_only: bool = False,
     chunk_logits: int = 1 << 22,
 ) -> TokenStats:
     """Score the completions of one micro-batch, with gradient where the caller has it enabled (entropy only on request).
@@ -89,12 +99,21 @@ def token_stats(
     if plain_head(model.config):
         hidden_ND = backbone(model)(input_ids=input_ids, use_cache=False).last_hidden_state[row_N, column_N]
         step = max(1, chunk_logits // int(head(model).weight.shape[0]))
-        blocks = ((head(model)(hidden_ND[i : i + step]), target_N[i : i + step]) for i in range(0, len(target_N), step))
+        blocks = (
+            (head(model)(hidden_ND[i : i + step]), target_N[i : i + step])
+            for i in range(0, len(target_N), step)
+        )
     else:
-        blocks = ((model(input_ids=input_ids, use_cache=False).logits[row_N, column_N], target_N) for _ in range(1))
-    parts = [logit_stats(logits, target, sampling, entropy_gradient=entropy_gradient, logp_only=logp_only)
-             for logits, target in blocks]
-    return TokenStats(*(None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)))  # type: ignore[arg-type]
+        blocks = (
+            (model(input_ids=input_ids, use_cache=False).logits[row_N, column_N], target_N) for _ in range(1)
+        )
+    parts = [
+        logit_stats(logits, target, sampling, entropy_gradient=entropy_gradient, logp_only=logp_only)
+        for logits, target in blocks
+    ]
+    return TokenStats(
+        *(None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True))
+    )  # type: ignore[arg-type]
 
 
 def backbone(model: Any) -> Any:
@@ -110,14 +129,23 @@ def head(model: Any) -> Any:
 def plain_head(config: Any) -> bool:
     """Whether logits are just head(hidden): models that cap or scale them afterwards need the full forward."""
     text = config.get_text_config(decoder=True)
-    return not any(getattr(text, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
+    return not any(
+        getattr(text, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
+    )
 
 
 def logit_stats(
-    logits_NV: Tensor, target_N: Tensor, sampling: Sampling, *, entropy_gradient: bool = False, logp_only: bool = False
+    logits_NV: Tensor,
+    target_N: Tensor,
+    sampling: Sampling,
+    *,
+    entropy_gradient: bool = False,
+    logp_only: bool = False,
 ) -> TokenStats:
     """What the logits of each position say about its token. Half precision is widened first; float64 stays."""
-    scaled_NV = (logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()) / (sampling.temperature or 1.0)
+    scaled_NV = (logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()) / (
+        sampling.temperature or 1.0
+    )
     entropy_N = square_N = None
     if not logp_only:
         with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
@@ -132,7 +160,9 @@ def logit_stats(
         # token always counts as kept: rounding may put it just outside here.
         kept_NV.scatter_(1, target_N[:, None], True)
         scaled_NV = scaled_NV.masked_fill(~kept_NV, float("-inf"))
-    return TokenStats(scaled_NV.gather(1, target_N[:, None])[:, 0] - scaled_NV.logsumexp(-1), entropy_N, square_N)
+    return TokenStats(
+        scaled_NV.gather(1, target_N[:, None])[:, 0] - scaled_NV.logsumexp(-1), entropy_N, square_N
+    )
 
 
 def keep(scaled_NV: Tensor, sampling: Sampling) -> Tensor | None:
@@ -165,7 +195,9 @@ class Scored(NamedTuple):
     @classmethod
     def empty(cls, valid_B_T: Tensor) -> Self:
         """Room for `put`."""
-        return cls(*(torch.zeros(valid_B_T.shape, dtype=torch.float32, device=valid_B_T.device) for _ in range(3)))
+        return cls(
+            *(torch.zeros(valid_B_T.shape, dtype=torch.float32, device=valid_B_T.device) for _ in range(3))
+        )
 
     def put(self, index: NDArray[np.int64], valid_B_T: Tensor, stats: TokenStats) -> None:
         """Write a micro-batch's flat figures into rows `index`; what it did not compute stays zero."""
@@ -182,10 +214,14 @@ def score(
     out = Scored.empty(valid_B_T)
     with torch.no_grad():
         for index in micro_batches(batch.lengths(), max_tokens):
-            out.put(index, valid_B_T, token_stats(model, batch.take(index), sampling, pad_id, logp_only=logp_only))
+            out.put(
+                index, valid_B_T, token_stats(model, batch.take(index), sampling, pad_id, logp_only=logp_only)
+            )
     return out
 
 
 def unflatten(flat_N: Tensor, valid_B_T: Tensor) -> Tensor:
     """(B, T) with the flat values where a token is, zero elsewhere."""
-    return torch.zeros(valid_B_T.shape, dtype=flat_N.dtype, device=flat_N.device).masked_scatter(valid_B_T, flat_N)
+    return torch.zeros(valid_B_T.shape, dtype=flat_N.dtype, device=flat_N.device).masked_scatter(
+        valid_B_T, flat_N
+    )

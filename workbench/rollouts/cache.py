@@ -26,7 +26,9 @@ class GrowingLayer(CacheLayerMixin):
         self.values = value_states.new_empty((*value_states.shape[:2], 0, value_states.shape[3]))
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         """Append columns; returns views of everything so far."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -78,5 +80,9 @@ def causal_mask(valid_RK: Tensor, queries: int, dtype: torch.dtype) -> Tensor:
     seen_QK = torch.arange(keys, device=valid_RK.device)[None, :] <= position_Q[:, None]
     allowed = valid_RK[:, None, None, :] & seen_QK[None, None]
     # A padding query would see nothing and turn NaN; letting it see itself is harmless, as nobody reads it.
-    allowed = allowed | (torch.arange(keys, device=valid_RK.device)[None, :] == position_Q[:, None])[None, None]
-    return torch.zeros(allowed.shape, dtype=dtype, device=valid_RK.device).masked_fill(~allowed, torch.finfo(dtype).min)
+    allowed = (
+        allowed | (torch.arange(keys, device=valid_RK.device)[None, :] == position_Q[:, None])[None, None]
+    )
+    return torch.zeros(allowed.shape, dtype=dtype, device=valid_RK.device).masked_fill(
+        ~allowed, torch.finfo(dtype).min
+    )

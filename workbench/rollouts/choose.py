@@ -12,5 +12,7 @@ def make_engine(name: str, policy: Policy) -> Engine:
         reason = drivable(policy.model.config)
         if reason is None:
             return LocalEngine(policy)
-        policy.notes.append(f"sampling through generate: the local engine cannot drive this model, because {reason}")
+        policy.notes.append(
+            f"sampling through generate: the local engine cannot drive this model, because {reason}"
+        )
     return PlainEngine(policy)

@@ -54,7 +54,10 @@ def draw(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tens
 
 
 def assemble(
-    requests: Sequence[Request], answers: Iterable[tuple[NDArray[np.int32], NDArray[np.float32]]], policy: Policy, engine: str
+    requests: Sequence[Request],
+    answers: Iterable[tuple[NDArray[np.int32], NDArray[np.float32]]],
+    policy: Policy,
+    engine: str,
 ) -> list[Group]:
     """Cut a flat list of (token ids, log-probabilities) into groups; an answer that does not end in an end token was cut."""
     rollouts: list[Rollout] = []
@@ -63,8 +66,17 @@ def assemble(
         stopped = len(ids) > 0 and int(ids[-1]) in policy.eos_ids
         reason: FinishReason = "stop" if stopped else "length"
         text = policy.tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True)
-        rollouts.append(Rollout(token_ids=ids, logprobs=logps, text=text, finish_reason=reason, engine=engine,
-                                weights_version=policy.version, seed=seed))
+        rollouts.append(
+            Rollout(
+                token_ids=ids,
+                logprobs=logps,
+                text=text,
+                finish_reason=reason,
+                engine=engine,
+                weights_version=policy.version,
+                seed=seed,
+            )
+        )
     groups, start = [], 0
     for request in requests:
         stop = start + len(request.seeds)
@@ -75,4 +87,7 @@ def assemble(
 
 def limit(requests: Sequence[Request], sampling: Sampling, policy: Policy) -> list[int]:
     """Tokens each request's answers may have: the setting, or what the context leaves after the prompt."""
-    return [min(sampling.max_completion_length, policy.context - len(request.prompt.token_ids)) for request in requests]
+    return [
+        min(sampling.max_completion_length, policy.context - len(request.prompt.token_ids))
+        for request in requests
+    ]

@@ -25,7 +25,11 @@ def drivable(config: Any) -> str | None:
     """Why the local engine cannot drive a model; None where it can."""
     text = config.get_text_config(decoder=True)
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"} or getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True):
+    if (
+        kinds != {"full_attention"}
+        or (getattr(text, "sliding_window", None)
+        and getattr(text, "use_sliding_window", True))
+    ):
         return f"it has {', '.join(sorted(kinds | {'sliding_attention'} - {'full_attention'}))} layers"
     if not scoring.plain_head(config):
         return "its logits are capped or scaled after the output head"
@@ -43,7 +47,9 @@ class LocalEngine:
         self.policy = policy
         self.max_rows = max_rows
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling, progress: Progress | None = None) -> list[Group]:
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, progress: Progress | None = None
+    ) -> list[Group]:
         """See `Engine.generate`. Rows beyond `max_rows` are sampled in further rounds, whole groups at a time."""
         answers: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
         total = sum(len(request.seeds) for request in requests)
@@ -83,7 +89,9 @@ class _Decoding:
         longest = max(limits, default=0)
         draws = np.stack([uniforms(seed, longest) for seed in seeds]) if seeds else np.zeros((0, 0))
         self.uniform_BT = torch.from_numpy(draws).to(self.device)
-        self.tokens_BT = torch.full((len(seeds), longest), policy.pad_id, dtype=torch.int32, device=self.device)
+        self.tokens_BT = torch.full(
+            (len(seeds), longest), policy.pad_id, dtype=torch.int32, device=self.device
+        )
         self.logp_BT = torch.zeros((len(seeds), longest), dtype=torch.float32, device=self.device)
         self.length_B = torch.zeros(len(seeds), dtype=torch.int64, device=self.device)
         self.eos = torch.tensor(sorted(policy.eos_ids), device=self.device)
@@ -124,8 +132,11 @@ class _Decoding:
         self.cache = kv.growing_cache(text.num_hidden_layers)
         self.dtype = next(model.parameters()).dtype
         hidden_PKD = scoring.backbone(model)(
-            input_ids=ids_PK, attention_mask=kv.causal_mask(valid_PK, width, self.dtype),
-            position_ids=(valid_PK.cumsum(1) - 1).clamp(min=0), past_key_values=self.cache, use_cache=True,
+            input_ids=ids_PK,
+            attention_mask=kv.causal_mask(valid_PK, width, self.dtype),
+            position_ids=(valid_PK.cumsum(1) - 1).clamp(min=0),
+            past_key_values=self.cache,
+            use_cache=True,
         ).last_hidden_state
         kv.select_rows(self.cache, self.repeat)
         self.width = width
@@ -134,7 +145,8 @@ class _Decoding:
         columns = torch.arange(width + self.tokens_BT.shape[1], device=self.device)
         masked_RK = columns[None, :] < (width - self.prompt_R)[:, None]
         self.mask_R11K = torch.zeros(masked_RK.shape, dtype=self.dtype, device=self.device).masked_fill(
-            masked_RK, torch.finfo(self.dtype).min)[:, None, None, :]
+            masked_RK, torch.finfo(self.dtype).min
+        )[:, None, None, :]
         return hidden_PKD[:, -1][self.repeat]
 
     def _take(self, t: int, hidden_RD: Tensor, alive_R: Tensor) -> Tensor:
@@ -151,14 +163,21 @@ class _Decoding:
     def _compact(self, alive_R: Tensor) -> Tensor:
         rows = alive_R.nonzero()[:, 0]
         kv.select_rows(self.cache, rows)
-        self.sample_R, self.token_R, self.prompt_R = self.sample_R[rows], self.token_R[rows], self.prompt_R[rows]
+        self.sample_R, self.token_R, self.prompt_R = (
+            self.sample_R[rows],
+            self.token_R[rows],
+            self.prompt_R[rows],
+        )
         self.mask_R11K = self.mask_R11K[rows]
         return alive_R[rows]
 
     def _step(self, t: int) -> Tensor:
         """Hidden state of the token just drawn, (R, D)."""
         hidden_R1D = scoring.backbone(self.policy.model)(
-            input_ids=self.token_R[:, None], attention_mask=self.mask_R11K[..., : self.width + t + 1],
-            position_ids=(self.prompt_R + t)[:, None], past_key_values=self.cache, use_cache=True,
+            input_ids=self.token_R[:, None],
+            attention_mask=self.mask_R11K[..., : self.width + t + 1],
+            position_ids=(self.prompt_R + t)[:, None],
+            past_key_values=self.cache,
+            use_cache=True,
         ).last_hidden_state
         return hidden_R1D[:, 0]

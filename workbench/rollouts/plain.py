@@ -36,26 +36,43 @@ class PlainEngine:
         self.policy = policy
 
     @torch.no_grad()
-    def generate(self, requests: Sequence[Request], sampling: Sampling, progress: Progress | None = None) -> list[Group]:
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, progress: Progress | None = None
+    ) -> list[Group]:
         """See `Engine.generate`."""
         answers: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
         total = sum(len(request.seeds) for request in requests)
         for request, tokens in zip(requests, limit(requests, sampling, self.policy), strict=True):
-            answers += self._group(request, tokens, sampling) if tokens > 0 else [_empty() for _ in request.seeds]
+            answers += (
+                self._group(request, tokens, sampling) if tokens > 0 else [_empty() for _ in request.seeds]
+            )
             if progress:
                 progress(len(answers), total)
         return assemble(requests, answers, self.policy, self.name)
 
-    def _group(self, request: Request, tokens: int, sampling: Sampling) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    def _group(
+        self, request: Request, tokens: int, sampling: Sampling
+    ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
         policy = self.policy
         prompt = torch.tensor([request.prompt.token_ids] * len(request.seeds), device=policy.device)
-        draws = torch.from_numpy(np.stack([uniforms(seed, tokens) for seed in request.seeds])).to(policy.device)
+        draws = torch.from_numpy(np.stack([uniforms(seed, tokens) for seed in request.seeds])).to(
+            policy.device
+        )
         picker = _SeededDraw(draws, sampling)
         eos = sorted(policy.eos_ids)
-        out: Any = policy.model.generate(
-            input_ids=prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=tokens,
-            eos_token_id=eos, pad_token_id=policy.pad_id, logits_processor=LogitsProcessorList([picker]),
-        )[:, prompt.shape[1] :].cpu().numpy()
+        out: Any = (
+            policy.model.generate(
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
+                do_sample=False,
+                max_new_tokens=tokens,
+                eos_token_id=eos,
+                pad_token_id=policy.pad_id,
+                logits_processor=LogitsProcessorList([picker]),
+            )[:, prompt.shape[1] :]
+            .cpu()
+            .numpy()
+        )
         logp_BT = torch.stack(picker.logps, dim=1).cpu().numpy()
         answers = []
         for ids, logps in zip(out, logp_BT, strict=True):

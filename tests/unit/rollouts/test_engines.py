@@ -23,8 +23,13 @@ SAMPLINGS = {
 
 def requests(samples: int = 5, lengths: tuple[int, ...] = (3, 9, 5, 7)) -> list[Request]:
     random = np.random.default_rng(0)
-    return [Request(Prompt("q", token_ids=tuple(int(i) for i in random.integers(3, 64, n)), id=str(n)),
-                    tuple(range(n * 10, n * 10 + samples))) for n in lengths]
+    return [
+        Request(
+            Prompt("q", token_ids=tuple(int(i) for i in random.integers(3, 64, n)), id=str(n)),
+            tuple(range(n * 10, n * 10 + samples)),
+        )
+        for n in lengths
+    ]
 
 
 def tokens(groups: list[Group]) -> list[list[int]]:
@@ -49,10 +54,14 @@ def test_sampled_log_probabilities_equal_a_plain_forward_pass(sampling):
     policy = tiny_policy("qwen3")
     groups = LocalEngine(policy).generate(requests(), sampling)
     rollouts = [r for g in groups for r in g.rollouts]
-    batch = scoring.Sequences([g.prompt.token_ids for g in groups for _ in g.rollouts], [r.token_ids for r in rollouts])
+    batch = scoring.Sequences(
+        [g.prompt.token_ids for g in groups for _ in g.rollouts], [r.token_ids for r in rollouts]
+    )
     with torch.no_grad():
         stats = scoring.token_stats(policy.model, batch, sampling, policy.pad_id)
-    np.testing.assert_allclose(stats.logp_N.numpy(), np.concatenate([r.logprobs for r in rollouts]), atol=1e-4)
+    np.testing.assert_allclose(
+        stats.logp_N.numpy(), np.concatenate([r.logprobs for r in rollouts]), atol=1e-4
+    )
 
 
 def test_a_longer_group_or_other_neighbours_leave_earlier_samples_as_they_were():
@@ -125,5 +134,7 @@ def test_a_model_the_local_engine_cannot_drive_goes_through_generate_and_says_so
 
 def test_progress_counts_up_to_every_answer():
     seen: list[tuple[int, int]] = []
-    LocalEngine(tiny_policy(), max_rows=10).generate(requests(), SAMPLINGS["plain"], lambda *done: seen.append(done))
+    LocalEngine(tiny_policy(), max_rows=10).generate(
+        requests(), SAMPLINGS["plain"], lambda *done: seen.append(done)
+    )
     assert seen[-1] == (20, 20) and [done for done, _ in seen] == sorted(done for done, _ in seen)

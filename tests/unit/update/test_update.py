@@ -20,15 +20,29 @@ from workbench.update import Updater, sampling_of, scheduled
 
 
 def config(**changes: object) -> RunConfig:
-    values = dict(prompts_per_step=4, num_generations=5, max_completion_length=24, learning_rate=1e-3, max_grad_norm=1e9,
-                  micro_batch_tokens=4096, lr_scheduler_type="constant", probe_every=1, rewards="correct=1")
+    values = {
+        "prompts_per_step": 4,
+        "num_generations": 5,
+        "max_completion_length": 24,
+        "learning_rate": 1e-3,
+        "max_grad_norm": 1e9,
+        "micro_batch_tokens": 4096,
+        "lr_scheduler_type": "constant",
+        "probe_every": 1,
+        "rewards": "correct=1",
+    }
     return RunConfig.parse({**values, **changes})
 
 
 def sampled(policy: Policy, settings: RunConfig) -> list[Group]:
     random = np.random.default_rng(3)
-    requests = [Request(Prompt("q", token_ids=tuple(int(i) for i in random.integers(3, 64, n)), id=str(n)),
-                        tuple(range(100 * n, 100 * n + count))) for n, count in ((3, 5), (9, 2), (5, 7), (7, 5))]
+    requests = [
+        Request(
+            Prompt("q", token_ids=tuple(int(i) for i in random.integers(3, 64, n)), id=str(n)),
+            tuple(range(100 * n, 100 * n + count)),
+        )
+        for n, count in ((3, 5), (9, 2), (5, 7), (7, 5))
+    ]
     return LocalEngine(policy).generate(requests, sampling_of(settings))
 
 
@@ -41,8 +55,13 @@ def with_reference(policy: Policy) -> Policy:
     return policy
 
 
-def autograd(policy: Policy, groups: list[Group], advantages_B: np.ndarray, settings: RunConfig,
-             micro_ids_B: np.ndarray | None = None) -> tuple[float, list[torch.Tensor]]:
+def autograd(
+    policy: Policy,
+    groups: list[Group],
+    advantages_B: np.ndarray,
+    settings: RunConfig,
+    micro_ids_B: np.ndarray | None = None,
+) -> tuple[float, list[torch.Tensor]]:
     """Loss and parameter gradients by plain torch: one padded batch, full logits, no weights.py, no micro-batches."""
     rollouts = [r for g in groups for r in g.rollouts]
     prompts = [g.prompt.token_ids for g in groups for _ in g.rollouts]
@@ -64,13 +83,24 @@ def autograd(policy: Policy, groups: list[Group], advantages_B: np.ndarray, sett
         mask_B_T[b, : rollout.length] = 1
     ids_B = torch.repeat_interleave(torch.arange(len(groups)), torch.tensor([len(g) for g in groups]))
     normalizer = algorithm.normalizer(
-        mask_B_T.sum(1), ids_B, micro_batch_ids_B=None if micro_ids_B is None else torch.from_numpy(micro_ids_B))
+        mask_B_T.sum(1),
+        ids_B,
+        micro_batch_ids_B=None if micro_ids_B is None else torch.from_numpy(micro_ids_B),
+    )
     sampler_B_T = torch.zeros_like(logp_B_T)
     for b, rollout in enumerate(rollouts):
         sampler_B_T[b, : rollout.length] = torch.from_numpy(rollout.logprobs)
-    loss = losses.loss(logp_B_T, None, reference_B_T.detach() if policy.reference is not None else None, sampler_B_T,
-                       torch.from_numpy(advantages_B).float(), mask_B_T, algorithm.Objective.of(settings), normalizer,
-                       entropy_B_T=entropy_B_T)
+    loss = losses.loss(
+        logp_B_T,
+        None,
+        reference_B_T.detach() if policy.reference is not None else None,
+        sampler_B_T,
+        torch.from_numpy(advantages_B).float(),
+        mask_B_T,
+        algorithm.Objective.of(settings),
+        normalizer,
+        entropy_B_T=entropy_B_T,
+    )
     gradients = torch.autograd.grad(loss.total, policy.trainable())
     return float(loss.total.detach()), list(gradients)
 
@@ -79,7 +109,9 @@ class Captured(Exception):
     """Raised in place of the optimiser's step, with the gradients still there."""
 
 
-def gradients_of_update(policy: Policy, groups: list[Group], advantages_B: np.ndarray, settings: RunConfig) -> list[torch.Tensor]:
+def gradients_of_update(
+    policy: Policy, groups: list[Group], advantages_B: np.ndarray, settings: RunConfig
+) -> list[torch.Tensor]:
     updater = Updater(policy, settings)
 
     def capture() -> None:
@@ -93,12 +125,25 @@ def gradients_of_update(policy: Policy, groups: list[Group], advantages_B: np.nd
 
 
 OBJECTIVES = {
-    "dapo": {}, "grpo": {"loss_type": "grpo"}, "dr_grpo": {"loss_type": "dr_grpo"}, "dapo_group": {"loss_type": "dapo_group"},
-    "cispo": {"loss_type": "cispo", "epsilon_high": 5.0}, "sapo": {"loss_type": "sapo"},
+    "dapo": {},
+    "grpo": {"loss_type": "grpo"},
+    "dr_grpo": {"loss_type": "dr_grpo"},
+    "dapo_group": {"loss_type": "dapo_group"},
+    "cispo": {"loss_type": "cispo", "epsilon_high": 5.0},
+    "sapo": {"loss_type": "sapo"},
     "luspo": {"loss_type": "luspo", "importance_sampling_level": "sequence"},
-    "gspo": {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4},
-    "k3": {"beta": 0.04}, "k2": {"beta": 0.5, "kl_estimator": "k2"}, "k3_ratio": {"beta": 0.3, "kl_estimator": "k3_ratio"},
-    "entropy": {"entropy_coef": 0.1}, "warm": {"temperature": 0.7}, "tis": {"importance_sampling_correction": "token_truncate"},
+    "gspo": {
+        "loss_type": "grpo",
+        "importance_sampling_level": "sequence",
+        "epsilon": 3e-4,
+        "epsilon_high": 4e-4,
+    },
+    "k3": {"beta": 0.04},
+    "k2": {"beta": 0.5, "kl_estimator": "k2"},
+    "k3_ratio": {"beta": 0.3, "kl_estimator": "k3_ratio"},
+    "entropy": {"entropy_coef": 0.1},
+    "warm": {"temperature": 0.7},
+    "tis": {"importance_sampling_correction": "token_truncate"},
 }
 
 
@@ -110,7 +155,9 @@ def test_gradient_of_an_update_equals_autograd_on_one_padded_batch(changes, micr
     groups = sampled(policy, settings)
     advantages_B = advantages(groups)
     _, expected = autograd(policy, groups, advantages_B, settings)
-    for ours, theirs in zip(gradients_of_update(policy, groups, advantages_B, settings), expected, strict=True):
+    for ours, theirs in zip(
+        gradients_of_update(policy, groups, advantages_B, settings), expected, strict=True
+    ):
         scale = float(theirs.abs().max())
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=2e-5 * max(scale, 1e-3), rtol=1e-3)
 
@@ -139,9 +186,13 @@ def test_loss_and_metrics_are_those_of_the_objective():
     advantages_B = advantages(groups)
     value, gradients = autograd(policy, groups, advantages_B, settings)
     updater = Updater(policy, settings)
-    metrics = updater.step(groups, advantages_B, settings, 0, reference_B_T=updater.reference(groups, settings)).metrics
+    metrics = updater.step(
+        groups, advantages_B, settings, 0, reference_B_T=updater.reference(groups, settings)
+    ).metrics
     assert metrics["loss"] == pytest.approx(value, abs=1e-5)
-    assert metrics["grad_norm"] == pytest.approx(math.sqrt(sum(float((g**2).sum()) for g in gradients)), rel=1e-4)
+    assert metrics["grad_norm"] == pytest.approx(
+        math.sqrt(sum(float((g**2).sum()) for g in gradients)), rel=1e-4
+    )
     assert metrics["ratio/min"] == metrics["ratio/max"] == 1.0  # on policy, exactly
 
 
@@ -180,7 +231,9 @@ def test_after_the_update_the_same_tokens_are_read_again():
     updater = Updater(policy, settings)
     tokens = updater.step(groups, advantages_B, settings, 0).tokens
     updater.look_back(tokens, groups, settings, 0)
-    moved = [float((after - seen).sum()) for after, seen in zip(tokens.after_logp, tokens.policy_logp, strict=True)]
+    moved = [
+        float((after - seen).sum()) for after, seen in zip(tokens.after_logp, tokens.policy_logp, strict=True)
+    ]
     assert moved[0] > 0 > moved[6]
 
 
@@ -191,7 +244,14 @@ def test_a_sample_left_out_of_the_loss_gets_no_weight():
     excluded = np.zeros(sum(map(len, groups)), bool)
     excluded[2] = True
     updater = Updater(policy, settings)
-    result = updater.step(groups, advantages(groups), settings, 0, reference_B_T=updater.reference(groups, settings), excluded_B=excluded)
+    result = updater.step(
+        groups,
+        advantages(groups),
+        settings,
+        0,
+        reference_B_T=updater.reference(groups, settings),
+        excluded_B=excluded,
+    )
     assert not result.tokens.weight[2].any() and result.tokens.weight[1].any()
     assert result.gradient_share_B[2] == 0
 

@@ -83,7 +83,7 @@ def test_elements_nest_and_absent_things_leave_nothing() -> None:
         ("chat", "chat"),
         (1.5e7, "1.5e7"),
         (0.00012345, "1.2345e-4"),
-    ],  # fmt: skip
+    ],
 )
 def test_numbers_are_shown_as_people_type_them(value: Any, shown: str) -> None:
     assert form.compact(value) == shown
@@ -186,7 +186,7 @@ def test_the_headline_says_what_start_will_do() -> None:
         (3000, "about 50 minutes"),
         (7300, "about 2 hours"),
         (20000, "about 6 hours"),
-    ],  # fmt: skip
+    ],
 )
 def test_durations_are_said_as_a_person_would(seconds: float, words: str) -> None:
     assert say.about(seconds) == words
