@@ -105,9 +105,13 @@ def main() -> None:
                 of_run(reader),
             )
 
+        chosen = [*reader.series(since=cursor - 1)["train"]][1:25]
         questions: dict[str, Callable[[], Any]] = {
             "refresh": refresh,
             "first_page": first_page,
+            "all_metrics": reader.series,
+            "24_metrics": lambda: reader.series(names=chosen),
+            "ribbon": reader.ribbon,
             "verdict": lambda: of_run(reader),
             "rows_of_a_step": lambda: reader.groups(last // 2),
             "one_group_with_tokens": lambda: reader.group(last, 3, arrays=True),

@@ -52,9 +52,9 @@ def main() -> None:
         work, path = line.split(maxsplit=1)
         child = os.fork()
         if child == 0:
+            os.write(1, f"pid {os.getpid()}\n".encode())  # told by the child, so that it comes first
             {"steps": record_steps, "checkpoints": save_checkpoints}[work](RunFolder(path.strip()))
             os._exit(0)
-        os.write(1, f"pid {child}\n".encode())
         os.waitpid(child, 0)
         os.write(1, b"gone\n")
 

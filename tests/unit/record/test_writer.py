@@ -306,3 +306,20 @@ def test_the_database_refers_to_nothing_that_is_not_there(folder: RunFolder) -> 
     with sqlite3.connect(folder.db_path) as db:
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_steps_and_checks_may_come_from_two_threads(folder: RunFolder) -> None:
+    def push(kind: str, mode: str | None) -> None:
+        for step in range(20):
+            writer.step(two_samples(step, kind=kind, mode=mode))
+
+    with Writer(folder, token_text=lambda token: str(token), max_pending=4) as writer:
+        threads = [threading.Thread(target=push, args=args) for args in (("train", None), ("eval", "greedy"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    reader = Reader(folder)
+    assert reader.steps() == reader.steps("eval") == list(range(20))
+    assert reader.series()["cursor"] == 40
+    assert reader.group(19, 0, arrays=True)["samples"][0]["tokens"] == ["5", "6"]
