@@ -141,10 +141,10 @@ const range = (answer) => {
 /** The verdict and its second line. What went wrong comes first; before the first group there is only what is being done. */
 function sentences({ data: { status, verdict } }, header, newest, doing) {
   if (isBad(status.state) && !/^(Crashed|Failed)/.test(verdict?.sentence ?? "")) {
-    const what = `${status.state === "failed" ? "Failed" : "Crashed"} at step ${Math.max(0, status.step - 1)}`;
+    const what = `${status.state === "failed" ? "Failed" : "Crashed"} at step ${status.step}`;
     return [status.reason ? `${what}: ${status.reason}` : `${what}.`, verdict?.sentence ?? ""];
   }
-  if (verdict) return [verdict.sentence, verdict.facts];
+  if (verdict && (newest !== null || isOver(status.state))) return [verdict.sentence, verdict.facts];
   if (newest !== null) return [`Step ${newest} is done.`, ""];
   if (isOver(status.state)) return ["Nothing was recorded.", ""];
   return [`${doing}.`.replace("..", "."), `Each step asks ${header.prompts_per_step} prompts, samples ${header.num_generations} answers to each, scores them, and pushes the model towards those that scored above their own group’s mean.`];

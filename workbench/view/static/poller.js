@@ -1,6 +1,6 @@
 // One poller a page: every second while the run goes on, every ten when it is over, never while the page is hidden.
 
-const RUNNING = new Set(["queued", "starting", "running", "stopping"]);
+const RUNNING = new Set(["queued", "starting", "running", "paused", "stopping"]);
 const RETRIES = [1, 2, 4, 8];
 
 /** How many seconds until the next look at a run in this state. */

@@ -48,7 +48,7 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
   const link = (change) => format({ ...cursor.now, tok: null, ...change }, location.search);
   const newest = () => store.newest;
   const stepNow = () => cursor.now.step ?? newest();
-  const commands = makeCommands({ postJson, run: store.run, onChange: () => draw() });
+  const commands = makeCommands({ postJson, run: store.run, onChange: () => draw(), onSent: () => poller.now() });
 
   const miniRibbon = makeRibbon({ mini: true, onPick: (step) => go({ step, prompt: cursor.now.view === "group" ? null : cursor.now.prompt }) });
   const lost = makeLostBar();
@@ -185,20 +185,15 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
   };
 }
 
-// The page's own top bar, where there is one: its Live, Group and Prompt switch views here. Its right end shows the keys,
-// and on phones, where the bar has no room for its links, a menu of them.
+// The page's own top bar, where there is one: its Live, Group and Prompt switch views here, its right end shows the keys.
 function takeTopBar({ go, help }) {
-  const bar = document.getElementById("wb-top");
   const end = document.getElementById("wb-top-end");
-  const menu = h("details", { class: "menu mob" }, h("summary", { "aria-label": "Menu" }, h("i"), h("i"), h("i")),
-    h("nav", { "aria-label": "Pages" }, [...(bar?.querySelectorAll("a[data-view], a[data-page]") ?? [])].map((item) => item.cloneNode(true))));
-  if (end) show(end, h("button", { type: "button", class: "link quiet desk", on: { click: help.open } }, "Keys ", h("kbd", {}, "?")), menu);
+  if (end) show(end, h("button", { type: "button", class: "link quiet desk", on: { click: help.open } }, "Keys ", h("kbd", {}, "?")));
   const onClick = (event) => {
-    if (!menu.contains(event.target)) menu.open = false;
     const item = event.target.closest?.("#wb-top [data-view]");
     if (!item || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();
-    menu.open = false;
+    item.closest("details")?.removeAttribute("open");
     go({ view: item.dataset.view });
   };
   document.addEventListener("click", onClick);

@@ -21,9 +21,9 @@ export function makeLostBar() {
 
 /**
  * Commands to the run. Pause and continue act at once; stop waits a few seconds in which it can be undone, and goes out
- * at once when the page is closed. `send(command, args)` posts; `say(words, action)` shows a line beside the buttons.
+ * at once when the page is closed. `onChange()` when the line beside the buttons changed, `onSent()` when a command left.
  */
-export function makeCommands({ postJson, run, onChange }) {
+export function makeCommands({ postJson, run, onChange, onSent }) {
   let note = null;
   let stopping = null;
 
@@ -36,6 +36,7 @@ export function makeCommands({ postJson, run, onChange }) {
     try {
       await postJson(`runs/${encodeURIComponent(run)}/commands`, { command, args });
       say(words);
+      onSent();
     } catch (error) {
       say(error.status ? error.message : "Not sent: the server does not answer.");
     }

@@ -13,7 +13,7 @@ export const isBad = (state) => BAD.has(state);
 export function pill(status, now) {
   const { state, stalled, step, heartbeat } = status;
   if (stalled && !isOver(state)) return { words: `No word for ${duration(now - heartbeat)}`, look: "quiet" };
-  if (BAD.has(state) || state === "interrupted") return { words: `${WORDS[state]} at step ${Math.max(0, step - 1)}`, look: BAD.has(state) ? "bad" : "quiet" };
+  if (BAD.has(state) || state === "interrupted") return { words: `${WORDS[state]} at step ${step}`, look: BAD.has(state) ? "bad" : "quiet" };
   return { words: WORDS[state] ?? state, look: state === "running" ? "on" : "quiet" };
 }
 

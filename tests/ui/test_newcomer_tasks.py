@@ -1,0 +1,110 @@
+"""What a newcomer comes for, counted in real pointer clicks from the Live page. A count that grows is a regression."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.fakes import write_fake_run
+from tests.helpers import wait_until
+from tests.ui.reading import GROUPS, ask, number, texts
+from workbench import launch
+from workbench.record.folder import folders
+
+pytestmark = [pytest.mark.ui, pytest.mark.timeout(600)]
+COUNTER = """addEventListener("click", (event) => {
+  if (event.isTrusted && event.detail) sessionStorage.clicks = Number(sessionStorage.clicks ?? 0) + 1;
+}, true)"""
+
+
+class Clicks:
+    """Counts the clicks that a pointer really made on a page, over reloads and page changes; Enter on a button is none."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        page.add_init_script(COUNTER)
+
+    def on(self, selector: str) -> None:
+        """One click."""
+        self.page.locator(selector).locator("visible=true").first.click()
+
+    @property
+    def count(self) -> int:
+        """How many so far."""
+        return int(self.page.evaluate("Number(sessionStorage.clicks ?? 0)"))
+
+
+@pytest.fixture
+def clicks(page: Page) -> Clicks:
+    return Clicks(page)
+
+
+@pytest.fixture
+def live(page: Page, dashboard, tmp_path):
+    """A dashboard with one recorded run, opened on Live."""
+    run = write_fake_run(tmp_path, steps=31, total=50, seed=2, name="earlier")
+    served = dashboard(tmp_path)
+
+    def open_live() -> None:
+        page.goto(served.url("/"))
+        page.locator(".groups tbody tr").first.wait_for(timeout=60_000)
+
+    return served, run, open_live
+
+
+def test_task_01_start_the_built_in_demo_run_on_the_cpu(page, clicks, live, tmp_path):
+    _, earlier, open_live = live
+    open_live()
+    clicks.on("#wb-top [data-page=new]")
+    page.locator("#wb-start:has-text('50 steps')").wait_for(timeout=60_000)
+    clicks.on("#wb-start")
+    page.wait_for_url(re.compile(r"/\?run=\d{8}-"), timeout=120_000)
+    assert clicks.count == 2
+    [run] = [folder for folder in folders(tmp_path) if folder.id != earlier.id]
+    try:
+        # Live says what goes on until the first group is there, then shows it as it was recorded.
+        expect(page.locator("#wb-reader .run")).to_be_visible(timeout=60_000)
+        page.locator(".groups tbody tr").first.wait_for(timeout=300_000)
+        shown = page.locator(".groups h2").inner_text()
+        step = int(shown.removeprefix("Step ").partition(":")[0])
+        [(best,)] = ask(
+            run, f"SELECT max(gradient_share) FROM {GROUPS} WHERE kind = 'train' AND step = ?", step
+        )
+        assert number(page.locator(".groups .sharecol").first.inner_text()) == pytest.approx(best, abs=0.0051)
+        assert run.config().model == "embedded" and run.config().steps == 50
+    finally:
+        launch.stop(run, grace=0, kill_after=10)
+
+
+def test_task_02_see_the_newest_group_with_its_rewards_and_advantages(page, clicks, live):
+    _, run, open_live = live
+    open_live()
+    clicks.on(".groups tbody tr td.prompt")
+    page.locator(".hero").wait_for()
+    assert clicks.count == 1
+    [(group_id, question)] = ask(
+        run,
+        f"SELECT id, question FROM {GROUPS} WHERE kind = 'train' ORDER BY step DESC, gradient_share DESC LIMIT 1",
+    )
+    expect(page.locator(".head h1")).to_contain_text(question)
+    stored = ask(run, "SELECT advantage FROM samples WHERE group_id = ? ORDER BY idx", group_id)
+    # Siblings are listed by what went against the ask first, so both sides are compared sorted.
+    asked = sorted(number(text) for text in texts(page.locator(".sib tbody td:nth-child(5)")))
+    assert asked == pytest.approx(sorted(round(value, 2) for (value,) in stored), abs=0.0051)
+
+
+def test_task_07_close_the_browser_return_and_see_the_run_as_it_is(page, clicks, live):
+    served, run, open_live = live
+    open_live()
+    context, address = page.context, served.address
+    page.close()
+    again = context.new_page()
+    returned = Clicks(again)
+    again.goto(address)  # no token: the cookie is enough
+    expect(again.locator(".groups h2")).to_have_text("Step 30: where the gradient comes from", timeout=60_000)
+    expect(again.locator(".run .runname")).to_have_text("earlier")
+    [(reward,)] = ask(run, "SELECT value FROM metrics WHERE name = 'reward' AND kind = 'train' AND step = 30")
+    label = again.locator(".ch").first.locator(".ends span", has_text="train")
+    assert number(label.inner_text().removeprefix("train")) == pytest.approx(reward, abs=0.005)
+    assert returned.count == 0
+    wait_until(lambda: launch.state(run).over)
