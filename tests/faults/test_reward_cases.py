@@ -98,26 +98,26 @@ def test_case_16_nan_infinity_and_1e30_are_absent_and_weights_stay_finite(tmp_pa
 @pytest.mark.parametrize("hang", ["while True: pass", "import re; re.match(r'(a+)+$', 'a' * 60 + 'b')"])
 def test_case_17_a_hang_is_ended_at_the_time_out_and_says_where_it_was(tmp_path: Path, hang: str):
     code = f"def f(completion):\n    if completion == 'c':\n        {hang}\n    return 1.0\n"
-    with RewardPool(sources_of(tmp_path, code), timeout=0.5) as pool:
+    with RewardPool(sources_of(tmp_path, code), timeout=2.0) as pool:
         pids = pool.pids
         scores = pool.score([EIGHT])
         assert pids.isdisjoint(pool.pids)
         assert [score.reward for score in pool.score([group("a", "b")])] == [1.0, 1.0]
     assert [score.reward for score in scores] == [1.0, 1.0, None, 1.0, 1.0, 1.0, 1.0, 1.0]
-    assert scores[2].reasons["f"].startswith("No answer within 0.5 s. Line 3 of reward.py: " + hang[:10])
+    assert scores[2].reasons["f"].startswith("No answer within 2 s. Line 3 of reward.py: " + hang[:10])
 
 
 def test_case_17_a_reward_that_always_hangs_is_given_up_after_two_calls_a_group(tmp_path: Path):
     started = time.monotonic()
     scores = scores_of(
-        tmp_path, "import time\ndef f(completion):\n    time.sleep(600)\n", [EIGHT], timeout=0.3
+        tmp_path, "import time\ndef f(completion):\n    time.sleep(600)\n", [EIGHT], timeout=1.0
     )
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60
     assert [score.reward for score in scores] == [None] * 8
     assert (
         scores[2]
         .reasons["f"]
-        .startswith("Not tried, after 2 lost calls in this group. No answer within 0.3 s.")
+        .startswith("Not tried, after 2 lost calls in this group. No answer within 1 s.")
     )
 
 

@@ -82,8 +82,7 @@ def partial_credit(
 
 
 def read_number(text: str) -> float | None:
-    """The number a text is, with thousands commas, a fraction, a currency or per cent sign; None where
-    none."""
+    """The number a text is: with thousands commas, a fraction, a currency or per cent sign; or None."""
     text = text.strip().strip("$€£").rstrip("%").rstrip(".").strip().replace("−", "-")
     return _value(text) if text and _NUMBER.fullmatch(text) else None
 

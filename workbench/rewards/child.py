@@ -17,7 +17,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from workbench.rewards.loaded import Loaded, LoadError, RunFacts
+from workbench.rewards.importing import LoadError
+from workbench.rewards.loaded import Loaded, RunFacts
 
 ENVIRONMENT = "WORKBENCH_REWARD_PROCESS"
 """Set in reward processes: reward code that starts runs of its own is refused."""

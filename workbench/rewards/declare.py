@@ -32,9 +32,7 @@ class Declared:
     example: Example | None = None
     range: tuple[float, float] | None = None
     group: bool = False
-    """The function gets a whole group: plural `completions`, while prompt, answer and columns stay single
-    values.
-    """
+    """It gets a whole group: plural `completions`; prompt, answer and columns stay single values."""
     alone: bool = False
     """It holds a model and gets a process of its own, one whatever the size of the pool."""
     messages: bool | None = None
@@ -61,8 +59,7 @@ def reward(
     messages: bool | None = None,
 ) -> Callable[[AnyFunction], AnyFunction]: ...
 def reward(function: Callable[..., Any] | None = None, /, *, name: str | None = None, **about: Any) -> Any:
-    """Mark a function as a reward. It asks by name for what it needs and returns a number, or None where it
-    does not apply.
+    """Mark a function as a reward: it asks by name for what it needs and returns a number or None.
 
     @reward
     def short(completion: str, length: int, *, limit: int = 200) -> float:

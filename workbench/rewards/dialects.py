@@ -26,9 +26,7 @@ ABSENT: Final = _Absent()
 
 
 class Parser:
-    """What verifiers passes as `parser`: the answer between `<answer>` tags, or the whole text where there
-    are none.
-    """
+    """What verifiers passes as `parser`: the text between `<answer>` tags, or all where there are none."""
 
     def parse(self, text: str) -> str:
         """The last tagged answer of a text."""

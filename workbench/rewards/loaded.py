@@ -6,23 +6,16 @@ each None, and what the reward logged.
 
 import contextlib
 import hashlib
-import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
-from types import ModuleType
+from collections.abc import Mapping
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
-from workbench.errors import WorkbenchError
 from workbench.rewards import dialects, outcome
-from workbench.rewards.declare import reward
+from workbench.rewards.importing import LoadError, find, load, shape_of, why
 from workbench.rewards.outcome import Origin
-from workbench.rewards.signature import AskedTooMuch, Binder, Shape, read_shape
+from workbench.rewards.signature import AskedTooMuch, Binder
 from workbench.rewards.wire import WireGroup
-
-GIVEN = {"reward": reward, "workbench": sys.modules["workbench"]}
-"""Names that reward code finds without an import: what is pasted or taken from a cell often lacks it. The
-package itself comes from the table of modules: an import would tie this room to everything it offers."""
 
 
 class Answer(TypedDict):
@@ -56,10 +49,6 @@ class RunFacts(NamedTuple):
     """Whether modules get ready to score; a look at a reward's signature needs no model."""
     max_length: int | None = None
     """Tokens an answer may have; None = not known, for recorded samples and own cases."""
-
-
-class LoadError(Exception):
-    """The saved source cannot be used; the message names file, line and remedy."""
 
 
 class Loaded:
@@ -101,7 +90,12 @@ class Loaded:
         if self.shape.kind == "group":
             return self._of_group(self._binder)
         if index is not None:
-            return self._of_samples([self._sample(self._binder, index)], [index])
+            value = self._sample(self._binder, index)
+            if (
+                type(value) is float and -outcome.LIMIT <= value <= outcome.LIMIT
+            ):  # the usual case, and the quick way
+                return Answer(values=[value])
+            return self._of_samples([value], [index])
         indices = list(range(len(group["completions"])))
         return self._of_samples(self._samples_at_once(self._binder, indices), indices)
 
@@ -117,7 +111,7 @@ class Loaded:
         try:
             hook(**given)
         except BaseException as error:  # the reward boundary
-            raise LoadError(_why_not_loaded(error, self.origin)) from None
+            raise LoadError(why(error, self.origin)) from None
 
     def finish(self) -> None:
         """Let the module give back what its `prepare` took, where it has a `finish`."""
@@ -238,93 +232,6 @@ def storable(value: Any) -> Any:
         return outcome.shorten(value, 2000) if isinstance(value, str) else value
     number, problem = outcome.as_number(value)
     return number if not problem else outcome.shorten(str(value), 2000)
-
-
-def load(path: str, origin: Origin) -> ModuleType:
-    """The module of a saved source, under a private name and without its folder on the import path. Raises
-    LoadError.
-    """
-    private = f"_workbench_reward_{hashlib.sha256(path.encode()).hexdigest()[:12]}"
-    if private in sys.modules:
-        return sys.modules[private]
-    spec = importlib.util.spec_from_file_location(private, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    vars(module).update(GIVEN)
-    sys.modules[private] = module
-    sys.dont_write_bytecode = True  # the folder of a run holds sources, not caches
-    try:
-        spec.loader.exec_module(module)
-    except BaseException as error:  # the reward boundary: code at the top of the file may do anything
-        del sys.modules[private]
-        raise LoadError(_why_not_loaded(error, origin)) from None
-    return module
-
-
-def _why_not_loaded(error: BaseException, origin: Origin) -> str:
-    if isinstance(error, WorkbenchError):
-        return str(error)
-    line = _user_line(error, origin)
-    where = origin.quoted(line) if line else f"In {origin.file}."
-    if isinstance(error, ModuleNotFoundError):
-        package = (error.name or "").partition(".")[0]
-        return (
-            f"{where}\nThere is no module named {error.name}. Install it (pip install {package}) or "
-            "take the import out. "
-            "A reward can import installed packages only: put helpers of your own into the same file."
-        )
-    if isinstance(error, SystemExit):
-        return (
-            f"{where}\nThe file ends the program while it is loaded. Take the exit out, or put it "
-            "under a function."
-        )
-    return (
-        f"{where}\n{type(error).__name__}: {outcome.text_of(error)}\nThis happened while the file was "
-        "loaded: correct that "
-        "line, or move it into the function."
-    )
-
-
-def _user_line(error: BaseException, origin: Origin) -> int | None:
-    trace, line = error.__traceback__, None
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == origin.path:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line
-
-
-def find(module: ModuleType, name: str, origin: Origin) -> Callable[..., Any]:
-    """The reward of that name; a class is made into an object first (ms-swift). Raises LoadError."""
-    found = getattr(module, name, None)
-    if inspect.isclass(found):
-        try:
-            found = found()
-        except Exception as error:  # the user's own __init__
-            raise LoadError(
-                f"{name} of {origin.file} cannot be made without arguments: {outcome.text_of(error)}. "
-                "Give its __init__ "
-                "defaults, or write a plain function."
-            ) from None
-    if callable(found):
-        return found  # type: ignore[no-any-return]
-    own = [
-        item
-        for item, value in vars(module).items()
-        if callable(value)
-        and getattr(value, "__module__", None) == module.__name__
-        and not item.startswith("_")
-    ]
-    has = f"It has: {', '.join(own)}." if own else "It defines no function."
-    raise LoadError(f"{origin.file} has no function {name}. {has}")
-
-
-def shape_of(function: Callable[..., Any], name: str, origin: Origin) -> Shape:
-    """The shape of a reward. Raises LoadError."""
-    try:
-        return read_shape(function)
-    except (TypeError, ValueError) as error:
-        raise LoadError(f"{name} of {origin.file} {error}") from None
 
 
 def _seed(text: str) -> None:

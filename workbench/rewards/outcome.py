@@ -121,9 +121,7 @@ def many(values: Any, count: int, origin: Origin, line: int) -> tuple[list[float
 
 
 def raised(error: BaseException, origin: Origin) -> str:
-    """An exception in one sentence with the user's own line; their other lines below, where there are
-    several.
-    """
+    """An exception in one sentence with the user's own line, and below it the lines that called it."""
     if isinstance(error, SandboxError | Unavailable):
         return f"{INFRASTRUCTURE}{text_of(error)}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == origin.path]

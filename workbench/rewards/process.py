@@ -23,9 +23,7 @@ from workbench.rewards.loaded import Answer, Description, RunFacts
 from workbench.rewards.wire import WireGroup
 
 Call = tuple[int, int, int | None]
-"""Which group of the request, which reward, and which sample of the group; None = one call for the whole
-group.
-"""
+"""Which group of the request, which reward, which sample; None = one call for the whole group."""
 
 LOAD_TIMEOUT = 180.0
 """Seconds for imports at the top of reward files; torch on a busy machine needs many."""
@@ -62,16 +60,13 @@ class Ended(Lost):
 
 
 class RewardProcess:
-    """One process with all rewards of a run. Made without waiting; the first `ask` waits until it has loaded
-    them.
-    """
+    """One process with several rewards. Made without waiting; the first `ask` waits until they are loaded."""
 
     def __init__(self, rewards: Sequence[Description], facts: RunFacts) -> None:
         if os.environ.get(ENVIRONMENT):
             raise RewardError(
-                "This code runs inside a reward process and tries to score or to start a run itself. "
-                "Put that under "
-                "`if __name__ == '__main__':` or into a file or cell of its own."
+                "This code runs inside a reward process and tries to score or to start a run itself. Put "
+                "that under `if __name__ == '__main__':` or into a file or cell of its own."
             )
         self._paths = {reward["path"] for reward in rewards}
         request_read, self._request = os.pipe()
@@ -129,9 +124,8 @@ class RewardProcess:
                 ) from None
             except Ended as error:
                 raise RewardError(
-                    f"The process that loads the rewards ended ({error.how}). Look for code at the "
-                    "top of a reward file "
-                    "that ends the program, or for a library that crashes when imported."
+                    f"The process that loads the rewards ended ({error.how}). Look for code at the top of a "
+                    "reward file that ends the program, or for a library that crashes when imported."
                 ) from None
             if "failed" in said:
                 self.close()
@@ -148,8 +142,7 @@ class RewardProcess:
         self._send({"groups": groups, "calls": calls, "step": step})
 
     def answer(self, timeout: float) -> Answer:
-        """The answer of the next call. Raises TooLate or Ended, which know the running call; the process is
-        gone then.
+        """The answer of the next call. Raises TooLate or Ended, which know the running call.
 
         Calls before the running one may be lost with it: answers are sent every few milliseconds.
         """

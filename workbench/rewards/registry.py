@@ -62,9 +62,7 @@ class RewardSource:
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any], folder: Path) -> Self:
-        """From `record()` and the folder of the saved sources. Raises RewardError where the code is missing
-        or changed.
-        """
+        """From `record()` and the folder of the sources. Raises RewardError for missing or changed code."""
         path = (folder / f"{record['sha'][:16]}.py").resolve()
         try:
             sha = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -105,8 +103,7 @@ def find(name: str) -> SourceText:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise RewardError(
-        f"Reward {name!r} is not known.{hint} There are: {', '.join(known)}; or give "
-        "path/to/file.py:function."
+        f"Reward {name!r} is not known.{hint} There are: {', '.join(known)}; or write path/file.py:function."
     )
 
 

@@ -124,9 +124,7 @@ class Shape:
 
 
 def read_shape(function: Callable[..., Any]) -> Shape:
-    """The shape of a function or callable object. Raises TypeError with a sentence that says what to
-    change.
-    """
+    """The shape of a function or callable object. Raises TypeError that says what to change."""
     parameters = inspect.signature(function).parameters.values()
     fixed = [item.name for item in parameters if item.kind is item.POSITIONAL_ONLY]
     if fixed:
@@ -227,9 +225,7 @@ class Binder:
         self._given = {name: partial(_itself, value) for name, value in given.items()}
 
     def arguments(self, index: int | None = None) -> dict[str, Any]:
-        """Keyword arguments: of one answer, or of the whole group where `index` is None. Raises
-        AskedTooMuch.
-        """
+        """Keyword arguments of one answer, or of the group where `index` is None. Raises AskedTooMuch."""
         lookup = self._of_sample(index) if index is not None else self._of_group()
         columns = self.group["columns"]
         found = {}

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from workbench.errors import RewardError
-from workbench.rewards.loaded import GIVEN
+from workbench.rewards.importing import GIVEN
 from workbench.rewards.outcome import shorten
 
 _FILE = re.compile(r"(?P<path>.*\.py)(?::(?P<function>[^:/\\]*))?", re.DOTALL)
-_ALWAYS_THERE = {*dir(builtins), *GIVEN, "__name__", "__file__", "__doc__", "__spec__", "__builtins__"}
+_OF_A_MODULE = {*GIVEN, "__name__", "__file__", "__doc__", "__spec__", "__builtins__"}
+_OF_A_NOTEBOOK = {"get_ipython", "display"}
+"""A notebook puts these among the builtins; a reward process does not have them."""
 
 
 class SourceText(NamedTuple):
@@ -65,9 +67,7 @@ def from_file(name: str) -> SourceText:
 
 
 def from_code(code: bytes | str, function: str | None = None, file: str = "the pasted code") -> SourceText:
-    """Source text; without a function's name its only reward. Raises RewardError with the line of a syntax
-    error.
-    """
+    """Source text; without a function's name its only reward. Raises RewardError with the wrong line."""
     raw = code.encode() if isinstance(code, str) else code
     tree = parse(raw, file)
     names = _functions(tree)
@@ -90,8 +90,7 @@ def from_code(code: bytes | str, function: str | None = None, file: str = "the p
 
 
 def from_function(function: Callable[..., Any]) -> SourceText:
-    """A function of a notebook cell, saved as its whole cell, or of a script or module, saved as the whole
-    file.
+    """A function of a notebook, saved as its whole cell, or of a script or module, saved as the whole file.
 
     Raises RewardError for what has no source of its own (lambdas, closures, partials, methods) and for a cell
     that takes names from other cells.
@@ -116,9 +115,8 @@ def _refuse_what_cannot_be_saved(function: Callable[..., Any]) -> None:
     if not inspect.isfunction(function):
         kind = type(function).__name__
         raise RewardError(
-            f"A reward must be a plain function, not a {kind}. Write `def my_reward(completion): ...` "
-            "and pass what it needs "
-            "as options."
+            f"A reward must be a plain function, not a {kind}. Write `def my_reward(completion): ...` and "
+            "pass what it needs as options."
         )
     if function.__name__ == "<lambda>":
         raise RewardError(
@@ -127,9 +125,8 @@ def _refuse_what_cannot_be_saved(function: Callable[..., Any]) -> None:
     if function.__code__.co_freevars:
         taken = ", ".join(function.__code__.co_freevars)
         raise RewardError(
-            f"{function.__name__} takes {taken} from the function around it, which cannot be saved. "
-            "Move it to the top level "
-            "and make that an option: `def my_reward(completion, *, limit=10)`."
+            f"{function.__name__} takes {taken} from the function around it, which cannot be saved. Move it "
+            "to the top level and make that an option: `def my_reward(completion, *, limit=10)`."
         )
     if "<locals>" in function.__qualname__:
         raise RewardError(
@@ -145,17 +142,15 @@ def _refuse_foreign_names(text: str, function: str, where: str) -> None:
         raise RewardError(
             f"{where} has a line that starts with % or !. Put {function} into a cell without such lines."
         )
+    them = "it" if len(missing) == 1 else "them"
     raise RewardError(
-        f"{where} takes {', '.join(missing)} from another cell, and the cell is saved on its own. "
-        "Import or define "
-        f"{'it' if len(missing) == 1 else 'them'} in the same cell."
+        f"{where} takes {', '.join(missing)} from another cell, and the cell is saved on its own. Import or "
+        f"define {them} in the same cell."
     )
 
 
 def foreign_names(text: str, file: str) -> list[str]:
-    """Names that source text uses but neither defines, imports nor finds among the builtins; in order of the
-    alphabet.
-    """
+    """Names that source text uses but neither defines, imports nor finds among the builtins, sorted."""
     if any(
         isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
         for node in ast.walk(parse(text.encode(), file))
@@ -177,7 +172,8 @@ def foreign_names(text: str, file: str) -> list[str]:
                 bound.add(name)
             if symbol.is_referenced() and (symbol.is_global() or table is top):
                 used.add(name)
-    return sorted(used - bound - _ALWAYS_THERE)
+    there = bound | _OF_A_MODULE | (set(dir(builtins)) - _OF_A_NOTEBOOK)
+    return sorted(used - there)
 
 
 def parse(code: bytes, file: str) -> ast.Module:
@@ -224,14 +220,12 @@ def save(sources: Sequence[SourceText], folder: Path) -> list[Path]:
     paths = [(folder / f"{source.sha[:16]}.py").resolve() for source in sources]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for source, path in zip(sources, paths, strict=True):
-            if path.exists() and path.read_bytes() == source.code:
-                continue
-            with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False) as file:
-                file.write(source.code)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(file.name, path)
+        # Written beside, then moved in one go; a full disk leaves nothing behind.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as beside:
+            for source, path in zip(sources, paths, strict=True):
+                written = Path(beside) / path.name
+                written.write_bytes(source.code)
+                written.replace(path)
     except OSError as error:
         raise RewardError(
             f"Reward sources cannot be written to {folder}: {error.strerror}. Choose another runs folder."

@@ -14,10 +14,9 @@ from workbench.rewards.text import said, words
     example=Example({"completion": "the cat sat", "answer": "the cat ran away"}, 4 / 7),
 )
 def rouge(completion: str, answer: str | None, *, kind: str = "l") -> float | None:
-    """ROUGE F1 against the reference: kind `l` by longest common subsequence, `1` or `2` by n-grams. (Lin
-    2004)
+    """ROUGE F1 against the reference: kind `l` by longest common subsequence, `1` or `2` by n-grams.
 
-    Words in lower case, no stemming. None without a reference.
+    Lin 2004. Words in lower case, no stemming. None without a reference.
     """
     if kind not in ("l", "1", "2"):
         raise ValueError(f"kind is {kind!r}: ROUGE is 'l', '1' or '2' here.")

@@ -39,9 +39,7 @@ class Row(TypedDict):
     length: NotRequired[int]
     finish_reason: NotRequired[str]
     group: NotRequired[object]
-    """Neighbours with the same value are one group; without it, neighbours with the same prompt and
-    answer.
-    """
+    """Neighbours with the same value are one group; without it, those with the same prompt and answer."""
 
 
 def of_groups(groups: Iterable[Any], tokens: bool) -> list[WireGroup]:
@@ -63,9 +61,7 @@ def of_groups(groups: Iterable[Any], tokens: bool) -> list[WireGroup]:
 
 
 def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[WireGroup]:
-    """Plain rows; each run of rows with one `group` key (or one prompt and answer) becomes a group. Raises
-    RewardError.
-    """
+    """Plain rows; neighbours with one `group` (or one prompt and answer) are a group. Raises RewardError."""
     groups: list[WireGroup] = []
     last: object = object()
     for number, row in enumerate(rows):

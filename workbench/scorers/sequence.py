@@ -37,9 +37,8 @@ class SequenceScorer:
         missing = sorted(facts["missing_keys"])
         if missing:
             raise ModelError(
-                f"{model!r} has no trained score head ({', '.join(missing[:3])} missing): its scores "
-                "would be random. "
-                "Give a model that was trained as a reward model or classifier."
+                f"{model!r} has no trained score head ({', '.join(missing[:3])} missing): its scores would "
+                "be random. Give a model that was trained as a reward model or classifier."
             )
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token

@@ -88,7 +88,7 @@ def test_a_group_can_be_scored_in_the_background(tmp_path: Path):
         future = pool.submit(group("a", "b"))
         assert not future.done()
         mark.touch()
-        assert [score.reward for score in future.result(timeout=20)] == [1.0, 1.0]
+        assert [score.reward for score in future.result(timeout=60)] == [1.0, 1.0]
 
 
 def test_closing_ends_the_processes_even_in_the_middle_of_a_call(tmp_path: Path):
@@ -101,7 +101,7 @@ def test_closing_ends_the_processes_even_in_the_middle_of_a_call(tmp_path: Path)
         assert not waiter.wait(0.01)
     pool.close()
     with pytest.raises(RewardError, match="closed"):
-        future.result(timeout=20)
+        future.result(timeout=60)
     assert pool.pids == set()
 
 

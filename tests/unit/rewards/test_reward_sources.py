@@ -1,5 +1,6 @@
 """Where reward code may come from, and what is saved of it."""
 
+import builtins
 import functools
 import json
 import linecache
@@ -62,7 +63,7 @@ def test_the_exact_source_is_saved_by_its_hash_and_a_record_brings_it_back(tmp_p
 def test_the_folder_of_a_reward_file_is_not_on_the_import_path(tmp_path: Path):
     written(tmp_path, "LIMIT = 3\n", "beside.py")
     path = written(tmp_path, "import beside\ndef f(completion): return 1.0\n")
-    with pytest.raises(RewardError, match="put helpers of your own into the same file"):
+    with pytest.raises(RewardError, match="put own helpers into the same file"):
         resolve([RewardSpec(name=f"{path}:f")], tmp_path / "rewards")
 
 
@@ -120,16 +121,12 @@ def test_names_from_other_cells_are_listed():
         source.from_function(cell(code, "near", 2))
 
 
-def test_a_cell_with_a_magic_line_is_refused_with_the_remedy():
-    code = "get_ipython().run_line_magic('matplotlib', 'inline')\ndef near(completion): return 1.0\n"
-    file = "<ipython-input-3>"
-    linecache.cache[file] = (len(code), None, code.splitlines(True), file)
-    names: dict[str, object] = {
-        "get_ipython": lambda: type("Shell", (), {"run_line_magic": lambda *_: None})()
-    }
-    exec(compile(code, file, "exec"), names)
+def test_a_cell_with_a_magic_line_is_refused_with_the_remedy(monkeypatch):
+    shell = type("Shell", (), {"run_line_magic": lambda *_: None})
+    monkeypatch.setattr(builtins, "get_ipython", shell, raising=False)  # as a notebook has it
+    code = "get_ipython().run_line_magic('time', '')\ndef near(completion): return 1.0\n"
     with pytest.raises(RewardError, match="Put near into a cell without such lines"):
-        source.from_function(names["near"])
+        source.from_function(cell(code, "near", 3))
 
 
 def make_closure(limit: int):
