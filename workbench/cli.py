@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     try:
         code = app(
-            list(sys.argv[1:] if arguments is None else arguments),
+            options.with_values(sys.argv[1:] if arguments is None else arguments),
             exit_on_error=False,
             print_error=False,
             result_action="return_value",
@@ -414,6 +414,7 @@ def doctor(
     # Each examination loads a room that nothing else here needs.
     if programs is not None and not sandbox:
         raise ConfigError("--programs goes with --sandbox.")
+    found: Any
     if sandbox:
         from workbench.sandbox import doctor as examine  # noqa: PLC0415
 

@@ -4,6 +4,7 @@ In: `config.settings()`. Out: a signature that the command line reads, help and 
 """
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,20 @@ from cyclopts import Group, Parameter
 from workbench.config import SECTIONS, SettingInfo, settings
 
 DEFAULT_ROOT = Path("runs")
+_TRUTHS = {"true", "false", "yes", "no", "on", "off", "1", "0"}
+
+
+def with_values(arguments: Sequence[str]) -> list[str]:
+    """`--use-peft true` as the one word `--use-peft=true`, so that a switch takes a value like every other
+    setting."""
+    switches = {f"--{info.name}".replace("_", "-") for info in settings() if info.kind == "bool"}
+    found: list[str] = []
+    for word in arguments:
+        if found and found[-1].replace("_", "-") in switches and word.lower() in _TRUTHS:
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def signature() -> inspect.Signature:

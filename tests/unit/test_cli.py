@@ -90,6 +90,23 @@ def test_any_setting_is_an_option_and_rewards_can_be_given_one_by_one(root: Path
     assert [(spec.name, spec.weight) for spec in config.rewards] == [("correct", 1.0), ("format", 0.25)]
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (["--use-peft"], True),
+        (["--use_peft", "true"], True),
+        (["--use-peft=no"], False),
+        (["--no-use-peft"], False),
+    ],
+)
+def test_a_switch_may_be_given_with_and_without_a_value(
+    root: Path, workbench: Any, given: list[str], wanted: bool
+) -> None:
+    said = workbench("run", "--runs", root, "--detach", "--json", "--steps", 1, *given)
+    assert said.code == 0, said.err
+    assert record.find(said.json["run_dir"]).config().use_peft is wanted
+
+
 def test_the_help_of_run_lists_every_setting_the_core_ones_first(
     workbench: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
