@@ -59,7 +59,8 @@ LIST_NAMES = (
     "lengths",
     "finish_reasons",
 )
-"""TRL's names; every column of the data, `answer` among them, is a list with one entry a completion."""
+"""TRL's names; every column of the data, `answer` among them, is a list with one entry a completion. Called
+once for each group, where TRL calls once for the whole batch, so that the pool's size changes nothing."""
 
 _LIST_MARKS = frozenset({"completions", "completion_ids", "prompts", "queries"})
 _READS_MESSAGES = re.compile(r"""\[\s*["']content["']\s*\]|\.get\(\s*["']content["']""")
