@@ -74,7 +74,7 @@ def _whatif(reader: Reader, number: int, k: int, config: RunConfig) -> Json:
     ids_B = np.repeat([row["k"] for row in rows], [row["n"] for row in rows])
     here_B = ids_B == k
     asked = {scale: _ask(rewards_B, ids_B, config, scale)[here_B] for scale in ("group", "batch", "none")}
-    asked["leave_one_out"] = _ask(rewards_B, ids_B, config, config.scale_rewards, "leave_one_out")[here_B]
+    asked["leave_one_out"] = _ask(rewards_B, ids_B, config, "none", "leave_one_out")[here_B]
     batch = _std(rewards_B, config)
     value = {"group": _std(rewards_B[here_B], config), "batch": batch, "none": None}[config.scale_rewards]
     return {

@@ -190,9 +190,7 @@ def test_what_other_divisors_would_ask_is_worked_out_by_hand(client: TestClient,
     assert whatif["group"] == pytest.approx((centred / (rewards.std(ddof=1) + 1e-4)).tolist())
     assert whatif["batch"] == pytest.approx((centred / (everybody.std(ddof=1) + 1e-4)).tolist())
     others = (rewards.sum() - rewards) / (len(rewards) - 1)
-    assert whatif["leave_one_out"] == pytest.approx(
-        ((rewards - others) / (rewards.std(ddof=1) + 1e-4)).tolist()
-    )
+    assert whatif["leave_one_out"] == pytest.approx((rewards - others).tolist())  # RLOO divides by nothing
     assert group["batch_std"] == pytest.approx(everybody.std(ddof=1))
     assert group["divisor"] | {"value": None} == {
         "kind": "group", "std": "sample", "value": None, "eps": 1e-4, "baseline": "mean",
