@@ -38,7 +38,7 @@ def number(text: str) -> float:
 
 def texts(found: Locator) -> list[str]:
     """The text of every element, trimmed."""
-    return [text.strip() for text in found.all_inner_texts()]
+    return [" ".join(text.split()) for text in found.all_text_contents()]
 
 
 def query(page: Page) -> dict[str, str]:
