@@ -81,6 +81,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                     check.phases = clock.lap()
                     record.step(check)
                     tracker.log(check)
+                    print(told(check), flush=True)
             save = step == config.steps or (step > first and step % config.save_steps == 0)
             for command in control.poll(step):
                 if command.command == "probe":
@@ -285,6 +286,19 @@ def apply(command: Command, config: RunConfig, control: Control) -> tuple[RunCon
     return changed, False
 
 
+def told(record: StepRecord) -> str:
+    """A step or a check as one line of worker.log, the last of which a page shows when a run dies."""
+    found = record.metrics
+    if record.mode:
+        accuracy, problems = (found.get(f"heldout/{record.mode}/{name}", 0.0) for name in ("accuracy", "problems"))
+        return f"after step {record.step}: {accuracy:.0%} of {problems:.0f} held-out problems right, {record.mode}"
+    reward, length = found.get("reward", float("nan")), found.get("completions/mean_length", float("nan"))
+    return (
+        f"step {record.step}: reward {reward:.3f}, {length:.0f} tokens, loss {found.get('loss', 0.0):+.4f}, "
+        f"gradient {found.get('grad_norm', 0.0):.3f}, {sum(record.phases.values()):.1f} s"
+    )
+
+
 class LookingBack:
     """Completes and writes a step's record in a second thread, while the next step is being sampled.
 
@@ -323,6 +337,7 @@ class LookingBack:
         done.metrics |= step_metrics(done, config)
         self.record.step(done)
         self.tracker.log(done)
+        print(told(done), flush=True)
 
 
 class Clock:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
 
 from workbench.config import RunConfig
 from workbench.errors import ModelError
@@ -124,6 +125,7 @@ def load_policy(
 def read(name: str, dtype: str = "float32") -> tuple[Any, Any]:
     """Model and tokenizer from a folder or the Hub: safetensors only, no remote code. Raises ModelError."""
     place = locate(name)
+    transformers_logging.disable_progress_bar()  # a log file is no terminal
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left", trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
