@@ -182,5 +182,5 @@ export function makeGroup({ store, header, go, turn, walk }) {
 // Where the rendered prompt says more than the question, its few words of instruction are worth showing; long ones are not.
 const instruction = (group) => {
   const note = group.columns?.instruction ?? group.columns?.note;
-  return typeof note === "string" && note.length < 80 ? note : "";
+  return typeof note === "string" && note.length < 80 ? oneLine(note, 80) : "";
 };
