@@ -11,9 +11,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from workbench.record.folder import folders
 from workbench.record.origin import hardware, versions
+from workbench.view.expect import figures
 
 RESULT = Path(__file__).parent / "results" / "embedded.json"
+SHIPPED = Path(__file__).parents[1] / "workbench" / "presets" / "embedded.expected.json"
+"""What New run shows as to be expected, made from the same runs."""
 
 
 def main() -> None:
@@ -63,6 +67,8 @@ def main() -> None:
             )
             if not options.json:
                 print(rows[-1], flush=True)
+        shipped = figures(folders(options.runs or temporary), "three recorded runs of this preset")
+        SHIPPED.write_text(json.dumps(shipped, indent=1) + "\n")
     result = {"hardware": hardware(), "versions": versions(), "runs": rows}
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     if options.json:
