@@ -1,4 +1,4 @@
-"""What a newcomer comes for, counted in real pointer clicks from the Live page. A count that grows is a regression."""
+"""What a newcomer comes for, counted in real pointer clicks from the Live page. A count that grows fails."""
 
 import re
 
@@ -18,7 +18,7 @@ COUNTER = """addEventListener("click", (event) => {
 
 
 class Clicks:
-    """Counts the clicks that a pointer really made on a page, over reloads and page changes; Enter on a button is none."""
+    """Counts the clicks that a pointer really made, over page changes; Enter on a button is none."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -82,10 +82,8 @@ def test_task_02_see_the_newest_group_with_its_rewards_and_advantages(page, clic
     clicks.on(".groups tbody tr td.prompt")
     page.locator(".hero").wait_for()
     assert clicks.count == 1
-    [(group_id, question)] = ask(
-        run,
-        f"SELECT id, question FROM {GROUPS} WHERE kind = 'train' ORDER BY step DESC, gradient_share DESC LIMIT 1",
-    )
+    newest = "WHERE kind = 'train' ORDER BY step DESC, gradient_share DESC LIMIT 1"
+    [(group_id, question)] = ask(run, f"SELECT id, question FROM {GROUPS} {newest}")
     expect(page.locator(".head h1")).to_contain_text(question)
     stored = ask(run, "SELECT advantage FROM samples WHERE group_id = ? ORDER BY idx", group_id)
     # Siblings are listed by what went against the ask first, so both sides are compared sorted.

@@ -51,7 +51,9 @@ def test_a_row_shows_what_was_recorded_and_leads_to_its_run(page, served, record
     [(sampled,)] = ask(
         run, "SELECT value FROM metrics WHERE name = 'heldout/sampled/accuracy' ORDER BY step DESC LIMIT 1"
     )
-    assert number(row(page, run).locator(".wb-run-check b").inner_text()) == pytest.approx(sampled, abs=0.005)
+    assert number(row(page, run).locator(".wb-run-check b").inner_text()) == pytest.approx(
+        sampled, abs=0.0051
+    )
     points = row(page, run).locator("polyline").get_attribute("points")
     assert points is not None and len(points.split()) == 31
     expect(row(page, run).locator(".wb-run-verdict")).to_have_text(re.compile(r"^[A-Z][a-z]+( [a-z]+)?[:,.]"))

@@ -17,10 +17,11 @@ export async function mount(root, { fetchJson }) {
   new MutationObserver(soon).observe(document.body, { childList: true, subtree: true });
   soon();
   const { settings } = await fetchJson("glossary");
-  makeTips(document.body, ({ dataset }) => {
+  const tips = makeTips(document.body, ({ dataset }) => {
     const setting = settings[dataset.tip];
     return setting && { title: setting.label, aside: dataset.tip, text: setting.help, rows: [["Values", setting.facts]] };
   });
+  document.addEventListener("keydown", (event) => event.key === "Escape" && tips.close());
 }
 
 /** Copies each sentence of the list to its field, and takes away those that no longer hold. */
