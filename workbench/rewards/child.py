@@ -57,13 +57,15 @@ def main(request_fd: int, answer_fd: int, trace_fd: int, place_fd: int) -> NoRet
     printed = Tail(_PRINTED)
     sys.stdout = sys.stderr = printed
     requests = _lines(request_fd)
-    load = next(requests)
+    load = next(requests, None)
+    if load is None:
+        _leave()
     try:
         facts = RunFacts(**load["facts"])
         rewards = [Loaded(description, facts) for description in load["rewards"]]
     except LoadError as error:
         _write(answer_fd, _line({"failed": str(error)}))
-        os._exit(0)
+        _leave()
     _write(answer_fd, _line({"shapes": [reward.shape.to_json() for reward in rewards]}))
     for request in requests:
         calls = request["calls"]
@@ -84,7 +86,14 @@ def main(request_fd: int, answer_fd: int, trace_fd: int, place_fd: int) -> NoRet
         faulthandler.cancel_dump_traceback_later()
     for reward in rewards:
         reward.finish()
-    os._exit(0)  # threads that a reward left behind do not hold it up
+    _leave()
+
+
+def _leave() -> NoReturn:
+    """End at once, whatever threads a reward left behind; a parent that was killed cannot tidy up after us."""
+    with contextlib.suppress(OSError, KeyError):
+        os.rmdir(os.environ["TMPDIR"])
+    os._exit(0)
 
 
 def _lines(descriptor: int) -> Iterator[dict[str, Any]]:

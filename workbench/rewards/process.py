@@ -25,7 +25,7 @@ from workbench.rewards.wire import WireGroup
 Call = tuple[int, int, int | None]
 """Which group of the request, which reward, which sample; None = one call for the whole group."""
 
-LOAD_TIMEOUT = 180.0
+LOAD_TIMEOUT = 300.0
 """Seconds for imports at the top of reward files; torch on a busy machine needs many."""
 _TRACE_WAIT = 0.5
 _FINISH_WAIT = 3.0

@@ -1,11 +1,15 @@
 """The pool: totals, order, overlap, any number of processes."""
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.helpers import wait_until
 from tests.rewarding import group, sources_of, written
 from workbench.config import RewardSpec
 from workbench.errors import RewardError
@@ -103,6 +107,28 @@ def test_closing_ends_the_processes_even_in_the_middle_of_a_call(tmp_path: Path)
     with pytest.raises(RewardError, match="closed"):
         future.result(timeout=60)
     assert pool.pids == set()
+
+
+def test_a_killed_parent_leaves_neither_process_nor_folder(tmp_path: Path):
+    code = """
+        import os, sys, time
+        from pathlib import Path
+        from workbench.config import RewardSpec
+        from workbench.rewards.pool import RewardPool
+        from workbench.rewards.registry import resolve
+        from workbench.rewards.wire import of_rows
+
+        if __name__ == "__main__":
+            pool = RewardPool(resolve([RewardSpec(name="correct")], Path(sys.argv[1]) / "rewards"))
+            pool.score_wire(of_rows([{"completion": "a", "answer": "a"}]))
+            os.kill(os.getpid(), 9)
+    """
+    script = written(tmp_path, code, "parent.py")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = [sys.executable, str(script), str(tmp_path)]
+    assert subprocess.run(command, env={**os.environ, "TMPDIR": str(temporary)}).returncode == -9
+    wait_until(lambda: not list(temporary.glob("workbench-*")))
 
 
 def test_failures_of_the_infrastructure_are_told_apart(tmp_path: Path):
