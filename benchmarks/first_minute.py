@@ -34,7 +34,10 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         began = time.perf_counter()
         app = subprocess.Popen(
-            [sys.executable, "app.py", "--runs", runs, "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "app.py", "--runs", runs, "--port", "0"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert app.stdout is not None
         url = next(line for line in app.stdout if "http://" in line).split()[-1]
@@ -58,7 +61,11 @@ def main() -> None:
         "start_to_first_group_seconds": round(group, 2),
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result) if options.json else f"page usable after {usable:.1f} s, first group {group:.1f} s after Start")
+    print(
+        json.dumps(result)
+        if options.json
+        else f"page usable after {usable:.1f} s, first group {group:.1f} s after Start"
+    )
 
 
 if __name__ == "__main__":
