@@ -111,6 +111,13 @@ export function makeGroup({ store, header, go, turn, walk }) {
     if (dot) pick(Number(dot.dataset.sample));
   });
 
+  // What j, k, h and l will most likely ask for next, so that they feel instant. What is not there is not missed.
+  function ahead(list, at, { step, mode }) {
+    if (step === null || !store.live) return;
+    for (const group of [list[at + 1], list[at - 1]]) if (group) store.group(step, group.k, mode).catch(() => null);
+    for (const near of [step - 1, step + 1]) if (!mode && near >= 0 && near <= store.newest) store.step(near).catch(() => null);
+  }
+
   function nothing(words) {
     shown = null;
     missing.textContent = words;
@@ -147,6 +154,7 @@ export function makeGroup({ store, header, go, turn, walk }) {
       paint();
       if (focus) element.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
       if (cursor.step !== null && cursor.prompt !== group.prompt_id) go({ prompt: group.prompt_id });
+      ahead(list, rank, cursor);
       if (cursor.tok !== null) element.querySelector(`[data-card="${pickedOf(shown)}"] [data-tok="${cursor.tok}"]`)?.scrollIntoView({ block: "nearest" });
     },
     /** The group on screen and those beside it. */

@@ -112,18 +112,18 @@ function dots(values, { atReward, top, picked, narrow, span, binary, centre }) {
 }
 
 function bracket({ mean, sigma, centre, atReward, atAdvantage, top, bottom, narrow, edge, far }) {
-  const to = atReward(mean - sigma) > edge ? -1 : 1;
-  const end = Math.max(edge - 20, Math.min(far + 20, atReward(mean + to * sigma)));
+  const fits = (side) => [atReward(mean + side * sigma), atAdvantage(side)].every((x) => x >= edge - 10 && x <= far + 16);
+  const to = fits(-1) ? -1 : fits(1) ? 1 : centre - edge > far - centre ? -1 : 1;
+  const end = Math.max(edge - 10, Math.min(far + 16, atReward(mean + to * sigma)));
   const y = (top + bottom) / 2 + 2;
   const text = narrow ? `σ ${fixed(sigma, 3).replace(/^0/, "")}` : `one σ = ${fixed(sigma, 3)}`;
   const half = narrow ? 27 : 50;
-  const middle = (centre + end) / 2;
   const inside = Math.abs(centre - end) > half * 2 + 8;
-  const x = inside ? middle : end + to * (half + 6);
+  const x = inside ? (centre + end) / 2 : end + to * (half + 6);
   return s("g", {},
     s("line", { x1: end, x2: centre, y1: y, y2: y, class: "sigma" }), s("line", { x1: end, x2: end, y1: y - 4, y2: y + 4, class: "sigma" }),
     s("rect", { x: x - half, y: y - 9, width: half * 2, height: 18, rx: 3, class: "plate" }), s("text", { x, y: y + 4, "text-anchor": "middle", class: "t1" }, text),
-    s("line", { x1: end, x2: atAdvantage(to), y1: y + 4, y2: bottom - 1, class: "guide" }));
+    fits(to) && s("line", { x1: end, x2: atAdvantage(to), y1: y + 4, y2: bottom - 1, class: "guide" }));
 }
 
 function advantageTicks(largest, at, y, from, to) {

@@ -31,7 +31,7 @@ export async function mount(element, { fetchJson, postJson = null, navigate = nu
   try {
     const run = cursor.now.run ?? (await fetchJson("runs")).runs[0]?.id;
     if (!run) return say("No runs yet. ", navigate && h("a", { class: "link", href: "/new" }, "Start one"));
-    const store = makeStore({ fetchJson }, run);
+    const store = makeStore({ fetchJson, live }, run);
     const [header, glossary] = await Promise.all([store.header(), store.glossary().catch(() => NO_WORDS)]);
     clearTimeout(patience);
     return assemble(element, { cursor, store, header, glossary, postJson, navigate, live });

@@ -37,8 +37,8 @@ function remembering(fetchJson, limit) {
   };
 }
 
-/** The store of run `run`. `data` is replaced by nothing and grows by `refresh()`. */
-export function makeStore({ fetchJson }, run) {
+/** The store of run `run`. `data` stays the same object and grows by `refresh()`; `live` false: nothing is fetched ahead. */
+export function makeStore({ fetchJson, live = true }, run) {
   const data = EMPTY();
   let version = 0;
   const steps = remembering(fetchJson, KEPT_STEPS);
@@ -68,6 +68,7 @@ export function makeStore({ fetchJson }, run) {
 
   return {
     run,
+    live,
     data,
     header: () => once.get(path(["runs", run])),
     glossary: () => once.get("glossary"),
