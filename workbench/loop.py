@@ -61,6 +61,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                 timeout=config.reward_timeout,
                 reward_clip=config.reward_clip,
                 max_steps=config.steps,
+                max_length=config.max_completion_length,
             )
         )
         record = stack.enter_context(Writer(folder, config, token_text=chat.token_text(policy.tokenizer)))
@@ -290,7 +291,9 @@ def told(record: StepRecord) -> str:
     """A step or a check as one line of worker.log, the last of which a page shows when a run dies."""
     found = record.metrics
     if record.mode:
-        accuracy, problems = (found.get(f"heldout/{record.mode}/{name}", 0.0) for name in ("accuracy", "problems"))
+        accuracy, problems = (
+            found.get(f"heldout/{record.mode}/{name}", 0.0) for name in ("accuracy", "problems")
+        )
         return f"after step {record.step}: {accuracy:.0%} of {problems:.0f} held-out problems right, {record.mode}"
     reward, length = found.get("reward", float("nan")), found.get("completions/mean_length", float("nan"))
     return (
