@@ -608,6 +608,14 @@ class RunConfig(BaseModel):
                     "nothing. Set kl_in to loss, or aggregate with sum_then_normalize.",
                 )
             )
+        if self.sync_ref_model and self.use_peft:
+            found.append(
+                (
+                    "sync_ref_model",
+                    "sync_ref_model = true with use_peft = true: the reference of an adapter is its base, which does "
+                    "not move. Leave one of the two off.",
+                )
+            )
         if self.steps_per_generation > self.prompts_per_step:
             found.append(
                 (

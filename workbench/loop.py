@@ -19,7 +19,7 @@ from workbench.collect import Collected, collect
 from workbench.config import RunConfig
 from workbench.control import Control
 from workbench.diagnose.metrics import step_metrics
-from workbench.errors import ConfigError, DataError
+from workbench.errors import ConfigError, DataError, RewardError
 from workbench.evaluate import evaluate
 from workbench.models import chat
 from workbench.models.load import Policy, load_policy, save_final
@@ -35,6 +35,9 @@ from workbench.rollouts.choose import make_engine
 from workbench.rollouts.engine import Progress
 from workbench.types import Prompt, StepRecord, group_ids
 from workbench.update import Updater, sampling_of
+
+MAX_FAILURES = 0.05
+"""Share of a step's answers that one reward may fail on before it is reported, or the run stopped."""
 
 
 def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
@@ -105,6 +108,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
             sampling = sampling_of(config)
             spare = stream.spare(step) if config.dynamic_sampling else []
             found = collect(engine, pool, stream.at(step), spare, config, sampling, step, clock.phase)
+            report_failures(pool, config, control)
 
             # -- advantages
             clock.phase("update")
@@ -341,6 +345,20 @@ class LookingBack:
         self.record.step(done)
         self.tracker.log(done)
         print(told(done), flush=True)
+
+
+def report_failures(pool: RewardPool, config: RunConfig, control: Control) -> None:
+    """Say in the events which rewards failed too often in this step. Raises RewardError where the run is to stop then."""
+    failing = {name: share for name, share in pool.error_rate.items() if share > MAX_FAILURES}
+    if not failing:
+        return
+    told = ", ".join(f"{name} on {share:.0%} of the answers" for name, share in failing.items())
+    control.event("reward_failed", {"text": f"Rewards failed: {told}.", "share": failing})
+    if config.reward_error_policy == "stop":
+        raise RewardError(
+            f"Rewards failed: {told}; the run stops above {MAX_FAILURES:.0%}. The samples' own pages give the reasons. Mend the reward, or set "
+            "reward_error_policy to mask."
+        )
 
 
 class Clock:

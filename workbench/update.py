@@ -225,6 +225,8 @@ class Updater:
         )
         tally = _Tally()
         start = 0
+        # Checkpointing only works in training mode; dropout is off either way, so nothing else changes.
+        self.policy.model.train(config.gradient_checkpointing)
         for index, has_signal in plan:
             valid_B_T, mask_B_T = generation.valid_B_T[index], generation.mask_B_T[index]
             with torch.set_grad_enabled(has_signal):
@@ -264,6 +266,7 @@ class Updater:
                 weight_B_T[index] = result.weight_B_T
             tally.add(result, mask_B_T, float(value.total.detach()), objective)
             start += len(index)
+        self.policy.model.eval()
         norm = torch.nn.utils.clip_grad_norm_(self.policy.trainable(), config.max_grad_norm)
         return {"grad_norm": float(norm), "learning_rate": scheduled(config, step), **tally.metrics()}
 

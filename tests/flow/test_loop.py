@@ -13,6 +13,7 @@ from tests.tiny import ARCHITECTURES, SHAPE
 from workbench import preflight
 from workbench.config import RunConfig, presets
 from workbench.control import Control, Status
+from workbench.errors import RewardError
 from workbench.export import export
 from workbench.loop import train
 from workbench.models import embedded
@@ -230,7 +231,7 @@ def test_a_replaced_reference_makes_the_next_steps_kl_zero(tmp_path):
         | {"sync_ref_model": True, "ref_model_mixup_alpha": 1.0, "ref_model_sync_steps": 2, "steps": 4},
     )
     kl = values(folder, "kl")
-    assert kl[0] == kl[2] == pytest.approx(0.0, abs=1e-7)
+    assert kl[0] == pytest.approx(0.0, abs=1e-7) and kl[2] == pytest.approx(0.0, abs=1e-7)
     assert kl[1] > 1e-6 and kl[3] > 1e-6
 
 
@@ -249,6 +250,33 @@ def test_kl_in_the_reward_lowers_the_rewards_that_drifted(tmp_path):
     assert not np.allclose(
         second[0]["advantage"].to_numpy(float), second[1]["advantage"].to_numpy(float), atol=1e-4
     )
+
+
+def test_gradient_checkpointing_changes_no_number(tiny, tmp_path):
+    place = str(tiny("llama"))
+    plain, spare = (
+        run(
+            tmp_path / str(on),
+            model=place,
+            gradient_checkpointing=on,
+            rewards="format=1,correct=1",
+            **{"beta": 0.1},
+        )
+        for on in (False, True)
+    )
+    ours, theirs = weights(plain.final), weights(spare.final)
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in ours)
+
+
+def test_a_run_stops_when_a_reward_fails_too_often_and_it_was_told_to(tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text('"""Never works."""\n\n\ndef broken(completion: str) -> float:\n    return 1 / 0\n')
+    with pytest.raises(RewardError, match="broken on 100% of the answers"):
+        run(
+            tmp_path,
+            "embedded",
+            **SMALL | {"rewards": f"correct=1,{broken}:broken=1", "reward_error_policy": "stop"},
+        )
 
 
 def _length_reward(folder: Path) -> Path:

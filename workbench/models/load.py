@@ -117,6 +117,11 @@ def load_policy(
         policy.is_lora = True
     elif with_reference and config.needs_reference:
         policy.reference = copy.deepcopy(model).requires_grad_(False).eval()
+    for module in policy.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
     # Dropout would make the trainer's log-probabilities differ from the sampler's: the ratio must be 1 on policy.
     policy.model.eval()
     return policy

@@ -27,9 +27,12 @@ from workbench.view.store import Store
 STATIC = Path(__file__).parent / "static"
 
 
-def build(root: Path | str, token: str | None, hosts: Iterable[str] = ()) -> ASGIApp:
-    """The guarded application for the runs below `root`. `token` None lets everyone on this machine in."""
-    store = Store(root)
+def build(
+    root: Path | str, token: str | None, hosts: Iterable[str] = (), *, read_only: bool = False
+) -> ASGIApp:
+    """The guarded application for the runs below `root`. `token` None lets everyone on this machine in;
+    `read_only` takes away everything that starts, stops or changes a run."""
+    store = Store(root, read_only)
     api = FastAPI(title="GRPO workbench", docs_url=None, redoc_url=None, openapi_url=None)
     api.include_router(routes.router(store), prefix="/wb/api")
     api.mount("/wb/static", _Fresh(directory=STATIC))
@@ -41,7 +44,7 @@ def build(root: Path | str, token: str | None, hosts: Iterable[str] = ()) -> ASG
             pages(store),
             path="/",
             theme=shell.theme(),
-            head=shell.HEAD,
+            head=shell.head(read_only),
             ssr_mode=False,
             run_history=False,
             footer_links=[],
