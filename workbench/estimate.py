@@ -108,7 +108,7 @@ def facts(model: str) -> ModelFacts | None:
     """The shape of `embedded`, a local folder, or a Hub id whose files are already on this machine; None
     where it is a Hub id that is not. Raises ModelError for a folder that is no model."""
     folder = _folder(model)
-    return None if folder is None else _read(folder, _stamp(folder))
+    return None if folder is None else _read(folder)
 
 
 def memory(config: RunConfig, model: ModelFacts) -> Memory:
@@ -231,15 +231,7 @@ def _folder(model: str) -> Path | None:
     return Path(config).parent if isinstance(config, str) else None
 
 
-def _stamp(folder: Path) -> tuple[tuple[str, int], ...]:
-    """Changes whenever a file that is read here does."""
-    files = [*folder.glob("*.safetensors"), folder / "config.json"]
-    return tuple(sorted((path.name, path.stat().st_mtime_ns) for path in files if path.exists()))
-
-
-@lru_cache(maxsize=32)
-def _read(folder: Path, stamp: tuple[tuple[str, int], ...]) -> ModelFacts:
-    """Asked at every keystroke of a form, so remembered until `stamp` changes."""
+def _read(folder: Path) -> ModelFacts:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text())

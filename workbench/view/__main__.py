@@ -29,9 +29,6 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NAME",
         help="another name that the dashboard answers to",
     )
-    parser.add_argument(
-        "--read-only", action="store_true", help="only look: nothing can be started or stopped"
-    )
     given = parser.parse_args(arguments)
     try:
         serve(
@@ -41,7 +38,6 @@ def main(arguments: list[str] | None = None) -> int:
             token=given.token,
             use_token=not given.no_token,
             allow_hosts=given.allow_host,
-            read_only=given.read_only,
         )
     except WorkbenchError as error:
         print(error, file=sys.stderr)

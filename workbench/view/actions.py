@@ -35,7 +35,7 @@ class Actions:
         task = TASKS.get(str(given.get("task")))
         config = checked.config
         return [
-            str(parts.headline(checked, known)),
+            str(parts.headline(checked)),
             str(parts.preset_line(preset, given)),
             gr.update(visible=choice == OTHER),
             str(parts.model_line(checked)),
@@ -92,7 +92,6 @@ class Actions:
             return
         yield "", str(parts.asking("Starting a worker…"))
         try:
-            self.store.check_writable()
             for told in bench.ask(checked.config, self.store.root, probe):
                 if told.result is not None:
                     yield gr.skip(), str(drawn(told.result, checked.config))
@@ -108,7 +107,6 @@ class Actions:
         if checked.config is None:
             return str(parts.problem_list(checked.problems)), "", gr.skip()
         try:
-            self.store.check_writable()
             folder = preflight.start(checked.config, self.store.root, key=key)
         except WorkbenchError as error:
             return str(parts.problem_list(sentences(error))), "", gr.skip()

@@ -27,12 +27,9 @@ from workbench.view.store import Store
 STATIC = Path(__file__).parent / "static"
 
 
-def build(
-    root: Path | str, token: str | None, hosts: Iterable[str] = (), *, read_only: bool = False
-) -> ASGIApp:
-    """The guarded application for the runs below `root`. `token` None lets everyone on this machine in;
-    `read_only` takes away everything that starts, stops or changes a run."""
-    store = Store(root, read_only)
+def build(root: Path | str, token: str | None, hosts: Iterable[str] = ()) -> ASGIApp:
+    """The guarded application for the runs below `root`. `token` None lets everyone on this machine in."""
+    store = Store(root)
     api = FastAPI(title="GRPO workbench", docs_url=None, redoc_url=None, openapi_url=None)
     api.include_router(routes.router(store), prefix="/wb/api")
     api.mount("/wb/static", _Fresh(directory=STATIC))
@@ -44,7 +41,7 @@ def build(
             pages(store),
             path="/",
             theme=shell.theme(),
-            head=shell.head(read_only),
+            head=shell.HEAD,
             ssr_mode=False,
             run_history=False,
             footer_links=[],

@@ -26,15 +26,13 @@ PAPER_BETA, STRONG_BETA = 0.04, 0.5
 _TIME_CSS, _MEMORY_CSS = ("ink2", "ink3", "line2"), ("ink3", "ink2", "accent", "line2")
 
 
-def headline(checked: Checked, expected: Expected | None) -> Markup:
+def headline(checked: Checked) -> Markup:
     """The sentence on top."""
     if checked.config is None:
         count = len(checked.problems)
         need = "One setting needs" if count == 1 else f"{count} settings need"
         return tag("h1", f"{need} a change before this can start.")
-    guess = estimate.seconds(checked.config, checked.facts)
-    seconds = expected.seconds if expected and expected.seconds else guess.total if guess else None
-    return tag("h1", say.headline(checked.config, seconds))
+    return tag("h1", say.headline(checked.config, estimate.seconds(checked.config, checked.facts)))
 
 
 def preset_line(preset: str, given: Mapping[str, Any]) -> Markup:

@@ -1,22 +1,22 @@
 """The words of New run and Runs: how many answers, how long, how much memory. Plain text out, no markup."""
 
 from workbench.config import RunConfig
-from workbench.estimate import GIB, Memory
+from workbench.estimate import GIB, Duration, Memory
 
 MINUS = "\u2212"
 
 
-def headline(config: RunConfig, seconds: float | None) -> str:
-    """What pressing Start will do, in one breath; `seconds` None where nobody knows how long it takes."""
+def headline(config: RunConfig, duration: Duration | None) -> str:
+    """What pressing Start will do, in one breath."""
     drawn = f"{config.prompts_per_step} prompts × {config.num_generations} samples"
     answers = f"{drawn} = {config.samples_per_step} answers for each "
     updates = config.num_iterations * config.steps_per_generation
     first = answers + ("update." if updates == 1 else f"step of {updates} updates.")
     what = plural(config.steps, "update" if updates == 1 else "step")
     takes = "takes" if config.steps == 1 else "take"
-    if seconds is None:
+    if duration is None:
         return f"{first} How long {what} {takes} is not known here yet: a dry run tells."
-    return f"{first} {what} {takes} {about(seconds)} here."
+    return f"{first} {what} {takes} {about(duration.total)} here."
 
 
 def about(seconds: float) -> str:

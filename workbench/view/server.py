@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvicorn
 
-from workbench.errors import ConfigError, RunError
+from workbench.errors import ConfigError
 from workbench.view import app as application
 
 DEFAULT_PORT = 7860
@@ -29,7 +29,6 @@ def serve(
     token: str | None = None,
     use_token: bool = True,
     allow_hosts: Sequence[str] = (),
-    read_only: bool = False,
     announce: Callable[[str], None] = print,
 ) -> None:
     """Serves the dashboard of the runs below `root` until it is interrupted.
@@ -38,13 +37,12 @@ def serve(
     ConfigError (busy port, open network without a token) and RunError (runs cannot be kept in `root`).
     """
     check_host(host, use_token)
-    check_root(Path(root).expanduser())
     key = (token or secrets.token_urlsafe(24)) if use_token else None
     listener = listen(host, port)
     try:
         address = f"http://{_shown(host)}:{listener.getsockname()[1]}/"
         names = [*allow_hosts, *([] if _is_any(host) else [_shown(host)])]
-        built = application.build(root, token=key, hosts=names, read_only=read_only)
+        built = application.build(root, token=key, hosts=names)
         # Requests are not logged: the first one carries the token.
         settings = uvicorn.Config(
             built, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
@@ -64,20 +62,10 @@ def check_host(host: str, use_token: bool) -> None:
         return
     message = (
         f"host = {host} opens the dashboard to the network, and it runs code: that needs the token. "
-        "Leave --no-token away, or use 127.0.0.1."
+        "Leave --no-token away, or use "
+        "127.0.0.1."
     )
     raise ConfigError(message, {"host": message})
-
-
-def check_root(root: Path) -> None:
-    """Makes the runs folder where there is none. Raises RunError where that cannot be."""
-    try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RunError(
-            f"Runs cannot be kept in {root}: {reason}. Choose another folder with --runs DIR."
-        ) from error
 
 
 def listen(host: str, port: int | None) -> socket.socket:

@@ -25,21 +25,14 @@ REMEMBERED = 64
 class Store:
     """All runs below one root. Safe to use from several threads."""
 
-    def __init__(self, root: Path | str, read_only: bool = False) -> None:
+    def __init__(self, root: Path | str) -> None:
         self.root = Path(root).expanduser().absolute()
-        self.read_only = read_only
-        """Nothing may be started, stopped or changed from the pages."""
         self._known: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._lock = threading.Lock()
 
     def empty(self) -> bool:
         """Whether there is no training run to look at."""
         return not any(self._trains(folder) for folder in record.folders(self.root))
-
-    def check_writable(self) -> None:
-        """Raises RunError where the pages may only look."""
-        if self.read_only:
-            raise RunError("This dashboard only looks: it was started with --read-only. Nothing was done.")
 
     def states(self) -> list[RunState]:
         """All training runs, newest first."""

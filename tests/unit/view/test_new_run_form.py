@@ -12,7 +12,7 @@ from tests.fakes import write_fake_run
 from workbench import launch, preflight
 from workbench.config import RunConfig, presets, settings
 from workbench.errors import ConfigError, RunError
-from workbench.estimate import Device, Memory
+from workbench.estimate import Device, Duration, Memory
 from workbench.prompts import TASKS
 from workbench.record.folder import RunFolder
 from workbench.view import actions, bench, check, expect, form, parts, pictures
@@ -167,7 +167,7 @@ def test_what_is_right_stays_while_something_is_wrong() -> None:
 
 def test_the_headline_says_what_start_will_do() -> None:
     config = RunConfig.build("embedded")
-    assert say.headline(config, 69) == (
+    assert say.headline(config, Duration(35, 28, 6)) == (
         "16 prompts × 12 samples = 192 answers for each update. 50 updates take about 70 seconds here.")  # fmt: skip
     two = say.headline(config.changed(num_iterations=2, steps=1), None)
     assert two.endswith(
@@ -438,18 +438,3 @@ def test_errors_of_no_field_are_told_apart() -> None:
     assert actions.sentences(RunError("full")) == {"": "full"}
     assert actions.sentences(ConfigError("x", {"beta": "y"})) == {"beta": "y"}
     assert "This cannot start" in parts.problem_list({"": "full"})
-
-
-def test_a_dashboard_that_only_looks_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "start", lambda *a, **k: pytest.fail("started"))
-    looking = Actions(Store(tmp_path, read_only=True), NAMES)
-    problems, started, _ = looking.launch("key", *typed())
-    assert started == "" and "--read-only" in problems
-    assert "--read-only" in [problems for problems, _ in looking.show_prompts(*typed())][-1]
-
-
-def test_the_headline_and_the_rail_name_the_same_time(tmp_path: Path) -> None:
-    found = checked()
-    known = expect.Expected("before", (), 200.0, {}, None)
-    assert found.config is not None and "about 3 minutes" in parts.headline(found, known)
-    assert "Time: about 3 minutes" in parts.rail(found.config, found.facts, known)

@@ -233,18 +233,3 @@ class _Stub:
 def test_bad_json_is_a_refusal_and_not_a_crash(client: TestClient) -> None:
     answer = client.post("/wb/api/runs", headers={**KEY, "content-type": "application/json"}, content="{")
     assert answer.status_code == 422 and "Traceback" not in json.dumps(answer.json())
-
-
-@pytest.mark.parametrize("place", ["file", "file/below"])
-def test_a_runs_folder_that_cannot_be_is_refused_at_the_start(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, place: str
-) -> None:
-    (tmp_path / "file").touch()
-    assert main(["--runs", str(tmp_path / place), "--port", "0"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("Runs cannot be kept in") and "--runs DIR" in said
-
-
-def test_a_page_that_only_looks_says_so_to_its_scripts(tmp_path: Path) -> None:
-    with TestClient(app.build(tmp_path, None, read_only=True), base_url=HOME) as looking:
-        assert '<meta name="wb-read-only">' in looking.get("/runs").text

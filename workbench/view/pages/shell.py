@@ -20,11 +20,6 @@ HEAD = (
 )
 
 
-def head(read_only: bool = False) -> str:
-    """What stands in the head of every page."""
-    return HEAD + ('<meta name="wb-read-only">' if read_only else "")
-
-
 def theme() -> Base:
     """Gradio's base theme without a hue or a web font of its own; pages.css does the rest from our tokens."""
     return Base(

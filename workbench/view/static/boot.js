@@ -2,9 +2,7 @@
 
 import { routes } from "./fetch.js";
 
-const { fetchJson, postJson: post } = routes("/wb/api/");
-// Without it the reader and the list of runs offer nothing that changes a run.
-const postJson = document.querySelector("meta[name=wb-read-only]") ? null : post;
+const { fetchJson, postJson } = routes("/wb/api/");
 const query = new URLSearchParams(location.search);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 

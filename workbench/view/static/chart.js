@@ -37,10 +37,7 @@ export function makeChart({ title, sync, onPick }) {
   const ink = (name) => colour(element, name);
   // Room for the longest label at the lines' ends, in steps of 8 px so that a digit more does not rebuild the chart.
   const room = () => {
-    const longest = Math.max(
-      0,
-      ...picture.ends(picture.x.length - 1).map(({ text, icon }) => text.length + (icon ? 2 : 0)),
-    );
+    const longest = Math.max(0, ...picture.ends(picture.x.length - 1).map(({ text, icon }) => text.length + (icon ? 2 : 0)));
     return 8 * Math.ceil((longest * 5.8 + 12) / 8);
   };
 
@@ -53,44 +50,13 @@ export function makeChart({ title, sync, onPick }) {
         height: plot.clientHeight || 120,
         padding: [7, room(), 0, 0],
         legend: { show: false },
-        cursor: {
-          y: false,
-          points: { show: false },
-          drag: { x: false, y: false },
-          sync: { key: sync, setSeries: false },
-        },
-        scales: {
-          x: { time: false, range: () => [picture.x[0] ?? 0, lastX()] },
-          y: { range: () => picture.range },
-        },
+        cursor: { y: false, points: { show: false }, drag: { x: false, y: false }, sync: { key: sync, setSeries: false } },
+        scales: { x: { time: false, range: () => [picture.x[0] ?? 0, lastX()] }, y: { range: () => picture.range } },
         axes: [
-          {
-            ...axis,
-            size: 18,
-            gap: 3,
-            grid: { show: false },
-            splits: (u) => ticks(lastX(), u.bbox.width / devicePixelRatio / 34),
-            values: (u, all) => all,
-          },
-          {
-            ...axis,
-            size: 30,
-            gap: 3,
-            splits: () => middle(picture.range),
-            values: (u, all) => all.map(picture.tick),
-            grid: { stroke: () => ink("--line"), width: 1 },
-          },
+          { ...axis, size: 18, gap: 3, grid: { show: false }, splits: (u) => ticks(lastX(), u.bbox.width / devicePixelRatio / 34), values: (u, all) => all },
+          { ...axis, size: 30, gap: 3, splits: () => middle(picture.range), values: (u, all) => all.map(picture.tick), grid: { stroke: () => ink("--line"), width: 1 } },
         ],
-        series: [
-          {},
-          ...picture.lines.map((line) => ({
-            stroke: () => ink(line.colour),
-            width: line.width ?? 1.4,
-            dash: line.dash,
-            spanGaps: false,
-            points: { show: (u) => u.data[0].length === 1, size: 5, fill: () => ink(line.colour) },
-          })),
-        ],
+        series: [{}, ...picture.lines.map((line) => ({ stroke: () => ink(line.colour), width: line.width ?? 1.4, dash: line.dash, spanGaps: false, points: { show: (u) => u.data[0].length === 1, size: 5, fill: () => ink(line.colour) } }))],
         hooks: { drawAxes: [under], draw: [above], setCursor: [hover] },
       },
       table(),
@@ -103,8 +69,7 @@ export function makeChart({ title, sync, onPick }) {
   }
 
   const table = () => [picture.x, ...picture.lines.map((line) => line.values)];
-  const lastX = () =>
-    Math.max(1, picture.x[picture.x.length - 1] ?? 0, ...picture.points.map((point) => point.x));
+  const lastX = () => Math.max(1, picture.x[picture.x.length - 1] ?? 0, ...picture.points.map((point) => point.x));
   const middle = ([low, high]) => [low, (low + high) / 2, high];
 
   function under(u) {
@@ -192,37 +157,12 @@ export function makeChart({ title, sync, onPick }) {
     if (!chart || index < 0) return show(labels);
     const last = picture.ends(picture.x.length - 1);
     const said = picture.ends(index);
-    const order = last
-      .map((_, i) => i)
-      .filter((i) => known(last[i].y))
-      .sort((a, b) => last[b].y - last[a].y);
+    const order = last.map((_, i) => i).filter((i) => known(last[i].y)).sort((a, b) => last[b].y - last[a].y);
     const top = 7;
     const bottom = chart.bbox.height / devicePixelRatio + top;
-    const places = spread(
-      order.map((i) => chart.valToPos(last[i].y, "y") + top),
-      LABEL_GAP,
-      6,
-      bottom,
-    );
+    const places = spread(order.map((i) => chart.valToPos(last[i].y, "y") + top), LABEL_GAP, 6, bottom);
     const left = (chart.bbox.left + chart.bbox.width) / devicePixelRatio + 7;
-    show(
-      labels,
-      order.map((i, k) =>
-        h(
-          "span",
-          {
-            class: said[i].bold ? "b" : "",
-            style: {
-              top: `${Math.round(places[k])}px`,
-              left: `${Math.round(left)}px`,
-              color: `var(${said[i].colour})`,
-            },
-          },
-          said[i].icon && diamond(said[i].icon === "open"),
-          said[i].text,
-        ),
-      ),
-    );
+    show(labels, order.map((i, k) => h("span", { class: said[i].bold ? "b" : "", style: { top: `${Math.round(places[k])}px`, left: `${Math.round(left)}px`, color: `var(${said[i].colour})` } }, said[i].icon && diamond(said[i].icon === "open"), said[i].text)));
   }
 
   function nothing(words) {
@@ -248,13 +188,9 @@ export function makeChart({ title, sync, onPick }) {
       sub.textContent = picture.sub;
       element.setAttribute("aria-label", picture.words);
       element.setAttribute("role", "group");
-      const kind = JSON.stringify([
-        picture.lines.map(({ colour, width, dash }) => [colour, width, dash]),
-        room(),
-      ]);
+      const kind = JSON.stringify([picture.lines.map(({ colour, width, dash }) => [colour, width, dash]), room()]);
       if (!picture.x.length) return nothing("After the first step.");
-      if (!picture.bars.length && !picture.lines.some((line) => line.values.some(known)))
-        return nothing("Not recorded in this run.");
+      if (!picture.bars.length && !picture.lines.some((line) => line.values.some(known))) return nothing("Not recorded in this run.");
       if (kind !== drawn || !chart) {
         show(plot);
         drawn = kind;

@@ -10,10 +10,8 @@ const narrow = () => matchMedia("(max-width: 600px)").matches;
 const column = (store, name) => store.data.metrics[name] ?? [];
 const DEAD = "frac_reward_zero_std";
 const LENGTH = "completions";
-const most = (...columns) =>
-  columns.flat().reduce((top, value) => (known(value) && value > top ? value : top), 0);
-const least = (...columns) =>
-  columns.flat().reduce((low, value) => (known(value) && value < low ? value : low), 0);
+const most = (...columns) => columns.flat().reduce((top, value) => (known(value) && value > top ? value : top), 0);
+const least = (...columns) => columns.flat().reduce((low, value) => (known(value) && value < low ? value : low), 0);
 const lastKnown = (values, index) => {
   for (let i = index; i >= 0; i--) if (known(values[i])) return values[i];
   return null;
@@ -27,27 +25,12 @@ function reward({ store, header }) {
   const counting = names.filter((name) => weights[name]?.enabled !== false && weights[name]?.weight !== 0);
   const drawn = counting.length > 1 ? counting.slice(0, 3) : [];
   const [bottom, top] = header.reward_range ?? [Math.min(0, least(values)), roundUp(most(values)) || 1];
-  const points = checks.map(({ step, mode, accuracy, low, high }) => ({
-    x: step,
-    y: accuracy,
-    low,
-    high,
-    open: mode === "greedy",
-  }));
-  const lastCheck = (mode, step) =>
-    checks.filter((check) => check.mode === mode && check.step <= step).at(-1)?.accuracy;
+  const points = checks.map(({ step, mode, accuracy, low, high }) => ({ x: step, y: accuracy, low, high, open: mode === "greedy" }));
+  const lastCheck = (mode, step) => checks.filter((check) => check.mode === mode && check.step <= step).at(-1)?.accuracy;
   return {
     x: steps,
     sub: `mean of ${header.prompts_per_step * header.num_generations} answers`,
-    lines: [
-      ...drawn.map((name, i) => ({
-        values: parts[name],
-        colour: "--ink3",
-        width: 1.4,
-        dash: [[], [4, 2.5], [1, 2]][i],
-      })),
-      { values, colour: "--accent", width: 2 },
-    ],
+    lines: [...drawn.map((name, i) => ({ values: parts[name], colour: "--ink3", width: 1.4, dash: [[], [4, 2.5], [1, 2]][i] })), { values, colour: "--accent", width: 2 }],
     points,
     range: [bottom, Math.max(top, bottom + 1e-6)],
     tick: (value) => short(value, value * 10 === Math.round(value * 10) ? 1 : 2).replace(/\.0$/, ""),
@@ -56,24 +39,10 @@ function reward({ store, header }) {
       const train = lastKnown(values, index);
       if (narrow()) return [{ y: train, text: short(train), colour: "--accent", bold: true }];
       return [
-        {
-          y: lastCheck("greedy", step),
-          icon: "open",
-          text: `greedy ${short(lastCheck("greedy", step))}`,
-          colour: "--ink2",
-        },
+        { y: lastCheck("greedy", step), icon: "open", text: `greedy ${short(lastCheck("greedy", step))}`, colour: "--ink2" },
         { y: train, text: `train ${short(train)}`, colour: "--accent", bold: true },
-        {
-          y: lastCheck("sampled", step),
-          icon: "filled",
-          text: `held-out ${short(lastCheck("sampled", step))}`,
-          colour: "--ink",
-        },
-        ...drawn.map((name) => ({
-          y: lastKnown(parts[name], index),
-          text: `${name.length > 12 ? `${name.slice(0, 11)}…` : name} ${short(lastKnown(parts[name], index))}`,
-          colour: "--ink3",
-        })),
+        { y: lastCheck("sampled", step), icon: "filled", text: `held-out ${short(lastCheck("sampled", step))}`, colour: "--ink" },
+        ...drawn.map((name) => ({ y: lastKnown(parts[name], index), text: `${name.length > 12 ? `${name.slice(0, 11)}…` : name} ${short(lastKnown(parts[name], index))}`, colour: "--ink3" })),
       ];
     },
     words: `Reward, ${short(values[0])} at the start, ${short(values.at(-1))} now`,
@@ -99,37 +68,15 @@ function dead({ store, header }) {
   return {
     x: steps,
     sub: `share of ${header.prompts_per_step}`,
-    bars: [
-      { values: right, colour: "--line2" },
-      { values: tied, colour: "--line2" },
-      { values: wrong, colour: "--ink2", hatched: true },
-    ],
+    bars: [{ values: right, colour: "--line2" }, { values: tied, colour: "--line2" }, { values: wrong, colour: "--ink2", hatched: true }],
     range: [0, high],
     tick: percent,
     ends(index) {
       if (narrow()) return [{ y: all[index], text: percent(all[index]), colour: "--ink", bold: true }];
       return [
-        {
-          y: (right[index] ?? 0) + 0.01 * high,
-          text: say(right[index], "all right"),
-          colour: "--ink",
-          bold: (right[index] ?? 0) >= (wrong[index] ?? 0),
-        },
-        ...(most(tied) > 0
-          ? [
-              {
-                y: (right[index] ?? 0) + (tied[index] ?? 0),
-                text: say(tied[index], "all the same"),
-                colour: "--ink2",
-              },
-            ]
-          : []),
-        {
-          y: wrong[index] > 0 ? all[index] : 0,
-          text: say(wrong[index], "all wrong"),
-          colour: wrong[index] > 0 ? "--ink" : "--ink3",
-          bold: (wrong[index] ?? 0) > (right[index] ?? 0),
-        },
+        { y: (right[index] ?? 0) + 0.01 * high, text: say(right[index], "all right"), colour: "--ink", bold: (right[index] ?? 0) >= (wrong[index] ?? 0) },
+        ...(most(tied) > 0 ? [{ y: (right[index] ?? 0) + (tied[index] ?? 0), text: say(tied[index], "all the same"), colour: "--ink2" }] : []),
+        { y: wrong[index] > 0 ? all[index] : 0, text: say(wrong[index], "all wrong"), colour: wrong[index] > 0 ? "--ink" : "--ink3", bold: (wrong[index] ?? 0) > (right[index] ?? 0) },
       ];
     },
     words: `Dead groups, ${percent(all.at(-1))} of the newest step`,
@@ -139,9 +86,7 @@ function dead({ store, header }) {
 function length({ store, header }) {
   const { steps } = store.data;
   const values = column(store, `${LENGTH}/mean_length`);
-  const [p10, p90, cut] = ["p10_length", "p90_length", "clipped_ratio"].map((name) =>
-    column(store, `${LENGTH}/${name}`),
-  );
+  const [p10, p90, cut] = ["p10_length", "p90_length", "clipped_ratio"].map((name) => column(store, `${LENGTH}/${name}`));
   const high = roundUp(most(values, p90)) || 10;
   const limit = header.config.max_completion_length;
   const n = (value) => fixed(value, 0);
@@ -171,25 +116,14 @@ function drift({ store }) {
   return {
     x: steps,
     sub: "nats per token",
-    lines: [
-      { values: entropy, colour: "--plum", width: 2 },
-      { values: kl, colour: "--plum", width: 1.4, dash: [4, 2.5] },
-    ].filter((line) => line.values.some(known)),
+    lines: [{ values: entropy, colour: "--plum", width: 2 }, { values: kl, colour: "--plum", width: 1.4, dash: [4, 2.5] }].filter((line) => line.values.some(known)),
     range: [0, roundUp(most(entropy, kl)) || 0.1],
-    tick: (value) =>
-      short(value, value < 0.1 && value > 0 ? 3 : 2)
-        .replace(/(\..*?)0+$/, "$1")
-        .replace(/\.$/, ""),
+    tick: (value) => short(value, value < 0.1 && value > 0 ? 3 : 2).replace(/(\..*?)0+$/, "$1").replace(/\.$/, ""),
     ends(index) {
       if (narrow()) return [{ y: entropy[index], text: short(entropy[index]), colour: "--plum", bold: true }];
       return [
         { y: lastKnown(kl, index), text: `KL to base ${short(lastKnown(kl, index))}`, colour: "--plum" },
-        {
-          y: lastKnown(entropy, index),
-          text: `entropy ${short(lastKnown(entropy, index))}`,
-          colour: "--plum",
-          bold: true,
-        },
+        { y: lastKnown(entropy, index), text: `entropy ${short(lastKnown(entropy, index))}`, colour: "--plum", bold: true },
       ];
     },
     words: `Entropy ${short(entropy[0])} at the start, ${short(entropy.at(-1))} now; KL to the base model ${short(kl.at(-1))}`,
@@ -210,11 +144,7 @@ export function makeCharts({ onPick, name }) {
     picture,
   }));
   return {
-    element: h(
-      "div",
-      { class: "charts" },
-      made.map(({ chart }) => chart.element),
-    ),
+    element: h("div", { class: "charts" }, made.map(({ chart }) => chart.element)),
     update(state) {
       for (const { chart, picture } of made) chart.update(picture(state), state.step);
     },

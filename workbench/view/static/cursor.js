@@ -12,16 +12,7 @@ const FIELDS = {
   tok: whole,
   lens: (text) => (LENSES.includes(text) ? text : "push"),
 };
-const EMPTY = {
-  run: null,
-  view: "live",
-  step: null,
-  prompt: null,
-  mode: null,
-  sample: null,
-  tok: null,
-  lens: "push",
-};
+const EMPTY = { run: null, view: "live", step: null, prompt: null, mode: null, sample: null, tok: null, lens: "push" };
 
 function whole(text) {
   return /^\d{1,9}$/.test(text) ? Number(text) : null;
@@ -31,8 +22,7 @@ function whole(text) {
 export function parse(search) {
   const query = new URLSearchParams(search);
   const cursor = { ...EMPTY };
-  for (const [name, read] of Object.entries(FIELDS))
-    if (query.has(name)) cursor[name] = read(query.get(name)) ?? EMPTY[name];
+  for (const [name, read] of Object.entries(FIELDS)) if (query.has(name)) cursor[name] = read(query.get(name)) ?? EMPTY[name];
   return cursor;
 }
 
@@ -40,12 +30,7 @@ export function parse(search) {
 export function format(cursor, search = "") {
   const query = new URLSearchParams(search);
   for (const name of Object.keys(FIELDS)) {
-    if (
-      cursor[name] === null ||
-      (cursor[name] === EMPTY[name] && name !== "view") ||
-      (name === "view" && cursor.view === "live")
-    )
-      query.delete(name);
+    if (cursor[name] === null || (cursor[name] === EMPTY[name] && name !== "view") || (name === "view" && cursor.view === "live")) query.delete(name);
     else query.set(name, cursor[name]);
   }
   return `?${query}`;
@@ -62,9 +47,7 @@ export function makeCursor(start, { inUrl = true } = {}) {
     onChange: (listener) => listeners.push(listener),
     /** Change some fields. A move to another group forgets the sample and token that were chosen in the last one. */
     move(change) {
-      const elsewhere = ["step", "prompt", "mode"].some(
-        (name) => name in change && change[name] !== now[name],
-      );
+      const elsewhere = ["step", "prompt", "mode"].some((name) => name in change && change[name] !== now[name]);
       const next = { ...now, ...(elsewhere ? { sample: null, tok: null } : {}), ...change };
       if (Object.keys(next).every((name) => next[name] === now[name])) return;
       const before = now;

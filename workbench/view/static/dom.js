@@ -6,10 +6,8 @@ const SVG = "http://www.w3.org/2000/svg";
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === null || value === undefined || value === false) continue;
-    if (name === "on")
-      for (const [event, handler] of Object.entries(value)) element.addEventListener(event, handler);
-    else if (name === "style")
-      for (const [property, text] of Object.entries(value)) element.style.setProperty(property, text);
+    if (name === "on") for (const [event, handler] of Object.entries(value)) element.addEventListener(event, handler);
+    else if (name === "style") for (const [property, text] of Object.entries(value)) element.style.setProperty(property, text);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
   append(element, children);
@@ -27,8 +25,7 @@ function append(element, children) {
 export const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 
 /** An SVG element. */
-export const s = (tag, attributes, ...children) =>
-  fill(document.createElementNS(SVG, tag), attributes, children);
+export const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
 /** Replace all children of `element`. */
 export function show(element, ...children) {
@@ -60,8 +57,7 @@ export function keepingFocus(root, change) {
 
 // What has no shape of its own, or would change the shape of its neighbours: C0 and C1 controls, direction marks and
 // overrides, zero-width joints, line and paragraph separators.
-const UNSEEN =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 const code = (character) => `‹U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}›`;
 
 /** Untrusted text with its invisible characters spelled out, at most `limit` characters of it. */
@@ -69,15 +65,11 @@ export function visible(text, limit = 20_000) {
   const whole = String(text ?? "");
   const kept = whole.length > limit ? whole.slice(0, limit) : whole;
   const seen = kept.replace(UNSEEN, code);
-  return whole.length > limit
-    ? `${seen}… (${(whole.length - limit).toLocaleString("en")} more characters)`
-    : seen;
+  return whole.length > limit ? `${seen}… (${(whole.length - limit).toLocaleString("en")} more characters)` : seen;
 }
 
 /** The first line of a text, short enough for a table cell; line breaks become return marks. */
 export const oneLine = (text, limit = 120) => {
-  const whole = String(text ?? "")
-    .slice(0, limit * 2)
-    .replace(/\r?\n/g, " ↵ ");
+  const whole = String(text ?? "").slice(0, limit * 2).replace(/\r?\n/g, " ↵ ");
   return whole.length > limit ? `${visible(whole.slice(0, limit))}…` : visible(whole);
 };

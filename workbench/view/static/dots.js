@@ -9,32 +9,17 @@ const radius = (length) => Math.max(2.2, Math.min(6, 0.68 * Math.sqrt(length)));
 /** The mark of one sample: filled for right or for A > 0 where right is not known. */
 export function mark(sample, size = 12) {
   const up = isUp(sample);
-  return s(
-    "svg",
-    { width: size, height: size, viewBox: "0 0 12 12", class: "mark", "aria-hidden": "true" },
-    s("circle", { cx: 6, cy: 6, r: up ? 4.4 : 3.8, class: up ? "dot up" : "dot down" }),
-  );
+  return s("svg", { width: size, height: size, viewBox: "0 0 12 12", class: "mark", "aria-hidden": "true" },
+    s("circle", { cx: 6, cy: 6, r: up ? 4.4 : 3.8, class: up ? "dot up" : "dot down" }));
 }
 
 /** The mark of a held-out check: filled for sampled answers, open for greedy ones. */
-export const diamond = (open) =>
-  s(
-    "svg",
-    { width: 9, height: 9, viewBox: "0 0 9 9", "aria-hidden": "true" },
-    s("path", { d: "M4.5 .8l3.7 3.7-3.7 3.7-3.7-3.7z", class: open ? "diamond open" : "diamond" }),
-  );
+export const diamond = (open) => s("svg", { width: 9, height: 9, viewBox: "0 0 9 9", "aria-hidden": "true" }, s("path", { d: "M4.5 .8l3.7 3.7-3.7 3.7-3.7-3.7z", class: open ? "diamond open" : "diamond" }));
 
 /** Right where that is known, else rewarded more than its siblings. */
 export const isUp = (sample) => sample.right ?? (sample.advantage ?? 0) > 0;
 
-export const rightWord = (sample) =>
-  sample.right === null || sample.right === undefined
-    ? isUp(sample)
-      ? "above the mean"
-      : "below the mean"
-    : sample.right
-      ? "right"
-      : "wrong";
+export const rightWord = (sample) => (sample.right === null || sample.right === undefined ? (isUp(sample) ? "above the mean" : "below the mean") : sample.right ? "right" : "wrong");
 
 /**
  * One row of dots, wrong to right and then by length. With `range` [lo, hi] the rewards are graded and dots stand where
@@ -44,12 +29,7 @@ export function dotRow(samples, { width = 210, dead = "", range = null } = {}) {
   const scored = samples.filter((sample) => sample.reward !== null);
   const svg = s("svg", { height: 16, class: "dots", role: "img", "aria-label": words(samples, range) });
   const draw = range ? onAxis : inRow;
-  const used = draw(
-    svg,
-    scored,
-    samples.filter((sample) => sample.reward === null),
-    { width, dead, range },
-  );
+  const used = draw(svg, scored, samples.filter((sample) => sample.reward === null), { width, dead, range });
   svg.setAttribute("width", used);
   return svg;
 }
@@ -57,8 +37,7 @@ export function dotRow(samples, { width = 210, dead = "", range = null } = {}) {
 function words(samples, range) {
   const right = samples.filter((sample) => sample.right).length;
   const failed = samples.filter((sample) => sample.reward === null).length;
-  const mean =
-    samples.reduce((sum, sample) => sum + (sample.reward ?? 0), 0) / Math.max(1, samples.length - failed);
+  const mean = samples.reduce((sum, sample) => sum + (sample.reward ?? 0), 0) / Math.max(1, samples.length - failed);
   return `${range ? `mean reward ${fixed(mean)}` : `${right} of ${samples.length} right`}${failed ? `, ${failed} without a score` : ""}`;
 }
 
@@ -84,36 +63,20 @@ function inRow(svg, scored, failed, { width, dead }) {
     x += step;
   }
   for (const sample of failed) {
-    svg.append(
-      s("path", { d: `M${x - 2.5} 5.5l5 5m0 -5l-5 5`, class: "failed", "data-sample": sample.index }),
-    );
+    svg.append(s("path", { d: `M${x - 2.5} 5.5l5 5m0 -5l-5 5`, class: "failed", "data-sample": sample.index }));
     x += step;
   }
   return Math.ceil(x - step / 2 + 6);
 }
 
 function onAxis(svg, scored, failed, { width, dead, range: [low, high] }) {
-  const at = (reward) =>
-    7 + ((Math.min(high, Math.max(low, reward)) - low) / (high - low || 1)) * (width - 28);
+  const at = (reward) => 7 + ((Math.min(high, Math.max(low, reward)) - low) / (high - low || 1)) * (width - 28);
   svg.append(s("line", { x1: 2, x2: width - 16, y1: 8, y2: 8, class: "hair" }));
-  for (const sample of [...scored].sort((a, b) => b.length - a.length))
-    svg.append(dot(sample, at(sample.reward), radius(sample.length), dead));
-  failed.forEach((sample, i) =>
-    svg.append(
-      s("path", {
-        d: `M${width - 10 + i * 3} 5.5l5 5m0 -5l-5 5`,
-        class: "failed",
-        "data-sample": sample.index,
-      }),
-    ),
-  );
+  for (const sample of [...scored].sort((a, b) => b.length - a.length)) svg.append(dot(sample, at(sample.reward), radius(sample.length), dead));
+  failed.forEach((sample, i) => svg.append(s("path", { d: `M${width - 10 + i * 3} 5.5l5 5m0 -5l-5 5`, class: "failed", "data-sample": sample.index })));
   return width;
 }
 
 /** A horizontal bar of a share, on a sunken track. */
 export const shareBar = (share, largest) =>
-  h(
-    "span",
-    { class: "track", "aria-hidden": "true" },
-    h("span", { style: { width: `${largest > 0 ? Math.max(1, (share / largest) * 100) : 0}%` } }),
-  );
+  h("span", { class: "track", "aria-hidden": "true" }, h("span", { style: { width: `${largest > 0 ? Math.max(1, (share / largest) * 100) : 0}%` } }));

@@ -35,8 +35,7 @@ export function embedded(answers) {
 /** "runs/a/delta?since=3" from ["runs", "a", "delta"] and {since: 3}; absent values are left out. */
 export function path(parts, values = {}) {
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(values))
-    if (value !== null && value !== undefined) query.set(name, value);
+  for (const [name, value] of Object.entries(values)) if (value !== null && value !== undefined) query.set(name, value);
   const tail = query.toString();
   return parts.map(encodeURIComponent).join("/") + (tail ? `?${tail}` : "");
 }

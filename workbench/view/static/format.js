@@ -11,10 +11,7 @@ export const fixed = (value, digits = 2) =>
 
 /** +0.81, −1.13, 0.00: a signed figure. */
 export const signed = (value, digits = 2) =>
-  known(value)
-    ? (rounds(value, digits) > 0 ? "+" : rounds(value, digits) < 0 ? MINUS : "") +
-      Math.abs(value).toFixed(digits)
-    : NONE;
+  known(value) ? (rounds(value, digits) > 0 ? "+" : rounds(value, digits) < 0 ? MINUS : "") + Math.abs(value).toFixed(digits) : NONE;
 
 const rounds = (value, digits) => Math.round(value * 10 ** digits);
 
@@ -25,21 +22,12 @@ export const percent = (share) =>
 /** A setting or a reward as somebody would type it: 4e-4, 0.04, 12, 1.5; at most four figures. */
 export function plain(value) {
   if (!known(value)) return NONE;
-  const text =
-    value !== 0 && Math.abs(value) < 0.001
-      ? value.toExponential(3).replace(/\.?0+e/, "e")
-      : String(Number(value.toPrecision(4)));
+  const text = value !== 0 && Math.abs(value) < 0.001 ? value.toExponential(3).replace(/\.?0+e/, "e") : String(Number(value.toPrecision(4)));
   return text.replace(/^-/, MINUS);
 }
 
 /** 0.0001 written out, for an operand of a formula. */
-export const decimal = (value) =>
-  known(value) && value !== 0 && Math.abs(value) >= 1e-7
-    ? value
-        .toFixed(8)
-        .replace(/\.?0+$/, "")
-        .replace(/^-/, MINUS)
-    : plain(value);
+export const decimal = (value) => (known(value) && value !== 0 && Math.abs(value) >= 1e-7 ? value.toFixed(8).replace(/\.?0+$/, "").replace(/^-/, MINUS) : plain(value));
 
 /** .58 on an axis or at a line's end, where the leading zero only takes room. */
 export const short = (value, digits = 2) => {
@@ -62,21 +50,7 @@ export function duration(seconds) {
 
 export const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
-const SMALL = [
-  "none",
-  "one",
-  "two",
-  "three",
-  "four",
-  "five",
-  "six",
-  "seven",
-  "eight",
-  "nine",
-  "ten",
-  "eleven",
-  "twelve",
-];
+const SMALL = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
 export const word = (n) => SMALL[n] ?? String(n);
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 

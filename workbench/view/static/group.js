@@ -5,10 +5,9 @@ import { cardsPanel } from "./cards.js";
 import { LENSES as LENS_ORDER } from "./cursor.js";
 import { h, oneLine, part, show, visible } from "./dom.js";
 import { known } from "./format.js";
-import { partsPanel, scatter, scatterSentence, sharePanel } from "./happened.js";
+import { order, partsPanel, scatter, scatterSentence, sharePanel, siblingsTable } from "./happened.js";
 import { picture } from "./picture.js";
 import { chooseCards, nearestOpposite } from "./siblings.js";
-import { order, siblingsTable } from "./siblingtable.js";
 import { available, LENSES } from "./tokens.js";
 import { following } from "./waiting.js";
 
@@ -16,33 +15,10 @@ const isNarrow = () => matchMedia("(max-width: 600px)").matches;
 
 /** ‹ Step 12 ›: a figure with a way to both sides. */
 function stepper(words, back, on, { first, last, name }) {
-  return h(
-    "span",
-    { class: "step", role: "group", "aria-label": name },
-    h(
-      "button",
-      {
-        type: "button",
-        "aria-label": `${name} back`,
-        disabled: first,
-        "data-key": `${name}-back`,
-        on: { click: back },
-      },
-      "‹",
-    ),
+  return h("span", { class: "step", role: "group", "aria-label": name },
+    h("button", { type: "button", "aria-label": `${name} back`, disabled: first, "data-key": `${name}-back`, on: { click: back } }, "‹"),
     h("b", {}, words),
-    h(
-      "button",
-      {
-        type: "button",
-        "aria-label": `${name} on`,
-        disabled: last,
-        "data-key": `${name}-on`,
-        on: { click: on },
-      },
-      "›",
-    ),
-  );
+    h("button", { type: "button", "aria-label": `${name} on`, disabled: last, "data-key": `${name}-on`, on: { click: on } }, "›"));
 }
 
 /** `go(change)` moves the cursor; `turn(by)` goes to another step, `walk(by)` to another group of this one. */
@@ -70,67 +46,14 @@ export function makeGroup({ store, header, go, turn, walk }) {
   let all = false;
 
   const headPart = part(head, (step, newest, place, total, question, answer, note, lens, lenses, mode) => [
-    stepper(
-      mode ? `Check at ${step}` : `Step ${step}`,
-      () => turn(-1),
-      () => turn(1),
-      { first: step <= 0, last: step >= newest, name: "Step" },
-    ),
-    stepper(
-      `Group ${place} of ${total}`,
-      () => walk(-1),
-      () => walk(1),
-      { first: place <= 1, last: place >= total, name: "Group" },
-    ),
-    h(
-      "h1",
-      { dir: "auto", title: question.length > 60 ? visible(question, 2000) : null },
-      visible(question, 300),
-    ),
-    h(
-      "span",
-      { class: "gold i2" },
-      answer !== null && ["gold answer ", h("b", { class: "mono" }, oneLine(answer, 80))],
-      note && h("span", { class: "i3 desk" }, `  ${note}`),
-    ),
+    stepper(mode ? `Check at ${step}` : `Step ${step}`, () => turn(-1), () => turn(1), { first: step <= 0, last: step >= newest, name: "Step" }),
+    stepper(`Group ${place} of ${total}`, () => walk(-1), () => walk(1), { first: place <= 1, last: place >= total, name: "Group" }),
+    h("h1", { dir: "auto", title: question.length > 60 ? visible(question, 2000) : null }, visible(question, 300)),
+    h("span", { class: "gold i2" }, answer !== null && ["gold answer ", h("b", { class: "mono" }, oneLine(answer, 80))], note && h("span", { class: "i3 desk" }, `  ${note}`)),
     h("span", { class: "sp" }),
-    h(
-      "span",
-      { class: "lensbar" },
-      lenses.some(([, there]) => there) && [
-        h("span", { class: "note desk", id: "lensby" }, "Colour tokens by"),
-        h(
-          "span",
-          { class: "seg lenses", role: "group", "aria-labelledby": "lensby" },
-          lenses.map(([name, there]) =>
-            h(
-              "button",
-              {
-                type: "button",
-                class: name === lens ? "on" : "",
-                "aria-pressed": String(name === lens),
-                disabled: !there,
-                title: there ? null : "Not recorded in this step",
-                "data-key": `lens-${name}`,
-                on: { click: () => go({ lens: name }) },
-              },
-              LENSES[name].label,
-            ),
-          ),
-        ),
-      ],
-      h(
-        "button",
-        {
-          type: "button",
-          class: "btn desk",
-          "data-key": "overtime",
-          on: { click: () => go({ view: "prompt" }) },
-        },
-        "Over time ",
-        h("kbd", {}, "p"),
-      ),
-    ),
+    h("span", { class: "lensbar" }, lenses.some(([, there]) => there) && [h("span", { class: "note desk", id: "lensby" }, "Colour tokens by"), h("span", { class: "seg lenses", role: "group", "aria-labelledby": "lensby" }, lenses.map(([name, there]) =>
+      h("button", { type: "button", class: name === lens ? "on" : "", "aria-pressed": String(name === lens), disabled: !there, title: there ? null : "Not recorded in this step", "data-key": `lens-${name}`, on: { click: () => go({ lens: name }) } }, LENSES[name].label)))],
+      h("button", { type: "button", class: "btn desk", "data-key": "overtime", on: { click: () => go({ view: "prompt" }) } }, "Over time ", h("kbd", {}, "p"))),
   ]);
 
   const pick = (sample) => {
@@ -138,69 +61,27 @@ export function makeGroup({ store, header, go, turn, walk }) {
     go({ sample, tok: null });
   };
   const token = (sample, tok) => go({ sample, tok });
-  const pickedOf = ({ group, cursor }) =>
-    group.samples.find((sample) => sample.index === cursor.sample)?.index ??
-    chooseCards(group.samples, null, 1)[0]?.index ??
-    0;
+  const pickedOf = ({ group, cursor }) => group.samples.find((sample) => sample.index === cursor.sample)?.index ?? chooseCards(group.samples, null, 1)[0]?.index ?? 0;
 
   function paint() {
     const { group, list, cursor } = shown;
     const narrow = isNarrow();
     const picked = pickedOf(shown);
-    const graded =
-      new Set(group.samples.map((sample) => sample.reward).filter(known)).size > 2 ||
-      group.samples.some((sample) => sample.right === null);
+    const graded = new Set(group.samples.map((sample) => sample.reward).filter(known)).size > 2 || group.samples.some((sample) => sample.right === null);
     const tokens = group.samples.find((sample) => sample.tokens)?.tokens;
     const place = list.findIndex((one) => one.k === group.k) + 1;
-    headPart.update(
-      group.step,
-      store.newest ?? group.step,
-      place,
-      list.length,
-      group.question,
-      group.answer,
-      instruction(group),
-      cursor.lens,
-      LENS_ORDER.map((name) => [name, available(name, tokens)]),
-      group.mode,
-    );
+    headPart.update(group.step, store.newest ?? group.step, place, list.length, group.question, group.answer, instruction(group), cursor.lens, LENS_ORDER.map((name) => [name, available(name, tokens)]), group.mode);
     hero.hidden = false;
     drawHero(picked, graded, narrow);
     const first = group.samples.find((sample) => sample.index === picked);
     const opposite = first && nearestOpposite(first, group.samples);
     const room = narrow ? 2 : group.samples.length < 3 ? 2 : 3;
-    const chosen = all
-      ? order(group.samples)
-      : compare && opposite
-        ? [first, opposite]
-        : chooseCards(group.samples, picked, room);
-    show(
-      cards,
-      cardsPanel({
-        group,
-        shown: chosen,
-        lens: cursor.lens,
-        cursor: { ...cursor, sample: picked },
-        onPick: pick,
-        onToken: token,
-        compare,
-        all,
-        limit: header.config.max_completion_length,
-      }),
-    );
-    show(
-      siblings,
-      siblingsTable({ group, shown: chosen.map((sample) => sample.index), picked, graded, onPick: pick }),
-    );
+    const chosen = all ? order(group.samples) : compare && opposite ? [first, opposite] : chooseCards(group.samples, picked, room);
+    show(cards, cardsPanel({ group, shown: chosen, lens: cursor.lens, cursor: { ...cursor, sample: picked }, onPick: pick, onToken: token, compare, all, limit: header.config.max_completion_length }));
+    show(siblings, siblingsTable({ group, shown: chosen.map((sample) => sample.index), picked, graded, onPick: pick }));
     const points = group.samples.some((sample) => known(sample.delta_logp)) && !group.dead;
     happened.hidden = !points;
-    if (points)
-      show(
-        happened,
-        h("h3", {}, "Asked (across) against happened (up)"),
-        scatter(group.samples, picked),
-        h("p", {}, scatterSentence(group.samples)),
-      );
+    if (points) show(happened, h("h3", {}, "Asked (across) against happened (up)"), scatter(group.samples, picked), h("p", {}, scatterSentence(group.samples)));
     show(share, sharePanel(group, list));
     share.hidden = !group.divisor;
     show(parts, partsPanel(first ?? group.samples[0], header));
@@ -213,43 +94,15 @@ export function makeGroup({ store, header, go, turn, walk }) {
     const now = choice ?? own;
     strip.hidden = !asks;
     const width = art.clientWidth || (narrow ? innerWidth - 30 : innerWidth - 640);
-    show(
-      art,
-      picture(
-        {
-          group,
-          asked: asks ? askedBy(group, now) : null,
-          sigma: asks ? sigmaOf(group, now) : null,
-          picked,
-          binary: !graded,
-        },
-        width,
-        !asks ? 104 : narrow ? 172 : 206,
-      ),
-    );
+    show(art, picture({ group, asked: asks ? askedBy(group, now) : null, sigma: asks ? sigmaOf(group, now) : null, picked, binary: !graded }, width, !asks ? 104 : narrow ? 172 : 206));
     if (!asks) return;
-    const decorated =
-      header.config.multi_objective_aggregation === "normalize_then_sum"
-        ? "each reward was normalised in the group first (GDPO)"
-        : header.config.kl_in === "reward"
-          ? "the KL penalty is part of the reward"
-          : "";
-    show(
-      strip,
-      arithmetic({
-        group,
-        picked,
-        choice: now,
-        narrow,
-        decorated,
-        onChoose: (name) => {
-          choice = name === own ? null : name;
-          const key = document.activeElement?.dataset?.key;
-          drawHero(picked, graded, narrow);
-          if (key) strip.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
-        },
-      }),
-    );
+    const decorated = header.config.multi_objective_aggregation === "normalize_then_sum" ? "each reward was normalised in the group first (GDPO)" : header.config.kl_in === "reward" ? "the KL penalty is part of the reward" : "";
+    show(strip, arithmetic({ group, picked, choice: now, narrow, decorated, onChoose: (name) => {
+      choice = name === own ? null : name;
+      const key = document.activeElement?.dataset?.key;
+      drawHero(picked, graded, narrow);
+      if (key) strip.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
+    } }));
   }
 
   new ResizeObserver(() => shown && element.offsetParent && paint()).observe(art);
@@ -257,15 +110,6 @@ export function makeGroup({ store, header, go, turn, walk }) {
     const dot = event.target.closest("svg [data-sample]");
     if (dot) pick(Number(dot.dataset.sample));
   });
-
-  // What j, k, h and l will most likely ask for next, so that they feel instant. What is not there is not missed.
-  function ahead(list, at, { step, mode }) {
-    if (step === null || !store.live) return;
-    for (const group of [list[at + 1], list[at - 1]])
-      if (group) store.group(step, group.k, mode).catch(() => null);
-    for (const near of [step - 1, step + 1])
-      if (!mode && near >= 0 && near <= store.newest) store.step(near).catch(() => null);
-  }
 
   function nothing(words) {
     shown = null;
@@ -303,18 +147,13 @@ export function makeGroup({ store, header, go, turn, walk }) {
       paint();
       if (focus) element.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
       if (cursor.step !== null && cursor.prompt !== group.prompt_id) go({ prompt: group.prompt_id });
-      ahead(list, rank, cursor);
-      if (cursor.tok !== null)
-        element
-          .querySelector(`[data-card="${pickedOf(shown)}"] [data-tok="${cursor.tok}"]`)
-          ?.scrollIntoView({ block: "nearest" });
+      if (cursor.tok !== null) element.querySelector(`[data-card="${pickedOf(shown)}"] [data-tok="${cursor.tok}"]`)?.scrollIntoView({ block: "nearest" });
     },
     /** The group on screen and those beside it. */
     get shown() {
       return shown;
     },
-    pickNumber: (number) =>
-      shown && number <= shown.group.samples.length && pick(shown.group.samples[number - 1].index),
+    pickNumber: (number) => shown && number <= shown.group.samples.length && pick(shown.group.samples[number - 1].index),
     toggleCompare() {
       compare = !compare;
       all = false;
@@ -333,12 +172,7 @@ export function makeGroup({ store, header, go, turn, walk }) {
     walkTokens(by, sample) {
       const tokens = shown?.group.samples.find((one) => one.index === sample)?.tokens;
       if (!tokens) return;
-      const from =
-        shown.cursor.sample === sample && shown.cursor.tok !== null
-          ? shown.cursor.tok + by
-          : by > 0
-            ? 0
-            : tokens.text.length - 1;
+      const from = shown.cursor.sample === sample && shown.cursor.tok !== null ? shown.cursor.tok + by : by > 0 ? 0 : tokens.text.length - 1;
       go({ sample, tok: Math.max(0, Math.min(tokens.text.length - 1, from)) });
     },
     forget: () => (shown = null),

@@ -9,16 +9,8 @@ const NAMED = 3;
 
 /** Whether rewards of this step are graded: more than two values, or right and wrong not known. */
 export const isGraded = (groups) =>
-  groups.some((group) =>
-    group.samples.some(
-      (sample) => sample.reward !== null && (sample.right === null || sample.right === undefined),
-    ),
-  ) ||
-  new Set(
-    groups
-      .flatMap((group) => group.samples.map((sample) => sample.reward))
-      .filter((reward) => reward !== null),
-  ).size > 2;
+  groups.some((group) => group.samples.some((sample) => sample.reward !== null && (sample.right === null || sample.right === undefined))) ||
+  new Set(groups.flatMap((group) => group.samples.map((sample) => sample.reward)).filter((reward) => reward !== null)).size > 2;
 
 /** The lowest and the highest advantage of a group. */
 const ends = (group) => {
@@ -37,54 +29,24 @@ export function makeGroups({ onOpen, link }) {
     const dead = groups.filter((group) => group.dead);
     const largest = Math.max(0, ...alive.map((group) => group.gradient_share ?? 0));
     rows = alive;
-    const row = (group) =>
-      groupRow(group, { graded, range: graded ? range : null, narrow, largest, onOpen, link });
+    const row = (group) => groupRow(group, { graded, range: graded ? range : null, narrow, largest, onOpen, link });
     return [
-      h(
-        "div",
-        { class: "ph" },
+      h("div", { class: "ph" },
         h("h2", {}, `Step ${step}: where the gradient comes from`),
-        h(
-          "span",
-          { class: "note desk" },
-          "one row per prompt, one dot per answer; ",
-          graded
-            ? "at its reward, "
-            : [mark({ right: true }, 11), " right ", mark({ right: false }, 11), " wrong, "],
-          "size = length",
-        ),
+        h("span", { class: "note desk" }, "one row per prompt, one dot per answer; ", graded ? "at its reward, " : [mark({ right: true }, 11), " right ", mark({ right: false }, 11), " wrong, "], "size = length"),
         h("span", { class: "sp" }),
-        h("span", { class: "note desk" }, "sorted by share of the gradient"),
-      ),
-      alive.length > 0 &&
-        h(
-          "table",
-          {},
-          !narrow &&
-            h(
-              "thead",
-              {},
-              h(
-                "tr",
-                {},
-                h("th", { scope: "col" }, "Prompt = gold answer"),
-                h(
-                  "th",
-                  { scope: "col" },
-                  graded
-                    ? `Answers, reward ${fixed(range[0], 0)} to ${fixed(range[1], 0)}`
-                    : "Answers, wrong to right",
-                ),
-                h("th", { class: "r", scope: "col" }, graded ? "Mean" : "Right"),
-                h("th", { class: "r", scope: "col" }, term("reward_std", "σ of reward")),
-                h("th", { class: "r", scope: "col" }, term("advantage", graded ? "Lowest A" : "A if wrong")),
-                h("th", { class: "r", scope: "col" }, term("advantage", graded ? "Highest A" : "A if right")),
-                h("th", { class: "barcol", scope: "col" }, term("gradient_share", "Share of gradient")),
-                h("th", { scope: "col" }, h("span", { class: "unseen" }, "percent")),
-              ),
-            ),
-          h("tbody", {}, alive.map(row), unfolded && dead.map(row)),
-        ),
+        h("span", { class: "note desk" }, "sorted by share of the gradient")),
+      alive.length > 0 && h("table", {},
+        !narrow && h("thead", {}, h("tr", {},
+          h("th", { scope: "col" }, "Prompt = gold answer"),
+          h("th", { scope: "col" }, graded ? `Answers, reward ${fixed(range[0], 0)} to ${fixed(range[1], 0)}` : "Answers, wrong to right"),
+          h("th", { class: "r", scope: "col" }, graded ? "Mean" : "Right"),
+          h("th", { class: "r", scope: "col" }, term("reward_std", "σ of reward")),
+          h("th", { class: "r", scope: "col" }, term("advantage", graded ? "Lowest A" : "A if wrong")),
+          h("th", { class: "r", scope: "col" }, term("advantage", graded ? "Highest A" : "A if right")),
+          h("th", { class: "barcol", scope: "col" }, term("gradient_share", "Share of gradient")),
+          h("th", { scope: "col" }, h("span", { class: "unseen" }, "percent")))),
+        h("tbody", {}, alive.map(row), unfolded && dead.map(row))),
       dead.length > 0 && deadLine(dead, unfolded, narrow, { onOpen, link }),
     ];
   });
@@ -102,8 +64,7 @@ export function makeGroups({ onOpen, link }) {
 
   function choose(id) {
     element.dataset.chosen = id ?? "";
-    for (const tr of element.querySelectorAll("tr[data-prompt]"))
-      tr.classList.toggle("sel", tr.dataset.prompt === id);
+    for (const tr of element.querySelectorAll("tr[data-prompt]")) tr.classList.toggle("sel", tr.dataset.prompt === id);
   }
 
   return {
@@ -125,28 +86,11 @@ function groupRow(group, { graded, range, narrow, largest, onOpen, link }) {
     const sample = event.target.closest?.("[data-sample]")?.dataset.sample;
     onOpen(group, sample === undefined ? null : Number(sample));
   };
-  return h(
-    "tr",
-    { "data-prompt": group.prompt_id, class: group.dead ? "isdead" : "", on: { click: open } },
-    h(
-      "td",
-      { class: "prompt mono" },
-      h(
-        "a",
-        {
-          href: link(group),
-          "data-key": `group-${group.prompt_id}`,
-          "aria-label": `Open the group of ${oneLine(group.question, 60)}`,
-        },
-        oneLine(group.question, narrow ? 60 : 90),
-      ),
-      !narrow && group.answer !== null && h("span", { class: "i3" }, ` = ${oneLine(group.answer, 24)}`),
-    ),
-    h(
-      "td",
-      { class: "dotcell" },
-      dotRow(group.samples, { width: narrow ? 150 : 210, dead: group.dead, range }),
-    ),
+  return h("tr", { "data-prompt": group.prompt_id, class: group.dead ? "isdead" : "", on: { click: open } },
+    h("td", { class: "prompt mono" },
+      h("a", { href: link(group), "data-key": `group-${group.prompt_id}`, "aria-label": `Open the group of ${oneLine(group.question, 60)}` }, oneLine(group.question, narrow ? 60 : 90)),
+      !narrow && group.answer !== null && h("span", { class: "i3" }, ` = ${oneLine(group.answer, 24)}`)),
+    h("td", { class: "dotcell" }, dotRow(group.samples, { width: narrow ? 150 : 210, dead: group.dead, range })),
     !narrow && [
       h("td", { class: "r" }, graded ? fixed(group.reward_mean) : `${right} of ${group.n}`),
       h("td", { class: "r mono" }, fixed(group.reward_std)),
@@ -154,59 +98,18 @@ function groupRow(group, { graded, range, narrow, largest, onOpen, link }) {
       h("td", { class: `r mono ${group.dead ? "i3" : "pos"}` }, signed(high)),
       h("td", { class: "barcol" }, shareBar(group.gradient_share ?? 0, largest)),
     ],
-    h("td", { class: "r b sharecol" }, group.dead ? "0 %" : percent(group.gradient_share)),
-  );
+    h("td", { class: "r b sharecol" }, group.dead ? "0 %" : percent(group.gradient_share)));
 }
 
-const WHY = {
-  right: (n) => `all ${n} right, σ = 0, A = 0, no gradient:`,
-  wrong: (n) => `all ${n} wrong, σ = 0, A = 0, no gradient:`,
-  tied: () => "every answer scored the same, σ = 0, A = 0, no gradient:",
-};
+const WHY = { right: (n) => `all ${n} right, σ = 0, A = 0, no gradient:`, wrong: (n) => `all ${n} wrong, σ = 0, A = 0, no gradient:`, tied: () => "every answer scored the same, σ = 0, A = 0, no gradient:" };
 
 function deadLine(dead, unfolded, narrow, { onOpen, link }) {
   const kinds = Object.groupBy(dead, (group) => group.dead);
-  const toggle = (event) =>
-    event.currentTarget.dispatchEvent(new CustomEvent("toggle-dead", { bubbles: true }));
-  return h(
-    "div",
-    { class: "deadline" },
-    h(
-      "button",
-      {
-        type: "button",
-        class: "link quiet b",
-        "aria-expanded": String(Boolean(unfolded)),
-        "data-key": "dead",
-        on: { click: toggle },
-      },
-      h("span", { class: "q", "data-tip": "frac_reward_zero_std" }, count(dead.length, "dead group")),
-    ),
-    Object.entries(kinds).map(([kind, groups]) =>
-      h(
-        "span",
-        { class: "deadkind" },
-        h(
-          "span",
-          {},
-          `${Object.keys(kinds).length > 1 ? `${capital(word(groups.length))}: ` : ""}${WHY[kind](groups[0].n)}`,
-        ),
-        groups
-          .slice(0, narrow ? 1 : NAMED)
-          .map((group) =>
-            h(
-              "a",
-              {
-                class: "mono",
-                href: link(group),
-                on: { click: (event) => (event.preventDefault(), onOpen(group, null)) },
-              },
-              oneLine(group.question, 32),
-            ),
-          ),
-        groups.length > (narrow ? 1 : NAMED) &&
-          h("span", {}, `and ${groups.length - (narrow ? 1 : NAMED)} more`),
-      ),
-    ),
-  );
+  const toggle = (event) => event.currentTarget.dispatchEvent(new CustomEvent("toggle-dead", { bubbles: true }));
+  return h("div", { class: "deadline" },
+    h("button", { type: "button", class: "link quiet b", "aria-expanded": String(Boolean(unfolded)), "data-key": "dead", on: { click: toggle } }, h("span", { class: "q", "data-tip": "frac_reward_zero_std" }, count(dead.length, "dead group"))),
+    Object.entries(kinds).map(([kind, groups]) => h("span", { class: "deadkind" },
+      h("span", {}, `${Object.keys(kinds).length > 1 ? `${capital(word(groups.length))}: ` : ""}${WHY[kind](groups[0].n)}`),
+      groups.slice(0, narrow ? 1 : NAMED).map((group) => h("a", { class: "mono", href: link(group), on: { click: (event) => (event.preventDefault(), onOpen(group, null)) } }, oneLine(group.question, 32))),
+      groups.length > (narrow ? 1 : NAMED) && h("span", {}, `and ${groups.length - (narrow ? 1 : NAMED)} more`))));
 }

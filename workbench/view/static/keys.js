@@ -10,11 +10,7 @@ export function listen(actions) {
     const focused = event.target.closest?.("a, button, summary, [role=slider], [role=button]");
     if (focused && ["Enter", " "].includes(event.key)) return; // the focused control has its own use for them
     const digit = /^[1-9]$/.test(event.key) ? Number(event.key) : null;
-    const action = digit
-      ? actions.digit && (() => actions.digit(digit))
-      : Object.hasOwn(actions, event.key)
-        ? actions[event.key]
-        : null;
+    const action = digit ? actions.digit && (() => actions.digit(digit)) : Object.hasOwn(actions, event.key) ? actions[event.key] : null;
     if (!action) return;
     event.preventDefault();
     action();

@@ -1,12 +1,12 @@
 // The Live view: a sentence first, then the picture, then the numbers.
 
 import { makeCharts } from "./charts.js";
-import { h, part, show, visible } from "./dom.js";
-import { known } from "./format.js";
+import { h, oneLine, part, show, visible } from "./dom.js";
+import { mark } from "./dots.js";
 import { isGraded, makeGroups } from "./groups.js";
-import { legend } from "./marks.js";
-import { alarmCard, saysPanel } from "./rail.js";
-import { makeRibbon } from "./ribbon.js";
+import { fixed, known, percent, signed } from "./format.js";
+import { legend, makeRibbon } from "./ribbon.js";
+import { chooseCards } from "./siblings.js";
 import { isBad, isOver, phase, STAGES } from "./states.js";
 import { following } from "./waiting.js";
 
@@ -19,13 +19,11 @@ const isNarrow = () => matchMedia("(max-width: 600px)").matches;
 export function makeLive({ store, header, go, link, commands }) {
   const ribbon = makeRibbon({ onPick: (step) => go({ step }) });
   const charts = makeCharts({ onPick: (step) => go({ step }), name: store.run });
-  const open = (step) => (group, sample) =>
-    go({ view: "group", step, prompt: group.prompt_id, mode: null, sample });
+  const open = (step) => (group, sample) => go({ view: "group", step, prompt: group.prompt_id, mode: null, sample });
   let shownStep = null;
   const groups = makeGroups({
     onOpen: (group, sample) => open(shownStep)(group, sample),
-    link: (group) =>
-      link({ view: "group", step: shownStep, prompt: group.prompt_id, mode: null, sample: null }),
+    link: (group) => link({ view: "group", step: shownStep, prompt: group.prompt_id, mode: null, sample: null }),
   });
   const verdict = h("div", { class: "verdict" });
   const crash = h("section", { class: "crash" });
@@ -34,21 +32,8 @@ export function makeLive({ store, header, go, link, commands }) {
   const says = h("section", { class: "panel says", "aria-label": "What it says now" });
   const start = h("section", { class: "panel startup", "aria-label": "Progress" });
   rail.append(alarms, says);
-  const grid = h(
-    "div",
-    { class: "grid" },
-    h("div", { class: "maincol" }, charts.element, groups.element),
-    rail,
-  );
-  const element = h(
-    "div",
-    { class: "view viewlive" },
-    h("div", { class: "rib" }, ribbon.element),
-    verdict,
-    crash,
-    start,
-    grid,
-  );
+  const grid = h("div", { class: "grid" }, h("div", { class: "maincol" }, charts.element, groups.element), rail);
+  const element = h("div", { class: "view viewlive" }, h("div", { class: "rib" }, ribbon.element), verdict, crash, start, grid);
   const follow = following(groups.element);
   const followSays = following(says);
 
@@ -61,39 +46,17 @@ export function makeLive({ store, header, go, link, commands }) {
   ]);
   const crashPart = part(crash, (log, resume) => [
     log?.length > 0 && h("h2", {}, "Last lines of the log"),
-    log?.length > 0 &&
-      h(
-        "pre",
-        { class: "logtail", tabindex: 0, "aria-label": "Last lines of the log" },
-        visible(log.join("\n"), 8000),
-      ),
-    h(
-      "div",
-      { class: "acts" },
-      commands.can &&
-        resume !== null &&
-        h(
-          "button",
-          {
-            type: "button",
-            class: "btn pri",
-            on: { click: () => commands.send("resume", {}, "Starts again from the last checkpoint.") },
-          },
-          resume === undefined ? "Resume from the last checkpoint" : `Resume from step ${resume}`,
-        ),
-      h("button", { type: "button", class: "btn", on: { click: openLog } }, "Open the log"),
-    ),
+    log?.length > 0 && h("pre", { class: "logtail", tabindex: 0, "aria-label": "Last lines of the log" }, visible(log.join("\n"), 8000)),
+    h("div", { class: "acts" },
+      commands.can && resume !== null && h("button", { type: "button", class: "btn pri", on: { click: () => commands.send("resume", {}, "Starts again from the last checkpoint.") } }, resume === undefined ? "Resume from the last checkpoint" : `Resume from step ${resume}`),
+      h("button", { type: "button", class: "btn", on: { click: openLog } }, "Open the log")),
   ]);
 
   async function openLog() {
     const { lines } = await store.log(400);
-    const sheet = h(
-      "dialog",
-      { class: "sheet wide", "aria-label": "Log" },
-      h("h2", {}, "worker.log, last lines"),
+    const sheet = h("dialog", { class: "sheet wide", "aria-label": "Log" }, h("h2", {}, "worker.log, last lines"),
       h("pre", { class: "logtail tall", tabindex: 0 }, visible(lines.join("\n"), 200_000)),
-      h("form", { method: "dialog" }, h("button", { class: "btn", type: "submit" }, "Close")),
-    );
+      h("form", { method: "dialog" }, h("button", { class: "btn", type: "submit" }, "Close")));
     element.append(sheet);
     sheet.addEventListener("close", () => sheet.remove());
     sheet.showModal();
@@ -106,11 +69,7 @@ export function makeLive({ store, header, go, link, commands }) {
     const group = answer.groups.find((one) => !one.dead) ?? answer.groups[0];
     if (!group) return show(says);
     const whole = await followSays(store.group(step, group.k)).catch(() => undefined);
-    if (whole)
-      show(
-        says,
-        saysPanel(whole, (sample) => open(step)(group, sample.index)),
-      );
+    if (whole) show(says, saysPanel(whole, (sample) => open(step)(group, sample.index)));
   }
 
   let seen = "";
@@ -122,11 +81,7 @@ export function makeLive({ store, header, go, link, commands }) {
     says.hidden = Boolean(answer.error);
     if (answer.error) return;
     shownStep = answer.step;
-    groups.update(answer, {
-      range: header.reward_range ?? range(answer),
-      chosen: cursor.prompt,
-      narrow: isNarrow(),
-    });
+    groups.update(answer, { range: header.reward_range ?? range(answer), chosen: cursor.prompt, narrow: isNarrow() });
     if (drawn !== answer) await showSays(step, answer);
     drawn = answer;
   }
@@ -138,8 +93,7 @@ export function makeLive({ store, header, go, link, commands }) {
       const { status, verdict: words, alarms: list } = store.data;
       if (!status) return;
       const narrow = isNarrow();
-      const graded =
-        header.binary === false || (header.binary === undefined && drawn !== null && isGraded(drawn.groups));
+      const graded = header.binary === false || (header.binary === undefined && drawn !== null && isGraded(drawn.groups));
       const answers = header.prompts_per_step * header.num_generations;
       const key = JSON.stringify([store.version, cursor.step, step, narrow, graded, isOver(status.state)]);
       const changed = key !== seen;
@@ -180,9 +134,7 @@ export const ribbonState = ({ store, header, cursor, step, newest, graded, narro
 });
 
 const range = (answer) => {
-  const rewards = answer.groups
-    .flatMap((group) => group.samples.map((sample) => sample.reward))
-    .filter(known);
+  const rewards = answer.groups.flatMap((group) => group.samples.map((sample) => sample.reward)).filter(known);
   return [Math.min(0, ...rewards), Math.max(1e-6, ...rewards)];
 };
 
@@ -195,43 +147,42 @@ function sentences({ data: { status, verdict } }, header, newest, doing) {
   if (verdict && (newest !== null || isOver(status.state))) return [verdict.sentence, verdict.facts];
   if (newest !== null) return [`Step ${newest} is done.`, ""];
   if (isOver(status.state)) return ["Nothing was recorded.", ""];
-  return [
-    `${doing}.`.replace("..", "."),
-    `Each step asks ${header.prompts_per_step} prompts, samples ${header.num_generations} answers to each, scores them, and pushes the model towards those that scored above their own group’s mean.`,
-  ];
+  return [`${doing}.`.replace("..", "."), `Each step asks ${header.prompts_per_step} prompts, samples ${header.num_generations} answers to each, scores them, and pushes the model towards those that scored above their own group’s mean.`];
 }
 
 function progress({ phase: now, phase_done: done, phase_total: total }, doing) {
   const share = known(done) && total ? done / total : 0;
   const at = STAGES.findIndex(([, phases]) => phases.includes(now));
   return [
-    h(
-      "ol",
-      { class: "stages", "aria-label": "A step, stage by stage" },
-      STAGES.map(([word], i) =>
-        h(
-          "li",
-          { class: i === at ? "on" : i < at ? "done" : "", "aria-current": i === at ? "step" : null },
-          word,
-        ),
-      ),
-    ),
-    h(
-      "div",
-      {
-        class: "progress",
-        role: "progressbar",
-        "aria-label": doing,
-        "aria-valuemin": 0,
-        "aria-valuemax": 100,
-        "aria-valuenow": Math.round(share * 100),
-      },
-      h("span", { style: { width: `${share * 100}%` } }),
-    ),
-    h(
-      "p",
-      { class: "note" },
-      "The first groups appear here as soon as they are scored. Closing this page does not stop the run.",
-    ),
+    h("ol", { class: "stages", "aria-label": "A step, stage by stage" }, STAGES.map(([word], i) => h("li", { class: i === at ? "on" : i < at ? "done" : "", "aria-current": i === at ? "step" : null }, word))),
+    h("div", { class: "progress", role: "progressbar", "aria-label": doing, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(share * 100) }, h("span", { style: { width: `${share * 100}%` } })),
+    h("p", { class: "note" }, "The first groups appear here as soon as they are scored. Closing this page does not stop the run."),
+  ];
+}
+
+function alarmCard(alarm, { go, link, commands }) {
+  const seen = (alarm.samples ?? []).filter((sample) => sample && typeof sample === "object");
+  const to = seen.length ? { view: "group", step: seen[0].step, prompt: seen[0].prompt_id, sample: seen[0].index, mode: null } : null;
+  return h("article", { class: `alarm ${alarm.level}` },
+    h("h3", {}, h("span", { class: `badge ${alarm.level}`, role: "img", "aria-label": { warning: "Warning", act: "Act now", info: "Observation" }[alarm.level] }, alarm.level === "info" ? "i" : "!"), oneLine(alarm.claim, 120)),
+    h("p", {}, visible(alarm.evidence, 800)),
+    h("div", { class: "acts" },
+      to && h("a", { class: "btn sm", href: link(to), on: { click: (event) => (event.preventDefault(), go(to)) } }, seen.length === 1 ? "See the answer" : `See ${seen.length} answers`),
+      commands.can && (alarm.remedies ?? []).slice(0, 2).map((remedy) => h("button", { type: "button", class: "btn sm", "data-key": `${alarm.id}-${remedy.label}`, on: { click: () => commands.send(remedy.command, remedy.args ?? {}, `${oneLine(remedy.label, 60)}: takes effect after this step.`) } }, oneLine(remedy.label, 60)))));
+}
+
+/** The best right answer beside its nearest wrong sibling. */
+function saysPanel(group, onOpen) {
+  const pair = chooseCards(group.samples, null, 2).slice(0, 2);
+  const graded = isGraded([group]);
+  return [
+    h("div", { class: "ph" }, h("h2", {}, "What it says now"), h("span", { class: "sp" }),
+      h("span", { class: "i3 mono clip" }, `${oneLine(group.question, 60)}${group.answer === null ? "" : ` = ${oneLine(group.answer, 16)}`}`)),
+    h("div", { class: `two ${pair.length}` }, pair.map((sample) => h("div", {},
+      h("button", { type: "button", class: `sayhead ${(sample.advantage ?? 0) > 0 ? "up" : "down"}`, on: { click: () => onOpen(sample) } },
+        mark(sample), h("b", {}, sample.right === null || graded ? `reward ${fixed(sample.reward)}` : sample.right ? "right" : "wrong"),
+        h("span", { class: `mono ${(sample.advantage ?? 0) > 0 ? "pos" : "neg"}` }, signed(sample.advantage))),
+      h("pre", { dir: "auto" }, visible(sample.text, 600))))),
+    group.dead && h("p", { class: "note" }, `Every group of this step is dead: all answers scored ${percent(group.reward_mean)}.`),
   ];
 }

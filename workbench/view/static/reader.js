@@ -2,7 +2,6 @@
 // `mount(element, {fetchJson, postJson, navigate})` serves the dashboard; a notebook cell or an exported page gives the
 // answers themselves (fetch.js, `embedded`), a cursor to start from, and no postJson.
 
-import { makeCommands } from "./commands.js";
 import { format, makeCursor, parse } from "./cursor.js";
 import { h, show } from "./dom.js";
 import { explain } from "./explain.js";
@@ -12,7 +11,7 @@ import { makeLive, ribbonState } from "./live.js";
 import { interval, poll } from "./poller.js";
 import { makePrompt } from "./prompt.js";
 import { makeRibbon } from "./ribbon.js";
-import { makeBottomBar, makeHelp, makeKeyBar, makeLostBar, makeStrip } from "./shell.js";
+import { makeBottomBar, makeCommands, makeHelp, makeKeyBar, makeLostBar, makeStrip } from "./shell.js";
 import { makeStore } from "./store.js";
 import { makeTips } from "./tooltip.js";
 
@@ -24,10 +23,7 @@ const isNarrow = () => matchMedia("(max-width: 600px)").matches;
  * Draw a run into `element`. `start` is a cursor to begin with ({run, step, ...}); without it the page's address is the
  * cursor. `live` false asks once and never again. Resolves to {update, stop} once the run's header is there.
  */
-export async function mount(
-  element,
-  { fetchJson, postJson = null, navigate = null, start = null, live = true },
-) {
+export async function mount(element, { fetchJson, postJson = null, navigate = null, start = null, live = true }) {
   element.classList.add("wb", "wb-reader");
   const cursor = makeCursor(start ?? parse(location.search), { inUrl: !start });
   const say = (...words) => show(element, h("p", { class: "missing", role: "status" }, words));
@@ -35,7 +31,7 @@ export async function mount(
   try {
     const run = cursor.now.run ?? (await fetchJson("runs")).runs[0]?.id;
     if (!run) return say("No runs yet. ", navigate && h("a", { class: "link", href: "/new" }, "Start one"));
-    const store = makeStore({ fetchJson, live }, run);
+    const store = makeStore({ fetchJson }, run);
     const [header, glossary] = await Promise.all([store.header(), store.glossary().catch(() => NO_WORDS)]);
     clearTimeout(patience);
     return assemble(element, { cursor, store, header, glossary, postJson, navigate, live });
@@ -52,17 +48,9 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
   const link = (change) => format({ ...cursor.now, tok: null, ...change }, location.search);
   const newest = () => store.newest;
   const stepNow = () => cursor.now.step ?? newest();
-  const commands = makeCommands({
-    postJson,
-    run: store.run,
-    onChange: () => draw(),
-    onSent: () => poller.now(),
-  });
+  const commands = makeCommands({ postJson, run: store.run, onChange: () => draw(), onSent: () => poller.now() });
 
-  const miniRibbon = makeRibbon({
-    mini: true,
-    onPick: (step) => go({ step, prompt: cursor.now.view === "group" ? null : cursor.now.prompt }),
-  });
+  const miniRibbon = makeRibbon({ mini: true, onPick: (step) => go({ step, prompt: cursor.now.view === "group" ? null : cursor.now.prompt }) });
   const lost = makeLostBar();
   const strip = makeStrip({ commands, ribbon: miniRibbon, onLive: () => go({ step: null }) });
   const liveView = makeLive({ store, header, go, link, commands });
@@ -71,33 +59,9 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
   const views = { live: liveView, group: groupView, prompt: promptView };
   const keyBar = makeKeyBar();
   const help = makeHelp(header.search);
-  const bottom = makeBottomBar({
-    commands,
-    onAlarms: liveView.showAlarms,
-    onStep: turn,
-    onAll: groupView.toggleAll,
-  });
-  show(
-    element,
-    lost.element,
-    strip.element,
-    liveView.element,
-    groupView.element,
-    promptView.element,
-    keyBar.element,
-    bottom.element,
-    help.element,
-  );
-  const tips = makeTips(element, (anchor) =>
-    explain(anchor, {
-      glossary,
-      store,
-      header,
-      step: stepNow(),
-      group: groupView.shown,
-      lens: cursor.now.lens,
-    }),
-  );
+  const bottom = makeBottomBar({ commands, onAlarms: liveView.showAlarms, onStep: turn, onAll: groupView.toggleAll });
+  show(element, lost.element, strip.element, liveView.element, groupView.element, promptView.element, keyBar.element, bottom.element, help.element);
+  const tips = makeTips(element, (anchor) => explain(anchor, { glossary, store, header, step: stepNow(), group: groupView.shown, lens: cursor.now.lens }));
 
   /** To another step; past the newest is live again. */
   function turn(by) {
@@ -108,9 +72,7 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
       return step === null ? null : go({ step });
     }
     if (cursor.now.mode) {
-      const steps = store.data.checks
-        .filter((check) => check.mode === cursor.now.mode)
-        .map((check) => check.step);
+      const steps = store.data.checks.filter((check) => check.mode === cursor.now.mode).map((check) => check.step);
       const next = by > 0 ? steps.find((step) => step > at) : steps.findLast((step) => step < at);
       return next === undefined ? null : go({ step: next });
     }
@@ -129,24 +91,12 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
     const list = cursor.now.view === "group" ? (groupView.shown?.list ?? []) : liveView.groups();
     const here = cursor.now.view === "group" ? groupView.shown?.group.prompt_id : cursor.now.prompt;
     const at = list.findIndex((group) => group.prompt_id === here);
-    const next =
-      list[
-        Math.max(
-          0,
-          Math.min(
-            list.length - 1,
-            here === null || at < 0 ? (by > 0 && here !== null ? 0 : by > 0 ? 1 : 0) : at + by,
-          ),
-        )
-      ];
+    const next = list[Math.max(0, Math.min(list.length - 1, here === null || at < 0 ? (by > 0 && here !== null ? 0 : by > 0 ? 1 : 0) : at + by))];
     if (next) go({ step: stepNow(), prompt: next.prompt_id });
   }
 
   function openGroup() {
-    const prompt =
-      cursor.now.prompt ??
-      (cursor.now.view === "live" ? liveView.groups()[0]?.prompt_id : promptView.shown?.answer.prompt_id) ??
-      null;
+    const prompt = cursor.now.prompt ?? (cursor.now.view === "live" ? liveView.groups()[0]?.prompt_id : promptView.shown?.answer.prompt_id) ?? null;
     go({ view: "group", step: stepNow(), prompt });
   }
 
@@ -166,15 +116,8 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
     element.dataset.view = view;
     for (const [name, one] of Object.entries(views)) one.element.hidden = name !== view;
     strip.update(state);
-    const over = JSON.stringify([
-      store.version,
-      cursor.now.step,
-      state.step,
-      view === "live",
-      store.data.status?.state,
-    ]);
-    if (view !== "live" && store.data.status && over !== overview)
-      miniRibbon.update(ribbonState({ ...state, graded: header.binary === false, narrow: true }));
+    const over = JSON.stringify([store.version, cursor.now.step, state.step, view === "live", store.data.status?.state]);
+    if (view !== "live" && store.data.status && over !== overview) miniRibbon.update(ribbonState({ ...state, graded: header.binary === false, narrow: true }));
     overview = over;
     views[view].update(state);
     keyBar.update(view);
@@ -185,26 +128,16 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
 
   let overview = "";
   let drawn = "";
-  const poller = poll(
-    async () => {
-      const delta = await store.refresh();
-      // The running dot breathes with the answers that come in: an endless CSS animation would cost more than all the rest.
-      if (!STILL.matches) element.classList.toggle("beat");
-      // While parked, new steps only move the ribbon and the curves; what the pointer rests on stays.
-      const key = JSON.stringify([
-        delta.steps.length,
-        delta.checks.length,
-        delta.events.length,
-        delta.alarms,
-        store.data.status,
-        store.data.verdict,
-      ]);
-      if (key !== drawn) draw();
-      drawn = key;
-      return live ? interval(store.data.status.state) : Infinity;
-    },
-    (seconds) => lost.update(seconds),
-  );
+  const poller = poll(async () => {
+    const delta = await store.refresh();
+    // The running dot breathes with the answers that come in: an endless CSS animation would cost more than all the rest.
+    if (!STILL.matches) element.classList.toggle("beat");
+    // While parked, new steps only move the ribbon and the curves; what the pointer rests on stays.
+    const key = JSON.stringify([delta.steps.length, delta.checks.length, delta.events.length, delta.alarms, store.data.status, store.data.verdict]);
+    if (key !== drawn) draw();
+    drawn = key;
+    return live ? interval(store.data.status.state) : Infinity;
+  }, (seconds) => lost.update(seconds));
 
   cursor.onChange((now, before) => {
     tips.close();
@@ -216,13 +149,7 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
     k: () => walk(-1),
     h: () => turn(-1),
     l: () => turn(1),
-    p: () =>
-      go({
-        view: "prompt",
-        step: stepNow(),
-        prompt:
-          cursor.now.prompt ?? groupView.shown?.group.prompt_id ?? liveView.groups()[0]?.prompt_id ?? null,
-      }),
+    p: () => go({ view: "prompt", step: stepNow(), prompt: cursor.now.prompt ?? groupView.shown?.group.prompt_id ?? liveView.groups()[0]?.prompt_id ?? null }),
     t: () => cursor.now.view === "group" && groupView.nextLens(),
     d: () => cursor.now.view === "group" && groupView.toggleCompare(),
     y: copyLink,
@@ -261,16 +188,7 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
 // The page's own top bar, where there is one: its Live, Group and Prompt switch views here, its right end shows the keys.
 function takeTopBar({ go, help }) {
   const end = document.getElementById("wb-top-end");
-  if (end)
-    show(
-      end,
-      h(
-        "button",
-        { type: "button", class: "link quiet desk", on: { click: help.open } },
-        "Keys ",
-        h("kbd", {}, "?"),
-      ),
-    );
+  if (end) show(end, h("button", { type: "button", class: "link quiet desk", on: { click: help.open } }, "Keys ", h("kbd", {}, "?")));
   const onClick = (event) => {
     const item = event.target.closest?.("#wb-top [data-view]");
     if (!item || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;

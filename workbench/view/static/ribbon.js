@@ -3,7 +3,6 @@
 
 import { h, s, show } from "./dom.js";
 import { percent } from "./format.js";
-import { checkMarks, eventMarks } from "./marks.js";
 import { ticks } from "./scale.js";
 import { colour, hatch, onTheme } from "./theme.js";
 
@@ -19,11 +18,8 @@ export function bins(ribbon, total, per, rows) {
   const out = [];
   for (let first = 0; first < total; first += per) {
     const columns = [];
-    for (let step = first; step < Math.min(total, first + per); step++)
-      if (ribbon.has(step)) columns.push(fitted(ribbon.get(step), rows));
-    out.push(
-      columns.length ? columns[0].map((_, row) => merged(columns.map((column) => column[row]))) : null,
-    );
+    for (let step = first; step < Math.min(total, first + per); step++) if (ribbon.has(step)) columns.push(fitted(ribbon.get(step), rows));
+    out.push(columns.length ? columns[0].map((_, row) => merged(columns.map((column) => column[row]))) : null);
   }
   return out;
 }
@@ -32,10 +28,7 @@ function fitted(cells, rows) {
   if (cells.length === rows) return cells;
   if (cells.length < rows) return [...new Array(rows - cells.length).fill(null), ...cells]; // ragged: worst stays at the bottom
   return Array.from({ length: rows }, (_, row) =>
-    merged(
-      cells.slice(Math.floor((row * cells.length) / rows), Math.floor(((row + 1) * cells.length) / rows)),
-    ),
-  );
+    merged(cells.slice(Math.floor((row * cells.length) / rows), Math.floor(((row + 1) * cells.length) / rows))));
 }
 
 function merged(cells) {
@@ -52,14 +45,7 @@ export function makeRibbon({ mini = false, onPick }) {
   const over = s("svg", { "aria-hidden": "true" });
   const note = h("output", { class: "ribbonnote", hidden: true });
   const doing = h("span", { class: "doing lab", "aria-hidden": "true" });
-  const stage = h(
-    "div",
-    { class: "stage", tabindex: 0, role: "slider", "aria-label": "Step", "aria-valuemin": 0 },
-    canvas,
-    over,
-    doing,
-    note,
-  );
+  const stage = h("div", { class: "stage", tabindex: 0, role: "slider", "aria-label": "Step", "aria-valuemin": 0 }, canvas, over, doing, note);
   const caption = mini ? null : h("div", { class: "caption lab" });
   const element = h("div", { class: `ribbon ${mini ? "mini" : ""}` }, caption, stage);
   let state = null;
@@ -70,47 +56,13 @@ export function makeRibbon({ mini = false, onPick }) {
     const width = stage.clientWidth;
     if (!state || !width) return;
     const { store, total } = state;
-    const groups = Math.max(
-      1,
-      ...[...store.data.ribbon.values()].slice(-50).map((cells) => cells.length),
-      state.groups ?? 1,
-    );
+    const groups = Math.max(1, ...[...store.data.ribbon.values()].slice(-50).map((cells) => cells.length), state.groups ?? 1);
     const rows = rowCount(groups);
     const cell = mini ? Math.max(1.5, 24 / rows) : Math.max(3, Math.min(8, Math.floor(80 / rows)));
     const per = Math.ceil(total / Math.max(1, Math.floor(width / NARROWEST)));
     const columns = Math.ceil(total / per);
-    shape = {
-      width,
-      total,
-      per,
-      columns,
-      step: width / columns,
-      rows,
-      cell,
-      top: mini ? 12 : 20,
-      height: rows * cell,
-    };
-    if (caption)
-      show(
-        caption,
-        state.narrow
-          ? null
-          : groups > MANY
-            ? [
-                `${groups} prompts`,
-                h("br"),
-                "a step, in tenths",
-                h("br"),
-                state.graded ? "by mean reward" : "by pass rate",
-              ]
-            : [
-                `${groups} prompts`,
-                h("br"),
-                "a step, sorted",
-                h("br"),
-                state.graded ? "by mean reward" : "by pass rate",
-              ],
-      );
+    shape = { width, total, per, columns, step: width / columns, rows, cell, top: mini ? 12 : 20, height: rows * cell };
+    if (caption) show(caption, state.narrow ? null : groups > MANY ? [`${groups} prompts`, h("br"), "a step, in tenths", h("br"), state.graded ? "by mean reward" : "by pass rate"] : [`${groups} prompts`, h("br"), "a step, sorted", h("br"), state.graded ? "by mean reward" : "by pass rate"]);
     cells();
     marks();
     const at = state.step ?? 0;
@@ -146,8 +98,7 @@ export function makeRibbon({ mini = false, onPick }) {
       column.forEach((value, row) => {
         if (!value) return;
         const [mean, dead] = value;
-        context.fillStyle =
-          dead === "wrong" ? wrong : dead ? grey : teal[Math.max(0, Math.min(5, Math.round(mean * 5)))];
+        context.fillStyle = dead === "wrong" ? wrong : dead ? grey : teal[Math.max(0, Math.min(5, Math.round(mean * 5)))];
         context.fillRect(x + 0.5, top + row * cell, Math.max(1, step - gapX), cell - gapY);
       });
     });
@@ -162,60 +113,17 @@ export function makeRibbon({ mini = false, onPick }) {
     over.setAttribute("width", width);
     over.setAttribute("height", height + top + 18);
     const axis = ticks(total - 1, Math.max(2, width / (mini ? 160 : state.narrow ? 75 : 240)));
-    show(
-      over,
-      axis.map((at, i) =>
-        s(
-          "text",
-          {
-            x: i === axis.length - 1 ? width - 1 : Math.max(0, middle(at)),
-            y: top + height + 13,
-            "text-anchor": i === axis.length - 1 ? "end" : i === 0 && step < 14 ? "start" : "middle",
-          },
-          at,
-        ),
-      ),
+    show(over,
+      axis.map((at, i) => s("text", { x: i === axis.length - 1 ? width - 1 : Math.max(0, middle(at)), y: top + height + 13,
+        "text-anchor": i === axis.length - 1 ? "end" : i === 0 && step < 14 ? "start" : "middle" }, at)),
       checkMarks(store.data.checks, middle, top, width, mini || state.narrow),
       mini ? null : eventMarks(store.data, middle, top, state.narrow),
-      ended &&
-        newest !== null &&
-        s("line", {
-          x1: left(newest) + step,
-          x2: left(newest) + step,
-          y1: top - 3,
-          y2: top + height,
-          class: "endrule",
-        }),
-      newest !== null &&
-        newest !== seen &&
-        seen !== null &&
-        s("rect", { x: left(newest), y: top, width: step, height, class: "arrives" }),
-      newest !== null &&
-        !live &&
-        s(
-          "g",
-          { class: "liverule" },
-          s("line", { x1: left(newest) + step, x2: left(newest) + step, y1: top - 2, y2: top + height }),
-          s(
-            "text",
-            {
-              x: left(newest) + step + (left(newest) + step > width - 60 ? -6 : 6),
-              y: top + 10,
-              "text-anchor": left(newest) + step > width - 60 ? "end" : "start",
-            },
-            `${state.over ? "last" : "live"} ${newest}`,
-          ),
-        ),
-      cursor !== null &&
-        s("rect", {
-          x: left(cursor) - 0.5,
-          y: top - 2.5,
-          width: Math.max(4, step),
-          height: height + 3.5,
-          rx: 2,
-          class: "cursor",
-        }),
-    );
+      ended && newest !== null && s("line", { x1: left(newest) + step, x2: left(newest) + step, y1: top - 3, y2: top + height, class: "endrule" }),
+      newest !== null && newest !== seen && seen !== null && s("rect", { x: left(newest), y: top, width: step, height, class: "arrives" }),
+      newest !== null && !live && s("g", { class: "liverule" },
+        s("line", { x1: left(newest) + step, x2: left(newest) + step, y1: top - 2, y2: top + height }),
+        s("text", { x: left(newest) + step + (left(newest) + step > width - 60 ? -6 : 6), y: top + 10, "text-anchor": left(newest) + step > width - 60 ? "end" : "start" }, `${state.over ? "last" : "live"} ${newest}`)),
+      cursor !== null && s("rect", { x: left(cursor) - 0.5, y: top - 2.5, width: Math.max(4, step), height: height + 3.5, rx: 2, class: "cursor" }));
     seen = newest;
   }
 
@@ -255,14 +163,7 @@ export function makeRibbon({ mini = false, onPick }) {
   stage.addEventListener("pointerleave", drop);
   stage.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10 }[event.key];
-    const to =
-      event.key === "Home"
-        ? 0
-        : event.key === "End"
-          ? state.newest
-          : by
-            ? (state.step ?? 0) + by * shape.per
-            : null;
+    const to = event.key === "Home" ? 0 : event.key === "End" ? state.newest : by ? (state.step ?? 0) + by * shape.per : null;
     if (to === null || state.newest === null) return;
     event.preventDefault();
     onPick(Math.max(0, Math.min(state.newest, to)));
@@ -278,10 +179,7 @@ export function makeRibbon({ mini = false, onPick }) {
       const x = state.newest === null ? 0 : left(state.newest) + shape.step;
       const fits = shape.width - x > words.length * 6 + 20 && state.live;
       doing.textContent = fits ? words : "";
-      doing.style.setProperty(
-        "transform",
-        `translate(${Math.round(x + 10)}px, ${Math.round(shape.top + shape.height / 2 - 8)}px)`,
-      );
+      doing.style.setProperty("transform", `translate(${Math.round(x + 10)}px, ${Math.round(shape.top + shape.height / 2 - 8)}px)`);
     },
     /** `store`, `total` steps, `newest`, `step` (the cursor), `live`, `over`, `ended` badly, `graded`, `groups`, `narrow`. */
     update(next) {
@@ -289,4 +187,45 @@ export function makeRibbon({ mini = false, onPick }) {
       draw();
     },
   };
+}
+
+const diamond = (x, y, size = 4, extra = "") => s("path", { d: `M${x} ${y - size}l${size} ${size}-${size} ${size}-${size}-${size}z`, class: `check ${extra}` });
+
+function checkMarks(checks, middle, top, width, quiet) {
+  const sampled = checks.filter((check) => check.mode === "sampled" || !checks.some((other) => other.step === check.step && other.mode === "sampled"));
+  let free = -Infinity;
+  return sampled.map((check, i) => {
+    const x = middle(check.step);
+    const words = `${i === 0 ? "held-out " : ""}${percent(check.accuracy)}`;
+    const fits = !quiet && x > free;
+    if (fits) free = x + 14 + words.length * 6;
+    return s("g", {}, diamond(x, top - 8), fits && s("text", x > width - 14 - words.length * 6 ? { x: x - 8, y: top - 4, "text-anchor": "end", class: "t2" } : { x: x + 8, y: top - 4, class: "t2" }, words));
+  });
+}
+
+function eventMarks(data, middle, top, quiet) {
+  const flags = [...new Map(data.alarms.filter((alarm) => alarm.level !== "info").map((alarm) => [alarm.since ?? alarm.step, alarm])).values()];
+  const changes = [...new Set(data.events.filter((event) => event.kind === "setting_changed").map((event) => event.step))];
+  const crowded = (x) => data.checks.some((check) => Math.abs(middle(check.step) - x) < 60);
+  const beside = (step) => data.checks.some((check) => check.step === step) || flags.some((alarm) => alarm.since === step);
+  return [
+    flags.map((alarm) => {
+      const x = middle(alarm.since ?? alarm.step ?? 0);
+      return s("g", {}, s("path", { d: `M${x - 3} ${top - 1}V${top - 14}h10l-3 3.5 3 3.5h-8`, class: `flag ${alarm.level}` }),
+        !quiet && !crowded(x) && s("text", { x: x + 11, y: top - 4, class: "t2" }, alarm.name));
+    }),
+    changes.map((step) => s("path", { d: `M${middle(step) - (beside(step) ? 16 : 3.5)} ${top - 2}l1 -3.5 6.5 -6.5 2.5 2.5 -6.5 6.5z`, class: "pencil" })),
+  ];
+}
+
+/** What the colours of the ribbon mean; it has no line ends to carry labels. */
+export function legend({ graded, narrow }) {
+  const hatched = s("svg", { width: 14, height: 9, class: "swatch" },
+    s("path", { d: "M-1 6l7 -7M2 10l10 -10M7 11l8 -8M12 11l4 -4", class: "hatchline" }));
+  return h("div", { class: "legend lab" },
+    h("span", {}, h("i", { class: "swatch ramp" }), graded ? "low → high mean reward" : "few → most of the group right"),
+    h("span", {}, h("i", { class: "swatch dead" }), graded ? "dead: all the same" : "dead: all right"),
+    h("span", {}, hatched, "dead: all wrong"),
+    h("span", {}, s("svg", { width: 9, height: 9, class: "swatch tight" }, diamond(4.5, 4.5, 4)), narrow ? "held-out" : "held-out check"),
+    !narrow && h("span", {}, s("svg", { width: 11, height: 12, class: "swatch tight" }, s("path", { d: "M1.5 11.5V1h8l-2.5 3 2.5 3h-8", class: "flag warning" })), "alarm"));
 }

@@ -21,35 +21,20 @@ export const commonPrefix = (samples) =>
 const same = (a, b) => a.text === b.text;
 
 /** The other samples that say exactly this. */
-export const twins = (sample, samples) =>
-  samples.filter((other) => other.index !== sample.index && same(other, sample));
+export const twins = (sample, samples) => samples.filter((other) => other.index !== sample.index && same(other, sample));
 
-const byReward = (a, b) =>
-  (b.reward ?? -Infinity) - (a.reward ?? -Infinity) || a.length - b.length || a.index - b.index;
+const byReward = (a, b) => (b.reward ?? -Infinity) - (a.reward ?? -Infinity) || a.length - b.length || a.index - b.index;
 
 /** Its nearest opposite: the sample on the other side of the mean with the longest shared prefix. */
 export function nearestOpposite(sample, samples) {
   const others = samples.filter((other) => isUp(other) !== isUp(sample) && other.reward !== null);
-  return (
-    others.sort(
-      (a, b) =>
-        sharedPrefix(sample, b) - sharedPrefix(sample, a) ||
-        Math.abs(a.length - sample.length) - Math.abs(b.length - sample.length),
-    )[0] ?? null
-  );
+  return others.sort((a, b) => sharedPrefix(sample, b) - sharedPrefix(sample, a) || Math.abs(a.length - sample.length) - Math.abs(b.length - sample.length))[0] ?? null;
 }
 
 /** A sample that differs from those already chosen: on the same side as the first, but with another text. */
 function another(chosen, samples) {
-  const free = samples.filter(
-    (sample) =>
-      !chosen.some((other) => other.index === sample.index || same(other, sample)) && sample.reward !== null,
-  );
-  return (
-    free.sort((a, b) => sharedPrefix(chosen[0], b) - sharedPrefix(chosen[0], a) || byReward(a, b))[0] ??
-    samples.find((sample) => !chosen.includes(sample)) ??
-    null
-  );
+  const free = samples.filter((sample) => !chosen.some((other) => other.index === sample.index || same(other, sample)) && sample.reward !== null);
+  return free.sort((a, b) => sharedPrefix(chosen[0], b) - sharedPrefix(chosen[0], a) || byReward(a, b))[0] ?? samples.find((sample) => !chosen.includes(sample)) ?? null;
 }
 
 /** The right and the wrong sample that go together longest before they part: the fork that this group is about. */
@@ -60,18 +45,14 @@ export function tellingPair(samples) {
     for (const down of scored.filter((sample) => !isUp(sample))) {
       const shared = sharedPrefix(up, down);
       const length = up.length + down.length;
-      if (!best || shared > best.shared || (shared === best.shared && length < best.length))
-        best = { up, down, shared, length };
+      if (!best || shared > best.shared || (shared === best.shared && length < best.length)) best = { up, down, shared, length };
     }
   return best ? [best.up, best.down] : null;
 }
 
 /** The cards to show: the picked sample (or the upper one of the telling pair), one that differs, its nearest opposite. */
 export function chooseCards(samples, picked, room) {
-  const first =
-    samples.find((sample) => sample.index === picked) ??
-    tellingPair(samples)?.[0] ??
-    [...samples].sort(byReward)[0];
+  const first = samples.find((sample) => sample.index === picked) ?? tellingPair(samples)?.[0] ?? [...samples].sort(byReward)[0];
   if (!first) return [];
   const opposite = nearestOpposite(first, samples);
   const chosen = [first, opposite].filter(Boolean);
@@ -104,15 +85,12 @@ export function differing(a, b) {
   const longest = new Uint16Array((n + 1) * width);
   for (let i = n - 1; i >= 0; i--)
     for (let j = m - 1; j >= 0; j--)
-      longest[i * width + j] =
-        left[start + i] === right[start + j]
-          ? longest[(i + 1) * width + j + 1] + 1
-          : Math.max(longest[(i + 1) * width + j], longest[i * width + j + 1]);
+      longest[i * width + j] = left[start + i] === right[start + j] ? longest[(i + 1) * width + j + 1] + 1 : Math.max(longest[(i + 1) * width + j], longest[i * width + j + 1]);
   const out = new Set();
   let i = 0;
   let j = 0;
   while (i < n) {
-    if (j < m && left[start + i] === right[start + j]) (i++, j++);
+    if (j < m && left[start + i] === right[start + j]) i++, j++;
     else if (j < m && longest[i * width + j + 1] >= longest[(i + 1) * width + j]) j++;
     else out.add(start + i++);
   }

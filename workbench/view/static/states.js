@@ -2,19 +2,7 @@
 
 import { count, duration, known } from "./format.js";
 
-const WORDS = {
-  queued: "Queued",
-  starting: "Starting",
-  running: "Running",
-  paused: "Paused",
-  stopping: "Stopping",
-  finished: "Finished",
-  stopped: "Stopped",
-  failed: "Failed",
-  crashed: "Crashed",
-  interrupted: "Interrupted",
-  damaged: "Damaged",
-};
+const WORDS = { queued: "Queued", starting: "Starting", running: "Running", paused: "Paused", stopping: "Stopping", finished: "Finished", stopped: "Stopped", failed: "Failed", crashed: "Crashed", interrupted: "Interrupted", damaged: "Damaged" };
 const OVER = new Set(["finished", "stopped", "failed", "crashed", "interrupted", "damaged"]);
 const BAD = new Set(["failed", "crashed", "damaged"]);
 
@@ -25,35 +13,14 @@ export const isBad = (state) => BAD.has(state);
 export function pill(status, now) {
   const { state, stalled, step, heartbeat } = status;
   if (stalled && !isOver(state)) return { words: `No word for ${duration(now - heartbeat)}`, look: "quiet" };
-  if (BAD.has(state) || state === "interrupted")
-    return { words: `${WORDS[state]} at step ${step}`, look: BAD.has(state) ? "bad" : "quiet" };
+  if (BAD.has(state) || state === "interrupted") return { words: `${WORDS[state]} at step ${step}`, look: BAD.has(state) ? "bad" : "quiet" };
   return { words: WORDS[state] ?? state, look: state === "running" ? "on" : "quiet" };
 }
 
-const PHASES = {
-  import: "Starting up",
-  "load model": "Loading the model",
-  prepare: "Preparing prompts and rewards",
-  sample: "Sampling answers",
-  score: "Scoring answers",
-  "check, sampled": "Checking held-out problems, sampled",
-  "check, greedy": "Checking held-out problems, greedy",
-  update: "Updating the model",
-  record: "Writing the record",
-  checkpoint: "Saving a checkpoint",
-  save: "Saving the final model",
-};
+const PHASES = { import: "Starting up", "load model": "Loading the model", prepare: "Preparing prompts and rewards", sample: "Sampling answers", score: "Scoring answers", "check, sampled": "Checking held-out problems, sampled", "check, greedy": "Checking held-out problems, greedy", update: "Updating the model", record: "Writing the record", checkpoint: "Saving a checkpoint", save: "Saving the final model" };
 
 /** The stages on the way to the first group, each with the phases that belong to it. */
-export const STAGES = [
-  ["start", ["import"]],
-  ["load the model", ["load model", "prepare"]],
-  ["check the base model", ["check, sampled", "check, greedy"]],
-  ["sample", ["sample"]],
-  ["score", ["score"]],
-  ["update", ["update"]],
-  ["record", ["record", "checkpoint", "save"]],
-];
+export const STAGES = [["start", ["import"]], ["load the model", ["load model", "prepare"]], ["check the base model", ["check, sampled", "check, greedy"]], ["sample", ["sample"]], ["score", ["score"]], ["update", ["update"]], ["record", ["record", "checkpoint", "save"]]];
 
 /** "Sampling 192 answers, 61 done": what the worker is at right now. */
 export function phase(status, answers) {
@@ -61,8 +28,7 @@ export function phase(status, answers) {
   if (state === "queued") return "Waiting for the device. Another run holds it.";
   if (state === "paused") return "Paused between two steps.";
   if (isOver(state)) return "";
-  if (name === "sample")
-    return `Sampling ${count(total || answers, "answer")}${known(done) ? `, ${done} done` : ""}`;
+  if (name === "sample") return `Sampling ${count(total || answers, "answer")}${known(done) ? `, ${done} done` : ""}`;
   const words = PHASES[name] ?? (name ? name.charAt(0).toUpperCase() + name.slice(1) : WORDS[state]);
   return known(done) && total ? `${words}, ${done} of ${total}` : words;
 }

@@ -37,8 +37,8 @@ function remembering(fetchJson, limit) {
   };
 }
 
-/** The store of run `run`. `data` stays the same object and grows by `refresh()`; `live` false: nothing is fetched ahead. */
-export function makeStore({ fetchJson, live = true }, run) {
+/** The store of run `run`. `data` is replaced by nothing and grows by `refresh()`. */
+export function makeStore({ fetchJson }, run) {
   const data = EMPTY();
   let version = 0;
   const steps = remembering(fetchJson, KEPT_STEPS);
@@ -53,15 +53,7 @@ export function makeStore({ fetchJson, live = true }, run) {
       groups.clear();
     }
     const before = data.steps.length;
-    if (
-      delta.reset ||
-      delta.steps.length ||
-      delta.checks.length ||
-      delta.ribbon.length ||
-      delta.events.length ||
-      delta.alarms
-    )
-      version++;
+    if (delta.reset || delta.steps.length || delta.checks.length || delta.ribbon.length || delta.events.length || delta.alarms) version++;
     const { cursor, now, status, verdict } = delta;
     Object.assign(data, { cursor, now, status, verdict: verdict ?? data.verdict });
     data.steps.push(...delta.steps);
@@ -76,7 +68,6 @@ export function makeStore({ fetchJson, live = true }, run) {
 
   return {
     run,
-    live,
     data,
     header: () => once.get(path(["runs", run])),
     glossary: () => once.get("glossary"),
@@ -109,21 +100,13 @@ export function makeStore({ fetchJson, live = true }, run) {
 // A held-out check: how many of the problems were right, and the margin of that figure.
 function check({ step, mode, n, metrics }) {
   const of = (name) => metrics[`heldout/${mode}/${name}`] ?? null;
-  return {
-    step,
-    mode,
-    n: n ?? of("problems"),
-    accuracy: of("accuracy"),
-    low: of("accuracy_low"),
-    high: of("accuracy_high"),
-  };
+  return { step, mode, n: n ?? of("problems"), accuracy: of("accuracy"), low: of("accuracy_low"), high: of("accuracy_high") };
 }
 
 // A metric that appears late has nulls before it; one that is missing from a delta has nulls there.
 function grow(columns, added, before, count) {
   for (const name of Object.keys(added)) columns[name] ??= new Array(before).fill(null);
-  for (const [name, column] of Object.entries(columns))
-    column.push(...(added[name] ?? new Array(count).fill(null)));
+  for (const [name, column] of Object.entries(columns)) column.push(...(added[name] ?? new Array(count).fill(null)));
 }
 
 function indexOf(sorted, value) {

@@ -12,59 +12,16 @@ const k3 = (logRatio) => Math.exp(logRatio) - logRatio - 1;
 
 /** Lenses by name: what a token's value is, which arrays it needs, how it is coloured, what it means. */
 export const LENSES = {
-  push: {
-    label: "Push",
-    needs: [],
-    value: (t, i, a) => a * (1 - Math.exp(policy(t)[i])),
-    signed: true,
-    ends: ["push down", "up"],
-    formula: "push = A · (1 − p)",
-  },
-  advantage: {
-    label: "A",
-    needs: [],
-    value: (t, i, a) => a,
-    signed: true,
-    ends: ["down", "up"],
-    formula: "A, the same for every token",
-  },
-  delta: {
-    label: "Δ log p",
-    needs: ["after"],
-    value: (t, i) => t.after[i] - policy(t)[i],
-    signed: true,
-    ends: ["less likely", "more"],
-    formula: "Δ log p = after − before",
-  },
-  ratio: {
-    label: "Ratio",
-    needs: ["policy"],
-    value: (t, i) => t.policy[i] - t.sampler[i],
-    signed: true,
-    ends: ["trainer lower", "higher"],
-    formula: "log(p trainer ÷ p sampler)",
-  },
-  kl: {
-    label: "KL",
-    needs: ["reference"],
-    value: (t, i) => k3(t.reference[i] - policy(t)[i]),
-    domain: 1,
-    ends: ["0", "1 nat"],
-    formula: "KL(policy ‖ base), k3",
-  },
-  entropy: {
-    label: "Entropy",
-    needs: ["entropy"],
-    value: (t, i) => t.entropy[i],
-    domain: Math.LN2,
-    ends: ["0", "ln 2"],
-    formula: "entropy, nats",
-  },
+  push: { label: "Push", needs: [], value: (t, i, a) => a * (1 - Math.exp(policy(t)[i])), signed: true, ends: ["push down", "up"], formula: "push = A · (1 − p)" },
+  advantage: { label: "A", needs: [], value: (t, i, a) => a, signed: true, ends: ["down", "up"], formula: "A, the same for every token" },
+  delta: { label: "Δ log p", needs: ["after"], value: (t, i) => t.after[i] - policy(t)[i], signed: true, ends: ["less likely", "more"], formula: "Δ log p = after − before" },
+  ratio: { label: "Ratio", needs: ["policy"], value: (t, i) => t.policy[i] - t.sampler[i], signed: true, ends: ["trainer lower", "higher"], formula: "log(p trainer ÷ p sampler)" },
+  kl: { label: "KL", needs: ["reference"], value: (t, i) => k3(t.reference[i] - policy(t)[i]), domain: 1, ends: ["0", "1 nat"], formula: "KL(policy ‖ base), k3" },
+  entropy: { label: "Entropy", needs: ["entropy"], value: (t, i) => t.entropy[i], domain: Math.LN2, ends: ["0", "ln 2"], formula: "entropy, nats" },
 };
 
 /** Whether the arrays that a lens needs were recorded for these tokens. */
-export const available = (name, tokens) =>
-  Boolean(tokens && policy(tokens)) && LENSES[name].needs.every((array) => tokens[array]);
+export const available = (name, tokens) => Boolean(tokens && policy(tokens)) && LENSES[name].needs.every((array) => tokens[array]);
 
 /** The class that colours a value under a lens: n3..n1, p1..p3, e1..e5, or nothing. */
 export function step(name, value) {
@@ -79,25 +36,9 @@ export function step(name, value) {
 /** The legend of a lens: the colours between its two ends. */
 export const lensLegend = (name) => {
   const lens = LENSES[name];
-  const steps = lens.signed
-    ? ["n3", "n2", "n1", "n0", "p1", "p2", "p3"]
-    : ["n0", "e1", "e2", "e3", "e4", "e5"];
-  return h(
-    "span",
-    { class: "lenslegend" },
-    h("span", { class: "nw" }, lens.ends[0]),
-    h(
-      "span",
-      { class: "swatches" },
-      steps.map((one) => h("i", { class: `tk ${one}` })),
-    ),
-    h("span", { class: "nw" }, lens.ends[1]),
-    h(
-      "span",
-      { class: "q desk", tabindex: 0, "data-tip": `lens-${name}`, "data-key": "lensformula" },
-      lens.formula,
-    ),
-  );
+  const steps = lens.signed ? ["n3", "n2", "n1", "n0", "p1", "p2", "p3"] : ["n0", "e1", "e2", "e3", "e4", "e5"];
+  return h("span", { class: "lenslegend" }, h("span", { class: "nw" }, lens.ends[0]), h("span", { class: "swatches" }, steps.map((one) => h("i", { class: `tk ${one}` }))), h("span", { class: "nw" }, lens.ends[1]),
+    h("span", { class: "q desk", tabindex: 0, "data-tip": `lens-${name}`, "data-key": "lensformula" }, lens.formula));
 };
 
 /**
@@ -107,36 +48,15 @@ export const lensLegend = (name) => {
 export function tokenText(sample, { lens, cut = 0, different = null, picked = null, onPick, shared = true }) {
   const { tokens } = sample;
   if (!tokens) return h("div", { class: "toks plain", dir: "auto" }, visible(sample.text));
-  const colour = available(lens, tokens)
-    ? (i) => step(lens, LENSES[lens].value(tokens, i, sample.advantage ?? 0))
-    : () => "";
-  const box = h("div", {
-    class: "toks",
-    dir: "auto",
-    tabindex: 0,
-    role: "group",
-    "aria-label": `Tokens of answer ${sample.index + 1}`,
-    "data-sample-tokens": sample.index,
-    "data-key": `toks-${sample.index}`,
-  });
+  const colour = available(lens, tokens) ? (i) => step(lens, LENSES[lens].value(tokens, i, sample.advantage ?? 0)) : () => "";
+  const box = h("div", { class: "toks", dir: "auto", tabindex: 0, role: "group", "aria-label": `Tokens of answer ${sample.index + 1}`, "data-sample-tokens": sample.index, "data-key": `toks-${sample.index}` });
   const last = tokens.text.length - 1;
   const from = shared ? 0 : Math.max(0, cut - 4);
   if (from) box.append(h("span", { class: "i3" }, "… "));
   for (let i = from; i <= last; i++) {
-    if (i === cut && cut > 0)
-      unbroken(box).append(
-        h(
-          "span",
-          { class: "cut lab" },
-          h("span", {}, `${cut} ${cut === 1 ? "token" : "tokens"} shared, then`),
-        ),
-      );
+    if (i === cut && cut > 0) unbroken(box).append(h("span", { class: "cut lab" }, h("span", {}, `${cut} ${cut === 1 ? "token" : "tokens"} shared, then`)));
     const text = tokens.text[i];
-    const ends =
-      i === last &&
-      sample.finish_reason === "stop" &&
-      (text === "" || /^<.*>$/.test(text)) &&
-      !sample.text.endsWith(text || "\u0000");
+    const ends = i === last && sample.finish_reason === "stop" && (text === "" || /^<.*>$/.test(text)) && !sample.text.endsWith(text || "\u0000");
     const classes = `tk ${colour(i)}${i === cut && cut > 0 ? " split" : ""}${different?.has(i) ? " differs" : ""}${i === picked ? " picked" : ""}${text.length > LONG ? " long" : ""}`;
     const span = document.createElement("span");
     span.className = classes;
@@ -178,10 +98,7 @@ export function describeToken(sample, i, lens) {
     ["p, before", before],
     ["p, after the step", p(tokens.after)],
     ["p, base model", p(tokens.reference)],
-    [
-      "p, sampler",
-      tokens.policy && Math.abs(tokens.policy[i] - tokens.sampler[i]) > 1e-3 ? p(tokens.sampler) : null,
-    ],
+    ["p, sampler", tokens.policy && Math.abs(tokens.policy[i] - tokens.sampler[i]) > 1e-3 ? p(tokens.sampler) : null],
     ["Entropy", known(tokens.entropy?.[i]) ? `${fixed(tokens.entropy[i], 3)} nats` : null],
     ["KL to base", tokens.reference ? `${fixed(k3(tokens.reference[i] - policy(tokens)[i]), 3)} nats` : null],
     ["Weight in the loss", tokens.weight ? signed(tokens.weight[i], 5) : null],
@@ -191,10 +108,7 @@ export function describeToken(sample, i, lens) {
   return {
     title: oneLine(JSON.stringify(tokens.text[i]), 60),
     aside: `token ${i + 1} of ${tokens.text.length}`,
-    text:
-      known(value) && lens !== "push" && lens !== "advantage"
-        ? `${LENSES[lens].label}: ${signed(value, 3)}`
-        : "",
+    text: known(value) && lens !== "push" && lens !== "advantage" ? `${LENSES[lens].label}: ${signed(value, 3)}` : "",
     formula: [`push = A · (1 − p)`, `${signed(sample.advantage)} · (1 − ${before}) = ${signed(push)}`],
     rows,
   };

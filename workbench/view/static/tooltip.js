@@ -8,8 +8,7 @@ const GAP = 8;
 let cards = 0;
 
 /** An underlined word that explains itself: `term("entropy", "Entropy")`. */
-export const term = (name, ...words) =>
-  h("span", { class: "q", tabindex: 0, "data-tip": name, "data-key": `tip-${name}` }, words);
+export const term = (name, ...words) => h("span", { class: "q", tabindex: 0, "data-tip": name, "data-key": `tip-${name}` }, words);
 
 /**
  * Watch `root`. `describe(anchor)` gives {title, aside, text, formula: [lines], rows: [[name, words]]}, or null for nothing
@@ -86,11 +85,6 @@ function body({ title, aside, text, formula, rows }) {
     title && h("h4", {}, title, aside && h("span", { class: "i3" }, aside)),
     text && h("p", {}, text),
     formula?.length > 0 && h("pre", { class: "f" }, formula.join("\n")),
-    rows?.length > 0 &&
-      h(
-        "dl",
-        {},
-        rows.map(([name, words]) => [h("dt", {}, name), h("dd", {}, words)]),
-      ),
+    rows?.length > 0 && h("dl", {}, rows.map(([name, words]) => [h("dt", {}, name), h("dd", {}, words)])),
   ];
 }
