@@ -60,7 +60,9 @@ def test_picking_a_sample_changes_the_figures_and_not_the_layout(page, served, r
     for key in "123456789":
         page.keyboard.press(key)
         expect(page.locator(".eq .n").first).to_have_text(f"advantage of #{key}")
-        assert number(page.locator(".eq .v").first.inner_text()) == pytest.approx(group["samples"][int(key) - 1]["advantage"], abs=0.006)
+        assert number(page.locator(".eq .v").first.inner_text()) == pytest.approx(
+            group["samples"][int(key) - 1]["advantage"], abs=0.006
+        )
         assert query(page)["sample"] == str(int(key) - 1)
     after = page.locator(".eq").bounding_box()
     assert (after["y"], after["height"]) == (before["y"], before["height"])
@@ -71,17 +73,24 @@ def test_another_divisor_shows_what_it_would_have_asked(page, served, recorded_r
     mean = statistics.fmean(rewards(group))
     page.get_by_role("button", name="Nothing").click()
     expect(page.locator(".arithhead h2")).to_have_text("Advantage = reward − mean")
-    assert number(page.locator(".eq .v").first.inner_text()) == pytest.approx(rewards(group)[0] - mean, abs=0.006)
+    assert number(page.locator(".eq .v").first.inner_text()) == pytest.approx(
+        rewards(group)[0] - mean, abs=0.006
+    )
     expect(page.locator(".eqnote")).to_contain_text("What if: this run divides by the group std")
     page.get_by_role("button", name="RLOO").click()
     others = [reward for i, reward in enumerate(rewards(group)) if i != 0]
     shown = [number(text) for text in texts(page.locator(".eq .v"))]
-    assert shown == pytest.approx([rewards(group)[0] - statistics.fmean(others), rewards(group)[0], statistics.fmean(others)], abs=0.006)
+    assert shown == pytest.approx(
+        [rewards(group)[0] - statistics.fmean(others), rewards(group)[0], statistics.fmean(others)], abs=0.006
+    )
 
 
 def test_siblings_say_what_was_asked_and_what_happened(page, served, recorded_run, group):
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
-    rows = {int(cells[0]): cells for cells in (texts(row.locator("td")) for row in page.locator(".sib tbody tr").all())}
+    rows = {
+        int(cells[0]): cells
+        for cells in (texts(row.locator("td")) for row in page.locator(".sib tbody tr").all())
+    }
     assert sorted(rows) == list(range(1, 13))
     for sample in group["samples"]:
         cells = rows[sample["i"] + 1]
@@ -89,20 +98,30 @@ def test_siblings_say_what_was_asked_and_what_happened(page, served, recorded_ru
         assert number(cells[4]) == pytest.approx(sample["advantage"], abs=0.006)
         assert number(cells[5]) == pytest.approx(sample["delta_logp"], abs=0.006)
     asked = [sample for sample in group["samples"] if sample["advantage"]]
-    against = [s for s in asked if (s["delta_logp"] > 0) != (s["advantage"] > 0) and abs(s["delta_logp"]) >= 5e-4]
-    start = f"{len(asked) - len(against)} of {len(asked)} moved as asked." if against else f"All {len(asked)} moved as asked."
+    against = [
+        s for s in asked if (s["delta_logp"] > 0) != (s["advantage"] > 0) and abs(s["delta_logp"]) >= 5e-4
+    ]
+    start = (
+        f"{len(asked) - len(against)} of {len(asked)} moved as asked."
+        if against
+        else f"All {len(asked)} moved as asked."
+    )
     assert page.locator(".sentence").inner_text().startswith(start)
     assert page.locator(".sib .chip.warn").count() == len(against)
 
 
-def test_only_the_cards_are_drawn_token_by_token_and_they_read_as_the_answers_do(page, served, recorded_run, group):
+def test_only_the_cards_are_drawn_token_by_token_and_they_read_as_the_answers_do(
+    page, served, recorded_run, group
+):
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"], sample=2)
     cards = page.locator(".card")
     assert cards.count() == 3
     for card in cards.all():
         sample = group["samples"][int(card.get_attribute("data-card"))]
         assert card.locator("[data-tok]").count() == len(sample["token_ids"])
-        spoken = "".join(card.locator("[data-tok]").evaluate_all("spans => spans.map(span => span.textContent)"))
+        spoken = "".join(
+            card.locator("[data-tok]").evaluate_all("spans => spans.map(span => span.textContent)")
+        )
         assert re.sub(r"\s", "", spoken) == re.sub(r"\s", "", sample["text"])
 
 
@@ -115,14 +134,18 @@ def test_the_lens_colours_each_token_by_its_own_value(page, served, recorded_run
         return f"{'p' if value > 0 else 'n'}{level}" if level else ""
 
     def shown() -> list[str]:
-        found = page.locator(".card[data-card='2'] [data-tok]").evaluate_all("spans => spans.map(span => span.className)")
+        found = page.locator(".card[data-card='2'] [data-tok]").evaluate_all(
+            "spans => spans.map(span => span.className)"
+        )
         return [next(iter(re.findall(r"\b[npe][1-5]\b", classes)), "") for classes in found]
 
     push = [sample["advantage"] * (1 - math.exp(logp)) for logp in sample["policy_logp"]]
     assert shown() == [step(value) for value in push]
     page.get_by_role("button", name="Δ log p").click()
     assert query(page)["lens"] == "delta"
-    moved = [after - before for after, before in zip(sample["after_logp"], sample["policy_logp"], strict=True)]
+    moved = [
+        after - before for after, before in zip(sample["after_logp"], sample["policy_logp"], strict=True)
+    ]
     assert shown() == [step(value) for value in moved]
     page.keyboard.press("t")
     expect(page.get_by_role("button", name="Ratio")).to_have_attribute("aria-pressed", "true")
@@ -130,10 +153,15 @@ def test_the_lens_colours_each_token_by_its_own_value(page, served, recorded_run
 
 def test_cards_part_where_the_tokens_do(page, served, recorded_run, group):
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
-    ids = [group["samples"][int(card.get_attribute("data-card"))]["token_ids"] for card in page.locator(".card").all()]
+    ids = [
+        group["samples"][int(card.get_attribute("data-card"))]["token_ids"]
+        for card in page.locator(".card").all()
+    ]
     shared = next(i for i, column in enumerate(zip(*ids, strict=False)) if len(set(column)) > 1)
     if shared:
-        expect(page.locator(".cut").first).to_have_text(f"{shared} {'token' if shared == 1 else 'tokens'} shared, then")
+        expect(page.locator(".cut").first).to_have_text(
+            f"{shared} {'token' if shared == 1 else 'tokens'} shared, then"
+        )
         assert page.locator(".card .tk.split").count() == 3
         expect(page.locator(".splitrow h3")).to_have_text(f"The split, token {shared + 1}")
     page.keyboard.press("d")
@@ -154,7 +182,17 @@ def test_a_token_says_its_probability_before_and_after(page, served, recorded_ru
 
 
 def test_a_deep_link_restores_everything(page, served, recorded_run, group):
-    open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"], sample=4, lens="kl", tok=3)
+    open_reader(
+        page,
+        served,
+        recorded_run,
+        view="group",
+        step=STEP,
+        prompt=group["prompt_id"],
+        sample=4,
+        lens="kl",
+        tok=3,
+    )
     expect(page.locator(".viewgroup h1")).to_have_text(group["question"])
     expect(page.locator(".live.parked")).to_have_text(f"Parked at step {STEP}")
     expect(page.get_by_role("button", name="KL", exact=True)).to_have_attribute("aria-pressed", "true")
@@ -164,7 +202,14 @@ def test_a_deep_link_restores_everything(page, served, recorded_run, group):
 
 def test_steps_and_groups_are_walked_with_hl_and_jk(page, served, recorded_run, group):
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
-    order = [row[0] for row in ask(recorded_run, f"SELECT question FROM {GROUPS} WHERE step = ? AND kind = 'train' ORDER BY dead != '', gradient_share DESC", STEP)]
+    order = [
+        row[0]
+        for row in ask(
+            recorded_run,
+            f"SELECT question FROM {GROUPS} WHERE step = ? AND kind = 'train' ORDER BY dead != '', gradient_share DESC",
+            STEP,
+        )
+    ]
     page.keyboard.press("j")
     expect(page.locator(".viewgroup h1")).to_have_text(order[1])
     page.keyboard.press("l")
@@ -177,13 +222,17 @@ def test_steps_and_groups_are_walked_with_hl_and_jk(page, served, recorded_run, 
 def test_shares_of_the_gradient_are_those_of_the_record(page, served, recorded_run, group):
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
     expect(page.locator(".sec", has_text="Share of the gradient").locator("p")).to_have_text(
-        f"This group is {round(group['gradient_share'] * 100)} % of step {STEP}, rank 1 of 16.")
+        f"This group is {round(group['gradient_share'] * 100)} % of step {STEP}, rank 1 of 16."
+    )
 
 
 def test_a_failed_reward_keeps_its_text_and_says_why_it_has_no_score(page, served, failing_run):
-    [(sample, step, prompt, place)] = ask(failing_run, f"""
+    [(sample, step, prompt, place)] = ask(
+        failing_run,
+        f"""
         SELECT s.id, g.step, g.prompt_id, s.idx - (SELECT min(idx) FROM samples WHERE group_id = g.id) FROM samples s
-        JOIN {GROUPS} g ON g.id = s.group_id WHERE s.reward IS NULL AND g.kind = 'train' AND g.dead = '' LIMIT 1""")
+        JOIN {GROUPS} g ON g.id = s.group_id WHERE s.reward IS NULL AND g.kind = 'train' AND g.dead = '' LIMIT 1""",
+    )
     open_reader(page, served, failing_run, view="group", step=step, prompt=prompt, sample=place)
     expect(page.locator(".parts")).to_contain_text("error: no score")
     expect(page.locator(".parts .reason")).to_have_text("ValueError: no answer tag (reward.py line 3)")
@@ -195,14 +244,28 @@ def test_a_failed_reward_keeps_its_text_and_says_why_it_has_no_score(page, serve
 
 
 def test_a_held_out_prompt_is_followed_from_the_base_model_on(page, served, recorded_run):
-    [(prompt, question)] = ask(recorded_run, f"SELECT prompt_id, question FROM {GROUPS} WHERE kind = 'eval' AND mode = 'sampled' AND k = 0 AND step = 0")
+    [(prompt, question)] = ask(
+        recorded_run,
+        f"SELECT prompt_id, question FROM {GROUPS} WHERE kind = 'eval' AND mode = 'sampled' AND k = 0 AND step = 0",
+    )
     open_reader(page, served, recorded_run, view="prompt", prompt=prompt)
-    visits = ask(recorded_run, f"SELECT step, right, n FROM {GROUPS} WHERE prompt_id = ? AND mode = 'sampled' ORDER BY step", prompt)
+    visits = ask(
+        recorded_run,
+        f"SELECT step, right, n FROM {GROUPS} WHERE prompt_id = ? AND mode = 'sampled' ORDER BY step",
+        prompt,
+    )
     expect(page.locator(".viewprompt h1")).to_have_text(question)
     assert page.locator(".river .visit").count() == len(visits) == 4
     first, last = (f"{round(right / n * 100)} %" for _, right, n in (visits[0], visits[-1]))
     expect(page.locator(".riverpanel h2")).to_have_text(f"{first} → {last} right in 4 visits.")
-    said = {json.dumps(text) for (text,) in ask(recorded_run, "SELECT text FROM samples JOIN groups ON groups.id = group_id WHERE prompt_id = ?", prompt)}
+    said = {
+        json.dumps(text)
+        for (text,) in ask(
+            recorded_run,
+            "SELECT text FROM samples JOIN groups ON groups.id = group_id WHERE prompt_id = ?",
+            prompt,
+        )
+    }
     for frame in page.locator(".frame pre").all():
         assert json.dumps(frame.text_content()) in said
     page.locator(".river .visit").nth(1).click()

@@ -40,21 +40,45 @@ SAMPLES = 4
 @pytest.fixture(scope="module")
 def hostile_run(tmp_path_factory):
     """Every payload as question, gold answer, answer, token, reward name's reason, alarm, run name and log line."""
-    config = fake_config(groups=len(PAYLOADS) + 1, samples=SAMPLES, steps=2, run_name=PAYLOADS[1], probe_every=1)
+    config = fake_config(
+        groups=len(PAYLOADS) + 1, samples=SAMPLES, steps=2, run_name=PAYLOADS[1], probe_every=1
+    )
     folder = create(tmp_path_factory.mktemp("hostile"), config)
     vocabulary = [*PAYLOADS, LONG, "plain ", "<|end|>"]
     with Writer(folder, config, token_text=lambda token: vocabulary[token].encode()) as record:
         for step in range(2):
             record.step(hostile_step(step, config.num_generations))
-        record.alarm("hostile", "act", 1, PAYLOADS[0], PAYLOADS[1] + LONG[:20_000], {"samples": []},
-                     [{"label": PAYLOADS[2], "command": "set", "args": {}}])
+        record.alarm(
+            "hostile",
+            "act",
+            1,
+            PAYLOADS[0],
+            PAYLOADS[1] + LONG[:20_000],
+            {"samples": []},
+            [{"label": PAYLOADS[2], "command": "set", "args": {}}],
+        )
         record.event("setting_changed", {PAYLOADS[0]: {"from": PAYLOADS[1], "to": PAYLOADS[2]}}, 1)
     now = time.time()
-    folder.write_status({
-        "state": "failed", "phase": PAYLOADS[0], "phase_done": 1, "phase_total": 2, "step": 2, "steps": 2, "pid": 0,
-        "create_time": 0, "boot_id": "", "token": "", "heartbeat": now, "progress_at": now, "started": now - 5,
-        "ended": now, "reason": PAYLOADS[4], "eta": None,
-    })
+    folder.write_status(
+        {
+            "state": "failed",
+            "phase": PAYLOADS[0],
+            "phase_done": 1,
+            "phase_total": 2,
+            "step": 2,
+            "steps": 2,
+            "pid": 0,
+            "create_time": 0,
+            "boot_id": "",
+            "token": "",
+            "heartbeat": now,
+            "progress_at": now,
+            "started": now - 5,
+            "ended": now,
+            "reason": PAYLOADS[4],
+            "eta": None,
+        }
+    )
     folder.log_path.write_text("\n".join((*PAYLOADS, LONG)).replace("\x00", "\\0"))
     return folder
 
@@ -69,21 +93,38 @@ def hostile_step(step: int, samples: int) -> StepRecord:
         prompt = Prompt(question, answer, {"note": payload[:60]}, question, (1,), prompt_id(question, answer))
         rollouts = []
         for j in range(samples):
-            tokens = np.array([len(PAYLOADS) + 1, (i + j) % (len(PAYLOADS) + 1), len(PAYLOADS) + 1, len(PAYLOADS) + 2], np.int32)
+            tokens = np.array(
+                [len(PAYLOADS) + 1, (i + j) % (len(PAYLOADS) + 1), len(PAYLOADS) + 1, len(PAYLOADS) + 2],
+                np.int32,
+            )
             text = "plain " + (*PAYLOADS, LONG)[(i + j) % (len(PAYLOADS) + 1)] + f"<answer>{answer}</answer>"
             rollouts.append(Rollout(tokens, np.full(4, -0.5, np.float32), text, "stop", "fake", step, j))
             ids.append(tokens)
             failed = j == 3
             value = None if failed else (1.0, 0.0, float(rng.random() < 0.5))[j]
-            scores.append(Score({"correct": value, "format": 1.0}, {"correct": payload[:3000]} if failed else {}, value))
+            scores.append(
+                Score({"correct": value, "format": 1.0}, {"correct": payload[:3000]} if failed else {}, value)
+            )
         groups.append(Group(prompt, tuple(rollouts)))
     count = len(ids)
     logps = [np.full(4, -0.5, np.float32) for _ in range(count)]
-    tokens = TokenArrays(ids, logps, policy_logp=logps, reference_logp=logps, after_logp=logps, entropy=logps, weight=logps)
-    rewards = np.array([np.nan if score.reward is None else score.reward for score in scores]).reshape(-1, samples)
+    tokens = TokenArrays(
+        ids, logps, policy_logp=logps, reference_logp=logps, after_logp=logps, entropy=logps, weight=logps
+    )
+    rewards = np.array([np.nan if score.reward is None else score.reward for score in scores]).reshape(
+        -1, samples
+    )
     centred = np.nan_to_num(rewards - np.nanmean(rewards, axis=1, keepdims=True)).reshape(-1)
-    record = StepRecord(step, "train", groups, scores, advantages_B=centred, tokens=tokens,
-                        gradient_share_B=np.full(count, 1 / count), styles_B=[PAYLOADS[k % len(PAYLOADS)] for k in range(count)])
+    record = StepRecord(
+        step,
+        "train",
+        groups,
+        scores,
+        advantages_B=centred,
+        tokens=tokens,
+        gradient_share_B=np.full(count, 1 / count),
+        styles_B=[PAYLOADS[k % len(PAYLOADS)] for k in range(count)],
+    )
     record.metrics = {"reward": float(np.nanmean(rewards)), "completions/mean_length": 4.0}
     return record
 
@@ -96,11 +137,20 @@ def served(dashboard, hostile_run):
 def is_harmless(page: Page) -> None:
     """Nothing ran, nothing of it became an element, the page is as wide as the window. (`page` itself watches requests.)"""
     assert page.evaluate("window.__ran") is None
-    made = page.locator("#wb-reader :is(script, style, img, iframe, link, base, object, embed, textarea, form[action], a[href^='javascript'])")
+    made = page.locator(
+        "#wb-reader :is(script, style, img, iframe, link, base, object, embed, textarea, form[action], a[href^='javascript'])"
+    )
     assert made.count() == 0
-    assert page.locator("#wb-reader *").evaluate_all("all => all.filter(one => [...one.attributes].some(a => a.name.startsWith('on'))).length") == 0
+    assert (
+        page.locator("#wb-reader *").evaluate_all(
+            "all => all.filter(one => [...one.attributes].some(a => a.name.startsWith('on'))).length"
+        )
+        == 0
+    )
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    heights = page.locator("#wb-reader h1, #wb-reader tbody tr, #wb-reader .alarm").evaluate_all("all => all.map(one => one.offsetHeight)")
+    heights = page.locator("#wb-reader h1, #wb-reader tbody tr, #wb-reader .alarm").evaluate_all(
+        "all => all.map(one => one.offsetHeight)"
+    )
     assert max(heights) < 400
 
 
@@ -125,7 +175,10 @@ def test_every_group_shows_it_as_text_under_every_lens(page, served, hostile_run
         expect(page.locator(".parts .reason")).to_be_visible()
         page.keyboard.press("t")
         page.keyboard.press("j")
-        page.wait_for_function("old => document.querySelector('.viewgroup h1').innerText !== old || document.querySelector('[data-key=Group-on]').disabled", arg=heading)
+        page.wait_for_function(
+            "old => document.querySelector('.viewgroup h1').innerText !== old || document.querySelector('[data-key=Group-on]').disabled",
+            arg=heading,
+        )
     page.locator(".card [data-tok]").nth(1).hover()
     expect(page.get_by_role("tooltip")).to_be_visible()
     is_harmless(page)
@@ -141,13 +194,25 @@ def test_a_prompt_over_time_shows_it_as_text(page, served, hostile_run):
 def test_what_is_invisible_or_turns_its_neighbours_is_spelled_out(page, served, hostile_run):
     [(prompt,)] = ask(hostile_run, "SELECT prompt_id FROM prompts WHERE question LIKE 'left %'")
     open_reader(page, served, hostile_run, view="group", step=1, prompt=prompt)
-    expect(page.locator(".viewgroup h1")).to_have_text("left ‹U+202E›gnihtemos‹U+202C› right ‹U+2066›isolated‹U+2069›")
+    expect(page.locator(".viewgroup h1")).to_have_text(
+        "left ‹U+202E›gnihtemos‹U+202C› right ‹U+2066›isolated‹U+2069›"
+    )
     shown = page.locator("#wb-reader").evaluate("root => root.textContent")
     assert not [character for character in shown if character in "\x00\x1b\u202e\u2066\u2028\ufeff"]
 
 
 def test_an_address_cannot_smuggle_anything_in(page, served, hostile_run):
-    page.goto(served.url(run=hostile_run.id, view=PAYLOADS[0], step="1e9", prompt=PAYLOADS[1], sample="-1", lens=PAYLOADS[2], mode=PAYLOADS[3]))
+    page.goto(
+        served.url(
+            run=hostile_run.id,
+            view=PAYLOADS[0],
+            step="1e9",
+            prompt=PAYLOADS[1],
+            sample="-1",
+            lens=PAYLOADS[2],
+            mode=PAYLOADS[3],
+        )
+    )
     page.locator(".groups table").wait_for()
     is_harmless(page)
     page.goto(served.url(run=f"../../{PAYLOADS[0]}"))

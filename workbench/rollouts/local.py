@@ -25,10 +25,8 @@ def drivable(config: Any) -> str | None:
     """Why the local engine cannot drive a model; None where it can."""
     text = config.get_text_config(decoder=True)
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    if (
-        kinds != {"full_attention"}
-        or (getattr(text, "sliding_window", None)
-        and getattr(text, "use_sliding_window", True))
+    if kinds != {"full_attention"} or (
+        getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True)
     ):
         return f"it has {', '.join(sorted(kinds | {'sliding_attention'} - {'full_attention'}))} layers"
     if not scoring.plain_head(config):

@@ -87,7 +87,7 @@ def test_notes_of_a_newer_version_are_not_written_and_a_damaged_file_is_named(no
         notes.keep("title", "run", "yours")
     assert notes.kept("title") == {"run": "mine"}
     notes.path.write_bytes(b"no database " * 500)
-    with pytest.raises(RunError, match="notes.db cannot be read"):
+    with pytest.raises(RunError, match=r"notes\.db cannot be read"):
         notes.ratings()
 
 
