@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import bench, estimate, launch, preflight
+from workbench import bench, estimate, launch, preflight, rescoring
 from workbench.config import RewardSpec, RunConfig, presets
 from workbench.errors import ConfigError, RunError
 from workbench.follow import follow, summary
@@ -34,6 +34,7 @@ __all__ = [
     "embedded_model",
     "open_run",
     "presets",
+    "rescore",
     "reward",
     "runs",
     "start",
@@ -247,6 +248,31 @@ def try_reward(
     found["value"] = found["value"].astype("float64")
     found["reason"] = [next(iter(score.reasons.values()), "") for score in scores]
     return found
+
+
+def rescore(
+    run: "Run | str | Path",
+    reward: rescoring.Rewards,
+    *,
+    steps: tuple[int, int] | None = None,
+    kind: GroupKind = "train",
+    runs: Path | str = "runs",
+    **options: Any,
+) -> "pandas.DataFrame":
+    """Score a run's recorded answers again: what another reward would have asked of the model.
+
+    `reward` in any form, or several as a list or with weights as a mapping; they alone make the new reward.
+    `steps`: first and last to look at. One row an answer: step, k, prompt_id, question, answer, i, text, reward
+    and new_reward, a column `rewards/<name>` for each new reward, advantage and new_advantage (under the run's own
+    settings), place and new_place in its group, flip (pushed the other way) and reason. `frame.attrs["summary"]`
+    counts what changed. Raises RewardError, RunError.
+    """
+    run = run if isinstance(run, Run) else open_run(run, runs)
+    since, until = steps if steps is not None else (None, None)
+    found = rescoring.rescore(
+        run.reader, reward, since=since, until=until, kind=kind, options=options or None
+    )
+    return found.frame()
 
 
 def _rows(samples: Any) -> list[dict[str, Any]]:

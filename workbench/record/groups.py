@@ -4,9 +4,10 @@ In: a connection of the reader and the row of a step. Out: what routes send and 
 """
 
 import codecs
+import itertools
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,51 @@ def whole(
             for i, (sample, found) in enumerate(zip(samples, mine_B, strict=True))
         ],
     }  # fmt: skip
+
+
+def answers(
+    db: sqlite3.Connection,
+    low: int,
+    high: int,
+    kind: str,
+    mode: str | None,
+    tokens_of: Callable[[sqlite3.Row], list[SampleTokens] | None],
+) -> Iterator[Json]:
+    """See `Reader.answers`."""
+    only, arguments = (" AND mode = ?", (mode,)) if mode else ("", ())
+    steps = db.execute(
+        "SELECT id, step, kind, mode, tokens FROM steps "
+        f"WHERE current AND kind = ? AND step BETWEEN ? AND ?{only} ORDER BY step, mode",
+        (kind, low, high, *arguments),
+    ).fetchall()
+    prompts: dict[str, Json] = {}
+    for step in steps:
+        rows = db.execute(
+            "SELECT g.k, g.prompt_id, s.id, s.idx, s.text, s.length, s.finish_reason, s.reward, s.right, "
+            "s.advantage FROM samples s JOIN groups g ON g.id = s.group_id WHERE s.step_id = ? ORDER BY s.idx",
+            (step["id"],),
+        ).fetchall()
+        tokens_B = tokens_of(step)
+        for _, found in itertools.groupby(rows, key=lambda row: row["k"]):
+            mine = list(found)
+            first = mine[0]
+            if first["prompt_id"] not in prompts:
+                prompts[first["prompt_id"]] = _prompt(db, first["prompt_id"])
+            yield {
+                "step": step["step"], "kind": step["kind"], "mode": step["mode"], "k": first["k"],
+                "prompt_id": first["prompt_id"], **prompts[first["prompt_id"]],
+                **{f"{name}s": [row[name] for row in mine]
+                   for name in ("id", "text", "length", "finish_reason", "reward", "advantage")},
+                "rights": [truth(row["right"]) for row in mine],
+                "tokens": [tokens_B[row["idx"]].token_ids.tolist() for row in mine] if tokens_B else None,
+            }  # fmt: skip
+
+
+def _prompt(db: sqlite3.Connection, prompt_id: str) -> Json:
+    row = db.execute(
+        "SELECT question, text AS prompt, answer, columns_json FROM prompts WHERE prompt_id = ?", (prompt_id,)
+    ).fetchone()
+    return {**without(row, "columns_json"), "columns": json.loads(row["columns_json"] or "{}")}
 
 
 def history(db: sqlite3.Connection, prompt_id: str, per_visit: int) -> list[Json]:

@@ -174,6 +174,21 @@ class Reader:
         with self._maybe() as db:
             return frames.samples(db, low, high, kind, mode)
 
+    def answers(
+        self, since: int | None = None, until: int | None = None, kind: GroupKind = "train",
+        mode: EvalMode | None = None, *, tokens: bool = False,
+    ) -> Iterator[Json]:  # fmt: skip
+        """Group after group, in order, with what scoring its answers again takes: step, kind, mode, k, prompt_id,
+        question, prompt, answer, columns, and lists over its answers: ids, texts, lengths, finish_reasons,
+        rewards, rights, advantages, tokens (None where not asked for or no longer kept). Steps from `since` to
+        `until`, both included."""
+        until = 2**62 if until is None else until
+        with self._maybe() as db:
+            yield from groups.answers(
+                db, since or 0, until, kind, mode,
+                lambda row: self._tokens(row) if tokens and row["tokens"] else None,
+            )  # fmt: skip
+
     def prompt_history(self, prompt_id: str, per_visit: int = 64) -> list[Json]:
         """Every visit of one prompt, oldest first, training and checks: step, kind, mode, k, n, right,
         reward_mean, reward_std, dead, and its samples (id, i, text, reward, right, length, entropy,

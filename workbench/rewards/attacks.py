@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from workbench.rewards import wire
-from workbench.rewards.outcome import NOT_APPLICABLE
+from workbench.rewards.outcome import is_failure
 from workbench.rewards.pool import RewardPool
 from workbench.rewards.registry import DEFAULT_TIMEOUT, RewardSource
 from workbench.rewards.text import said
@@ -179,7 +179,7 @@ def _verdict(
     name: str, completion: str, scores: Sequence[Score], low: float, high: float, beside: float | None
 ) -> Attack:
     trick = TRICKS[name].about
-    broken = [text for score in scores for text in score.reasons.values() if text != NOT_APPLICABLE]
+    broken = [text for score in scores for text in score.reasons.values() if is_failure(text)]
     score = _mean(scores)
     if broken:
         return Attack(name, completion, score, "breaks", f"{trick} The reward fails on it: {broken[0]}")

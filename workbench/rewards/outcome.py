@@ -13,9 +13,15 @@ from typing import Any, NamedTuple
 from workbench.errors import RewardError, SandboxError
 
 NOT_APPLICABLE = "The reward returned None: it does not apply here."
-"""The reason of a None that the reward chose; every other reason is a failure."""
+"""The reason of a None that the reward chose without a word."""
+ABSENT = "No value: "
+"""Starts the reason of a None that the reward chose and explained."""
 INFRASTRUCTURE = "Infrastructure: "
 """Starts the reason of a failure that is neither the model's nor the reward's: a sandbox, a server."""
+
+
+class Absent(Exception):
+    """Raised by a reward that has no value for an answer, and says why: like None, no failure."""
 
 
 class Unavailable(RewardError):
@@ -45,6 +51,11 @@ class Origin(NamedTuple):
         """`Line 3 of reward.py: return 1 / 0`"""
         text = linecache.getline(self.path, line).strip()
         return f"Line {line} of {self.file}: {shorten(text)}" if text else self.at(line)
+
+
+def is_failure(reason: str) -> bool:
+    """Whether a reason tells of a failure: the reward did not choose to give no value."""
+    return reason != NOT_APPLICABLE and not reason.startswith(ABSENT)
 
 
 def as_number(value: Any) -> tuple[float | None, str]:
@@ -122,6 +133,8 @@ def many(values: Any, count: int, origin: Origin, line: int) -> tuple[list[float
 
 def raised(error: BaseException, origin: Origin) -> str:
     """An exception in one sentence with the user's own line, and below it the lines that called it."""
+    if isinstance(error, Absent):
+        return f"{ABSENT}{text_of(error)}"
     if isinstance(error, SandboxError | Unavailable):
         return f"{INFRASTRUCTURE}{text_of(error)}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == origin.path]

@@ -5,6 +5,7 @@ processes. Plain rewards share their processes; rewards that hold a model have o
 """
 
 import itertools
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
@@ -14,7 +15,7 @@ from workbench.errors import RewardError
 from workbench.rewards import wire
 from workbench.rewards.crew import Crew, Said
 from workbench.rewards.loaded import RunFacts
-from workbench.rewards.outcome import INFRASTRUCTURE, NOT_APPLICABLE
+from workbench.rewards.outcome import INFRASTRUCTURE, is_failure
 from workbench.rewards.registry import DEFAULT_TIMEOUT, RewardSource
 from workbench.rewards.wire import WireGroup
 from workbench.types import Group, Score
@@ -22,6 +23,8 @@ from workbench.types import Group, Score
 _CHUNK = 64
 """Samples that travel in one request."""
 _PRINTED = 2000
+_AHEAD = 256
+"""Requests that wait while their results are not taken: enough to keep every process busy."""
 
 
 class RewardPool:
@@ -60,47 +63,63 @@ class RewardPool:
         """The end of what rewards printed in the last `score`."""
 
     def score(
-        self, groups: Sequence[Group], step: int = 0, progress: Callable[[int, int], None] | None = None
+        self,
+        groups: Sequence[Group],
+        step: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        ratings: wire.Ratings | None = None,
     ) -> list[Score]:
-        """One score a sample, group after group. `progress(done, total)` counts samples.
+        """One score a sample, group after group. `progress(done, total)` counts samples; `ratings`: what people
+        said, for rewards that ask for it.
 
         Raises RewardError where a reward cannot be loaded; everything that a reward does later is in the
         scores.
         """
-        return self.score_wire(wire.of_groups(groups, self._tokens), step, progress)
+        return self.score_wire(wire.of_groups(groups, self._tokens, ratings), step, progress)
 
     def score_wire(
         self, groups: Sequence[WireGroup], step: int = 0, progress: Callable[[int, int], None] | None = None
     ) -> list[Score]:
         """`score` for plain groups."""
-        total = sum(len(group["completions"]) for group in groups)
-        asked = [[crew.submit(chunk, step) for crew in self._crews] for chunk in self._chunks(groups, total)]
         scores: list[Score] = []
-        metrics: dict[str, list[float]] = {}
-        printed = ""
+        total = sum(len(group["completions"]) for group in groups)
+        for part in self.stream([(step, groups)]):
+            scores += part
+            if progress is not None:
+                progress(len(scores), total)
+        return scores
+
+    def stream(self, steps: Iterable[tuple[int, Sequence[WireGroup]]]) -> Iterator[list[Score]]:
+        """Scores of several steps, in order, some samples at a time as soon as they are there.
+
+        What is asked runs a little ahead of what is taken. `error_rate`, `metrics` and `printed` are those of
+        all that was taken.
+        """
+        told = _Told(self)
+        chunks = (
+            (step, chunk)
+            for step, groups in steps
+            for chunk in self._chunks(groups, sum(len(group["completions"]) for group in groups))
+        )
+        asked: deque[list[Future[Said]]] = deque()
         try:
-            for futures in asked:
-                said = [future.result() for future in futures]
-                scores += self._merged(said)
-                for one in said:
-                    printed = (printed + one.printed)[-_PRINTED:]
-                    for name, values in one.metrics.items():
-                        metrics.setdefault(name, []).extend(values)
-                if progress is not None:
-                    progress(len(scores), total)
+            for step, chunk in chunks:
+                asked.append([crew.submit(chunk, step) for crew in self._crews])
+                if len(asked) > _AHEAD:
+                    yield told.take(asked.popleft())
+            while asked:
+                yield told.take(asked.popleft())
         finally:
             for futures in asked:
                 for future in futures:
                     future.cancel()
-        self.error_rate = error_share(scores)
-        self.metrics = {name: sum(values) / len(values) for name, values in metrics.items()}
-        self.printed = printed
-        return scores
+            told.done()
 
     def submit(self, group: Group, step: int = 0) -> Future[list[Score]]:
         """Score one group in the background, so that a slow reward overlaps with generation."""
         groups = wire.of_groups([group], self._tokens)
-        return _joined([crew.submit(groups, step) for crew in self._crews], self._merged)
+        return _joined([crew.submit(groups, step) for crew in self._crews], self.merged)
 
     @property
     def pids(self) -> set[int]:
@@ -132,7 +151,7 @@ class RewardPool:
         if chunk:
             yield chunk
 
-    def _merged(self, said: Sequence[Said]) -> list[Score]:
+    def merged(self, said: Sequence[Said]) -> list[Score]:
         """One score a sample from what every crew says about it."""
         scores = []
         for parts in zip(*(one.parts for one in said), strict=True):
@@ -149,6 +168,36 @@ class RewardPool:
                 total = max(-self._clip, min(self._clip, total))
             scores.append(Score(values=values, reasons=reasons, reward=total, logs=logs))
         return scores
+
+
+class _Told:
+    """What a stream has said so far, beside the scores."""
+
+    def __init__(self, pool: RewardPool) -> None:
+        self._pool = pool
+        self._failed: Counter[str] = Counter()
+        self._count = 0
+        self._metrics: dict[str, list[float]] = {}
+        self._printed = ""
+
+    def take(self, futures: Sequence[Future[Said]]) -> list[Score]:
+        """The scores of one chunk."""
+        said = [future.result() for future in futures]
+        scores = self._pool.merged(said)
+        for one in said:
+            self._printed = (self._printed + one.printed)[-_PRINTED:]
+            for name, values in one.metrics.items():
+                self._metrics.setdefault(name, []).extend(values)
+        self._count += len(scores)
+        for name, share in error_share(scores).items():
+            self._failed[name] += round(share * len(scores))
+        return scores
+
+    def done(self) -> None:
+        """Leave the figures with the pool."""
+        self._pool.error_rate = {name: failed / self._count for name, failed in self._failed.items()}
+        self._pool.metrics = {name: sum(values) / len(values) for name, values in self._metrics.items()}
+        self._pool.printed = self._printed
 
 
 def _joined(
@@ -186,7 +235,7 @@ def weighted(values: dict[str, float | None], sources: Iterable[RewardSource]) -
 
 def error_share(scores: Sequence[Score]) -> dict[str, float]:
     """For each reward the share of samples without a value, unless the reward itself chose None."""
-    return _share(scores, lambda reason: reason != NOT_APPLICABLE)
+    return _share(scores, is_failure)
 
 
 def infrastructure_share(scores: Sequence[Score]) -> dict[str, float]:

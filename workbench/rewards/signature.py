@@ -32,10 +32,12 @@ SAMPLE_NAMES = (
     "rendered",
     "max_length",
     "columns",
+    "human_rating",
 )
 """What a reward of one answer can ask for, beside the columns of the data. `prompt` is the question as the
 data has it, `rendered` the exact text the model read, `max_length` how many tokens an answer may have in
-this run, `group` the texts of all answers to the prompt, this one included."""
+this run, `group` the texts of all answers to the prompt, this one included, `human_rating` what a person said
+about the answer: 0 to 1, None where nobody did."""
 GROUP_NAMES = (
     "prompt",
     "completions",
@@ -47,6 +49,7 @@ GROUP_NAMES = (
     "rendered",
     "max_length",
     "columns",
+    "human_ratings",
 )
 LIST_NAMES = (
     "prompts",
@@ -58,6 +61,7 @@ LIST_NAMES = (
     "environments",
     "lengths",
     "finish_reasons",
+    "human_ratings",
 )
 """TRL's names; every column of the data, `answer` among them, is a list with one entry a completion. Called
 once for each group, where TRL calls once for the whole batch, so that the pool's size changes nothing."""
@@ -102,6 +106,11 @@ class Shape:
         return bool({"tokens", "completion_ids"} & set(self.names)) or (
             self.takes_all and self.kind == "list"
         )
+
+    @property
+    def wants_ratings(self) -> bool:
+        """Whether it asks what a person said about an answer."""
+        return bool({"human_rating", "human_ratings"} & set(self.names))
 
     @property
     def standard(self) -> tuple[str, ...]:
@@ -271,6 +280,7 @@ class Binder:
             "tokens": lambda: _at(group["tokens"], index),
             "length": lambda: _at(group["lengths"], index),
             "finish_reason": lambda: group["finish_reasons"][index],
+            "human_rating": lambda: group["ratings"][index],
             "group": lambda: [dialects.said(text, messages) for text in group["completions"]],
             "index": lambda: index,
             "rendered": lambda: group["rendered"],
@@ -285,6 +295,7 @@ class Binder:
             "completions": lambda: [dialects.said(text, messages) for text in group["completions"]],
             "lengths": lambda: dialects.ABSENT if None in group["lengths"] else group["lengths"],
             "finish_reasons": lambda: group["finish_reasons"],
+            "human_ratings": lambda: group["ratings"],
         }
         if self.shape.kind == "group":
             return both | {

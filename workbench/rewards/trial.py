@@ -145,9 +145,13 @@ def text_of(reward: AnyReward) -> SourceText:
     if isinstance(reward, SourceText):
         return reward
     if isinstance(reward, str):
-        is_code = "\n" in reward or "def " in reward
-        return source.from_code(reward) if is_code else registry.find(reward)
+        return source.from_code(reward) if is_code(reward) else registry.find(reward)
     return source.from_function(reward)
+
+
+def is_code(text: str) -> bool:
+    """Whether a text is source code and not the name of a reward."""
+    return "\n" in text or "def " in text
 
 
 def plain_groups(samples: Samples) -> list[WireGroup]:

@@ -26,6 +26,12 @@ class WireGroup(TypedDict):
     tokens: list[list[int]] | None
     lengths: list[int | None]
     finish_reasons: list[str]
+    ratings: list[float | None]
+    """What a person said about each answer, 0 to 1; None where nobody said anything."""
+
+
+Ratings = Mapping[tuple[str, str], float]
+"""What people's ratings are worth, by (prompt id, text of the answer)."""
 
 
 class Row(TypedDict):
@@ -38,12 +44,14 @@ class Row(TypedDict):
     tokens: NotRequired[list[int]]
     length: NotRequired[int]
     finish_reason: NotRequired[str]
+    rating: NotRequired[float | None]
     group: NotRequired[object]
     """Neighbours with the same value are one group; without it, those with the same prompt and answer."""
 
 
-def of_groups(groups: Iterable[Any], tokens: bool) -> list[WireGroup]:
+def of_groups(groups: Iterable[Any], tokens: bool, ratings: Ratings | None = None) -> list[WireGroup]:
     """`types.Group`s, flat sample order kept; token ids only where asked for, they are most of the bytes."""
+    said = ratings or {}
     return [
         WireGroup(
             id=group.prompt.id,
@@ -55,6 +63,7 @@ def of_groups(groups: Iterable[Any], tokens: bool) -> list[WireGroup]:
             tokens=[rollout.token_ids.tolist() for rollout in group.rollouts] if tokens else None,
             lengths=[rollout.length for rollout in group.rollouts],
             finish_reasons=[rollout.finish_reason for rollout in group.rollouts],
+            ratings=[said.get((group.prompt.id, rollout.text)) for rollout in group.rollouts],
         )
         for group in groups
     ]
@@ -82,7 +91,7 @@ def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[WireGroup]:
                 WireGroup(
                     id=str(row.get("id", "")), prompt=prompt, rendered=str(row.get("rendered", "")),
                     answer=None if answer is None else str(answer), columns=columns,
-                    completions=[], tokens=[], lengths=[], finish_reasons=[],
+                    completions=[], tokens=[], lengths=[], finish_reasons=[], ratings=[],
                 )
             )  # fmt: skip
         group = groups[-1]
@@ -95,6 +104,7 @@ def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[WireGroup]:
         length = row.get("length", len(tokens) if tokens is not None else None)
         group["lengths"].append(None if length is None else int(length))
         group["finish_reasons"].append(str(row.get("finish_reason", "stop")))
+        group["ratings"].append(row.get("rating"))
     return groups
 
 
@@ -110,6 +120,7 @@ def with_answers(group: WireGroup, completions: Sequence[str]) -> WireGroup:
         "tokens": tokens,
         "lengths": [len(item) for item in tokens],
         "finish_reasons": ["stop"] * len(completions),
+        "ratings": [None] * len(completions),
     }
 
 

@@ -6,7 +6,6 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.helpers import wait_until
@@ -15,7 +14,7 @@ from workbench.config import RewardSpec
 from workbench.errors import RewardError
 from workbench.rewards.pool import RewardPool, error_share, infrastructure_share
 from workbench.rewards.registry import resolve
-from workbench.rewards.rescore import rescore
+from workbench.rewards.wire import of_groups
 
 RIGHT, WRONG = "<think>t</think><answer>4</answer>", "<think>t</think><answer>5</answer>"
 
@@ -149,18 +148,22 @@ def test_failures_of_the_infrastructure_are_told_apart(tmp_path: Path):
     assert scores[0].reasons["f"] == "Infrastructure: no process could be started"
 
 
-def test_recorded_rows_are_scored_again_in_order_with_their_siblings(tmp_path: Path):
-    code = "def f(completion, group, level):\n    return None if level == 9 else len(group) + level\n"
-    rows = [
-        {"completion": "a", "group": 1, "columns": {"level": 3}},
-        {"completion": "b", "group": 1, "columns": {"level": 3}},
-        {"completion": "c", "group": 2, "columns": {"level": 5}},
-        {"completion": "d", "group": 3, "columns": {"level": 9}},
+def test_a_stream_brings_scores_step_by_step_in_order_and_sums_up_at_its_end(tmp_path: Path):
+    code = """
+        def f(completion, step):
+            if completion == "bad":
+                raise ValueError
+            print(completion)
+            return step + len(completion)
+    """
+    steps = [
+        (step, of_groups([group("a", "bb"), group("ccc", "bad")], tokens=False)) for step in range(300)
     ]
-    result = rescore(rows, sources_of(tmp_path, code, weight=2.0))
-    assert result.values_B["f"].tolist()[:3] == [5.0, 5.0, 6.0] and np.isnan(result.values_B["f"][3])
-    assert result.reward_B.tolist()[:3] == [10.0, 10.0, 12.0] and np.isnan(result.reward_B[3])
-    assert list(result.reasons["f"]) == [3] and result.error_rate == {"f": 0.0}
+    with RewardPool(sources_of(tmp_path, code), workers=2) as pool:
+        parts = list(pool.stream(steps))
+        assert pool.error_rate == {"f": 0.25} and pool.printed.endswith("ccc\n")
+    found = [score.reward for part in parts for score in part]
+    assert found == [value for step in range(300) for value in (step + 1.0, step + 2.0, step + 3.0, None)]
 
 
 def test_many_groups_of_large_answers_pass(tmp_path: Path):
