@@ -63,7 +63,9 @@ class Rescored:
             self.groups += part.groups
             self.scores += part.scores
         if not self.scores:
-            raise RunError("There are no recorded answers in that part of the run, so nothing to score again.")
+            raise RunError(
+                "There are no recorded answers in that part of the run, so nothing to score again."
+            )
         sizes_P = [len(group["texts"]) for group in self.groups]
         self.group_B = np.repeat(np.arange(len(self.groups)), sizes_P)
         """Place of each answer's group in `groups`."""

@@ -156,9 +156,7 @@ def test_a_stream_brings_scores_step_by_step_in_order_and_sums_up_at_its_end(tmp
             print(completion)
             return step + len(completion)
     """
-    steps = [
-        (step, of_groups([group("a", "bb"), group("ccc", "bad")], tokens=False)) for step in range(300)
-    ]
+    steps = [(step, of_groups([group("a", "bb"), group("ccc", "bad")], tokens=False)) for step in range(300)]
     with RewardPool(sources_of(tmp_path, code), workers=2) as pool:
         parts = list(pool.stream(steps))
         assert pool.error_rate == {"f": 0.25} and pool.printed.endswith("ccc\n")
