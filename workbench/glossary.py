@@ -60,6 +60,28 @@ METRICS: dict[str, Metric] = _load()
 """By name or pattern, in the order of the docs."""
 
 
+class AlarmRow(NamedTuple):
+    """One alarm in words. `condition` is told with the very numbers of `limits` by which it is judged."""
+
+    name: str
+    label: str
+    metric: str
+    condition: str
+    cause: str
+    limits: dict[str, float]
+
+
+def _alarms() -> dict[str, AlarmRow]:
+    table = tomllib.loads((resources.files("workbench") / "alarms.toml").read_text(encoding="utf-8"))
+    return {
+        name: AlarmRow(**{**row, "name": name, "condition": row["condition"].format(**row["limits"])})
+        for name, row in table.items()
+    }
+
+
+ALARMS: dict[str, AlarmRow] = _alarms()
+
+
 @lru_cache(maxsize=4096)
 def metric(name: str) -> Metric | None:
     """The entry of a recorded name, its slots filled in; None for a metric that is not of the workbench."""

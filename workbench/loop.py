@@ -18,6 +18,8 @@ from workbench import advantages, checkpoint, controllers, weights
 from workbench.collect import Collected, collect
 from workbench.config import RunConfig
 from workbench.control import Control
+from workbench.diagnose.alarms.keeper import Keeper
+from workbench.diagnose.alarms.remedies import Surroundings
 from workbench.diagnose.metrics import step_metrics
 from workbench.errors import ConfigError, DataError, RewardError
 from workbench.evaluate import evaluate
@@ -74,7 +76,9 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         if first:
             record.supersede(first)
         control.event("resumed" if first else "started", {"step": first, "notes": policy.notes})
-        looking_back = stack.enter_context(LookingBack(updater, record, tracker))
+        around = surroundings(config, policy, prompts, accuracy_reward)
+        alarms = Keeper(folder, record, config, around, first)
+        looking_back = stack.enter_context(LookingBack(updater, record, tracker, alarms))
         bench = Bench(config, folder, control, policy=policy)
         clock = Clock(control)
 
@@ -84,6 +88,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                 for check in evaluate(engine, pool, heldout, accuracy_reward, config, step, clock.phase):
                     check.phases = clock.lap()
                     record.step(check)
+                    alarms.check(check)
                     tracker.log(check)
                     print(told(check), flush=True)
             save = step == config.steps or (step > first and step % config.save_steps == 0)
@@ -150,6 +155,8 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                 "beta": config.beta,
                 "samples_drawn": float(found.drawn),
                 "groups_replaced": float(found.replaced),
+                "reward/errors": max(pool.error_rate.values(), default=0.0),
+                "update/skipped": float(len(result.skipped)),
             }
             done.phases = clock.lap()
             for reason in result.skipped:
@@ -162,9 +169,24 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
             control.progress(step + 1, config.steps)
 
         looking_back.wait()
+        alarms.end()
         if step == config.steps:  # a stopped run has its checkpoint, and may go on
             clock.phase("save")
             save_final(policy, folder.final)
+
+
+def surroundings(
+    config: RunConfig, policy: Policy, prompts: Sequence[Prompt], accuracy_reward: str
+) -> Surroundings:
+    """What remedies of alarms must keep to."""
+    asked = [int(prompt.columns["level"]) for prompt in prompts if "level" in prompt.columns]
+    offered = task_of(config).levels
+    return Surroundings(
+        policy.context,
+        (min(asked), max(asked)) if asked and offered else None,
+        offered or range(0),
+        accuracy_reward,
+    )
 
 
 def rendered(config: RunConfig, policy: Policy) -> tuple[list[Prompt], list[Prompt]]:
@@ -313,8 +335,8 @@ class LookingBack:
     for them before it moves any.
     """
 
-    def __init__(self, updater: Updater, record: Writer, tracker: WandbSink) -> None:
-        self.updater, self.record, self.tracker = updater, record, tracker
+    def __init__(self, updater: Updater, record: Writer, tracker: WandbSink, alarms: Keeper) -> None:
+        self.updater, self.record, self.tracker, self.alarms = updater, record, tracker, alarms
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="look-back")
         self.pending: Future[None] | None = None
 
@@ -343,6 +365,7 @@ class LookingBack:
         done.metrics["time/look_back"] = time.perf_counter() - started
         done.metrics |= step_metrics(done, config)
         self.record.step(done)
+        self.alarms.step(done, config)
         self.tracker.log(done)
         print(told(done), flush=True)
 

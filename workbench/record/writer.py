@@ -122,12 +122,13 @@ class Writer:
         text: str = "",
         evidence: Mapping[str, Any] | None = None,
         remedies: Sequence[Mapping[str, Any]] = (),
+        since: int | None = None,
     ) -> None:
         """Raises an alarm, or renews the open one of that name. `level` is `info`, `warning` or `critical`; a
-        remedy is {"label", "command", "args"} or {"label", "fork": settings}; evidence names figures and
-        sample ids."""
+        remedy is {"label", "command", "args"} or {"label", "fork": settings, "step": where from}; evidence
+        names figures and answers. `since`: the step at which it began, where that was before `step`."""
         told = (clean(claim), clean(text), dumps(evidence or {}), dumps(list(remedies)))
-        row = (name, level, time.time(), step, step, *told)
+        row = (name, level, time.time(), step if since is None else since, step, *told)
         self._transact(lambda db: store.raise_alarm(db, row))
 
     def clear_alarm(self, name: str, step: int) -> None:

@@ -1,0 +1,28 @@
+"""Rewards that go wrong in the ways GRPO runs do; `raise_alarms.py` trains with each."""
+
+
+def tiny_bonus(completion: str) -> float:
+    """Nearly the same for everybody: full marks, and a thousandth for every character."""
+    return 1.0 + 0.001 * min(len(completion), 400) / 400
+
+
+def picky(completion: str, answer: str) -> float:
+    """Breaks on every third answer."""
+    if len(completion) % 3 == 0:
+        raise ValueError(f"cannot read an answer of {len(completion)} characters")
+    return float(f"<answer>{answer}</answer>" in completion)
+
+
+def long_when_wrong(completion: str, answer: str) -> float:
+    """Right answers get full marks, wrong ones the more the longer they are."""
+    return 1.0 if f"<answer>{answer}</answer>" in completion else min(0.9, len(completion) / 400)
+
+
+def says_five(completion: str) -> float:
+    """Pays for one particular sentence: the model comes to say nothing else."""
+    return float(completion.strip().endswith("<answer>5</answer>"))
+
+
+def huge(completion: str) -> float:
+    """A reward on a scale where float32 gives up."""
+    return 1e38 * len(completion)

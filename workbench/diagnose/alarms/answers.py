@@ -1,0 +1,105 @@
+"""Alarms about the answers themselves: cut off, all alike, and wrong ones that grow."""
+
+from workbench.diagnose.alarms import remedies as do
+from workbench.diagnose.alarms.history import Finding, History, limits
+from workbench.diagnose.verdict import figure, share
+
+COPIES, DISTINCT, UNIQUE = "diversity/duplicates", "diversity/distinct_2", "diversity/unique_answers"
+WRONG, RIGHT = "completions/mean_length_wrong", "completions/mean_length_right"
+
+
+def truncation(seen: History) -> Finding | None:
+    """Answers run into the limit."""
+    name, limit = "completions/clipped_ratio", limits("truncation")
+    since, move = seen.above(name, limit["warn"], limit["steps"]), seen.move(name)
+    if since is None or move is None:
+        return None
+    bad = seen.above(name, limit["critical"], limit["steps"]) is not None
+    length = seen.now("completions/mean_length")
+    mean = "" if length is None else f" They have {length:.0f} tokens on average."
+    return Finding(
+        "critical" if bad else "warning",
+        f"{share(move.last)} of answers cut",
+        f"{share(move.first)} → {share(move.last)} of the answers end at the limit of "
+        f"{seen.config.max_completion_length} tokens, above {share(limit['warn'])} since step {since}.{mean}",
+        since,
+        {"from": move.first, "value": move.last, "limit": limit["warn"]},
+        do.there(
+            do.longer_answers(seen.config, seen.around),
+            None
+            if seen.config.mask_truncated_completions
+            else do.fork("Fork, cut answers masked", since, mask_truncated_completions=True),
+            do.slower(seen.config, 4),
+        ),
+    )
+
+
+def collapse(seen: History) -> Finding | None:
+    """The same answer again and again, and not because it is right."""
+    limit = limits("collapse")
+    if seen.thriving:
+        return None
+    copies, distinct, unique = (seen.move(name) for name in (COPIES, DISTINCT, UNIQUE))
+    if copies is None or distinct is None:
+        return None
+    sinces = (
+        seen.above(COPIES, max(limit["copies"], copies.first + limit["rise"]), limit["steps"]),
+        seen.below(DISTINCT, limit["distinct"] * distinct.first, limit["steps"]),
+    )
+    known = [since for since in sinces if since is not None]
+    if not known:
+        return None
+    since = min(known)
+    ways = (
+        ""
+        if unique is None
+        else f" Different final answers in a group: {unique.first:.1f} → {unique.last:.1f}."
+    )
+    return Finding(
+        "warning",
+        f"{share(copies.last)} of answers are copies",
+        f"Copies in a group {share(copies.first)} → {share(copies.last)}, distinct-2 {figure(distinct.first)} → "
+        f"{figure(distinct.last)}, since step {since}.{ways}",
+        since,
+        {"from": copies.first, "value": copies.last, "distinct_2": distinct.last},
+        do.there(
+            do.hotter(seen.config),
+            do.fork(f"Fork from step {since}, slower", since, learning_rate=seen.config.learning_rate / 4),
+        ),
+    )
+
+
+def long_wrong(seen: History) -> Finding | None:
+    """Wrong answers become long, and longer than right ones."""
+    limit, start = limits("long_wrong"), seen.start(WRONG)
+    wrong, right, accuracy = (seen.column(name) for name in (WRONG, RIGHT, "accuracy"))
+    if not start or not wrong or not right or not accuracy:
+        return None
+
+    def pays(row: int) -> bool:
+        a, w, r = accuracy[row], wrong[row], right[row]
+        if a is None or w is None or a > limit["accuracy"]:
+            return False
+        return w > limit["ratio"] * start and (r is None or w > limit["ratio"] * r)
+
+    since, now, other = seen.held(pays, limit["steps"]), seen.now(WRONG), seen.now(RIGHT)
+    if since is None or now is None:
+        return None
+    beside = "" if other is None else f" Right ones have {other:.0f}."
+    biased = seen.config.loss_type == "grpo"
+    return Finding(
+        "warning",
+        f"Wrong answers grew to {now:.0f} tokens",
+        f"{start:.0f} → {now:.0f} tokens, since step {since}.{beside}",
+        since,
+        {"from": start, "value": now, **({} if other is None else {"right": other})},
+        do.there(
+            do.also_correct(seen.config, seen.around),
+            do.fork("Fork with loss dr_grpo", since, loss_type="dr_grpo") if biased else None,
+            do.fork(f"Fork from step {since}, half the limit", since,
+                    max_completion_length=max(1, seen.config.max_completion_length // 2)),
+        ),
+    )  # fmt: skip
+
+
+RULES = {"truncation": truncation, "collapse": collapse, "long_wrong": long_wrong}

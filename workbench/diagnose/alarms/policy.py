@@ -1,0 +1,187 @@
+"""Alarms about the model and its update: entropy, drift from the reference, a sampler that differs, numbers that are none."""
+
+from workbench.diagnose.alarms import remedies as do
+from workbench.diagnose.alarms.history import Finding, History, limits
+from workbench.diagnose.verdict import figure, share
+
+
+def entropy(seen: History) -> Finding | None:
+    """Nothing new is tried any more. While the answers get better that is what learning looks like: an observation."""
+    limit, start = limits("entropy"), seen.start("entropy")
+    if not start:
+        return None
+    since = seen.below("entropy", limit["warn"] * start, limit["steps"])
+    now = seen.now("entropy")
+    if since is None or now is None:
+        return None
+    gone = seen.below("entropy", limit["critical"] * start, limit["steps"]) is not None
+    right = seen.truth
+    if seen.thriving and right is not None:
+        aside = (
+            f"Right answers went from {share(right.first)} to {share(right.last)}, so this may be harmless."
+        )
+    else:
+        aside = ""
+    return Finding(
+        "info" if seen.thriving else "critical" if gone else "warning",
+        f"Entropy fell to {share(now / start)}",
+        f"{figure(start)} → {figure(now)} nats per token, below {figure(limit['warn'] * start)} since step {since}.",
+        since,
+        {"from": start, "value": now, "limit": limit["warn"] * start},
+        do.there(
+            do.hotter(seen.config),
+            None
+            if seen.thriving
+            else do.fork(f"Fork from step {since}, entropy bonus", since, entropy_coef=0.01),
+        ),
+        aside,
+    )
+
+
+def drift(seen: History) -> Finding | None:
+    """Ever further from the reference, and the reward does not rise for it."""
+    limit = limits("drift")
+    window = int(limit["window"])
+    kl, reward, right = (seen.move(name, window) for name in ("kl", "reward", "accuracy"))
+    if kl is None or reward is None or len(seen.steps) < window + 3 or seen.thriving:
+        return None
+    scale = max(1e-9, max(abs(value) for value in seen.column("reward") if value is not None))
+    if kl.gain < limit["nats"] or kl.last < 1.5 * kl.first or reward.gain > limit["gain"] * scale:
+        return None
+    if right is not None and right.gain > limit["gain"]:
+        return None
+    since = seen.steps[-window - 1]
+    worse = reward.gain < -limit["fall"] * scale or (right is not None and right.gain < -limit["fall"])
+    return Finding(
+        "critical" if worse else "warning",
+        "Drifting without gain",
+        f"KL to the reference {figure(kl.first)} → {figure(kl.last)} nats per token since step {since}, "
+        f"reward {figure(reward.first)} → {figure(reward.last)}.",
+        since,
+        {"from": kl.first, "value": kl.last, "reward_from": reward.first, "reward": reward.last},
+        do.there(do.slower(seen.config, 4), do.stronger_pull(seen.config)),
+    )
+
+
+def kl_target(seen: History) -> Finding | None:
+    """The controller does not hold its target."""
+    target, limit = seen.config.kl_target, limits("kl_target")
+    if target is None or seen.config.beta_controller == "fixed":
+        return None
+    name = "kl_sequence" if seen.config.beta_controller == "ziegler" else "kl"
+    since, now = seen.above(name, limit["times"] * target, limit["steps"]), seen.now(name)
+    if since is None or now is None:
+        return None
+    return Finding(
+        "warning",
+        f"KL {now / target:.1f} times its target",
+        f"{figure(now)} nats against a target of {figure(target)}, since step {since}.",
+        since,
+        {"value": now, "limit": target},
+        do.there(do.stronger_pull(seen.config), do.slower(seen.config)),
+    )
+
+
+def kl_tail(seen: History) -> Finding | None:
+    """The penalty is made of a few tokens."""
+    limit = limits("kl_tail")
+    if seen.config.beta == 0 or seen.config.kl_estimator != "k3":
+        return None  # nobody pays for the tail
+    k3, k1, token = (seen.column(name) for name in ("kl", "kl_k1", "kl_max_token"))
+    if not (k3 and k1 and token):
+        return None
+
+    def heavy(row: int) -> bool:
+        mean, plain, most = k3[row], k1[row], token[row]
+        if mean is None or plain is None or most is None:
+            return False
+        return most > limit["token"] and mean > limit["times"] * max(plain, 1e-3)
+
+    since, now, most = seen.held(heavy, limit["steps"]), seen.now("kl"), seen.now("kl_max_token")
+    if since is None or now is None or most is None:
+        return None
+    return Finding(
+        "warning",
+        "Few tokens carry the KL",
+        f"One token reaches {most:.0f} nats against a mean of {figure(now)}, since step {since}.",
+        since,
+        {"value": now, "most": most},
+        do.there(do.slower(seen.config), do.fork("Fork with estimator k2", since, kl_estimator="k2")),
+    )
+
+
+def frozen(seen: History) -> Finding | None:
+    """A pull so strong that nothing moves."""
+    limit = limits("frozen")
+    beta, kl, reward = seen.now("beta"), seen.move("kl"), seen.move("reward")
+    if beta is None or kl is None or reward is None or len(seen.steps) < limit["steps"]:
+        return None
+    scale = max(1.0, abs(reward.first))
+    if beta < limit["beta"] or kl.last > limit["nats"] or reward.gain > limit["gain"] * scale:
+        return None
+    less = 0.04 if beta > 0.4 else beta / 10
+    return Finding(
+        "warning",
+        f"Beta {beta:g} holds the model",
+        f"KL {figure(kl.last, 3)} nats per token after {len(seen.steps)} steps, reward {figure(reward.first)} → "
+        f"{figure(reward.last)}.",
+        seen.steps[0],
+        {"value": kl.last, "beta": beta},
+        do.there(
+            do.live(f"Beta {beta:g} → {less:g}", beta=less), do.fork(f"Fork with β {less:g}", 0, beta=less)
+        ),
+    )
+
+
+def mismatch(seen: History) -> Finding | None:
+    """The sampler's log-probabilities are not the trainer's."""
+    limit = limits("mismatch")
+    gap, ess = "sampling/sampling_logp_difference/mean", "sampling/ess"
+    sinces = (seen.above(gap, limit["warn"], limit["steps"]), seen.below(ess, limit["ess"], limit["steps"]))
+    known = [since for since in sinces if since is not None]
+    now, left = seen.now(gap), seen.now(ess)
+    if not known or now is None:
+        return None
+    since = min(known)
+    size = "" if left is None else f" {share(left)} of the tokens count after correction."
+    corrects = seen.config.importance_sampling_correction
+    return Finding(
+        "warning",
+        "Sampler and trainer differ",
+        f"{figure(now, 3)} nats per token on average, above {figure(limit['warn'])} since step {since}.{size}",
+        since,
+        {"value": now, "limit": limit["warn"], **({} if left is None else {"ess": left})},
+        do.there(
+            do.fork("Fork in float32", since, dtype="float32") if seen.config.dtype != "float32" else None,
+            do.fork("Fork with truncated correction", since, importance_sampling_correction="token_truncate")
+            if corrects == "off"
+            else None,
+            do.slower(seen.config),
+        ),
+    )
+
+
+def non_finite(seen: History) -> Finding | None:
+    """A step without an update, because its numbers were none."""
+    skipped = seen.column("update/skipped")
+    if not skipped or not (now := skipped[-1]):
+        return None
+    since = seen.above("update/skipped", 0.0, 1)
+    assert since is not None
+    again = seen.steps[-1] > since
+    return Finding(
+        "critical" if again else "warning",
+        "Loss or gradient not finite",
+        f"{now:.0f} {'update' if now == 1 else 'updates'} of step {seen.steps[-1]} skipped"
+        + (f", every step since {since}." if again else "."),
+        since,
+        {"value": now},
+        do.there(do.slower(seen.config, 10), do.fork(f"Fork from step {since}, slower", since,
+                                                      learning_rate=seen.config.learning_rate / 10)),
+    )  # fmt: skip
+
+
+RULES = {
+    "entropy": entropy, "drift": drift, "kl_target": kl_target, "kl_tail": kl_tail, "frozen": frozen,
+    "mismatch": mismatch, "non_finite": non_finite,
+}  # fmt: skip

@@ -1,0 +1,201 @@
+"""Alarms about the reward and what it can tell apart: sparse, solved, tied, amplified, failing, gamed."""
+
+from workbench.diagnose.alarms import remedies as do
+from workbench.diagnose.alarms.history import Check, Finding, History, limits
+from workbench.diagnose.verdict import figure, share
+
+DEAD = "frac_reward_zero_std"
+
+
+def all_wrong(seen: History) -> Finding | None:
+    """Most groups hold no right answer: the reward is sparse."""
+    name, limit = f"{DEAD}/all_wrong", limits("all_wrong")
+    since = seen.above(name, limit["warn"], limit["steps"])
+    now = seen.now(name)
+    if since is None or now is None:
+        return None
+    bad = seen.above(name, limit["critical"], limit["steps"]) is not None
+    return Finding(
+        "critical" if bad else "warning",
+        f"{share(now)} of groups all wrong",
+        f"{_from_to(seen, name)} of groups, above {share(limit['warn'])} since step {since}. No answer of these is right.",
+        since,
+        {"value": now, "limit": limit["warn"]},
+        do.there(
+            do.larger_groups(seen.config),
+            do.levels(seen.around, since, -2)
+            or do.fork("Fork with dynamic sampling", since, dynamic_sampling=True),
+        ),
+    )
+
+
+def all_right(seen: History) -> Finding | None:
+    """Most groups are solved. Nothing is wrong, but nothing is learned either."""
+    name, limit = f"{DEAD}/all_right", limits("all_right")
+    since, now = seen.above(name, limit["warn"], limit["steps"]), seen.now(name)
+    if since is None or now is None:
+        return None
+    return Finding(
+        "info",
+        f"{share(now)} of groups all right",
+        f"{_from_to(seen, name)} of groups, above {share(limit['warn'])} since step {since}.",
+        since,
+        {"value": now, "limit": limit["warn"]},
+        do.there(do.levels(seen.around, seen.steps[-1] + 1, 2), do.command("Stop and save", "stop")),
+    )
+
+
+def tied(seen: History) -> Finding | None:
+    """The reward gives all answers the same, right or wrong."""
+    name, limit = f"{DEAD}/tied", limits("tied")
+    since, now = seen.above(name, limit["warn"], limit["steps"]), seen.now(name)
+    if since is None or now is None:
+        return None
+    bad = seen.above(name, limit["critical"], limit["steps"]) is not None
+    right = seen.now("accuracy")
+    aside = "" if right is None else f" {share(right)} of the answers are right."
+    return Finding(
+        "critical" if bad else "warning",
+        f"{share(now)} of groups score alike",
+        f"{_from_to(seen, name)} of groups, above {share(limit['warn'])} since step {since}.{aside}",
+        since,
+        {"value": now, "limit": limit["warn"]},
+        do.there(do.also_correct(seen.config, seen.around), do.hotter(seen.config)),
+    )
+
+
+def noise(seen: History) -> Finding | None:
+    """Differences of next to nothing decide whole advantages."""
+    if seen.config.scale_rewards == "none":
+        return None
+    name, limit = "groups/tiny_std", limits("noise")
+    since, now = seen.above(name, limit["warn"], limit["steps"]), seen.now(name)
+    if since is None or now is None:
+        return None
+    spread = seen.now("reward_std")
+    about = "" if spread is None else f" The mean spread in a group is {spread:.2g}."
+    return Finding(
+        "warning",
+        f"Noise decides {share(now)} of groups",
+        f"{_from_to(seen, name)} of groups differ by less than 1 % of the reward, since step {since}.{about}",
+        since,
+        {"value": now, "limit": limit["warn"]},
+        do.there(
+            do.also_correct(seen.config, seen.around),
+            do.fork("Fork without dividing by σ", since, scale_rewards="none"),
+            do.slower(seen.config, 10),
+        ),
+    )
+
+
+def reward_failures(seen: History) -> Finding | None:
+    """A reward breaks on real answers."""
+    name, limit = "reward/errors", limits("reward_failures")
+    since, now = seen.above(name, limit["warn"], limit["steps"]), seen.now(name)
+    if since is None or now is None:
+        return None
+    bad = seen.above(name, limit["critical"], limit["steps"]) is not None
+    failing = _worst(seen)
+    return Finding(
+        "critical" if bad else "warning",
+        f"A reward fails on {share(now)}",
+        f"{failing or 'One reward'} gave no value for {_from_to(seen, name)} of the answers, "
+        f"above {share(limit['warn'])} since step {since}.",
+        since,
+        {"value": now, "limit": limit["warn"]},
+        do.there(
+            do.without(seen.config, failing) if failing else None, do.command("Pause and mend it", "pause")
+        ),
+    )
+
+
+def hacking(seen: History) -> Finding | None:
+    """What pays goes up while what is wanted goes down: on held-out problems, or among the answers it trains on."""
+    return _held_out_falls(seen) or _accuracy_falls(seen)
+
+
+def _held_out_falls(seen: History) -> Finding | None:
+    if len(seen.checks) < 2:
+        return None
+    newest = seen.checks[-1]
+    best = max(seen.checks[:-1], key=lambda check: check.accuracy)
+    # Both margins: the intervals do not touch, so chance is no explanation.
+    if newest.high >= best.low:
+        return None
+    then, now = _reward_at(seen, best), seen.now("reward")
+    if then is None or now is None or now < then:
+        return None
+    return _gamed(seen, best.step, (best.accuracy, newest.accuracy), (then, now), "held-out accuracy")
+
+
+def _accuracy_falls(seen: History) -> Finding | None:
+    limit = limits("hacking")
+    reward, right = seen.column("reward"), seen.column("accuracy")
+    before = {name: seen.start(name) for name in ("reward", "accuracy")}
+    r0, a0 = before["reward"], before["accuracy"]
+    if r0 is None or a0 is None or len(seen.steps) < 6:
+        return None
+    scale = max(abs(value) for value in reward if value is not None)
+    worse = seen.held(
+        lambda row: (
+            (a := right[row]) is not None
+            and (r := reward[row]) is not None
+            and a < a0 - limit["fall"]
+            and r > r0 + limit["rise"] * scale
+        ),
+        limit["steps"],
+    )
+    r1, a1 = seen.now("reward"), seen.now("accuracy")
+    if worse is None or r1 is None or a1 is None:
+        return None
+    return _gamed(seen, worse, (a0, a1), (r0, r1), "right training answers")
+
+
+def _gamed(
+    seen: History, since: int, truth: tuple[float, float], reward: tuple[float, float], what: str
+) -> Finding:
+    return Finding(
+        "critical",
+        "Reward up, right answers down",
+        f"Reward {figure(reward[0])} → {figure(reward[1])} while {what} fell from {share(truth[0])} to {share(truth[1])}, "
+        f"since step {since}.",
+        since,
+        {"from": truth[0], "value": truth[1], "reward_from": reward[0], "reward": reward[1]},
+        do.there(
+            do.also_correct(seen.config, seen.around),
+            do.fork(f"Fork from step {since}, β .04", since, beta=max(0.04, 2 * seen.config.beta)),
+            do.command("Stop and save", "stop"),
+        ),
+    )
+
+
+def _reward_at(seen: History, check: Check) -> float | None:
+    """Mean reward of the steps before a check."""
+    values = [
+        value
+        for step, value in zip(seen.steps, seen.column("reward"), strict=False)
+        if value is not None and check.step - 3 <= step < max(check.step, seen.steps[0] + 3)
+    ]
+    return sum(values) / len(values) if values else seen.start("reward")
+
+
+def _worst(seen: History) -> str:
+    """The reward that fails most, by its name."""
+    shares = {
+        name.removeprefix("rewards/").removesuffix("/failed"): value
+        for name in seen.names
+        if name.startswith("rewards/") and name.endswith("/failed") and (value := seen.column(name)[-1])
+    }
+    return max(shares, key=lambda name: shares[name]) if shares else ""
+
+
+def _from_to(seen: History, name: str) -> str:
+    """`0 % → 62 %`."""
+    move = seen.move(name)
+    return "" if move is None else f"{share(move.first)} → {share(move.last)}"
+
+
+RULES = {
+    "all_wrong": all_wrong, "all_right": all_right, "tied": tied, "noise": noise,
+    "reward_failures": reward_failures, "hacking": hacking,
+}  # fmt: skip
