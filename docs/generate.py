@@ -18,6 +18,7 @@ def pages() -> Pages:
     return {
         "settings.md": settings_page(),
         "metrics.md": metrics_page(),
+        "alarms.md": alarms_page(),
         "presets.md": presets_page(),
         "rewards.md": rewards_page(),
     }
@@ -55,6 +56,24 @@ def metrics_page() -> str:
     lines += [
         f"| `{name}` | {_cell(metric.unit)} | {_cell(metric.meaning)} | {_cell(metric.formula)} | {_cell(metric.healthy)} |"
         for name, metric in glossary.METRICS.items()
+    ]
+    return "\n".join([*lines, ""])
+
+
+def alarms_page() -> str:
+    """All alarms, and the figures they are judged by."""
+    lines = [
+        "# Alarms",
+        "",
+        "Generated from `workbench/alarms.toml`. The worker judges them after every step, with or without a browser open, and",
+        "records each with its figures, up to three answers and at most two remedies. `workbench doctor RUN` prints them.",
+        "",
+        "| alarm | watches | raised when | what it does to the run |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.label} (`{name}`) | `{row.metric}` | {_cell(row.condition)} | {_cell(row.cause)} |"
+        for name, row in glossary.ALARMS.items()
     ]
     return "\n".join([*lines, ""])
 

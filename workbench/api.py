@@ -131,6 +131,14 @@ class Run:
         """What happened to the run: commands and their answers, changed settings, checkpoints."""
         return self.reader.events(kind=kind)
 
+    def alarms(self, open_only: bool = False) -> "pandas.DataFrame":
+        """What went wrong, newest first: one row an alarm with its claim, what it says, since when, the step at
+        which it ended (missing: it goes on), and its remedies."""
+        import pandas as pd  # noqa: PLC0415 (only frames need it)
+
+        columns = ["name", "level", "claim", "text", "since_step", "last_step", "cleared_step", "evidence", "remedies"]
+        return pd.DataFrame(self.reader.alarms(open_only), columns=columns)
+
     # -- what one can do with it ---------------------------------------------------------------------------
 
     def follow(self, draw: bool = True) -> RunState:

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from workbench import api, bench, launch, options, preflight, rescoring
 from workbench.config import RunConfig, settings
+from workbench.diagnose import doctor as examine
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.follow import follow, summary
 from workbench.record import folder as record
@@ -432,6 +433,7 @@ def _announce(open_browser: bool) -> Any:
 
 @app.command
 def doctor(
+    run: Annotated[str | None, Parameter(help="A run to examine; without one, this machine.")] = None,
     *,
     sandbox: Annotated[
         bool, Parameter(negative="", help="Attack the sandbox with everything there is.")
@@ -445,15 +447,18 @@ def doctor(
     runs: Root = DEFAULT_ROOT,
     json: AsJson = False,
 ) -> int:
-    """What this machine can do, and whether the workbench's own promises hold on it."""
+    """What is wrong with a run and why its loss is what it is; without one, what this machine can do, and whether the
+    workbench's own promises hold on it."""
+    if run is not None:
+        return _examine(record.find(run, runs), json)
     # Each examination loads a room that nothing else here needs.
     if programs is not None and not sandbox:
         raise ConfigError("--programs goes with --sandbox.")
     found: Any
     if sandbox:
-        from workbench.sandbox import doctor as examine  # noqa: PLC0415
+        from workbench.sandbox import doctor as attacks  # noqa: PLC0415
 
-        found = examine.run_suite() if programs is None else examine.run_programs(programs)
+        found = attacks.run_suite() if programs is None else attacks.run_programs(programs)
     elif theory:
         from workbench.diagnose import theory_bench  # noqa: PLC0415
 
@@ -464,6 +469,16 @@ def doctor(
         _print_json(found)
     else:
         Console().print_json(data=found)
+    return 0
+
+
+def _examine(folder: RunFolder, as_json: bool) -> int:
+    now = launch.state(folder)
+    found = examine.report(Reader(folder), now.state, now.reason)
+    if as_json:
+        _print_json(found)
+    else:
+        print(examine.words(found).replace(" RUN", f" {folder.id}"))
     return 0
 
 

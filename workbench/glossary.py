@@ -73,10 +73,11 @@ class AlarmRow(NamedTuple):
 
 def _alarms() -> dict[str, AlarmRow]:
     table = tomllib.loads((resources.files("workbench") / "alarms.toml").read_text(encoding="utf-8"))
-    return {
-        name: AlarmRow(**{**row, "name": name, "condition": row["condition"].format(**row["limits"])})
-        for name, row in table.items()
-    }
+    found = {}
+    for name, row in table.items():
+        condition = re.sub(r"(?<=\d)%", " %", row.pop("condition").format(**row["limits"]))
+        found[name] = AlarmRow(name=name, condition=condition, **row)
+    return found
 
 
 ALARMS: dict[str, AlarmRow] = _alarms()

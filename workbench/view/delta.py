@@ -4,17 +4,22 @@ In: the store, a run and the cursor of the answer before. Out: plain JSON values
 promise them.
 """
 
+import hashlib
 import re
 import time
 from typing import Any, NamedTuple
 
 from workbench import launch
 from workbench.errors import RunError
+from workbench.glossary import ALARMS
 from workbench.launch import RunState
+from workbench.record.notes import Notes
 from workbench.record.reader import Reader
 from workbench.view.store import Store
 
 Json = dict[str, Any]
+MUTE = "mute"
+"""Kind of the notes that silence an alarm, by its name."""
 MOST_STEPS = 1000
 """More new steps than this are thinned: of each stretch, the steps with the lowest and the highest reward
 stay."""
@@ -59,8 +64,10 @@ def delta(store: Store, run: str, since: str | None) -> Json:
     kept = keep(steps, train.get("reward"))
     events = reader.events(cursor.event)
     alarms = reader.alarms(open_only=True)
+    muted = set(Notes(reader.folder).kept(MUTE)) if alarms else set()
     now = launch.state(reader.folder)
-    stamp = sum((alarm["id"] * 1_000_003 + alarm["last_step"]) for alarm in alarms) % 10**17
+    told = [(alarm["id"], alarm["last_step"], alarm["level"], alarm["name"] in muted) for alarm in alarms]
+    stamp = int.from_bytes(hashlib.sha256(repr(told).encode()).digest()[:7]) if told else 0
     return {
         "cursor": str(Cursor(series["cursor"], events[-1]["id"] if events else cursor.event, stamp)),
         "reset": reset,
@@ -82,7 +89,9 @@ def delta(store: Store, run: str, since: str | None) -> Json:
         "checks": checks(series),
         "ribbon": ribbon(reader, cursor.row),
         "events": events,
-        "alarms": [alarm_row(alarm) for alarm in alarms] if stamp != cursor.alarms or reset else None,
+        "alarms": [alarm_row(alarm, alarm["name"] in muted) for alarm in by_weight(alarms)]
+        if stamp != cursor.alarms or reset
+        else None,
     }
 
 
@@ -138,18 +147,32 @@ def ribbon(reader: Reader, since: int) -> list[Json]:
     return found
 
 
-def alarm_row(alarm: Json) -> Json:
+def by_weight(alarms: list[Json]) -> list[Json]:
+    """The most pressing first, then the newest."""
+    order = {"critical": 0, "warning": 1}
+    return sorted(alarms, key=lambda alarm: (order.get(alarm["level"], 2), -alarm["since_step"]))
+
+
+def alarm_row(alarm: Json, muted: bool) -> Json:
     """An open alarm as the page shows it."""
+    figures = dict(alarm["evidence"])
+    samples = figures.pop("samples", [])
+    row = ALARMS.get(alarm["name"])
     return {
         "id": alarm["id"],
         "name": alarm["name"],
+        "label": row.label if row else alarm["name"],
+        "metric": row.metric if row else None,
+        "condition": row.condition if row else None,
         "level": alarm["level"],
         "step": alarm["last_step"],
         "since": alarm["since_step"],
         "claim": alarm["claim"],
         "evidence": alarm["text"],
-        "figures": alarm["evidence"],
+        "figures": figures,
+        "samples": [sample for sample in samples if isinstance(sample, dict)],
         "remedies": alarm["remedies"],
+        "muted": muted,
     }
 
 

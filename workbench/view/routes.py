@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench import launch, preflight
 from workbench.config import RunConfig
 from workbench.errors import ConfigError, RunError, WorkbenchError
+from workbench.record.notes import Notes
 from workbench.record.reader import Reader
 from workbench.view import delta as deltas
 from workbench.view import lens, look, words
@@ -33,6 +34,14 @@ class CommandBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
     command: Literal["pause", "resume", "stop", "checkpoint", "set", "kill"]
     args: dict[str, Any] = Field(default_factory=dict)
+
+
+class MuteBody(BaseModel):
+    """An alarm not to be shown any more, or to be shown again."""
+
+    model_config = ConfigDict(extra="forbid")
+    alarm: str = Field(max_length=60)
+    muted: bool = True
 
 
 class StartBody(BaseModel):
@@ -94,6 +103,16 @@ def router(store: Store) -> APIRouter:
     @_answered
     def command(run: str, body: CommandBody) -> Any:
         return JSONResponse({"id": send(store.reader(run), body), "command": body.command}, status_code=202)
+
+    @api.post("/runs/{run}/mutes")
+    @_answered
+    def mute(run: str, body: MuteBody) -> Any:
+        notes = Notes(store.folder(run))
+        if body.muted:
+            notes.keep(deltas.MUTE, body.alarm)
+        else:
+            notes.drop(deltas.MUTE, body.alarm)
+        return {"alarm": body.alarm, "muted": body.muted}
 
     @api.post("/runs")
     @_answered

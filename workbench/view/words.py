@@ -7,13 +7,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from workbench.config import SettingInfo, settings
-from workbench.glossary import METRICS, SLOTS, metric
+from workbench.glossary import ALARMS, METRICS, SLOTS, metric
 from workbench.view.form import compact
 
 
 def glossary() -> dict[str, Any]:
-    """{"metrics": {name: {...}}, "settings": {name: {"label", "help", "facts", "default", "live"}}}."""
+    """{"metrics": {name: {...}}, "alarms": {name: {"label", "metric", "condition", "cause"}}, "settings": {name: {"label",
+    "help", "facts", "default", "live"}}}."""
     return {
+        "alarms": {
+            name: {"label": row.label, "metric": row.metric, "condition": row.condition, "cause": row.cause}
+            for name, row in ALARMS.items()
+        },
         "metrics": {
             name: found._asdict() for name in _names() if (found := metric(name) or METRICS.get(name))
         },
