@@ -136,7 +136,17 @@ class Run:
         which it ended (missing: it goes on), and its remedies."""
         import pandas as pd  # noqa: PLC0415 (only frames need it)
 
-        columns = ["name", "level", "claim", "text", "since_step", "last_step", "cleared_step", "evidence", "remedies"]
+        columns = [
+            "name",
+            "level",
+            "claim",
+            "text",
+            "since_step",
+            "last_step",
+            "cleared_step",
+            "evidence",
+            "remedies",
+        ]
         return pd.DataFrame(self.reader.alarms(open_only), columns=columns)
 
     # -- what one can do with it ---------------------------------------------------------------------------

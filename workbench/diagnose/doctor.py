@@ -22,7 +22,11 @@ def report(reader: Reader, state: str, reason: str = "") -> Json:
     order = {"critical": 0, "warning": 1, "info": 2}
     alarms = sorted(
         reader.alarms(),
-        key=lambda alarm: (alarm["cleared_step"] is not None, order.get(alarm["level"], 3), -alarm["since_step"]),
+        key=lambda alarm: (
+            alarm["cleared_step"] is not None,
+            order.get(alarm["level"], 3),
+            -alarm["since_step"],
+        ),
     )
     return {
         "run": reader.folder.id,
@@ -58,7 +62,9 @@ def loss(reader: Reader, config: RunConfig) -> list[str]:
             "run learns nothing now."
         )
     elif dead > 0.5:
-        found.append(f"{share(dead)} of the groups are dead; the other {share(1 - dead)} carry the whole gradient.")
+        found.append(
+            f"{share(dead)} of the groups are dead; the other {share(1 - dead)} carry the whole gradient."
+        )
     if norm is not None:
         found.append(
             "The gradient is 0 too: nothing moves."
@@ -77,7 +83,11 @@ def words(found: Json) -> str:
     lines += ["", f"Alarms: {len(now) or 'none'} on, {len(past) or 'none'} over."]
     marks = {"critical": "!!", "warning": " !", "info": " i"}
     for alarm in now:
-        lines += ["", f"{marks.get(alarm['level'], ' ?')} {alarm['claim']} ({alarm['label']})", f"   {alarm['text']}"]
+        lines += [
+            "",
+            f"{marks.get(alarm['level'], ' ?')} {alarm['claim']} ({alarm['label']})",
+            f"   {alarm['text']}",
+        ]
         lines += [f"   raised when: {alarm['condition']}"] if alarm["condition"] else []
         lines += [f"   look: {one}" for one in alarm["look"][:1]]
         lines += [f"   do:   {one}" for one in alarm["do"]]
