@@ -159,11 +159,14 @@ class Run:
         """Wait before the next step; the device stays taken."""
         return self.tell("pause")
 
-    def resume(self) -> str:
-        """Go on: after a pause, or in a new process from the last whole checkpoint."""
+    def resume(self, *, warm_start: bool = False, **settings: Any) -> str:
+        """Go on: after a pause, or in a new process from the last whole checkpoint, exactly as if it had never
+        stopped. `settings` change before the next step; `warm_start` goes on although something was lost."""
         if self.state.over:
-            launch.resume(self.folder)
+            launch.resume(self.folder, changes=settings, warm=warm_start)
             return f"goes on from step {self.state.step}"
+        if settings:
+            self.set(**settings)
         return self.tell("resume")
 
     def stop(self, grace: float | None = None) -> RunState:

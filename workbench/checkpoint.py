@@ -36,28 +36,36 @@ def write(folder: Path, policy: Policy, updater: Updater, config: RunConfig, ste
     (folder / STATE).write_text(json.dumps(state, indent=1))
 
 
-def restore(folder: Path, policy: Policy, updater: Updater) -> tuple[int, RunConfig]:
-    """Put policy and optimiser back; returns the finished steps and the settings then, live edits included.
+def restore(
+    folder: Path, policy: Policy, updater: Updater, otherwise: RunConfig | None = None
+) -> tuple[int, RunConfig, list[str]]:
+    """Put policy and optimiser back; returns the finished steps, the settings then (live edits included), and what was missing.
 
-    Raises RunError naming the file that is missing.
+    Raises RunError naming the file that is missing, unless settings are given to go on with `otherwise`: a warm start, in which only
+    the model has to be there.
     """
-    for name in (OPTIMIZER, STATE):
-        if not (folder / name).is_file():
-            raise RunError(
-                f"checkpoint {folder.name} lacks {name}, so the run could not go on exactly. Choose another checkpoint."
-            )
-    state = json.loads((folder / STATE).read_text())
-    config = RunConfig.parse(state["config"])
+    missing = [name for name in (OPTIMIZER, STATE) if not (folder / name).is_file()]
+    if missing and otherwise is None:
+        raise RunError(
+            f"Checkpoint {folder.name} lacks {missing[0]}, so the run could not go on exactly. Choose another checkpoint, or a warm "
+            "start (workbench resume RUN --warm-start)."
+        )
+    config, step = otherwise, int(folder.name.rpartition("-")[2])
+    if STATE not in missing:
+        state = json.loads((folder / STATE).read_text())
+        step, config = int(state["step"]), RunConfig.parse(state["config"])
+        policy.version = int(state["version"])
+        updater.skips_in_a_row = int(state["skips_in_a_row"])
+    assert config is not None
     if isinstance(policy.model, PeftModel):
         set_peft_model_state_dict(policy.model, load_peft_weights(str(folder), device=str(policy.device)))
     else:
         _copy(read(str(folder), config.dtype)[0], policy.model)
     if (folder / REFERENCE).is_dir() and policy.reference is not None:
         _copy(read(str(folder / REFERENCE), config.dtype)[0], policy.reference)
-    policy.version = int(state["version"])
-    updater.skips_in_a_row = int(state["skips_in_a_row"])
-    _set_moments(updater.optimizer, load_file(folder / OPTIMIZER))
-    return int(state["step"]), config
+    if OPTIMIZER not in missing:
+        _set_moments(updater.optimizer, load_file(folder / OPTIMIZER))
+    return step, config, missing
 
 
 def _copy(source: Any, target: Any) -> None:

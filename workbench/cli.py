@@ -24,6 +24,7 @@ from workbench.config import RunConfig, settings
 from workbench.diagnose import doctor as examine
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.follow import follow, summary
+from workbench.record import checkpoints
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
@@ -234,12 +235,30 @@ def pause(run: RunName, *, runs: Root = DEFAULT_ROOT, json: AsJson = False) -> i
 
 
 @app.command
-def resume(run: RunName, *, runs: Root = DEFAULT_ROOT, json: AsJson = False) -> int:
-    """Go on: after a pause, or in a new process from the last whole checkpoint."""
+def resume(
+    run: RunName,
+    *,
+    set: Annotated[
+        list[str] | None, Parameter(negative="", help="name=value: change this before the next step.")
+    ] = None,
+    yes: Annotated[bool, Parameter(negative="", help="Make the changes of --set without asking.")] = False,
+    warm_start: Annotated[
+        bool,
+        Parameter(negative="", help="Go on although something was lost or changed; the result differs then."),
+    ] = False,
+    runs: Root = DEFAULT_ROOT,
+    json: AsJson = False,
+) -> int:
+    """Go on: after a pause, or in a new process from the last whole checkpoint, exactly as if it had never stopped."""
     folder = record.find(run, runs)
+    changes = _live_values(folder, set) if set else {}
+    if changes and not yes and not _confirmed(Reader(folder).live(), changes):
+        return 2
     if not launch.state(folder).over:
+        if changes:
+            _tell(run, runs, "set", changes, json)
         return _tell(run, runs, "resume", {}, json)
-    now = launch.resume(folder)
+    now = launch.resume(folder, changes=changes, warm=warm_start)
     if json:
         _print_json(
             {
@@ -255,10 +274,38 @@ def resume(run: RunName, *, runs: Root = DEFAULT_ROOT, json: AsJson = False) -> 
     return 0
 
 
+def _confirmed(before: dict[str, Any], changes: dict[str, Any]) -> bool:
+    """Show what would change, and ask. Where nobody can answer: no."""
+    for name, value in changes.items():
+        print(f"  {name}: {before[name]} -> {value}", file=sys.stderr)
+    if not sys.stdin.isatty():
+        print("Nothing was done. Add --yes to go on with these changes.", file=sys.stderr)
+        return False
+    print("Go on with these changes? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 @app.command
 def checkpoint(run: RunName, *, runs: Root = DEFAULT_ROOT, json: AsJson = False) -> int:
     """Write a checkpoint at the next step boundary."""
     return _tell(run, runs, "checkpoint", {}, json)
+
+
+@app.command
+def pin(
+    run: RunName,
+    *,
+    step: Annotated[int, Parameter(help="The checkpoint after this many steps.")],
+    off: Annotated[bool, Parameter(negative="", help="Let it go again.")] = False,
+    runs: Root = DEFAULT_ROOT,
+    json: AsJson = False,
+) -> int:
+    """Keep a checkpoint for good, however many come after it."""
+    folder = record.find(run, runs)
+    checkpoints.pin(folder, step, not off)
+    if json:
+        _print_json({"run": folder.id, "pinned": sorted(checkpoints.pinned(folder))})
+    return 0
 
 
 @app.command
@@ -282,9 +329,14 @@ def set_live(
 ) -> int:
     """Change settings of a living run from its next step on."""
     folder = record.find(run, runs)
+    return _tell(run, runs, "set", _live_values(folder, changes), json)
+
+
+def _live_values(folder: RunFolder, changes: Sequence[str]) -> dict[str, Any]:
+    """`name=value` texts as settings of this run. Raises ConfigError for what cannot change while it goes on."""
     values = pairs(changes)
-    changed = folder.config().live_changed(values)
-    return _tell(run, runs, "set", {name: changed.model_dump(mode="json")[name] for name in values}, json)
+    changed = folder.config().live_changed(values).model_dump(mode="json")
+    return {name: changed[name] for name in values}
 
 
 def pairs(changes: Sequence[str]) -> dict[str, str]:

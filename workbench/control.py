@@ -87,6 +87,8 @@ class Control:
         """Called from the heartbeat thread when a stop has not come through within its grace."""
         self.lease: object = None
         """The device, held as long as this object."""
+        self.warm_start = False
+        """Go on although pieces of the run are missing or were changed."""
         self._beat = beat
         self._inbox: deque[Command] = deque()
         self._taking = threading.Lock()

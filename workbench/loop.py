@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from workbench import advantages, checkpoint, controllers, weights
+from workbench import advantages, checkpoint, controllers, resume, weights
 from workbench.collect import Collected, collect
 from workbench.config import RunConfig
 from workbench.control import Control
@@ -48,11 +48,12 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         control.phase("load model")
         policy = load_policy(config)
         updater = Updater(policy, config)
-        first = 0
-        if (latest := checkpoints.latest(folder)) is not None:
-            first, config = checkpoint.restore(latest, policy, updater)
         control.phase("prepare")
         prompts, heldout = rendered(config, policy)
+        pieces = resume.pieces_of(folder, config, [*prompts, *heldout])
+        first, config, replay, notes = resume.begin(
+            folder, config, policy, updater, pieces, warm=control.warm_start
+        )
         stream = PromptStream(prompts, config.prompts_per_step, config.seed)
         accuracy_reward = config.eval_reward or task_of(config).rewards[0]
         # The exact code that was checked before the start; a notebook's own functions exist nowhere else.
@@ -67,15 +68,18 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                 reward_clip=config.reward_clip,
                 max_steps=config.steps,
                 max_length=config.max_completion_length,
+                known=replay.scores,
             )
         )
         record = stack.enter_context(Writer(folder, config, token_text=chat.token_text(policy.tokenizer)))
         control.record_to(record.event)
         tracker = stack.enter_context(WandbSink(folder, config))
         engine = make_engine(config.engine, policy)
-        if first:
+        if replay.begun:
             record.supersede(first)
-        control.event("resumed" if first else "started", {"step": first, "notes": policy.notes})
+        control.event(
+            "resumed" if replay.begun else "started", {"step": first, "notes": policy.notes + notes}
+        )
         around = surroundings(config, policy, prompts, accuracy_reward)
         alarms = Keeper(folder, record, config, around, first)
         looking_back = stack.enter_context(LookingBack(updater, record, tracker, alarms))
@@ -84,7 +88,8 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
 
         for step in range(first, config.steps + 1):
             # -- between steps: checks, the end, people's wishes
-            if step % config.eval_steps == 0 or step == config.steps:
+            checked = step == first and replay.checked  # before the checkpoint, with the settings of then
+            if (step % config.eval_steps == 0 or step == config.steps) and not checked:
                 for check in evaluate(engine, pool, heldout, accuracy_reward, config, step, clock.phase):
                     check.phases = clock.lap()
                     record.step(check)
@@ -92,18 +97,25 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                     tracker.log(check)
                     print(told(check), flush=True)
             save = step == config.steps or (step > first and step % config.save_steps == 0)
+            before = config
+            if due := replay.due(step):
+                config = config.live_changed(due)
             for command in control.poll(step):
                 if command.command == "probe":
                     bench.answer(command)
                     continue
-                config, save_now = apply(command, config, control)
-                save = save or save_now
+                changed, save_now = apply(command, config, control)
+                if changed is not config:
+                    replay.forget(step, command.args)
+                config, save = changed, save or save_now
+            if config is not before:
+                record.flush()  # whoever goes on from an earlier checkpoint must know of the change
             if save or control.stop_requested:
                 clock.phase("checkpoint")
                 looking_back.wait()
                 record.flush()
                 write = partial(checkpoint.write, policy=policy, updater=updater, config=config, step=step)
-                checkpoints.save(folder, step, write, keep=config.save_total_limit)
+                checkpoints.save(folder, step, write, {"pieces": pieces}, keep=config.save_total_limit)
                 control.event("checkpoint", {"step": step})
             if step == config.steps or control.stop_requested:
                 break

@@ -53,6 +53,7 @@ def main(
     parser = argparse.ArgumentParser(prog="python -P -m workbench.worker", description=__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--token", required=True)
+    parser.add_argument("--warm-start", action="store_true")
     options = parser.parse_args(arguments)
     os.umask(0o077)
     faulthandler.enable()
@@ -63,6 +64,7 @@ def main(
         return 3
     with sole, Control(folder, _first_status(folder, options.token)) as control:
         who = identity.mine(options.token)
+        control.warm_start = options.warm_start
         control.overdue = lambda: _force_end(control, who)
         _handle_signals(control)
         state, reason = _outcome(folder, control, train, idle)

@@ -73,9 +73,22 @@ def start(
     return folder
 
 
-def resume(folder: RunFolder, worker: Sequence[str] | None = None) -> RunState:
+def resume(
+    folder: RunFolder,
+    worker: Sequence[str] | None = None,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    warm: bool = False,
+) -> RunState:
     """Start a worker again on a run that is over but not finished; it goes on from the last whole checkpoint.
-    Two callers at once start one worker. Raises RunError: finished, damaged."""
+    Two callers at once start one worker.
+
+    `changes`: settings that change before its next step, as `set` would. `warm`: go on although something
+    that exactness needs is missing or was changed. Raises RunError: finished, damaged; ConfigError: a setting
+    that cannot change.
+    """
+    if changes:
+        folder.config().live_changed(changes)
     with lease.locked(folder.path / "start.lock"):
         now = watch.state(folder)
         if now.state == "damaged":
@@ -91,6 +104,8 @@ def resume(folder: RunFolder, worker: Sequence[str] | None = None) -> RunState:
             pass
         config = folder.config()
         folder.error_path.unlink(missing_ok=True)
+        if changes:
+            folder.put("set", changes)
         spawn(
             folder,
             steps=config.steps,
@@ -98,6 +113,7 @@ def resume(folder: RunFolder, worker: Sequence[str] | None = None) -> RunState:
             step=now.step,
             earlier=now.seconds or 0.0,
             worker=worker,
+            options=("--warm-start",) if warm else (),
         )
     return watch.state(folder)
 
@@ -110,6 +126,7 @@ def spawn(
     step: int = 0,
     earlier: float = 0.0,
     worker: Sequence[str] | None = None,
+    options: Sequence[str] = (),
 ) -> None:
     """Start the worker process of a run folder: a session of its own, no terminal, output to worker.log."""
     token = secrets.token_hex(16)
@@ -143,7 +160,7 @@ def spawn(
     with folder.log_path.open("ab") as log:
         os.fchmod(log.fileno(), 0o600)
         process = subprocess.Popen(
-            [*(worker or WORKER), str(folder.path), "--token", token],
+            [*(worker or WORKER), str(folder.path), "--token", token, *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

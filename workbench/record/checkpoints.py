@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +19,13 @@ from safetensors import SafetensorError
 from workbench.errors import RunError
 from workbench.record.files import make_folder, sync_folder, write_bytes, write_json
 from workbench.record.folder import RunFolder
+from workbench.record.notes import Notes
 from workbench.record.origin import versions
 from workbench.record.reader import Reader
 
 MANIFEST = "manifest.json"
 LATEST = "LATEST"
+PIN = "pinned checkpoint"
 BEST_BY = "heldout/sampled/accuracy"
 _CHUNK = 2**20
 
@@ -44,13 +46,12 @@ def save(
     meta: Mapping[str, Any] | None = None,
     *,
     keep: int = 2,
-    pinned: Collection[int] = (),
 ) -> Path:
     """Makes `checkpoints/step-<step>` from what `write` puts into the folder it is given, and returns its
     path.
 
-    Afterwards only the newest `keep`, the best by held-out accuracy and the `pinned` ones stay. Raises
-    RunError where it could not be written whole; the checkpoints before it are untouched then.
+    Afterwards only the newest `keep`, the best by held-out accuracy and the pinned ones stay. Raises RunError
+    where it could not be written whole; the checkpoints before it are untouched then.
     """
     make_folder(folder.checkpoints)
     target = folder.checkpoints / f"step-{step:06d}"
@@ -77,18 +78,25 @@ def save(
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    _retire(folder, keep, pinned)
+    _retire(folder, keep)
     return target
 
 
 def latest(folder: RunFolder) -> Path | None:
     """The newest checkpoint whose every file has the recorded hash; None where there is none. Walks back past
     torn ones, and removes what a killed save has left."""
+    return newest(folder)[0]
+
+
+def newest(folder: RunFolder) -> tuple[Path | None, list[Checkpoint]]:
+    """As `latest`, with the damaged ones that were walked past, newest first."""
     _clear_up(folder)
+    damaged: list[Checkpoint] = []
     for found in reversed(listing(folder)):
-        if not found.problem and not problem(found.path):
-            return found.path
-    return None
+        if not (told := found.problem or problem(found.path)):
+            return found.path, damaged
+        damaged.append(found._replace(problem=told))
+    return None, damaged
 
 
 def discard_after(folder: RunFolder, step: int) -> None:
@@ -107,6 +115,24 @@ def at(folder: RunFolder, step: int) -> Path:
         raise RunError(f"There is no checkpoint after step {step}. Kept: {there}.")
     verify(path)
     return path
+
+
+def pin(folder: RunFolder, step: int, keep: bool = True) -> None:
+    """Keep the checkpoint after `step` finished steps for good, or no longer. Raises RunError: there is none."""
+    if keep:
+        at(folder, step)
+        Notes(folder).keep(PIN, str(step))
+    else:
+        Notes(folder).drop(PIN, str(step))
+
+
+def pinned(folder: RunFolder) -> set[int]:
+    """Steps whose checkpoints people keep for good."""
+    try:
+        return {int(step) for step in Notes(folder).kept(PIN)}
+    except RunError:
+        # Notes that cannot be read must not cost a checkpoint that somebody may have pinned.
+        return {found.step for found in listing(folder)}
 
 
 def listing(folder: RunFolder) -> list[Checkpoint]:
@@ -128,17 +154,24 @@ def problem(path: Path, *, contents: bool = True) -> str:
     try:
         files = json.loads((path / MANIFEST).read_bytes())["files"]
         for name, entry in files.items():
-            file = path / name
-            if not file.is_file():
-                return f"{name} is missing."
-            if file.stat().st_size != entry["size"]:
-                return f"{name} has {file.stat().st_size} bytes instead of {entry['size']}."
-            if contents and _sha256(file) != entry["sha256"]:
-                return f"{name} was changed after it was written."
+            if told := problem_of(path, name, entry, contents=contents):
+                return told
     except FileNotFoundError:
         return f"{MANIFEST} is missing, so it was never finished."
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} cannot be read ({error})."
+    return ""
+
+
+def problem_of(path: Path, name: str, entry: Mapping[str, Any], *, contents: bool = True) -> str:
+    """What is wrong with one file of a checkpoint, by its entry in the manifest; '' where nothing is."""
+    file = path / name
+    if not file.is_file():
+        return f"{name} is missing."
+    if file.stat().st_size != entry["size"]:
+        return f"{name} has {file.stat().st_size} bytes instead of {entry['size']}."
+    if contents and _sha256(file) != entry["sha256"]:
+        return f"{name} was changed after it was written."
     return ""
 
 
@@ -187,11 +220,11 @@ def _clear_up(folder: RunFolder) -> None:
             os.rename(place, target)
 
 
-def _retire(folder: RunFolder, keep: int, pinned: Collection[int]) -> None:
+def _retire(folder: RunFolder, keep: int) -> None:
     there = [found for found in listing(folder) if not found.problem]
     stay = (
         {found.step for found in there[-max(1, keep) :]}
-        | set(pinned)
+        | pinned(folder)
         | _best(folder, [c.step for c in there])
     )
     for found in there:

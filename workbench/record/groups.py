@@ -161,6 +161,32 @@ def history(db: sqlite3.Connection, prompt_id: str, per_visit: int) -> list[Json
     return found
 
 
+def scores(db: sqlite3.Connection, step: int) -> list[Json]:
+    """See `Reader.scores`."""
+    rows = db.execute(
+        "SELECT s.id, g.prompt_id, s.text, s.logs_json, r.name, r.value, r.reason FROM steps t "
+        "JOIN samples s ON s.step_id = t.id JOIN groups g ON g.id = s.group_id JOIN sample_rewards r ON r.sample_id = s.id "
+        "WHERE t.id IN (SELECT max(id) FROM steps WHERE step = ? GROUP BY kind, mode) ORDER BY s.id, r.name",
+        (step,),
+    )
+    found: dict[int, Json] = {}
+    for row in rows:
+        sample = found.setdefault(
+            row["id"],
+            {
+                "prompt_id": row["prompt_id"],
+                "text": row["text"],
+                "values": {},
+                "reasons": {},
+                "logs": json.loads(row["logs_json"] or "{}"),
+            },
+        )
+        sample["values"][row["name"]] = row["value"]
+        if row["reason"]:
+            sample["reasons"][row["name"]] = row["reason"]
+    return list(found.values())
+
+
 def token_strings(token_ids: Sequence[int], texts: dict[int, bytes]) -> list[str]:
     """The text of each token. A character that spans several tokens appears at the one that completes it."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")

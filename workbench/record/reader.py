@@ -203,6 +203,12 @@ class Reader:
             for row in self._all("SELECT prompt_id, question, answer FROM prompts ORDER BY question")
         ]
 
+    def scores(self, step: int) -> list[Json]:
+        """What every reward said in a step and its checks when they were recorded last, by whichever attempt: prompt_id, text, values,
+        reasons and logs of each sample, in the order in which they were scored."""
+        with self._maybe() as db:
+            return groups.scores(db, step)
+
     def search(
         self, text: str = "", filters: Filters | None = None, after_id: int | None = None, limit: int = 50
     ) -> list[Json]:
@@ -221,6 +227,16 @@ class Reader:
             (since, *arguments, limit),
         )
         return [{**groups.without(row, "data_json"), "data": json.loads(row["data_json"])} for row in rows]
+
+    def live(self) -> Json:
+        """The settings as they are now: those of the start, and what people have changed since."""
+        values: Json = self.config.model_dump(mode="json")
+        for event in self.events(kind="setting_changed", limit=2**31):
+            changed = event["data"].items()
+            values |= {
+                name: change["to"] for name, change in changed if isinstance(change, dict) and "to" in change
+            }
+        return values
 
     def alarms(self, open_only: bool = False) -> list[Json]:
         """Alarms, newest first: id, name, level, time, since_step, last_step, cleared_step, claim, text,

@@ -58,6 +58,16 @@ class Crew:
             self._idle.put(self._start())
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of its rewards."""
+        return tuple(source.name for source in self._sources)
+
+    @property
+    def asks_outside(self) -> bool:
+        """Whether its rewards ask a server or a person."""
+        return any(source.shape.asks_outside for source in self._sources)
+
+    @property
     def pids(self) -> set[int]:
         """Of the processes that are alive."""
         with self._lock:

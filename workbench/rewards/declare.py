@@ -35,6 +35,8 @@ class Declared:
     """It gets a whole group: plural `completions`; prompt, answer and columns stay single values."""
     alone: bool = False
     """It holds a model and gets a process of its own, one whatever the size of the pool."""
+    outside: bool = False
+    """It asks a server or a person: a run that goes on takes what was said then from the record. `async def` says so by itself."""
     messages: bool | None = None
     """Completions as chat messages instead of text; None = decided from the function's source."""
 
@@ -56,6 +58,7 @@ def reward(
     range: tuple[float, float] | None = None,
     group: bool = False,
     alone: bool = False,
+    outside: bool = False,
     messages: bool | None = None,
 ) -> Callable[[AnyFunction], AnyFunction]: ...
 def reward(function: Callable[..., Any] | None = None, /, *, name: str | None = None, **about: Any) -> Any:

@@ -6,20 +6,23 @@ processes. Plain rewards share their processes; rewards that hold a model have o
 
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from workbench.errors import RewardError
 from workbench.rewards import wire
-from workbench.rewards.crew import Crew, Said
+from workbench.rewards.crew import Crew, Part, Said
 from workbench.rewards.loaded import RunFacts
 from workbench.rewards.outcome import INFRASTRUCTURE, is_failure
 from workbench.rewards.registry import DEFAULT_TIMEOUT, RewardSource
 from workbench.rewards.wire import WireGroup
 from workbench.types import Group, Score
 
+Result = TypeVar("Result")
+Known = Callable[[int, WireGroup, Collection[str]], list[Part] | None]
+"""What rewards of these names said about a group in a step before, sample by sample; None where that is not known."""
 _CHUNK = 64
 """Samples that travel in one request."""
 _PRINTED = 2000
@@ -39,11 +42,13 @@ class RewardPool:
         reward_clip: float | None = None,
         max_steps: int = 0,
         max_length: int | None = None,
+        known: Known | None = None,
     ) -> None:
         """Does not wait until the processes are ready.
 
         timeout: seconds for one call: of one sample, or of one group for rewards that take groups or lists.
         max_steps, max_length: facts of the run for rewards that ask (`trainer_state`, `max_length`).
+        known: asked first for rewards that ask somebody outside, who might answer differently the second time.
         """
         if not sources:
             raise RewardError("No rewards were given. Give at least one, for example correct.")
@@ -52,8 +57,12 @@ class RewardPool:
         self._workers = workers
         self._tokens = any(source.shape.wants_tokens for source in sources)
         facts = RunFacts(timeout, max_steps, max_length=max_length)
-        plain = [source for source in sources if not source.shape.alone]
-        self._crews = [Crew(plain, facts, workers)] if plain else []
+        self._known = known
+        shared = [source for source in sources if not source.shape.alone]
+        parts = [
+            [source for source in shared if source.shape.asks_outside is outside] for outside in (False, True)
+        ]
+        self._crews = [Crew(part, facts, workers) for part in parts if part]
         self._crews += [Crew([source], facts, workers=1) for source in sources if source.shape.alone]
         self.error_rate: dict[str, float] = {}
         """For each reward the share of values lost to errors in the last `score`."""
@@ -105,7 +114,7 @@ class RewardPool:
         asked: deque[list[Future[Said]]] = deque()
         try:
             for step, chunk in chunks:
-                asked.append([crew.submit(chunk, step) for crew in self._crews])
+                asked.append([self._submit(crew, chunk, step) for crew in self._crews])
                 if len(asked) > _AHEAD:
                     yield told.take(asked.popleft())
             while asked:
@@ -138,6 +147,25 @@ class RewardPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _submit(self, crew: Crew, groups: list[WireGroup], step: int) -> Future[Said]:
+        """Ask a crew about groups, but for what is known of them already."""
+        if self._known is None or not crew.asks_outside:
+            return crew.submit(groups, step)
+        known = {place: self._known(step, group, crew.names) for place, group in enumerate(groups)}
+        rest = [group for place, group in enumerate(groups) if known[place] is None]
+        asked = crew.submit(rest, step) if rest else _done(Said([], {}, ""))
+
+        def merge(said: list[Said]) -> Said:
+            parts = iter(said[0].parts)
+            merged = [
+                part
+                for place, group in enumerate(groups)
+                for part in (known[place] or [next(parts) for _ in group["completions"]])
+            ]
+            return said[0]._replace(parts=merged)
+
+        return _joined([asked], merge)
 
     def _chunks(self, groups: Sequence[WireGroup], total: int) -> Iterator[list[WireGroup]]:
         """Whole groups, so many that a request is worth its way and every process has some."""
@@ -200,11 +228,15 @@ class _Told:
         self._pool.printed = self._printed
 
 
-def _joined(
-    futures: Sequence[Future[Said]], combine: Callable[[list[Said]], list[Score]]
-) -> Future[list[Score]]:
+def _done(said: Said) -> Future[Said]:
+    done: Future[Said] = Future()
+    done.set_result(said)
+    return done
+
+
+def _joined(futures: Sequence[Future[Said]], combine: Callable[[list[Said]], Result]) -> Future[Result]:
     """A future of what all of them say."""
-    joined: Future[list[Score]] = Future()
+    joined: Future[Result] = Future()
     joined.set_running_or_notify_cancel()
     left = itertools.count(len(futures) - 1, -1)
 

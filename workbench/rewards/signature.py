@@ -94,6 +94,13 @@ class Shape:
     """Line of its only `return`, or of its `def`."""
     alone: bool = False
     """Gets a process of its own."""
+    outside: bool = False
+    """Said of itself that it asks a server or a person."""
+
+    @property
+    def asks_outside(self) -> bool:
+        """Whether it may answer differently the second time: an asynchronous one waits for somebody."""
+        return self.outside or self.is_async
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -167,6 +174,7 @@ def read_shape(function: Callable[..., Any]) -> Shape:
         messages=messages,
         line=line,
         alone=about is not None and about.alone,
+        outside=about is not None and about.outside,
     )
 
 

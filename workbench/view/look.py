@@ -25,7 +25,7 @@ def header(reader: Reader) -> Json:
     """What does not change while a run goes on, but for the settings that people changed."""
     about = reader.folder.about()
     config = reader.config
-    now = live(reader, config)
+    now = reader.live()
     defaults = {info.name: info.default for info in settings()}
     values = config.model_dump(mode="json")
     return {
@@ -53,20 +53,6 @@ def header(reader: Reader) -> Json:
         ],
         "notice": reader.notice,
     }
-
-
-def live(reader: Reader, config: RunConfig) -> Json:
-    """The settings as they are now: those of the start, and what people have changed since."""
-    values = config.model_dump(mode="json")
-    for event in reader.events(kind="setting_changed"):
-        values.update(
-            {
-                name: change["to"]
-                for name, change in event["data"].items()
-                if isinstance(change, dict) and "to" in change
-            }
-        )
-    return values
 
 
 def model(config: RunConfig) -> Json:

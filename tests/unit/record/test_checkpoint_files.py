@@ -128,9 +128,16 @@ def test_the_newest_the_best_and_the_pinned_ones_stay(folder: RunFolder) -> None
             check.metrics = {"heldout/sampled/accuracy": value}
             writer.step(check)
             writer.flush()
-            checkpoints.save(folder, step, weights(step), keep=2, pinned=[20])
+            checkpoints.save(folder, step, weights(step), keep=2)
+            if step == 20:
+                checkpoints.pin(folder, 20)
     # 30 is as good as 10 and newer; without a pin 20 would be gone.
-    assert steps(folder) == [20, 30, 50, 60]
+    assert steps(folder) == [20, 30, 50, 60] and checkpoints.pinned(folder) == {20}
+    checkpoints.pin(folder, 20, keep=False)
+    checkpoints.save(folder, 70, weights(70), keep=2)
+    assert steps(folder) == [30, 60, 70]
+    with pytest.raises(RunError, match=r"There is no checkpoint after step 20\. Kept: 30, 60, 70"):
+        checkpoints.pin(folder, 20)
 
 
 def test_checkpoints_beyond_the_one_a_run_goes_on_from_are_discarded(folder: RunFolder) -> None:

@@ -1,0 +1,141 @@
+"""Where a run begins: at its start, or behind its newest whole checkpoint, with everything it needs beside that proved unchanged.
+
+In: a run folder, the loaded policy and its prompts. Out: the step to go on from, the settings there, and what to replay. A run that
+could not go on exactly is refused with the name of what is missing or changed, unless a warm start was asked for.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from workbench import checkpoint, estimate
+from workbench.config import RunConfig
+from workbench.errors import RunError
+from workbench.models.load import Policy
+from workbench.record import checkpoints
+from workbench.record.checkpoints import Checkpoint
+from workbench.record.folder import RunFolder
+from workbench.record.origin import versions
+from workbench.replay import Replay
+from workbench.types import Prompt
+from workbench.update import Updater
+
+EXACT = ("torch", "transformers", "numpy")
+"""Libraries whose version may change the last digits of a number."""
+_SAMPLE = 2**20
+
+
+class Beginning(NamedTuple):
+    """Where a run stands when its loop begins."""
+
+    step: int
+    """Finished steps."""
+    config: RunConfig
+    replay: Replay
+    notes: list[str]
+    """What is not as it was, for the record."""
+
+
+def begin(
+    folder: RunFolder,
+    config: RunConfig,
+    policy: Policy,
+    updater: Updater,
+    pieces: Mapping[str, str],
+    *,
+    warm: bool = False,
+) -> Beginning:
+    """Load the newest whole checkpoint, if there is any, into `policy` and `updater`.
+
+    `pieces`: what `pieces_of` says of the run now. `warm`: go on although something is missing or was changed. Raises RunError.
+    """
+    found, damaged = checkpoints.newest(folder)
+    notes = [f"Checkpoint {torn.path.name} was passed over: {torn.problem}" for torn in damaged]
+    if found is None and damaged:
+        if not warm:
+            raise RunError(
+                f"No checkpoint of run {folder.id} is whole. Newest: {damaged[0].path.name}: {damaged[0].problem} Put the file back, "
+                "or go on without it by a warm start (workbench resume RUN --warm-start)."
+            )
+        found = _model_of(damaged)
+    step = 0
+    if found is not None:
+        changed = _changed(found, pieces)
+        if changed and not warm:
+            raise RunError(
+                f"Run {folder.id} cannot go on exactly: {'; '.join(changed)}. Put it back as it was, or accept the difference by a warm "
+                "start (workbench resume RUN --warm-start)."
+            )
+        step, saved, missing = checkpoint.restore(found, policy, updater, config if warm else None)
+        if not any(told.startswith("config.json ") for told in changed):
+            config = saved
+        notes += changed + [f"{name} was missing" for name in missing] + _other_versions(found)
+    return Beginning(step, config, Replay(folder, step), notes)
+
+
+def pieces_of(folder: RunFolder, config: RunConfig, prompts: Sequence[Prompt]) -> dict[str, str]:
+    """What a run needs beside its checkpoints to go on exactly, each with a hash of its content: its settings, its prompts, its base
+    model. (Rewards lie in the run folder under their own hash.)"""
+    asked = hashlib.sha256("\n".join(prompt.id for prompt in prompts).encode()).hexdigest()
+    found = {
+        "config.json": hashlib.sha256(folder.config_path.read_bytes()).hexdigest(),
+        f"the prompts of {config.data or config.task}": asked,
+    }
+    facts = estimate.facts(config.model)
+    for path in sorted(facts.folder.glob("*.safetensors")) if facts else []:
+        found[f"{path.name} of the base model {config.model}"] = _fingerprint(path)
+    return found
+
+
+def _changed(found: Path, pieces: Mapping[str, str]) -> list[str]:
+    """For each piece that is not what it was when the checkpoint was written, what happened to it."""
+    before: Mapping[str, str] = _manifest(found).get("meta", {}).get("pieces", {})
+    return [
+        f"{name} {'is missing' if name not in pieces else 'changed after the checkpoint was written'}"
+        for name, content in before.items()
+        if pieces.get(name) != content
+    ]
+
+
+def _other_versions(found: Path) -> list[str]:
+    before, now = _manifest(found).get("versions", {}), versions()
+    return [
+        f"{name} {before[name]} -> {now.get(name)}: the last digits may differ"
+        for name in EXACT
+        if before.get(name) and before[name] != now.get(name)
+    ]
+
+
+def _manifest(found: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((found / checkpoints.MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return {}  # only a warm start comes here
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _model_of(damaged: Sequence[Checkpoint]) -> Path | None:
+    """The newest damaged checkpoint whose weights at least are what they were; None: from the base model on."""
+    for torn in damaged:
+        files = _manifest(torn.path).get("files", {})
+        weights = [
+            name
+            for name in files
+            if name.startswith(("model", "adapter_model")) and name.endswith(".safetensors")
+        ]
+        if weights and all(not checkpoints.problem_of(torn.path, name, files[name]) for name in weights):
+            return torn.path
+    return None
+
+
+def _fingerprint(path: Path) -> str:
+    """A hash of a file's size and of its first, middle and last mebibyte: base models are too large to read whole at each start."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for place in (0, size // 2, max(0, size - _SAMPLE)):
+            file.seek(place)
+            digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()
