@@ -57,6 +57,7 @@ def compute(
     baseline: Baseline = "mean",
     excluded_B: Array | None = None,
     reward_range: tuple[float, float] = (0.0, 1.0),
+    batch_ids_B: Array | None = None,
 ) -> Advantages:
     """(reward - baseline) / divisor for each sample.
 
@@ -68,7 +69,8 @@ def compute(
     `rewards_B`: float, NaN (or infinite) = absent. `excluded_B`: samples that must not be pushed (masked
     because truncated); they still count in their group's mean and std, as in TRL, so the rest no longer sums
     to zero. `reward_range`: the lowest and highest total reward possible, only used to tell all-right and
-    all-wrong groups from tied ones.
+    all-wrong groups from tied ones. `batch_ids_B`: which batch each sample belongs to, where many steps are
+    asked at once; None = one batch.
 
     Invariance: adding a constant to a group changes nothing; multiplying all rewards by a constant changes
     nothing with eps 0, and by the factor (std + eps) / (std + eps / constant) otherwise: with TRL's 1e-4,
@@ -90,7 +92,8 @@ def compute(
         case "group":
             divisor_P = std_P + eps
         case "batch":
-            divisor_P = _std(filled_B, present_B, std) + eps + xp.zeros_like(std_P)
+            divisor_B = _batch_std(filled_B, present_B, std, batch_ids_B) + eps
+            divisor_P = divisor_B[groups.table_P_G[:, 0]]
         case "none":
             divisor_P = xp.ones_like(std_P)
     if baseline == "leave_one_out":
@@ -138,6 +141,7 @@ def from_rewards(
     baseline: Baseline = "mean",
     excluded_B: Array | None = None,
     reward_range: tuple[float, float] = (0.0, 1.0),
+    batch_ids_B: Array | None = None,
 ) -> Advantages:
     """Advantages from several rewards: their weighted sum through `compute`, or each reward normalised first.
 
@@ -155,25 +159,61 @@ def from_rewards(
         baseline=baseline,
         excluded_B=excluded_B,
         reward_range=reward_range,
+        batch_ids_B=batch_ids_B,
     )
     if aggregation == "sum_then_normalize":
         return total
     columns = [compute(rewards_B_F[:, f], group_ids_B, std=std, eps=eps) for f in range(rewards_B_F.shape[1])]
     sums_B = sum(column.advantages_B * weights_F[f] for f, column in enumerate(columns))
     # Each column's z-scores sum to zero in every group: the batch mean is zero, there is nothing to subtract.
-    divisor = _std(sums_B, xp.any(xp.isfinite(rewards_B_F), axis=1), std) + eps
-    advantages_B = sums_B / xp.where(divisor > 0, divisor, 1.0)
+    divisor_B = _batch_std(sums_B, xp.any(xp.isfinite(rewards_B_F), axis=1), std, batch_ids_B) + eps
+    advantages_B = sums_B / xp.where(divisor_B > 0, divisor_B, 1.0)
     if excluded_B is not None:
         advantages_B = xp.where(excluded_B, 0.0, advantages_B)
     # A group has no signal only if every single reward is tied: opposite differences may cancel in the sum.
     zero_P = xp.all(xp.stack([column.zero_std_P for column in columns]), axis=0)
     return total._replace(
         advantages_B=advantages_B,
-        divisor_P=divisor + xp.zeros_like(total.std_P),
+        divisor_P=divisor_B[members(group_ids_B).table_P_G[:, 0]],
         zero_std_P=zero_P,
         all_right_P=total.all_right_P & zero_P,
         all_wrong_P=total.all_wrong_P & zero_P,
         tied_P=zero_P & ~total.absent_P & ~total.all_right_P & ~total.all_wrong_P,
+    )
+
+
+def by_settings(
+    rewards_B_F: Array,
+    weights_F: Array,
+    group_ids_B: Array,
+    settings: Any,
+    *,
+    penalty_B: Array | None = None,
+    batch_ids_B: Array | None = None,
+) -> Advantages:
+    """What a run with these settings asks: every choice by the names of `RunConfig`, for the loop and for
+    what-if alike. `penalty_B` (KL in the rewards) counts as one more reward of weight -1.
+    """
+    xp = array_namespace(rewards_B_F)
+    if penalty_B is not None:
+        absent_B = ~xp.any(xp.isfinite(rewards_B_F), axis=1)
+        column_B = xp.where(absent_B, xp.full_like(penalty_B, float("nan")), -penalty_B)
+        rewards_B_F = xp.concat([rewards_B_F, column_B[:, None]], axis=1)
+        weights_F = xp.concat([weights_F, xp.ones_like(weights_F[:1])])
+    if settings.reward_clip is not None and settings.multi_objective_aggregation == "sum_then_normalize":
+        total_B = combine(rewards_B_F, weights_F)
+        rewards_B_F = xp.clip(total_B, min=-settings.reward_clip, max=settings.reward_clip)[:, None]
+        weights_F = xp.ones_like(weights_F[:1])
+    return from_rewards(
+        rewards_B_F,
+        weights_F,
+        group_ids_B,
+        aggregation=settings.multi_objective_aggregation,
+        scale=settings.scale_rewards,
+        std=settings.advantage_std,
+        eps=settings.advantage_eps,
+        baseline=settings.advantage_baseline,
+        batch_ids_B=batch_ids_B,
     )
 
 
@@ -277,6 +317,18 @@ def _ties(filled_B: Array, present_B: Array, groups: Members) -> Array:
     size_P = xp.max(groups.gather(xp.abs(filled_B)), axis=1)
     rounding = TIE_ROUNDING * xp.finfo(filled_B.dtype).eps
     return high_P - low_P <= rounding * size_P  # without any sample -inf - inf = -inf, a tie
+
+
+def _batch_std(filled_B: Array, present_B: Array, std: Std, batch_ids_B: Array | None) -> Array:
+    """(B,) std of the present values of each sample's batch."""
+    xp = array_namespace(filled_B)
+    if batch_ids_B is None:
+        return _std(filled_B, present_B, std) + xp.zeros_like(filled_B)
+    batches = members(batch_ids_B)
+    count_B = batches.sum(xp.astype(present_B, filled_B.dtype))[batches.index_B]
+    mean_B = batches.sum(filled_B)[batches.index_B] / xp.clip(count_B, min=1.0)
+    squares_B = xp.where(present_B, filled_B - mean_B, 0.0) ** 2
+    return xp.sqrt(batches.sum(squares_B)[batches.index_B] / xp.clip(count_B - _ddof(std), min=1.0))
 
 
 def _std(filled_B: Array, present_B: Array, std: Std) -> Array:

@@ -242,6 +242,7 @@ def ask(
         ]
     )
     weights_F = np.array([weight for _, weight in counted])
+    penalty_B = None
     if config.kl_in == "reward" and config.beta and reference_B_T is not None:
         seen = updater.score(found.groups, config, logp_only=True)
         lengths_B = torch.tensor([rollout.length for group in found.groups for rollout in group.rollouts])
@@ -254,24 +255,8 @@ def ask(
             config.beta,
             config.kl_estimator,
         ).numpy()
-        rewards_B_F = np.column_stack(
-            [rewards_B_F, np.where(np.isnan(rewards_B_F).all(axis=1), np.nan, -penalty_B)]
-        )
-        weights_F = np.append(weights_F, 1.0)
-    if config.reward_clip is not None and config.multi_objective_aggregation == "sum_then_normalize":
-        rewards_B_F = np.clip(
-            advantages.combine(rewards_B_F, weights_F), -config.reward_clip, config.reward_clip
-        )[:, None]
-        weights_F = np.ones(1)
-    return advantages.from_rewards(
-        rewards_B_F,
-        weights_F,
-        group_ids(found.groups),
-        aggregation=config.multi_objective_aggregation,
-        scale=config.scale_rewards,
-        std=config.advantage_std,
-        eps=config.advantage_eps,
-        baseline=config.advantage_baseline,
+    return advantages.by_settings(
+        rewards_B_F, weights_F, group_ids(found.groups), config, penalty_B=penalty_B
     )
 
 

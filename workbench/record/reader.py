@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from workbench.config import RunConfig
 from workbench.errors import RunError
+from workbench.record import arrays as sample_arrays
 from workbench.record import groups, schema, series, tokens
+from workbench.record.arrays import SampleArrays
 from workbench.record.folder import RunFolder
 from workbench.record.search import Filters, search
 from workbench.types import EvalMode, GroupKind
@@ -188,6 +190,29 @@ class Reader:
                 db, since or 0, until, kind, mode,
                 lambda row: self._tokens(row) if tokens and row["tokens"] else None,
             )  # fmt: skip
+
+    def arrays(self, since: int = 0) -> SampleArrays:
+        """Every training sample's numbers as flat arrays, those of steps recorded after row `since` only."""
+        with self._maybe() as db:
+            return sample_arrays.read(db, since)
+
+    def token_steps(self) -> list[int]:
+        """The training steps whose token arrays are still kept, in order."""
+        found = (path.name[5:-12] for path in self.folder.tokens.glob("step-*.safetensors"))
+        return sorted(int(number) for number in found if number.isdigit())
+
+    def step_tokens(self, step: int) -> list[tokens.SampleTokens] | None:
+        """The token arrays of every sample of a training step, in sample order; None where they are no longer
+        kept. Raises RunError for a damaged file."""
+        try:
+            return tokens.load(self.folder.tokens / tokens.file_name(step, "train", None))
+        except FileNotFoundError:
+            return None
+
+    def forgotten(self, since: int) -> bool:
+        """Whether a resume has overtaken steps that a reader which has seen row `since` still holds."""
+        with self._maybe() as db:
+            return series.forget_from(db, since) is not None
 
     def prompt_history(self, prompt_id: str, per_visit: int = 64) -> list[Json]:
         """Every visit of one prompt, oldest first, training and checks: step, kind, mode, k, n, right,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from workbench.config import RunConfig
 from workbench.record import rollup
@@ -181,6 +182,8 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, BaseModel):  # a reward of the settings
+        return value.model_dump(mode="json")
     return str(value)
 
 

@@ -7,7 +7,7 @@ with the fitting status.
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -22,9 +22,12 @@ from workbench.record.reader import Reader
 from workbench.view import delta as deltas
 from workbench.view import lens, look, words
 from workbench.view.store import Store
+from workbench.view.whatif import WhatIf
 
 Kind = Literal["train", "eval"]
 Mode = Literal["sampled", "greedy"]
+Sets = Annotated[Sequence[str], Query(max_length=40)]
+"""`name=value`, once for each setting."""
 Step = Annotated[str, "a number or `latest`"]
 
 
@@ -56,6 +59,7 @@ class StartBody(BaseModel):
 def router(store: Store) -> APIRouter:
     """All routes over the runs of `store`."""
     api = APIRouter()
+    whatif = WhatIf()
 
     @api.get("/runs")
     @_answered
@@ -88,6 +92,16 @@ def router(store: Store) -> APIRouter:
     @_answered
     def prompt(run: str, prompt_id: str) -> Any:
         return lens.prompt(store.reader(run), prompt_id)
+
+    @api.get("/runs/{run}/whatif")
+    @_answered
+    def ask(run: str, set: Sets = (), step: int | None = None) -> Any:
+        return whatif.answer(store.reader(run), set, step)
+
+    @api.get("/runs/{run}/whatif/tokens")
+    @_answered
+    def ask_tokens(run: str, set: Sets = (), after: int = -1) -> Any:
+        return whatif.tokens(store.reader(run), set, after)
 
     @api.get("/runs/{run}/log")
     @_answered

@@ -1,0 +1,318 @@
+"""What-if, without a model: what each recorded step would have asked for with other settings.
+
+In: the recorded samples as arrays and the changed settings. Out: the advantages they give, and step by step
+how they differ from the recorded ones. It says what a step would have asked for, never how the run would
+have gone. The arithmetic is that of the loop: `advantages.by_settings`, here with numpy.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench import advantages
+from workbench.config import RunConfig
+from workbench.errors import ConfigError
+from workbench.record.arrays import Floats, SampleArrays
+from workbench.record.reader import Reader
+
+ASKABLE = (
+    "num_generations", "scale_rewards", "advantage_std", "advantage_eps", "advantage_baseline",
+    "multi_objective_aggregation", "reward_clip", "rewards", "beta", "kl_in", "kl_estimator",
+)  # fmt: skip
+"""Settings whose effect on what a step asks follows from its recorded samples alone."""
+_NEEDS_PARTS = ("rewards", "multi_objective_aggregation")
+Values = Mapping[str, Floats]
+
+
+class Ask(NamedTuple):
+    """What every recorded sample was, or would have been, asked. One entry a sample."""
+
+    advantage_B: Floats
+    """0 where nothing was asked: a dead group, no score, a sample beyond the smaller group."""
+    reward_B: Floats
+    """The total reward; NaN where there is none."""
+    inside_B: NDArray[np.bool_]
+    """Whether the sample would have been drawn at all."""
+    pull_B: Floats
+    """beta x the answer's KL to the reference, nats per token: the penalty; NaN where no KL was recorded."""
+
+
+class Timeline(NamedTuple):
+    """What an ask comes to, one entry a step."""
+
+    reward_S: Floats
+    size_S: Floats
+    """Mean |A| of the samples drawn."""
+    dead_S: Floats
+    """Share of groups that ask nothing."""
+    dead_right_S: Floats
+    dead_wrong_S: Floats
+    effective_S: Floats
+    """Samples that the gradient effectively rests on: (sum of shares)^2 over the sum of their squares."""
+    pull_S: Floats
+    """Mean penalty, beta x KL, nats per token."""
+
+
+class Difference(NamedTuple):
+    """How one ask differs from another, one entry a step."""
+
+    winner_S: Floats
+    """Share of groups that teach both ways, but whose highest advantage belongs to other answers."""
+    flipped_S: Floats
+    """Share of the samples pushed the other way."""
+    moved_S: Floats
+    """Share of the gradient that goes to other samples: half the sum of |difference of shares|."""
+
+
+def askable(sets: Sequence[str]) -> dict[str, str]:
+    """`name=value` texts as changed settings. Raises ConfigError for a setting that no record can answer."""
+    found: dict[str, str] = {}
+    for text in sets:
+        name, equals, value = text.partition("=")
+        if not equals or name not in ASKABLE:
+            raise ConfigError(
+                f"{text[:60]!r} cannot be asked of recorded samples. Give name=value with one of "
+                f"{', '.join(ASKABLE)}.",
+                {name: "cannot be asked of recorded samples"},
+            )
+        found[name] = value
+    return found
+
+
+def settings_over_time(reader: Reader) -> list[tuple[int, RunConfig]]:
+    """The settings in force from each step on: those of the start, and what people changed while it went."""
+    found = [(0, reader.config)]
+    for event in reader.events(kind="setting_changed", limit=100_000):
+        changes = {
+            name: change["to"]
+            for name, change in event["data"].items()
+            if isinstance(change, dict) and "to" in change
+        }
+        try:
+            found.append((event["step"] or 0, found[-1][1].changed(**changes)))
+        except ConfigError:
+            continue  # recorded by another version: its samples still carry their own reward
+    return found
+
+
+def recorded(samples: SampleArrays, settings: Sequence[tuple[int, RunConfig]]) -> Ask:
+    """What was asked."""
+    beta_B = np.array([config.beta for _, config in settings])[_segments(samples, settings)]
+    everyone_B = np.ones(len(samples.id_B), dtype=np.bool_)
+    return Ask(np.nan_to_num(samples.advantage_B), samples.reward_B, everyone_B, beta_B * samples.kl_B)
+
+
+def ask(
+    samples: SampleArrays,
+    settings: Sequence[tuple[int, RunConfig]],
+    changes: Mapping[str, Any],
+    names: Mapping[str, str],
+    rescored: Values | None = None,
+) -> Ask:
+    """What these changes would have asked of every sample. `settings`: see `settings_over_time`. `names`: what
+    the recorded values of a reward are called, by the name it has in the settings. `rescored`: values of
+    rewards that the run never had, by the name in the changes; NaN where not scored yet.
+
+    Raises ConfigError: a value that cannot be, more samples than were drawn, a reward nobody has scored, a
+    penalty whose KL was not recorded.
+    """
+    count = len(samples.id_B)
+    absent_B = np.full(count, np.nan)
+    result = Ask(np.zeros(count), absent_B, np.zeros(count, dtype=np.bool_), absent_B.copy())
+    segment_B, place_B = _segments(samples, settings), samples.place_B
+    for segment, (_, config) in enumerate(settings):
+        other = _changed(config, changes)
+        inside_B = (segment_B == segment) & (place_B < other.num_generations)
+        if not inside_B.any():
+            continue
+        rewards_B_F, weights_F = _rewards(samples, other, changes, names, rescored or {})
+        found = advantages.by_settings(
+            rewards_B_F[inside_B],
+            weights_F,
+            samples.group_B[inside_B],
+            other,
+            penalty_B=_penalty(samples, other, inside_B),
+            batch_ids_B=samples.step_B[inside_B],
+        )
+        result.advantage_B[inside_B] = found.advantages_B
+        result.reward_B[inside_B] = advantages.combine(rewards_B_F[inside_B], weights_F)
+        result.inside_B[inside_B] = True
+        result.pull_B[inside_B] = other.beta * samples.kl_B[inside_B]
+    return result
+
+
+def _segments(samples: SampleArrays, settings: Sequence[tuple[int, RunConfig]]) -> NDArray[np.int64]:
+    """Which entry of `settings` was in force at each sample's step."""
+    return np.searchsorted([start for start, _ in settings], samples.step_B, side="right") - 1
+
+
+def _changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    other = config.changed(**changes)
+    if "num_generations" in changes and other.num_generations > config.num_generations:
+        limit = config.num_generations
+        problem = (
+            f"num_generations = {other.num_generations}: only {limit} samples of a group were drawn. "
+            f"Ask for 2 to {limit}."
+        )
+        raise ConfigError(problem, {"num_generations": problem})
+    return other
+
+
+def _rewards(
+    samples: SampleArrays,
+    config: RunConfig,
+    changes: Mapping[str, Any],
+    names: Mapping[str, str],
+    rescored: Values,
+) -> tuple[Floats, Floats]:
+    """The rewards that count, a column each, and their weights. Where nobody asks for other rewards, the
+    recorded totals: they carry every weight that was ever in force."""
+    if (
+        not any(name in changes for name in _NEEDS_PARTS)
+        and config.multi_objective_aggregation == "sum_then_normalize"
+    ):
+        return samples.reward_B[:, None], np.ones(1)
+    counted = [spec for spec in config.rewards if spec.enabled and spec.weight]
+    columns = []
+    for spec in counted:
+        if spec.name in rescored:
+            columns.append(rescored[spec.name])
+        elif names.get(spec.name, spec.name) in samples.names:
+            columns.append(samples.columns((names.get(spec.name, spec.name),))[:, 0])
+        else:
+            known = ", ".join(samples.names)
+            problem = (
+                f"No sample of this run was scored with {spec.name!r}. Recorded: {known}. Score it first."
+            )
+            raise ConfigError(problem, {"rewards": problem})
+    values_B_F = np.column_stack(columns)
+    # A sample without a score was left out whole, whatever its other parts said.
+    unscored_B = np.isnan(samples.reward_B) & ("rewards" not in changes)
+    return np.where(unscored_B[:, None], np.nan, values_B_F), np.array([spec.weight for spec in counted])
+
+
+def _penalty(samples: SampleArrays, config: RunConfig, inside_B: NDArray[np.bool_]) -> Floats | None:
+    """beta times each answer's recorded KL, where it goes into the reward."""
+    if config.kl_in != "reward" or not config.beta:
+        return None
+    match config.kl_estimator.removesuffix("_ratio"):
+        case "k1":
+            kl_B = samples.kl_sum_B
+        case "k3":
+            kl_B = samples.kl_B * samples.length_B
+        case other:
+            problem = f"kl_estimator = {other}: each sample's k1 and k3 are recorded. Ask for one of these."
+            raise ConfigError(problem, {"kl_estimator": problem})
+    if np.isnan(kl_B[inside_B]).all():
+        problem = "This run recorded no KL (record_kl was off), so beta in the reward cannot be asked."
+        raise ConfigError(problem, {"beta": problem})
+    return config.beta * np.nan_to_num(kl_B[inside_B])
+
+
+def reach(samples: SampleArrays) -> Floats:
+    """How far one unit of advantage moves each sample's logits, up to a constant of its step: the recorded
+    share of the gradient over |A|. Where nothing was asked nothing was measured: such a sample counts with
+    its step's mean; where a step measured nothing, every sample counts the same."""
+    step_B = np.searchsorted(samples.steps(), samples.step_B)
+    size_B = np.abs(np.nan_to_num(samples.advantage_B))
+    known_B = (size_B > 0) & np.isfinite(samples.gradient_share_B) & (samples.gradient_share_B > 0)
+    reach_B = np.where(known_B, np.nan_to_num(samples.gradient_share_B) / np.where(known_B, size_B, 1.0), 0.0)
+    count_S = np.bincount(step_B, weights=known_B)
+    mean_S = np.bincount(step_B, weights=reach_B) / np.maximum(count_S, 1)
+    return np.where(known_B, reach_B, np.where(count_S > 0, mean_S, 1.0)[step_B])
+
+
+def timeline(samples: SampleArrays, asked: Ask) -> Timeline:
+    """What an ask comes to, step by step."""
+    step_B = np.searchsorted(samples.steps(), samples.step_B)
+    inside_B = asked.inside_B
+    groups = _Groups.of(samples, asked)
+    share_B = _shares(samples, asked, step_B)
+    squares_S = np.bincount(step_B, weights=share_B**2)
+    return Timeline(
+        _mean(asked.reward_B, step_B, inside_B & np.isfinite(asked.reward_B)),
+        _mean(np.abs(asked.advantage_B), step_B, inside_B),
+        groups.share(groups.dead_P),
+        groups.share(groups.dead_P & groups.right_P),
+        groups.share(groups.dead_P & groups.wrong_P),
+        np.bincount(step_B, weights=share_B) ** 2 / np.where(squares_S > 0, squares_S, 1.0),
+        _mean(asked.pull_B, step_B, inside_B & np.isfinite(asked.pull_B)),
+    )
+
+
+def difference(samples: SampleArrays, one: Ask, other: Ask) -> Difference:
+    """How what `other` asks differs from what `one` asked, step by step."""
+    step_B = np.searchsorted(samples.steps(), samples.step_B)
+    groups = _Groups.of(samples, other)
+    best_one, best_other = (_best(groups.members, ask.advantage_B) for ask in (one, other))
+    both_P = best_one.any(axis=1) & best_other.any(axis=1)
+    changed_P = np.asarray(both_P & ~(best_one & best_other).any(axis=1))
+    flipped_B = np.sign(one.advantage_B) * np.sign(other.advantage_B) < 0
+    gap_B = np.abs(_shares(samples, one, step_B) - _shares(samples, other, step_B))
+    return Difference(
+        groups.share(changed_P),
+        _mean(flipped_B.astype(np.float64), step_B, other.inside_B),
+        np.asarray(0.5 * np.bincount(step_B, weights=gap_B), dtype=np.float64),
+    )
+
+
+def _shares(samples: SampleArrays, asked: Ask, step_B: NDArray[np.int64]) -> Floats:
+    """Each sample's share of its step's gradient; all 0 in a step that asks nothing."""
+    push_B = np.abs(asked.advantage_B) * reach(samples)
+    total_S = np.bincount(step_B, weights=push_B)
+    return np.asarray(push_B / np.where(total_S > 0, total_S, 1.0)[step_B])
+
+
+class _Groups(NamedTuple):
+    """The groups of all steps."""
+
+    members: advantages.Members
+    step_P: NDArray[np.int64]
+    dead_P: NDArray[np.bool_]
+    right_P: NDArray[np.bool_]
+    wrong_P: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, samples: SampleArrays, asked: Ask) -> "_Groups":
+        members = advantages.members(samples.group_B)
+        judged_B = asked.inside_B & np.isfinite(samples.right_B)
+        right_P = members.sum(np.where(judged_B, samples.right_B, 0.0))
+        judged_P = members.sum(judged_B.astype(np.float64))
+        return cls(
+            members,
+            np.searchsorted(samples.steps(), samples.step_B[members.table_P_G[:, 0]]),
+            members.sum((asked.advantage_B != 0).astype(np.float64)) == 0,
+            (right_P == judged_P) & (judged_P > 0),
+            (right_P == 0) & (judged_P > 0),
+        )
+
+    def share(self, chosen_P: NDArray[np.bool_]) -> Floats:
+        """Share of each step's groups."""
+        count_S = np.bincount(self.step_P)
+        return np.asarray(np.bincount(self.step_P, weights=chosen_P) / np.maximum(count_S, 1))
+
+
+def _best(members: advantages.Members, advantage_B: Floats) -> NDArray[np.bool_]:
+    """(P, G) the answers pushed up hardest; none in a group that asks nothing."""
+    gathered_P_G = members.gather(advantage_B, outside=-np.inf)
+    top_P = gathered_P_G.max(axis=1, keepdims=True)
+    return np.asarray((top_P > 0) & (gathered_P_G >= top_P - 1e-9 * np.abs(top_P)))
+
+
+def _mean(values_B: Floats, step_B: NDArray[np.int64], chosen_B: NDArray[np.bool_]) -> Floats:
+    """Mean over each step's chosen samples; NaN where there is none."""
+    steps = int(step_B[-1]) + 1 if len(step_B) else 0
+    count_S = np.bincount(step_B, weights=chosen_B, minlength=steps)
+    sum_S = np.bincount(step_B, weights=np.where(chosen_B, values_B, 0.0), minlength=steps)
+    return np.where(count_S > 0, sum_S / np.maximum(count_S, 1), np.nan)
+
+
+def rounded(columns: Timeline | Difference) -> Iterator[tuple[str, list[float | None]]]:
+    """Columns as plain numbers, None for what is not there."""
+    for name, values in columns._asdict().items():
+        yield (
+            name.removesuffix("_S"),
+            [None if np.isnan(value) else round(float(value), 5) for value in values],
+        )

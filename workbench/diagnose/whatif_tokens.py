@@ -1,0 +1,114 @@
+"""What-if at the level of tokens: other clip ranges and losses, over the steps whose token arrays are kept.
+
+In: a step's token arrays and advantages, the run's objective and another. Out: a few shares of each. Nothing
+is said of a step whose arrays are gone. The weights are those of `weights.token_weights`, here with numpy.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench import advantages, shares, weights
+from workbench.config import RunConfig
+from workbench.errors import ConfigError
+from workbench.record.arrays import Floats
+from workbench.record.tokens import SampleTokens
+from workbench.weights import Objective
+
+TOKEN_SETTINGS = (
+    "loss_type", "importance_sampling_level", "epsilon", "epsilon_high", "delta", "dual_clip",
+    "sapo_temperature_pos", "sapo_temperature_neg",
+)  # fmt: skip
+"""Settings whose effect needs each token's log-probabilities."""
+
+
+class Batch(NamedTuple):
+    """The padded token arrays of one step, (B, T) each."""
+
+    mask_B_T: Floats
+    policy_B_T: Floats
+    """Before the step's first update."""
+    reference_B_T: Floats | None
+    sampler_B_T: Floats
+    after_B_T: Floats | None
+    """Under the updated policy; None where the step did not look back."""
+    group_B: NDArray[np.int64]
+
+
+class TokenView(NamedTuple):
+    """What one objective makes of a step."""
+
+    clipped_low: float | None
+    """Share of the tokens that a further pass on this batch would clip because they fell too far. None where
+    the step did not look back."""
+    clipped_high: float | None
+    """The same, because they rose too far."""
+    longer_half: float
+    """Share of the gradient that goes to the longer half of the answers."""
+    share_B: Floats
+    """Each sample's share of the gradient of the first pass."""
+
+
+def batch(
+    tokens_B: Sequence[SampleTokens], group_B: NDArray[np.int64], excluded_B: NDArray[np.bool_]
+) -> Batch:
+    """Pads a step's arrays. `excluded_B`: answers that the loss left out."""
+    lengths = np.array([len(found.token_ids) for found in tokens_B])
+    mask_B_T = (np.arange(max(1, lengths.max(initial=1))) < lengths[:, None]) & ~excluded_B[:, None]
+
+    def padded(name: str) -> Floats | None:
+        if any(found.arrays[name] is None for found in tokens_B):
+            return None
+        out = np.zeros(mask_B_T.shape)
+        for row, found in zip(out, tokens_B, strict=True):
+            values: Any = found.arrays[name]
+            row[: len(values)] = values
+        return out
+
+    sampler = padded("sampler_logp")
+    if sampler is None:
+        raise ValueError("token arrays without the sampler's log-probabilities")
+    policy = padded("policy_logp")
+    return Batch(
+        mask_B_T.astype(np.float64),
+        sampler if policy is None else policy,
+        padded("reference_logp"),
+        sampler,
+        padded("after_logp"),
+        group_B,
+    )
+
+
+def view(found: Batch, advantages_B: Floats, config: RunConfig) -> TokenView:
+    """What the objective of these settings makes of a step that asked these advantages. Raises ConfigError for a
+    penalty whose reference was not recorded."""
+    if config.beta and config.kl_in == "loss" and found.reference_B_T is None:
+        problem = f"beta = {config.beta:g} needs each token's reference, which this run did not record (record_kl was off)."
+        raise ConfigError(problem, {"beta": problem})
+    objective = Objective.of(config)
+    lengths_B = found.mask_B_T.sum(axis=1)
+    counts_B = advantages.prompt_weights(found.group_B, lengths_B)
+    normalizer = weights.normalizer(lengths_B, found.group_B, sample_weights_B=counts_B)
+
+    def at(logp_B_T: Floats) -> weights.TokenWeights:
+        return weights.token_weights(
+            logp_B_T, found.policy_B_T, found.reference_B_T, found.sampler_B_T, advantages_B, found.mask_B_T,
+            objective, normalizer,
+        )  # fmt: skip
+
+    first = at(found.policy_B_T)
+    share_B = shares.gradient_share(first.weight_B_T, found.policy_B_T, found.mask_B_T)
+    low = high = None
+    if found.after_B_T is not None:
+        further = at(found.after_B_T)
+        clipped = shares.clip_fractions(
+            further.clipped_low_B_T,
+            further.clipped_high_B_T,
+            found.mask_B_T,
+            objective.importance_sampling_level,
+        )
+        low, high = clipped.low, clipped.high
+    long_B = lengths_B > np.median(lengths_B)
+    return TokenView(low, high, float(share_B[long_B].sum()), share_B)
