@@ -65,7 +65,9 @@ class _Job:
     def values(self, samples: SampleArrays) -> Scored:
         with self._lock:
             found = [self._known.get(sample) for sample in samples.id_B.tolist()]
-            missing = [step for step, value in zip(samples.step_B.tolist(), found, strict=True) if value is None]
+            missing = [
+                step for step, value in zip(samples.step_B.tolist(), found, strict=True) if value is None
+            ]
             idle = self._thread is None or not self._thread.is_alive()
             if missing and idle and not self._error:
                 self._thread = threading.Thread(target=self._score, args=(missing[0],), daemon=True)
