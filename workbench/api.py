@@ -19,6 +19,7 @@ from workbench.record import folder as record
 from workbench.record import origin
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
+from workbench.record.search import Filters, Sort
 from workbench.rewards import trial
 from workbench.rewards.declare import declared, reward
 from workbench.types import GroupKind
@@ -121,6 +122,22 @@ class Run:
         """One row an answer: its text, reward and its parts, advantage, length, log-probability, KL. All
         steps, or one."""
         return self.reader.samples(step, kind)  # type: ignore[arg-type]
+
+    def search(
+        self, text: str = "", sort: Sort = "newest", limit: int = 1000, **filters: Any
+    ) -> "pandas.DataFrame":
+        """Answers that hold `text`, or whose question does, as a frame. `filters`: the fields of
+        `record.search.Filters`, such as reward_min=0.5, finish_reason="length", words=("wait", "check")."""
+        import pandas as pd  # noqa: PLC0415 (only this needs it)
+
+        rows = [
+            {
+                **{k: v for k, v in hit.items() if k != "rewards"},
+                **{f"rewards/{k}": v for k, v in hit["rewards"].items()},
+            }
+            for hit in self.reader.hits(text, Filters.of(filters), sort, limit)
+        ]
+        return pd.DataFrame(rows)
 
     def group(self, step: int, k: int = 0, kind: GroupKind = "train") -> "Group":
         """All answers to one prompt in one step, with token ids and per-token figures: a dict that a notebook

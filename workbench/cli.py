@@ -19,24 +19,18 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from workbench import api, bench, launch, options, preflight, rescoring
+from workbench import api, bench, finding, launch, options, preflight, rescoring
 from workbench.config import RunConfig, settings
 from workbench.diagnose import doctor as examine
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.follow import follow, summary
+from workbench.options import DEFAULT_ROOT, AsJson, Root, RunName
 from workbench.record import checkpoints
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 
 app = App(name="workbench", help="See what GRPO is doing to a language model, and steer it.")
-DEFAULT_ROOT = options.DEFAULT_ROOT
-
-Root = Annotated[Path, Parameter(name="--runs", help="Folder that holds the runs.")]
-AsJson = Annotated[
-    bool, Parameter(name="--json", negative="", help="One JSON value as the last line of standard output.")
-]
-RunName = Annotated[str, Parameter(help="Id of a run below --runs, or the path of a run folder.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -223,6 +217,9 @@ def _show_step(reader: Reader, step: int, group: int | None, kind: Any, mode: An
             figures = f"reward {_figure(one['reward'])}  advantage {_figure(one['advantage'])}"
             print(f"-- {figures}  {one['length']} tokens, {one['finish_reason']}")
             print(one["text"])
+
+
+app.command(finding.search)
 
 
 # -- steer -------------------------------------------------------------------------------------------------

@@ -13,6 +13,11 @@ from cyclopts import Group, Parameter
 from workbench.config import SECTIONS, SettingInfo, settings
 
 DEFAULT_ROOT = Path("runs")
+Root = Annotated[Path, Parameter(name="--runs", help="Folder that holds the runs.")]
+AsJson = Annotated[
+    bool, Parameter(name="--json", negative="", help="One JSON value as the last line of standard output.")
+]
+RunName = Annotated[str, Parameter(help="Id of a run below --runs, or the path of a run folder.")]
 _TRUTHS = {"true", "false", "yes", "no", "on", "off", "1", "0"}
 
 

@@ -18,9 +18,11 @@ def open_reader(page: Page, served: Dashboard, run: RunFolder, **cursor: object)
     """Open the page at a cursor and wait until its view is drawn."""
     page.goto(served.url(run=run.id, **cursor))
     page.wait_for_selector("#wb-reader[data-view]", timeout=60_000)
-    view = {"group": ".hero", "prompt": ".riverpanel svg"}.get(
-        str(cursor.get("view")), ".groups table, .startup"
-    )
+    view = {
+        "group": ".hero",
+        "prompt": ".riverpanel svg",
+        "search": ".hits li, .viewsearch h1:text('No answers')",
+    }.get(str(cursor.get("view")), ".groups table, .startup")
     page.locator(view).locator("visible=true").first.wait_for()
 
 

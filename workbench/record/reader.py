@@ -18,7 +18,7 @@ from workbench.record import arrays as sample_arrays
 from workbench.record import groups, schema, series, tokens
 from workbench.record.arrays import SampleArrays
 from workbench.record.folder import RunFolder
-from workbench.record.search import Filters, search
+from workbench.record.search import Filters, Page, Place, Sort, every, search
 from workbench.types import EvalMode, GroupKind
 
 if TYPE_CHECKING:
@@ -239,8 +239,28 @@ class Reader:
     ) -> list[Json]:
         """Samples whose answer or question holds `text` and which pass the filters, newest first; pages by
         the last id seen. See `record.search.Filters`. Raises RunError for a filter out of its range."""
+        return self.find(text, filters, None if after_id is None else (after_id,), limit).hits
+
+    def find(
+        self,
+        text: str = "",
+        filters: Filters | None = None,
+        after: Place | None = None,
+        limit: int = 50,
+        sort: Sort = "newest",
+    ) -> Page:
+        """As `search`, in an order of one's choice; pages by the place where the last one ended."""
         with self._maybe() as db:
-            return search(db, text, filters or Filters(), after_id, limit)
+            return search(db, text, filters or Filters(), after, limit, sort)
+
+    def hits(
+        self, text: str = "", filters: Filters | None = None, sort: Sort = "newest", most: int = 100_000
+    ) -> Iterator[Json]:
+        """The first `most` hits with each reward's value as `rewards`, for files and frames."""
+        with self._maybe() as db:
+            for hit in every(db, text, filters or Filters(), sort, most):
+                rows = db.execute("SELECT name, value FROM sample_rewards WHERE sample_id = ?", (hit["id"],))
+                yield {**hit, "rewards": dict(tuple(row) for row in rows)}
 
     # -- events and alarms ---------------------------------------------------------------------------------
 

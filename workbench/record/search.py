@@ -1,20 +1,46 @@
-"""Finds samples by text and by number: full-text index first, then an exact look at the hits; newest first,
-paged by id."""
+"""Finds samples by text and by number: full-text index first, then an exact look at the hits; in an order of
+one's choice, paged by the last hit seen.
+
+In: a connection and what is asked. Out: pages of plain rows, and where to go on.
+"""
 
 import re
 import sqlite3
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple, get_args
 
 from workbench.errors import RunError
 
+Sort = Literal["newest", "oldest", "best", "worst", "longest", "shortest", "up", "down", "share"]
+SORTS: tuple[Sort, ...] = get_args(Sort)
+Place = tuple[float, ...]
+"""Where a page ended: the sort keys of its last hit."""
+
 INDEXED = "(SELECT coalesce(max(id), 0) FROM samples_fts_docsize)"
+RANKED = 20_000
+"""Hits of a text, newest first, among which the largest or smallest are sought."""
+FEW = 5_000
+"""Groups whose samples are quickly listed."""
 _FIRST = "(SELECT min(idx) FROM samples f WHERE f.step_id = s.step_id AND f.group_id = s.group_id)"
 _VALUE = "SELECT {} FROM sample_rewards r WHERE r.sample_id = s.id AND r.name = ?"
 _ASKED = (
     "s.id IN (SELECT o.id FROM groups v JOIN samples o ON o.step_id = v.step_id AND o.group_id = v.id "
     "WHERE v.prompt_id IN ({}))"
 )
+_ANSWERS = "(SELECT v.prompt_id FROM groups v WHERE v.id = s.group_id) IN ({})"
+_KEYS: dict[Sort, tuple[tuple[str, ...], bool]] = {
+    "newest": (("s.id",), True),
+    "oldest": (("s.id",), False),
+    "best": (("s.reward", "s.length", "s.id"), True),  # the index samples_reward, read backwards
+    "worst": (("s.reward", "s.length", "s.id"), False),
+    "longest": (("s.length", "s.id"), True),
+    "shortest": (("s.length", "s.id"), False),
+    "up": (("s.advantage", "s.id"), True),
+    "down": (("s.advantage", "s.id"), False),
+    "share": (("s.gradient_share", "s.id"), True),
+}
+"""What each order compares, most important first, and whether the largest comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +63,76 @@ class Filters:
     """Name of a reward that gave no value for the sample."""
     disagree: tuple[str, str] | None = None
     """Two reward names of which one is above 0 and the other is not."""
+    words: tuple[str, ...] = ()
+    """Whole words of which the answer must hold at least one, case aside."""
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "Filters":
+        """From values by name. Raises RunError for a name that is none."""
+        names = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in names:
+                raise RunError(f"There is no filter {name!r}. There are: {', '.join(names)}.")
+        return cls(**given)
+
+
+class Page(NamedTuple):
+    """Some hits, where the next page begins (None: there is none), and how many hits were put in order (None:
+    all there are)."""
+
+    hits: list[dict[str, Any]]
+    after: Place | None
+    ranked: int | None
 
 
 def search(
-    db: sqlite3.Connection, text: str, filters: Filters, after_id: int | None, limit: int
-) -> list[dict[str, Any]]:
-    """The next `limit` hits below `after_id`, newest first: id, step, kind, mode, k, i, prompt_id, question,
-    text, reward, right, advantage, length, finish_reason, style."""
+    db: sqlite3.Connection,
+    text: str,
+    filters: Filters,
+    after: Place | None = None,
+    limit: int = 50,
+    sort: Sort = "newest",
+) -> Page:
+    """The `limit` hits behind `after`. A hit: id, step, kind, mode, k, i, prompt_id, question, text, reward,
+    right, advantage, length, finish_reason, style.
+
+    An order by a number leaves out samples that do not have it. For a text it looks at the newest `RANKED`
+    hits only and says so in `ranked`. Raises RunError.
+    """
     if not 1 <= limit <= 10_000:
         raise RunError(f"limit = {limit}: a page holds 1 to 10000 samples.")
-    found: dict[int, dict[str, Any]] = {}
-    for source in _sources(db, text) if text else [Source("samples s", "1", (), "s.id")]:
-        for row in _page(db, source, filters, after_id, limit):
-            found[row["id"]] = {**dict(row), "right": None if row["right"] is None else bool(row["right"])}
-    return [found[key] for key in sorted(found, reverse=True)[:limit]]
+    if sort not in _KEYS:
+        raise RunError(f"sort = {sort!r}: choose one of {', '.join(SORTS)}.")
+    keys, largest_first = _KEYS[sort]
+    if after is not None and len(after) != len(keys):
+        raise RunError(f"after = {after!r} does not belong to the order {sort!r}. Search again.")
+    db.create_function("has_word", 2, _has_word, deterministic=True)
+    found: dict[int, Place] = {}
+    ranked = None
+    for source in _sources(db, text, filters.words):
+        query, arguments = _places(source, filters, after, limit + 1, sort)
+        rows = db.execute(query, arguments).fetchall()
+        found.update({int(row[-1]): tuple(row) for row in rows})
+        if len(keys) > 1 and source.matched and len(rows) > limit and _many(db, source):
+            ranked = RANKED
+    order = sorted(found.values(), reverse=largest_first)
+    page = order[:limit]
+    return Page(
+        _hits(db, [int(place[-1]) for place in page]), page[-1] if len(order) > limit else None, ranked
+    )
+
+
+def every(
+    db: sqlite3.Connection, text: str, filters: Filters, sort: Sort, most: int
+) -> Iterator[dict[str, Any]]:
+    """The first `most` hits, page after page."""
+    after, left = None, most
+    while left > 0:
+        page = search(db, text, filters, after, min(left, 1000), sort)
+        yield from page.hits
+        after, left = page.after, left - len(page.hits)
+        if after is None:
+            return
 
 
 class Source(NamedTuple):
@@ -60,58 +142,132 @@ class Source(NamedTuple):
     where: str
     arguments: tuple[Any, ...]
     id: str
+    matched: bool = False
+    """Whether the full-text index finds them."""
 
 
-def _sources(db: sqlite3.Connection, text: str) -> list[Source]:
-    """Answers that hold `text` (case aside), and answers to questions that do. The index knows words; the
-    exact text is checked after it. The newest few samples, which it does not know yet, are looked through."""
+def _sources(db: sqlite3.Connection, text: str, words: Iterable[str]) -> list[Source]:
+    """Answers that hold `text` (case aside) and one of the words, and answers to questions that hold `text`.
+    The index knows words; the exact text is checked after it. The newest few samples, which it does not know
+    yet, are looked through."""
+    spelled = [found for word in words if (found := " ".join(re.findall(r"\w+", word.lower())))]
+    pattern = "|".join(re.escape(word) for word in spelled)
     holds = "instr(lower({}), lower(?)) > 0"
-    if not re.search(r"\w", text):
-        asked = db.execute(
-            f"SELECT prompt_id FROM prompts WHERE {holds.format('question')} LIMIT 500", (text,)
+    exact = [(holds.format("s.text"), text)] if text else []
+    worded = [("has_word(s.text, ?)", pattern)] if spelled else []
+    phrase = f"({_phrase(text)})" if re.search(r"\w", text) else ""
+    any_word = f"({' OR '.join(_quoted(word) for word in spelled)})" if spelled else ""
+    match = " AND ".join(filter(None, [phrase, any_word]))
+    if match:
+        looked = _source([(f"s.id > {INDEXED}", None), *exact, *worded])
+        tables = "samples_fts CROSS JOIN samples s ON s.id = samples_fts.rowid"
+        known = _source([("samples_fts MATCH ?", match), *exact], tables, "samples_fts.rowid", matched=True)
+        sources = [looked, known]
+    else:
+        sources = [_source(exact)]
+    if text:
+        where, arguments = _of_questions(db, text, holds.format("question"))
+        also = _source(worded)
+        sources.append(
+            Source("samples s", f"{where} AND {also.where}", (*arguments, *also.arguments), "s.id")
         )
-        return [Source("samples s", holds.format("s.text"), (text,), "s.id"), *_of_prompts(asked)]
-    phrase = '"' + " ".join(re.findall(r"\w+", text)) + '"' + (" *" if text[-1].isalnum() else "")
-    known = f"prompts_fts MATCH ? AND {holds.format('question')}"
-    asked = db.execute(f"SELECT prompt_id FROM prompts_fts WHERE {known} LIMIT 500", (phrase, text))
-    return [
-        Source("samples s", f"s.id > {INDEXED} AND {holds.format('s.text')}", (text,), "s.id"),
-        Source(
-            "samples_fts CROSS JOIN samples s ON s.id = samples_fts.rowid",
-            f"samples_fts MATCH ? AND {holds.format('s.text')}",
-            (phrase, text),
-            "samples_fts.rowid",
-        ),
-        *_of_prompts(asked),
-    ]
+    return sources
 
 
-def _of_prompts(rows: sqlite3.Cursor) -> list[Source]:
-    names = [row[0] for row in rows]
-    marks = ", ".join("?" * len(names))
-    return [Source("samples s", _ASKED.format(marks), tuple(names), "s.id")] if names else []
+def _source(
+    conditions: Sequence[tuple[str, str | None]],
+    tables: str = "samples s",
+    id: str = "s.id",
+    matched: bool = False,
+) -> Source:
+    where = " AND ".join(condition for condition, _ in conditions) or "1"
+    return Source(tables, where, tuple(value for _, value in conditions if value is not None), id, matched)
 
 
-def _page(
-    db: sqlite3.Connection, source: Source, filters: Filters, after_id: int | None, limit: int
-) -> list[sqlite3.Row]:
+def _of_questions(db: sqlite3.Connection, text: str, holds: str) -> tuple[str, tuple[str, ...]]:
+    """The condition that a sample answers a question that holds the text."""
+    asked = f"SELECT prompt_id FROM prompts WHERE {holds}"
+    arguments: tuple[str, ...] = (text,)
+    if re.search(r"\w", text):
+        asked = f"SELECT prompt_id FROM prompts_fts WHERE prompts_fts MATCH ? AND {holds}"
+        arguments = (_phrase(text), text)
+    some = f"SELECT 1 FROM groups WHERE prompt_id IN ({asked}) LIMIT {FEW}"
+    [(groups,)] = db.execute(f"SELECT count(*) FROM ({some})", arguments)
+    # Few: their samples are listed first. Many: the walk from the newest meets enough of them soon.
+    return (_ASKED if groups < FEW else _ANSWERS).format(asked), arguments
+
+
+def _phrase(text: str) -> str:
+    return _quoted(" ".join(re.findall(r"\w+", text))) + (" *" if text[-1].isalnum() else "")
+
+
+def _quoted(words: str) -> str:
+    return f'"{words}"'
+
+
+def _has_word(text: str, pattern: str) -> bool:
+    return re.search(rf"\b(?:{pattern})\b", text, re.IGNORECASE) is not None
+
+
+def _many(db: sqlite3.Connection, source: Source) -> bool:
+    """Whether the index knows more hits than are put in order."""
+    query = f"SELECT 1 FROM samples_fts WHERE samples_fts MATCH ? LIMIT 1 OFFSET {RANKED}"
+    return db.execute(query, source.arguments[:1]).fetchone() is not None
+
+
+def _places(
+    source: Source, filters: Filters, after: Place | None, limit: int, sort: Sort
+) -> tuple[str, list[Any]]:
+    """The sort keys of the hits behind `after`, in order, as a query and its arguments."""
+    keys, largest_first = _KEYS[sort]
+    way = " DESC" if largest_first else ""
     where, arguments = conditions(filters)
-    if after_id is not None:
-        where.append(f"{source.id} < ?")
-        arguments.append(after_id)
-    # CROSS JOIN keeps sqlite to this order: walk the samples from the newest, look the rest up, stop early.
-    query = (
+    if len(keys) > 1:
+        where.append(f"{keys[0]} IS NOT NULL")
+    behind = f"({', '.join(keys)}) {'<' if largest_first else '>'} ({', '.join('?' * len(keys))})"
+    ranks = len(keys) > 1 and source.matched
+    if after is not None and not ranks:
+        where.append(behind)
+        arguments.extend(after)
+    # CROSS JOIN keeps sqlite to this order: walk the samples, look their step up, stop early.
+    # By a number: one scan takes the same time whatever is filtered, an index may walk all samples row by row.
+    scan = " NOT INDEXED" if len(keys) > 1 and filters != Filters() and source.tables == "samples s" else ""
+    chosen = f"FROM {source.tables}{scan} CROSS JOIN steps t ON t.id = s.step_id WHERE {source.where} AND {' AND '.join(where)}"
+    given = [*source.arguments, *arguments]
+    if not ranks:
+        if keys == ("s.id",):
+            keys = (source.id,)  # the order the index is in
+        order = ", ".join(f"{key}{way}" for key in keys)
+        return f"SELECT {', '.join(keys)} {chosen} ORDER BY {order} LIMIT ?", [*given, limit]
+    columns = ", ".join(f"{key} AS key{place}" for place, key in enumerate(keys))
+    names = [f"key{place}" for place in range(len(keys))]
+    newest = f"SELECT {columns} {chosen} ORDER BY {source.id} DESC LIMIT {RANKED}"
+    beyond = ""
+    if after is not None:
+        beyond = f" WHERE ({', '.join(names)}) {'<' if largest_first else '>'} ({', '.join('?' * len(keys))})"
+        given.extend(after)
+    order = ", ".join(f"{name}{way}" for name in names)
+    return f"SELECT {', '.join(names)} FROM ({newest}){beyond} ORDER BY {order} LIMIT ?", [*given, limit]
+
+
+def _hits(db: sqlite3.Connection, ids: list[int]) -> list[dict[str, Any]]:
+    """The samples of a page, in its order."""
+    rows = db.execute(
         f"SELECT s.id, t.step, t.kind, t.mode, g.k, s.idx - {_FIRST} AS i, g.prompt_id, p.question, s.text, "
         "s.reward, s.right, s.advantage, s.length, s.finish_reason, s.style "
-        f"FROM {source.tables} CROSS JOIN steps t ON t.id = s.step_id "
-        "CROSS JOIN groups g ON g.id = s.group_id LEFT JOIN prompts p ON p.prompt_id = g.prompt_id "
-        f"WHERE {source.where} AND {' AND '.join(where)} ORDER BY {source.id} DESC LIMIT ?"
-    )
-    return db.execute(query, (*source.arguments, *arguments, limit)).fetchall()
+        "FROM samples s JOIN steps t ON t.id = s.step_id JOIN groups g ON g.id = s.group_id "
+        f"LEFT JOIN prompts p ON p.prompt_id = g.prompt_id WHERE s.id IN ({', '.join('?' * len(ids))})",
+        ids,
+    ).fetchall()
+    found = {
+        row["id"]: {**dict(row), "right": None if row["right"] is None else bool(row["right"])}
+        for row in rows
+    }
+    return [found[id] for id in ids]
 
 
 def conditions(filters: Filters) -> tuple[list[str], list[Any]]:
-    """The filters as SQL conditions on samples s, steps t, groups g."""
+    """The filters, words aside, as SQL conditions on samples s and steps t."""
     where, arguments = ["t.current"], []
     ranges = [
         ("t.kind = ?", filters.kind),

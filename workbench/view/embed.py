@@ -29,7 +29,7 @@ def answers(folder: RunFolder, groups: Mapping[int, Sequence[int]]) -> dict[str,
     reader = Reader(folder)
     run = folder.id
     found: dict[str, Any] = {
-        f"runs/{run}": look.header(reader),
+        f"runs/{run}": {**look.header(reader), "search": False},
         f"runs/{run}/delta": deltas.delta(Store(folder.root), run, None),
         "glossary": words.glossary(),
     }

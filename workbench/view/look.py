@@ -52,6 +52,7 @@ def header(reader: Reader) -> Json:
             if info.live and info.name != "rewards"
         ],
         "notice": reader.notice,
+        "search": True,
     }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench import launch, preflight
@@ -20,7 +20,7 @@ from workbench.errors import ConfigError, RunError, WorkbenchError
 from workbench.record.notes import Notes
 from workbench.record.reader import Reader
 from workbench.view import delta as deltas
-from workbench.view import lens, look, words
+from workbench.view import find, lens, look, words
 from workbench.view.store import Store
 from workbench.view.whatif import WhatIf
 
@@ -102,6 +102,25 @@ def router(store: Store) -> APIRouter:
     @_answered
     def ask_tokens(run: str, set: Sets = (), after: int = -1) -> Any:
         return whatif.tokens(store.reader(run), set, after)
+
+    @api.get("/runs/{run}/search")
+    @_answered
+    def search(run: str, query: Annotated[find.PageQuery, Query()]) -> Any:
+        return find.hits(store.reader(run), query)
+
+    @api.get("/runs/{run}/search/choices")
+    @_answered
+    def search_choices(run: str) -> Any:
+        return find.choices(store.reader(run))
+
+    @api.get("/runs/{run}/search/file")
+    @_answered
+    def search_file(run: str, query: Annotated[find.FileQuery, Query()]) -> Any:
+        reader = store.reader(run)
+        query.filters()  # what cannot be asked is said now, not in the middle of a file
+        headers = {"content-disposition": f'attachment; filename="{reader.folder.id}-samples.{query.format}"'}
+        kind = "application/x-ndjson" if query.format == "jsonl" else "application/vnd.apache.parquet"
+        return StreamingResponse(find.file(reader, query, query.format), media_type=kind, headers=headers)
 
     @api.get("/runs/{run}/log")
     @_answered

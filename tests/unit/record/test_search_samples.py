@@ -1,5 +1,6 @@
 """Search finds by text and by number, newest first, page by page, also what the index does not know yet."""
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -110,3 +111,59 @@ def test_a_page_has_a_size(reader: Reader, limit: int) -> None:
 def test_a_place_in_a_group_is_the_one_its_group_shows(reader: Reader) -> None:
     for hit in reader.search(filters=Filters(kind="train"), limit=20):
         assert reader.group(hit["step"], hit["k"])["samples"][hit["i"]]["id"] == hit["id"]
+
+
+@pytest.mark.parametrize(("sort", "keys"), [
+    ("oldest", lambda hit: (hit["id"],)),
+    ("best", lambda hit: (-hit["reward"], -hit["length"], -hit["id"])),
+    ("worst", lambda hit: (hit["reward"], hit["length"], hit["id"])),
+    ("longest", lambda hit: (-hit["length"], -hit["id"])),
+    ("shortest", lambda hit: (hit["length"], hit["id"])),
+    ("up", lambda hit: (-hit["advantage"], -hit["id"])),
+    ("down", lambda hit: (hit["advantage"], hit["id"])),
+])  # fmt: skip
+@pytest.mark.parametrize("text", ["", "check"])
+def test_every_order_pages_through_all_that_have_its_number(
+    reader: Reader, sort: str, keys: object, text: str
+) -> None:
+    filters = Filters(kind="train", length_min=5)
+    pages: list[dict[str, object]] = []
+    after = None
+    while True:
+        page = reader.find(text, filters, after, 11, sort)  # type: ignore[arg-type]
+        pages += page.hits
+        after = page.after
+        if after is None:
+            break
+    number = {"best": "reward", "worst": "reward", "up": "advantage", "down": "advantage"}.get(sort, "id")
+    fitting = [hit for hit in reader.search(text, filters, limit=10_000) if hit[number] is not None]
+    assert [hit["id"] for hit in pages] == [hit["id"] for hit in sorted(fitting, key=keys)]  # type: ignore[arg-type]
+    assert page.ranked is None
+
+
+def test_marker_words_are_whole_words_known_to_the_index_or_not(tmp_path: Path) -> None:
+    config = fake_config(groups=3, samples=8, steps=2)
+    folder = record.create(tmp_path, config)
+    with Writer(folder, config) as writer:
+        for step in range(2):
+            writer.step(make_step(step, groups=3, samples=8, config=config))
+    found = Reader(folder)
+    everywhere = {hit["id"]: str(hit["text"]) for hit in found.search(limit=1000)}
+    for words in (("check", "wait"), ("chec",), ("OK",), ("8",)):
+        pattern = re.compile(rf"\b({'|'.join(words)})\b", re.IGNORECASE)
+        expected = {id for id, text in everywhere.items() if pattern.search(text)}
+        indexed = {hit["id"] for hit in found.search(filters=Filters(words=words), limit=1000)}
+        with sqlite3.connect(folder.db_path) as db:
+            db.execute("INSERT INTO samples_fts (samples_fts) VALUES ('delete-all')")
+        assert (
+            {hit["id"] for hit in found.search(filters=Filters(words=words), limit=1000)}
+            == expected
+            == indexed
+        )
+        with sqlite3.connect(folder.db_path) as db:
+            db.execute("INSERT INTO samples_fts (samples_fts) VALUES ('rebuild')")
+
+
+def test_a_place_of_another_order_is_refused(reader: Reader) -> None:
+    with pytest.raises(RunError, match="does not belong to the order 'best'"):
+        reader.find(after=(3,), sort="best")

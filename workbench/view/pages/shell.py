@@ -65,14 +65,15 @@ def top_bar(page: PageName) -> Markup:
 
 
 def _links(page: PageName) -> list[Markup]:
-    def link(text: str, href: str, here: bool, **data: str) -> Markup:
+    def link(text: str, href: str, here: bool, only: str = "", **data: str) -> Markup:
         here_now = "page" if here else None
-        return tag("a", text, href=href, class_="on" if here else "", aria_current=here_now, **data)
+        return tag("a", text, href=href, class_="on" if here else only, aria_current=here_now, **data)
 
     return [
         link("Live", "/", page == "live", data_view="live"),
         link("Group", "/?view=group", False, data_view="group"),
         link("Prompt", "/?view=prompt", False, data_view="prompt"),
+        link("Search", "/?view=search", False, data_view="search", only="mob"),
         tag("span", class_="sep"),
         link("New run", "/new", page == "new", data_page="new"),
         link("Runs", "/runs", page == "runs", data_page="runs"),

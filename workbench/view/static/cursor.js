@@ -1,18 +1,21 @@
-// Where the reader looks: one cursor, one URL. `?run=&view=&step=&prompt=&mode=&sample=&tok=&lens=`
+// Where the reader looks: one cursor, one URL. `?run=&view=&step=&prompt=&mode=&sample=&tok=&lens=&q=&find=`
 // No step means LIVE: glued to the newest one until somebody moves. Links restore everything, also after a restart.
 
 export const LENSES = ["push", "advantage", "delta", "ratio", "kl", "entropy"];
 const FIELDS = {
   run: (text) => text || null,
-  view: (text) => (["live", "group", "prompt"].includes(text) ? text : "live"),
+  view: (text) => (["live", "group", "prompt", "search"].includes(text) ? text : "live"),
   step: whole,
   prompt: (text) => text || null,
   mode: (text) => (["sampled", "greedy"].includes(text) ? text : null), // of a held-out check; training has none
   sample: whole,
   tok: whole,
   lens: (text) => (LENSES.includes(text) ? text : "push"),
+  q: (text) => text || null, // the text that is searched, and the other conditions as a query string (hits.js)
+  find: (text) => text || null,
 };
-const EMPTY = { run: null, view: "live", step: null, prompt: null, mode: null, sample: null, tok: null, lens: "push" };
+const SEARCHES = ["search", "group"]; // the views to which a search belongs
+const EMPTY = { run: null, view: "live", step: null, prompt: null, mode: null, sample: null, tok: null, lens: "push", q: null, find: null };
 
 function whole(text) {
   return /^\d{1,9}$/.test(text) ? Number(text) : null;
@@ -48,7 +51,8 @@ export function makeCursor(start, { inUrl = true } = {}) {
     /** Change some fields. A move to another group forgets the sample and token that were chosen in the last one. */
     move(change) {
       const elsewhere = ["step", "prompt", "mode"].some((name) => name in change && change[name] !== now[name]);
-      const next = { ...now, ...(elsewhere ? { sample: null, tok: null } : {}), ...change };
+      const leaves = "view" in change && !SEARCHES.includes(change.view);
+      const next = { ...now, ...(elsewhere ? { sample: null, tok: null } : {}), ...(leaves ? { q: null, find: null } : {}), ...change };
       if (Object.keys(next).every((name) => next[name] === now[name])) return;
       const before = now;
       now = next;

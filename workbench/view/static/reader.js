@@ -6,11 +6,13 @@ import { format, makeCursor, parse } from "./cursor.js";
 import { h, show } from "./dom.js";
 import { explain } from "./explain.js";
 import { makeGroup } from "./group.js";
+import { makeHits, searching } from "./hits.js";
 import { listen } from "./keys.js";
 import { makeLive, ribbonState } from "./live.js";
 import { interval, poll } from "./poller.js";
 import { makePrompt } from "./prompt.js";
 import { makeRibbon } from "./ribbon.js";
+import { makeHitBar, makeSearch } from "./search.js";
 import { makeBottomBar, makeCommands, makeHelp, makeKeyBar, makeLostBar, makeStrip } from "./shell.js";
 import { makeStore } from "./store.js";
 import { makeTips } from "./tooltip.js";
@@ -34,7 +36,7 @@ export async function mount(element, { fetchJson, postJson = null, navigate = nu
     const store = makeStore({ fetchJson }, run);
     const [header, glossary] = await Promise.all([store.header(), store.glossary().catch(() => NO_WORDS)]);
     clearTimeout(patience);
-    return assemble(element, { cursor, store, header, glossary, postJson, navigate, live });
+    return assemble(element, { cursor, store, hits: makeHits({ fetchJson }, run), header, glossary, postJson, navigate, live });
   } catch (error) {
     if (!error.status && error.name !== "TypeError") throw error;
     return say(error.status ? error.message : "Not connected. Reload the page to try again.");
@@ -43,7 +45,7 @@ export async function mount(element, { fetchJson, postJson = null, navigate = nu
   }
 }
 
-function assemble(element, { cursor, store, header, glossary, postJson, navigate, live }) {
+function assemble(element, { cursor, store, hits, header, glossary, postJson, navigate, live }) {
   const go = (change) => cursor.move(change);
   const link = (change) => format({ ...cursor.now, tok: null, ...change }, location.search);
   const newest = () => store.newest;
@@ -56,17 +58,19 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
   const liveView = makeLive({ store, header, go, link, commands });
   const groupView = makeGroup({ store, header, go, turn, walk });
   const promptView = makePrompt({ store, header, go, link });
-  const views = { live: liveView, group: groupView, prompt: promptView };
+  const searchView = makeSearch({ store, hits, header, go, link });
+  const hitBar = makeHitBar({ hits, go });
+  const views = { live: liveView, group: groupView, prompt: promptView, search: searchView };
   const keyBar = makeKeyBar();
   const help = makeHelp(header.search);
   const bottom = makeBottomBar({ commands, onAlarms: liveView.showAlarms, onStep: turn, onAll: groupView.toggleAll });
-  show(element, lost.element, strip.element, liveView.element, groupView.element, promptView.element, keyBar.element, bottom.element, help.element);
+  show(element, lost.element, strip.element, hitBar.element, liveView.element, groupView.element, promptView.element, searchView.element, keyBar.element, bottom.element, help.element);
   const tips = makeTips(element, (anchor) => explain(anchor, { glossary, store, header, step: stepNow(), group: groupView.shown, lens: cursor.now.lens }));
 
   /** To another step; past the newest is live again. */
   function turn(by) {
     const at = stepNow();
-    if (at === null) return;
+    if (at === null || cursor.now.view === "search") return;
     if (cursor.now.view === "prompt") {
       const step = promptView.visit(by);
       return step === null ? null : go({ step });
@@ -84,6 +88,7 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
 
   /** To another group of this step, in the order of the Live view. */
   function walk(by) {
+    if (cursor.now.view === "search") return searchView.walk(by);
     if (cursor.now.view === "prompt") {
       const next = promptView.neighbour(by);
       return next && go({ step: stepNow(), prompt: next[0], mode: next[1] });
@@ -96,8 +101,14 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
   }
 
   function openGroup() {
+    if (cursor.now.view === "search") return searchView.chosen() && go(searchView.chosen());
     const prompt = cursor.now.prompt ?? (cursor.now.view === "live" ? liveView.groups()[0]?.prompt_id : promptView.shown?.answer.prompt_id) ?? null;
     go({ view: "group", step: stepNow(), prompt });
+  }
+
+  function openSearch() {
+    go({ view: "search", ...searchView.last });
+    searchView.focus();
   }
 
   async function copyLink() {
@@ -112,7 +123,7 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
 
   function draw() {
     const { view } = cursor.now;
-    const state = { store, header, cursor: cursor.now, step: stepNow(), newest: newest() };
+    const state = { store, header, cursor: cursor.now, step: stepNow(), newest: newest(), narrow: isNarrow() };
     element.dataset.view = view;
     for (const [name, one] of Object.entries(views)) one.element.hidden = name !== view;
     strip.update(state);
@@ -120,7 +131,8 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
     if (view !== "live" && store.data.status && over !== overview) miniRibbon.update(ribbonState({ ...state, graded: header.binary === false, narrow: true }));
     overview = over;
     views[view].update(state);
-    keyBar.update(view);
+    hitBar.update(cursor.now, view === "group" && searching(cursor.now));
+    keyBar.update(view, view === "group" && searching(cursor.now));
     bottom.update({ ...state, groupSize: groupView.shown?.group.n });
     markTopBar(view);
     tips.tidy();
@@ -155,10 +167,12 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
     y: copyLink,
     digit: (number) => cursor.now.view === "group" && groupView.pickNumber(number),
     Enter: () => cursor.now.view !== "group" && openGroup(),
-    Escape: () => (tips.isOpen ? tips.close() : cursor.now.view !== "live" && go({ view: "live" })),
+    Escape: () => (tips.isOpen ? tips.close() : cursor.now.view === "group" && searching(cursor.now) ? go({ view: "search" }) : cursor.now.view !== "live" && go({ view: "live" })),
     " ": () => go({ step: cursor.now.step === null ? newest() : null }),
     "?": help.open,
-    ...(header.search && navigate ? { "/": () => document.getElementById("wb-search")?.focus() } : {}),
+    n: () => cursor.now.view === "group" && searching(cursor.now) && hitBar.step(1),
+    N: () => cursor.now.view === "group" && searching(cursor.now) && hitBar.step(-1),
+    ...(header.search ? { "/": openSearch } : {}),
   });
   element.addEventListener("keydown", (event) => {
     const box = event.target.closest?.("[data-sample-tokens]");
@@ -171,7 +185,7 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
       if (span) tips.open(span);
     });
   });
-  const leaveTopBar = takeTopBar({ go, help });
+  const leaveTopBar = takeTopBar({ go, help, search: header.search ? openSearch : null });
   addEventListener("popstate", () => cursor.move(parse(location.search)));
   matchMedia("(max-width: 600px)").addEventListener("change", draw);
 
@@ -186,14 +200,15 @@ function assemble(element, { cursor, store, header, glossary, postJson, navigate
 }
 
 // The page's own top bar, where there is one: its Live, Group and Prompt switch views here, its right end shows the keys.
-function takeTopBar({ go, help }) {
+function takeTopBar({ go, help, search }) {
   const end = document.getElementById("wb-top-end");
-  if (end) show(end, h("button", { type: "button", class: "link quiet desk", on: { click: help.open } }, "Keys ", h("kbd", {}, "?")));
+  if (end) show(end, search && h("button", { type: "button", class: "link quiet desk", on: { click: search } }, "Search samples ", h("kbd", {}, "/")), h("button", { type: "button", class: "link quiet desk", on: { click: help.open } }, "Keys ", h("kbd", {}, "?")));
   const onClick = (event) => {
     const item = event.target.closest?.("#wb-top [data-view]");
     if (!item || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();
     item.closest("details")?.removeAttribute("open");
+    if (item.dataset.view === "search" && search) return search();
     go({ view: item.dataset.view });
   };
   document.addEventListener("click", onClick);

@@ -172,6 +172,7 @@ export function makeBottomBar({ commands, onAlarms, onStep, onAll }) {
             commands.can && !isOver(status.state) && button("Stop and save", commands.stop),
             alarms.length > 0 && h("button", { type: "button", class: "btn", on: { click: onAlarms } }, h("span", { class: `badge ${loud.length ? loud[0].level : "info"}` }, loud.length ? "!" : "i"), `${loud.length || alarms.length} ${loud.length ? (loud.length === 1 ? "alarm" : "alarms") : "notes"}`),
           ]
+        : cursor.view === "search" ? []
         : cursor.view === "group" ? [turns[0], button(groupSize ? `All ${groupSize}` : "All", onAll), turns[1]] : turns);
       element.hidden = !element.childElementCount;
     },
@@ -181,6 +182,7 @@ export function makeBottomBar({ commands, onAlarms, onStep, onAll }) {
 const KEYS = {
   live: [["j k", "group"], ["enter", "open group"], ["h l", "step"], ["space", "pause the view"], ["p", "prompt over time"], ["y", "copy link"]],
   group: [["1 … 9", "pick a sample"], ["t", "next colour"], ["d", "compare two"], ["h l", "step"], ["j k", "prompt"], ["p", "over time"], ["esc", "back"], ["y", "copy link"]],
+  search: [["/", "type a text"], ["j k", "hit"], ["enter", "open it"], ["n N", "next, previous hit in the group view"], ["esc", "back"], ["y", "copy link"]],
   prompt: [["j k", "prompt"], ["h l", "visit"], ["enter", "open group"], ["esc", "back"], ["y", "copy link"]],
 };
 
@@ -193,7 +195,7 @@ export function makeKeyBar() {
   const rest = "Every underlined word explains itself";
   return {
     element,
-    update: (view) => show(list, KEYS[view].map(([key, words]) => h("span", {}, h("kbd", {}, key), " ", words))) && (said.textContent ||= rest),
+    update: (view, hits = false) => show(list, [...(hits ? [["n N", "next, previous hit"]] : []), ...KEYS[view]].map(([key, words]) => h("span", {}, h("kbd", {}, key), " ", words))) && (said.textContent ||= rest),
     say(words) {
       clearTimeout(timer);
       said.textContent = words;
@@ -219,7 +221,7 @@ const HELP = [
 
 /** The sheet of keys. */
 export function makeHelp(search) {
-  const rows = search ? [...HELP.slice(0, -1), ["/", "search the samples"], HELP.at(-1)] : HELP;
+  const rows = search ? [...HELP.slice(0, -1), ["/", "search the samples"], ["n  N", "next, previous hit of the search"], HELP.at(-1)] : HELP;
   const element = h("dialog", { class: "sheet", "aria-label": "Keys" },
     h("h2", {}, "Keys"),
     h("dl", {}, rows.map(([key, words]) => [h("dt", {}, key.split(/\s{2}/).map((one) => [h("kbd", {}, one), " "])), h("dd", {}, words)])),

@@ -81,6 +81,7 @@ export function makeStore({ fetchJson }, run) {
     group: (step, k, mode = null) =>
       groups.get(path(["runs", run, "steps", step, "groups", k], { ...kindOf(mode), tokens: 1 })),
     prompt: (id) => fetchJson(path(["runs", run, "prompts", id])),
+    searchChoices: () => once.get(path(["runs", run, "search", "choices"])),
     log: (lines) => fetchJson(path(["runs", run, "log"], { lines })),
     /** Counts up whenever something was recorded; a mere change of phase leaves it. */
     get version() {
