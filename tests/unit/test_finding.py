@@ -21,19 +21,46 @@ def test_hits_are_the_readers_own(run: Path, capsys: pytest.CaptureFixture[str])
     assert cli.main(asked) == 0
     found = json.loads(capsys.readouterr().out)
     expected = [hit for hit in Reader(run).search("check", limit=1000) if hit["reward"] == 1][:5]
-    assert [hit["id"] for hit in found] == [hit["id"] for hit in expected] and found[0]["rewards"]["correct"] == 1
+    assert [hit["id"] for hit in found] == [hit["id"] for hit in expected] and found[0]["rewards"][
+        "correct"
+    ] == 1
     assert cli.main([*asked[:-1]]) == 0
     assert expected[0]["text"] in capsys.readouterr().out
 
 
 def test_hits_go_into_a_file_and_a_frame(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "hits.parquet"
-    assert cli.main(["search", str(run), "--words", "ok,wait", "--sort", "longest", "--limit", "9", "--out", str(target)]) == 0
+    assert (
+        cli.main(
+            [
+                "search",
+                str(run),
+                "--words",
+                "ok,wait",
+                "--sort",
+                "longest",
+                "--limit",
+                "9",
+                "--out",
+                str(target),
+            ]
+        )
+        == 0
+    )
     frame = api.Run(Reader(run).folder).search(sort="longest", limit=9, words=("ok", "wait"))
     assert pq.read_table(target)["id"].to_pylist() == frame["id"].tolist() and len(frame) == 9
 
 
-@pytest.mark.parametrize("wrong", [["--out", "hits.txt"], ["--disagree", "correct"], ["--sort", "best", "--limit", "-1", "--advantage", "sideways"]])
-def test_what_cannot_be_asked_is_a_sentence(run: Path, wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--out", "hits.txt"],
+        ["--disagree", "correct"],
+        ["--sort", "best", "--limit", "-1", "--advantage", "sideways"],
+    ],
+)
+def test_what_cannot_be_asked_is_a_sentence(
+    run: Path, wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["search", str(run), *wrong]) == 2
     assert capsys.readouterr().err.strip()
