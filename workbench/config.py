@@ -312,6 +312,14 @@ class RunConfig(BaseModel):
     weight_decay: float = setting(0.0, "Weight decay", "AdamW weight decay.", "update", ge=0)
     adam_beta1: float = setting(0.9, "Adam beta 1", "AdamW first moment.", "update", ge=0, lt=1)
     adam_beta2: float = setting(0.999, "Adam beta 2", "AdamW second moment.", "update", ge=0, lt=1)
+    adam_epsilon: float = setting(
+        1e-8,
+        "Adam epsilon",
+        "Added to AdamW's divisor. Larger values keep late steps small, when most groups agree and the gradient is mostly noise.",
+        "update",
+        gt=0,
+        le=1,
+    )
     max_grad_norm: float = setting(1.0, "Gradient clip", "Largest gradient norm.", "update", gt=0)
     num_iterations: int = setting(
         1,

@@ -63,6 +63,7 @@ class Updater:
             policy.trainable(),
             lr=config.learning_rate,
             betas=(config.adam_beta1, config.adam_beta2),
+            eps=config.adam_epsilon,
             weight_decay=config.weight_decay,
             fused=policy.device.type in ("cpu", "cuda"),
         )

@@ -278,3 +278,15 @@ def test_learning_rate_warms_up_and_follows_its_schedule():
     cosine = config(steps=11, warmup_steps=1, lr_scheduler_type="cosine", learning_rate=1.0)
     assert scheduled(cosine, 6) == pytest.approx(0.5) and scheduled(cosine, 1) == 1.0
     assert scheduled(config(warmup_steps=4), 0) == pytest.approx(2.5e-4)
+
+
+def test_the_first_adam_step_is_the_rate_times_the_gradient_over_its_size_plus_epsilon():
+    settings = config(adam_epsilon=0.01, warmup_steps=0, learning_rate=0.1, max_grad_norm=1e9)
+    policy = tiny_policy()
+    groups = sampled(policy, settings)
+    weight = policy.trainable()[0]
+    before, seen = weight.detach().clone(), torch.zeros_like(weight)
+    weight.register_post_accumulate_grad_hook(lambda one: seen.copy_(one.grad))  # holds the last, that is the sum
+    Updater(policy, settings).step(groups, advantages(groups), settings, 0)
+    assert seen.abs().max() > 0
+    assert torch.allclose(weight, before - 0.1 * seen / (seen.abs() + 0.01), atol=1e-6)
