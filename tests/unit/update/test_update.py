@@ -285,10 +285,12 @@ def test_the_first_adam_step_is_the_rate_times_the_gradient_over_its_size_plus_e
     policy = tiny_policy()
     groups = sampled(policy, settings)
     weight = policy.trainable()[0]
-    before, seen = weight.detach().clone(), torch.zeros_like(weight)
-    weight.register_post_accumulate_grad_hook(
-        lambda one: seen.copy_(one.grad)
-    )  # holds the last, that is the sum
+    before, gradient = weight.detach().clone(), torch.zeros_like(weight)
+
+    def keep(one: torch.Tensor) -> None:
+        gradient.copy_(one.grad)  # the last of the micro-batches sees the sum
+
+    weight.register_post_accumulate_grad_hook(keep)
     Updater(policy, settings).step(groups, advantages(groups), settings, 0)
-    assert seen.abs().max() > 0
-    assert torch.allclose(weight, before - 0.1 * seen / (seen.abs() + 0.01), atol=1e-6)
+    assert gradient.abs().max() > 0
+    assert torch.allclose(weight, before - 0.1 * gradient / (gradient.abs() + 0.01), atol=1e-6)
