@@ -168,9 +168,11 @@ def test_every_view_shows_it_as_text(page, served, hostile_run, width):
 
 def test_every_group_shows_it_as_text_under_every_lens(page, served, hostile_run):
     open_reader(page, served, hostile_run, view="group", step=1)
+    page.keyboard.press("f")
     for _ in range(len(PAYLOADS) + 1):
         heading = page.locator(".viewgroup h1").inner_text()
         is_harmless(page)
+        expect(page.locator(".tree .branch").first).to_be_visible()
         page.keyboard.press("4")
         expect(page.locator(".parts .reason")).to_be_visible()
         page.keyboard.press("t")
@@ -181,6 +183,19 @@ def test_every_group_shows_it_as_text_under_every_lens(page, served, hostile_run
         )
     page.locator(".card [data-tok]").nth(1).hover()
     expect(page.get_by_role("tooltip")).to_be_visible()
+    is_harmless(page)
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_a_search_shows_it_as_text(page, served, hostile_run, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    for sought in ("script", "<", "x" * 100, PAYLOADS[7], PAYLOADS[11], "العربية"):
+        open_reader(page, served, hostile_run, view="search", q=sought, find="kind=train&sort=longest")
+        expect(page.locator(".hits mark").first).to_be_visible()
+        is_harmless(page)
+        shown = page.locator("#wb-reader").evaluate("root => root.textContent")
+        assert not [character for character in shown if character in "\x00\x1b\u202e\u2066\u2028\ufeff"]
+    open_reader(page, served, hostile_run, view="search", q=PAYLOADS[0], find=f"words={PAYLOADS[1]}&disagree={PAYLOADS[2]}|x&sort=newest")
     is_harmless(page)
 
 

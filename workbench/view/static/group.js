@@ -3,12 +3,13 @@
 import { askedBy, arithmetic, sigmaOf, used } from "./arithmetic.js";
 import { cardsPanel } from "./cards.js";
 import { LENSES as LENS_ORDER } from "./cursor.js";
-import { h, oneLine, part, show, visible } from "./dom.js";
+import { h, keepingFocus, oneLine, part, show, visible } from "./dom.js";
 import { known } from "./format.js";
 import { order, partsPanel, scatter, scatterSentence, sharePanel, siblingsTable } from "./happened.js";
 import { picture } from "./picture.js";
 import { chooseCards, nearestOpposite } from "./siblings.js";
 import { available, LENSES } from "./tokens.js";
+import { treePanel } from "./tree.js";
 import { following } from "./waiting.js";
 
 const isNarrow = () => matchMedia("(max-width: 600px)").matches;
@@ -44,6 +45,8 @@ export function makeGroup({ store, header, go, turn, walk }) {
   let choice = null;
   let compare = false;
   let all = false;
+  let forks = false; // whether the tree is shown
+  let branch = null; // the indices of the answers of a chosen branch
 
   const headPart = part(head, (step, newest, place, total, question, answer, note, lens, lenses, mode) => [
     stepper(mode ? `Check at ${step}` : `Step ${step}`, () => turn(-1), () => turn(1), { first: step <= 0, last: step >= newest, name: "Step" }),
@@ -58,10 +61,29 @@ export function makeGroup({ store, header, go, turn, walk }) {
 
   const pick = (sample) => {
     all = false;
+    branch = null;
     go({ sample, tok: null });
   };
   const token = (sample, tok) => go({ sample, tok });
   const pickedOf = ({ group, cursor }) => group.samples.find((sample) => sample.index === cursor.sample)?.index ?? chooseCards(group.samples, null, 1)[0]?.index ?? 0;
+
+  /** Lay the answers of a branch open; the same branch again closes it. */
+  function pickBranch(node) {
+    const indices = new Set(node.samples.map((sample) => sample.index));
+    const again = branch && branch.size === indices.size && [...indices].every((index) => branch.has(index));
+    all = false;
+    branch = again || indices.size === shown.group.samples.length ? null : indices;
+    const first = order(node.samples)[0].index;
+    const before = shown.cursor;
+    go({ sample: first, tok: node.samples[0].tokens ? node.from : null });
+    if (shown.cursor === before) keepingFocus(element, paint); // the cursor stood there already
+  }
+
+  function toggleTree() {
+    forks = !forks;
+    if (!forks) branch = null;
+    if (shown) keepingFocus(element, paint);
+  }
 
   function paint() {
     const { group, list, cursor } = shown;
@@ -76,9 +98,11 @@ export function makeGroup({ store, header, go, turn, walk }) {
     const first = group.samples.find((sample) => sample.index === picked);
     const opposite = first && nearestOpposite(first, group.samples);
     const room = narrow ? 2 : group.samples.length < 3 ? 2 : 3;
-    const chosen = all ? order(group.samples) : compare && opposite ? [first, opposite] : chooseCards(group.samples, picked, room);
-    show(cards, cardsPanel({ group, shown: chosen, lens: cursor.lens, cursor: { ...cursor, sample: picked }, onPick: pick, onToken: token, compare, all, limit: header.config.max_completion_length }));
-    show(siblings, siblingsTable({ group, shown: chosen.map((sample) => sample.index), picked, graded, onPick: pick }));
+    const below = branch && group.samples.filter((sample) => branch.has(sample.index));
+    const chosen = branch ? chooseCards(below, picked, room) : all ? order(group.samples) : compare && opposite ? [first, opposite] : chooseCards(group.samples, picked, room);
+    show(cards, cardsPanel({ group, shown: chosen, lens: cursor.lens, cursor: { ...cursor, sample: picked }, onPick: pick, onToken: token, compare: compare && !branch, all, limit: header.config.max_completion_length, branch, onTree: toggleTree,
+      tree: forks && treePanel({ group, chosen: branch, width: Math.max(260, cards.clientWidth - 30), onPick: pickBranch }) }));
+    show(siblings, siblingsTable({ group, shown: branch ? [...branch] : chosen.map((sample) => sample.index), picked, graded, onPick: pick }));
     const points = group.samples.some((sample) => known(sample.delta_logp)) && !group.dead;
     happened.hidden = !points;
     if (points) show(happened, h("h3", {}, "Asked (across) against happened (up)"), scatter(group.samples, picked), h("p", {}, scatterSentence(group.samples)));
@@ -138,7 +162,7 @@ export function makeGroup({ store, header, go, turn, walk }) {
         return nothing(error.status ? error.message : "No answer from the server yet.");
       }
       if (shown?.group === group && shown.cursor === cursor && shown.newest === store.newest) return;
-      if (shown?.group !== group) choice = null;
+      if (shown?.group !== group) choice = branch = null;
       all = all && shown?.group === group;
       shown = { group, list, cursor, newest: store.newest };
       missing.hidden = true;
@@ -154,13 +178,16 @@ export function makeGroup({ store, header, go, turn, walk }) {
       return shown;
     },
     pickNumber: (number) => shown && number <= shown.group.samples.length && pick(shown.group.samples[number - 1].index),
+    toggleTree,
     toggleCompare() {
       compare = !compare;
       all = false;
+      branch = null;
       if (shown) paint();
     },
     toggleAll() {
       all = !all;
+      branch = null;
       if (shown) paint();
     },
     nextLens() {

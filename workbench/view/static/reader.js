@@ -163,6 +163,7 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
     l: () => turn(1),
     p: () => go({ view: "prompt", step: stepNow(), prompt: cursor.now.prompt ?? groupView.shown?.group.prompt_id ?? liveView.groups()[0]?.prompt_id ?? null }),
     t: () => cursor.now.view === "group" && groupView.nextLens(),
+    f: () => cursor.now.view === "group" && groupView.toggleTree(),
     d: () => cursor.now.view === "group" && groupView.toggleCompare(),
     y: copyLink,
     digit: (number) => cursor.now.view === "group" && groupView.pickNumber(number),

@@ -181,7 +181,7 @@ export function makeBottomBar({ commands, onAlarms, onStep, onAll }) {
 
 const KEYS = {
   live: [["j k", "group"], ["enter", "open group"], ["h l", "step"], ["space", "pause the view"], ["p", "prompt over time"], ["y", "copy link"]],
-  group: [["1 … 9", "pick a sample"], ["t", "next colour"], ["d", "compare two"], ["h l", "step"], ["j k", "prompt"], ["p", "over time"], ["esc", "back"], ["y", "copy link"]],
+  group: [["1 … 9", "pick a sample"], ["t", "next colour"], ["d", "compare two"], ["f", "forks"], ["h l", "step"], ["j k", "prompt"], ["p", "over time"], ["esc", "back"], ["y", "copy link"]],
   search: [["/", "type a text"], ["j k", "hit"], ["enter", "open it"], ["n N", "next, previous hit in the group view"], ["esc", "back"], ["y", "copy link"]],
   prompt: [["j k", "prompt"], ["h l", "visit"], ["enter", "open group"], ["esc", "back"], ["y", "copy link"]],
 };
@@ -211,6 +211,7 @@ const HELP = [
   ["esc", "back"],
   ["1 … 9", "pick a sample of the group"],
   ["d", "compare the picked sample with its nearest opposite"],
+  ["f", "the group as a tree: where its answers part"],
   ["t", "next colouring of the tokens"],
   ["← →", "walk along the tokens of a card"],
   ["p", "this prompt over time"],
