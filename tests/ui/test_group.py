@@ -279,14 +279,21 @@ def test_signed_figures_carry_a_real_minus(page, served, recorded_run, group):
 
 
 def paths(group, length: int) -> set[tuple[int, ...]]:
-    return {tuple(sample["token_ids"][:length]) for sample in group["samples"] if len(sample["token_ids"]) >= length}
+    return {
+        tuple(sample["token_ids"][:length])
+        for sample in group["samples"]
+        if len(sample["token_ids"]) >= length
+    }
 
 
-def test_the_tree_parts_where_the_answers_do_and_is_coloured_by_what_was_asked_below(page, served, recorded_run, group):
+def test_the_tree_parts_where_the_answers_do_and_is_coloured_by_what_was_asked_below(
+    page, served, recorded_run, group
+):
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
     page.keyboard.press("f")
     boxes = page.locator(".tree [role=treeitem]").evaluate_all(
-        "all => all.map(one => [one.dataset.branch, one.getAttribute('aria-label'), one.querySelector('rect').getAttribute('class') ?? ''])")
+        "all => all.map(one => [one.dataset.branch, one.getAttribute('aria-label'), one.querySelector('rect').getAttribute('class') ?? ''])"
+    )
     starts = {}
     for key, label, colour in boxes:
         start, first = (int(part) for part in key.split("-"))
@@ -297,7 +304,11 @@ def test_the_tree_parts_where_the_answers_do_and_is_coloured_by_what_was_asked_b
         assert colour == (f"{'p' if mean > 0 else 'n'}{level}" if level else "")
         assert f"{sum(sample['right'] for sample in below)} of {len(below)} right" in label
         starts.setdefault(start, []).append(tuple(prefix))
-    forks = [n for n in range(max(len(sample["token_ids"]) for sample in group["samples"])) if len(paths(group, n + 1)) > len(paths(group, n))]
+    forks = [
+        n
+        for n in range(max(len(sample["token_ids"]) for sample in group["samples"]))
+        if len(paths(group, n + 1)) > len(paths(group, n))
+    ]
     assert sorted(starts) == sorted({0, *forks})
     assert all(set(prefixes) <= paths(group, start + 1) for start, prefixes in starts.items())
 
@@ -314,8 +325,12 @@ def test_a_branch_is_reached_by_arrows_and_lays_its_answers_open(page, served, r
     prefix = group["samples"][first]["token_ids"][: start + 1]
     below = {sample["i"] for sample in group["samples"] if sample["token_ids"][: start + 1] == prefix}
     page.keyboard.press("Enter")
-    expect(page.locator(".cardshead b").first).to_have_text(f"Branch of {len(below)} {'answer' if len(below) == 1 else 'answers'}")
-    assert {int(card) for card in page.locator(".card").evaluate_all("all => all.map(one => one.dataset.card)")} <= below
+    expect(page.locator(".cardshead b").first).to_have_text(
+        f"Branch of {len(below)} {'answer' if len(below) == 1 else 'answers'}"
+    )
+    assert {
+        int(card) for card in page.locator(".card").evaluate_all("all => all.map(one => one.dataset.card)")
+    } <= below
     assert {int(row) - 1 for row in page.locator(".sib tr.on td:first-child").all_text_contents()} == below
     assert query(page)["tok"] == str(start)
     page.keyboard.press("Enter")  # the same branch again closes it

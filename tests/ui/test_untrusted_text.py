@@ -195,7 +195,14 @@ def test_a_search_shows_it_as_text(page, served, hostile_run, width):
         is_harmless(page)
         shown = page.locator("#wb-reader").evaluate("root => root.textContent")
         assert not [character for character in shown if character in "\x00\x1b\u202e\u2066\u2028\ufeff"]
-    open_reader(page, served, hostile_run, view="search", q=PAYLOADS[0], find=f"words={PAYLOADS[1]}&disagree={PAYLOADS[2]}|x&sort=newest")
+    open_reader(
+        page,
+        served,
+        hostile_run,
+        view="search",
+        q=PAYLOADS[0],
+        find=f"words={PAYLOADS[1]}&disagree={PAYLOADS[2]}|x&sort=newest",
+    )
     is_harmless(page)
 
 
