@@ -142,6 +142,25 @@ class Control:
             self._boundary += time.monotonic() - entered  # a pause is no part of a step's duration
             self._set_state("stopping" if self._stopping else "running")
 
+    def hold(self, reason: str, until: Callable[[], bool]) -> bool:
+        """Wait here, paused for `reason`, until it is gone, a stop, or somebody's `resume`; True for the last.
+
+        Other commands wait for the next `poll`."""
+        self._set_state("paused")
+        self.status.reason = reason
+        self.event("held", {"text": reason})
+        entered, wanted = time.monotonic(), False
+        while not self._stopping and not wanted and not until():
+            self._look()
+            for command in [one for one in self._inbox if one.command == "resume"]:
+                self._inbox.remove(command)
+                self.answer(command, True, "goes on as it is")
+                wanted = True
+            time.sleep(LOOK_SECONDS)
+        self._boundary += time.monotonic() - entered
+        self._set_state("stopping" if self._stopping else "running")
+        return wanted
+
     @property
     def stop_requested(self) -> bool:
         """Whether to end at the next step boundary, with a checkpoint. Costs nothing to ask, even after every

@@ -40,3 +40,7 @@ class RunError(WorkbenchError):
 
 class SandboxError(WorkbenchError):
     """No back-end on this machine can contain model-written code."""
+
+
+class DiskFull(RunError):
+    """There is no room left to write. Nothing that was written is lost; it goes on once there is room."""

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from workbench import advantages, checkpoint, controllers, resume, weights
+from workbench import advantages, checkpoint, controllers, guards, resume, weights
 from workbench.collect import Collected, collect
 from workbench.config import RunConfig
 from workbench.control import Control
@@ -23,6 +23,8 @@ from workbench.diagnose.alarms.remedies import Surroundings
 from workbench.diagnose.metrics import step_metrics
 from workbench.errors import ConfigError, DataError, RewardError
 from workbench.evaluate import evaluate
+from workbench.guards import Disk
+from workbench.memory import FittingEngine
 from workbench.models import chat
 from workbench.models.load import Policy, load_policy, save_final
 from workbench.probes import Bench
@@ -51,6 +53,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         control.phase("prepare")
         prompts, heldout = rendered(config, policy)
         pieces = resume.pieces_of(folder, config, [*prompts, *heldout])
+        started = config
         first, config, replay, notes = resume.begin(
             folder, config, policy, updater, pieces, warm=control.warm_start
         )
@@ -63,18 +66,18 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         pool = stack.enter_context(
             RewardPool(
                 sources,
-                workers=config.reward_workers,
-                timeout=config.reward_timeout,
-                reward_clip=config.reward_clip,
-                max_steps=config.steps,
-                max_length=config.max_completion_length,
+                workers=started.reward_workers,
+                timeout=started.reward_timeout,
+                reward_clip=started.reward_clip,
+                max_steps=started.steps,
+                max_length=started.max_completion_length,
                 known=replay.scores,
             )
         )
         record = stack.enter_context(Writer(folder, config, token_text=chat.token_text(policy.tokenizer)))
         control.record_to(record.event)
         tracker = stack.enter_context(WandbSink(folder, config))
-        engine = make_engine(config.engine, policy)
+        engine = FittingEngine(make_engine(config.engine, policy))
         if replay.begun:
             record.supersede(first)
         control.event(
@@ -85,9 +88,11 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         looking_back = stack.enter_context(LookingBack(updater, record, tracker, alarms))
         bench = Bench(config, folder, control, policy=policy)
         clock = Clock(control)
+        disk = Disk(folder, control, record)
 
         for step in range(first, config.steps + 1):
             # -- between steps: checks, the end, people's wishes
+            disk.wait()
             checked = step == first and replay.checked  # before the checkpoint, with the settings of then
             if (step % config.eval_steps == 0 or step == config.steps) and not checked:
                 for check in evaluate(engine, pool, heldout, accuracy_reward, config, step, clock.phase):
@@ -109,13 +114,16 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                     replay.forget(step, command.args)
                 config, save = changed, save or save_now
             if config is not before:
-                record.flush()  # whoever goes on from an earlier checkpoint must know of the change
+                disk.written(
+                    record.flush
+                )  # whoever goes on from an earlier checkpoint must know of the change
             if save or control.stop_requested:
                 clock.phase("checkpoint")
                 looking_back.wait()
-                record.flush()
+                disk.written(record.flush)
                 write = partial(checkpoint.write, policy=policy, updater=updater, config=config, step=step)
-                checkpoints.save(folder, step, write, {"pieces": pieces}, keep=config.save_total_limit)
+                keep = config.save_total_limit
+                disk.written(partial(checkpoints.save, folder, step, write, {"pieces": pieces}, keep=keep))
                 control.event("checkpoint", {"step": step})
             if step == config.steps or control.stop_requested:
                 break
@@ -173,7 +181,14 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
             done.phases = clock.lap()
             for reason in result.skipped:
                 control.event("update_skipped", {"reason": reason})
+            for text in engine.pieces.news() + updater.pieces.news():
+                control.event("memory", {"text": text})
             looking_back.begin(done, config)
+            if result.skipped:
+                looking_back.wait()
+                guards.dump(folder, done, result.skipped)
+                if updater.broken:
+                    raise guards.not_finite(result.skipped, checkpoints.latest(folder))
             if config.beta_controller != "fixed" or config.sync_ref_model:
                 looking_back.wait()
                 config = steer(config, done.metrics)

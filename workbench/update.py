@@ -6,7 +6,8 @@ normaliser is made once for a whole update, so they sum to the objective exactly
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from workbench import losses, shares
 from workbench import weights as algorithm
 from workbench.config import RunConfig
-from workbench.errors import RunError
+from workbench.memory import Pieces
 from workbench.models import logits as scoring
 from workbench.models.load import Policy
 from workbench.models.logits import Scored, Sequences
@@ -68,29 +69,30 @@ class Updater:
             fused=policy.device.type in ("cpu", "cuda"),
         )
         self.skips_in_a_row = 0
+        self.pieces = Pieces("the update")
 
     def score(self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool = False) -> Scored:
         """The answers as the policy sees them now."""
-        return scoring.score(
-            self.policy.model,
-            _sequences(groups),
-            sampling_of(config),
-            self.policy.pad_id,
-            config.micro_batch_tokens,
-            logp_only=logp_only,
-        )
+        return self._score(self.policy.model, groups, config, logp_only=logp_only)
 
     def reference(self, groups: Sequence[Group], config: RunConfig) -> Tensor:
         """(B, T) log-probabilities of the answers under the frozen reference."""
         with self.policy.as_reference() as model:
-            return scoring.score(
+            return self._score(model, groups, config, logp_only=True).logp_B_T
+
+    def _score(self, model: Any, groups: Sequence[Group], config: RunConfig, *, logp_only: bool) -> Scored:
+        sequences = _sequences(groups)
+        return self.pieces.fit(
+            lambda count: scoring.score(
                 model,
-                _sequences(groups),
+                sequences,
                 sampling_of(config),
                 self.policy.pad_id,
-                config.micro_batch_tokens,
-                logp_only=True,
-            ).logp_B_T
+                config.micro_batch_tokens // count,
+                logp_only=logp_only,
+            ),
+            most=config.micro_batch_tokens // max(1, int(sequences.lengths().max())),
+        )
 
     def step(
         self,
@@ -106,7 +108,8 @@ class Updater:
         """Make all updates of one generation.
 
         `reference_B_T`: what `self.reference` gave, needed where beta > 0. `excluded_B`: samples without loss (masked because
-        truncated). `sample_weights_B`: see `advantages.prompt_weights`. Raises RunError after three skipped updates in a row.
+        truncated). `sample_weights_B`: see `advantages.prompt_weights`. An update in which something is not finite is left out;
+        after three of them in a row nothing more is tried (`broken`).
         """
         parts = [
             part
@@ -126,7 +129,8 @@ class Updater:
         for number, part_P in enumerate(parts):
             rows = np.flatnonzero(np.isin(generation.group_ids_B, part_P))
             first_pass = number < config.steps_per_generation
-            log = self._accumulate(
+            accumulate = partial(
+                self._accumulate,
                 generation,
                 rows,
                 config,
@@ -134,6 +138,7 @@ class Updater:
                 seen if before is None else None,
                 weight_B_T if first_pass else None,
             )
+            log = self.pieces.fit(accumulate, most=len(rows))
             logs.append(log)
             problem = next(
                 (f"{name} is {value}" for name, value in log.items() if not math.isfinite(value)), None
@@ -144,7 +149,9 @@ class Updater:
                 self.skips_in_a_row = 0
             else:
                 skipped.append(f"update {number + 1} of step {step}: {problem}")
-                self._count_skip(problem)
+                self.skips_in_a_row += 1
+                if self.broken:
+                    break
         self.optimizer.zero_grad(set_to_none=True)
         share_B = shares.gradient_share(weight_B_T, seen.logp_B_T, generation.mask_B_T, seen.square_B_T)
         return UpdateResult(
@@ -153,6 +160,11 @@ class Updater:
             share_B.cpu().numpy().astype(np.float64),
             skipped,
         )
+
+    @property
+    def broken(self) -> bool:
+        """Whether too many updates in a row were not finite to go on."""
+        return self.skips_in_a_row >= MAX_SKIPS
 
     def look_back(self, tokens: TokenArrays, groups: Sequence[Group], config: RunConfig, step: int) -> None:
         """Fill in what only the record needs: the answers under the policy as it is now (every `probe_every` steps), and under the
@@ -204,6 +216,7 @@ class Updater:
         step: int,
         seen: Scored | None,
         weight_B_T: Tensor | None,
+        pieces: int = 1,
     ) -> dict[str, float]:
         """Gradient of one optimiser update over samples `rows`, clipped; the caller takes the step.
 
@@ -228,7 +241,7 @@ class Updater:
         start = 0
         # Checkpointing only works in training mode; dropout is off either way, so nothing else changes.
         self.policy.model.train(config.gradient_checkpointing)
-        for index, has_signal in plan:
+        for index, has_signal in _cut_up(plan, pieces):
             valid_B_T, mask_B_T = generation.valid_B_T[index], generation.mask_B_T[index]
             with torch.set_grad_enabled(has_signal):
                 stats = scoring.token_stats(
@@ -271,13 +284,14 @@ class Updater:
         norm = torch.nn.utils.clip_grad_norm_(self.policy.trainable(), config.max_grad_norm)
         return {"grad_norm": float(norm), "learning_rate": scheduled(config, step), **tally.metrics()}
 
-    def _count_skip(self, problem: str) -> None:
-        self.skips_in_a_row += 1
-        if self.skips_in_a_row >= MAX_SKIPS:
-            raise RunError(
-                f"{MAX_SKIPS} updates in a row were not finite (last: {problem}); none of them touched the weights. Resume "
-                "from the last checkpoint with a lower learning rate or a smaller gradient clip."
-            )
+
+def _cut_up(plan: list[tuple[NDArray[np.int64], bool]], pieces: int) -> list[tuple[NDArray[np.int64], bool]]:
+    """Each micro-batch in so many pieces, or in single samples; the normaliser keeps counting the micro-batches of the plan."""
+    return [
+        (piece, has_signal)
+        for index, has_signal in plan
+        for piece in np.array_split(index, min(pieces, len(index)))
+    ]
 
 
 def sampling_of(config: RunConfig) -> Sampling:

@@ -7,6 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +18,10 @@ import pytest
 
 from tests.fakes import fake_config, make_step, write_fake_run
 from tests.helpers import wait_until
-from workbench.errors import RunError
-from workbench.record import checkpoints, schema, tokens
+from workbench.control import Control, Status
+from workbench.errors import DiskFull, RunError
+from workbench.guards import Disk
+from workbench.record import checkpoints, room, schema, tokens
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
@@ -95,11 +99,11 @@ def test_case_33_a_full_disk_damages_nothing_and_goes_on_when_there_is_room(fold
     writer.flush()
     pages = writer._db.execute("PRAGMA page_count").fetchone()[0]
     writer._db.execute(f"PRAGMA max_page_count = {pages + 2}")
-    pushed = 1
-    with pytest.raises(RunError, match=r"database or disk is full.*make room"):
-        for step in range(1, 50):
-            pushed += 1
-            writer.step(make_step(step, groups=3, samples=4))
+    pushed = 50
+    for step in range(1, pushed):
+        writer.step(make_step(step, groups=3, samples=4))  # nothing is lost and nobody waits
+    with pytest.raises(DiskFull, match=r"database or disk is full.*make room"):
+        writer.flush()
     recorded = Reader(folder).steps()
     assert recorded == list(range(len(recorded))) and 1 <= len(recorded) < pushed
     with sqlite3.connect(folder.db_path) as db:
@@ -108,6 +112,128 @@ def test_case_33_a_full_disk_damages_nothing_and_goes_on_when_there_is_room(fold
     writer.retry()
     writer.close()
     assert Reader(folder).steps() == list(range(pushed))
+
+
+def test_case_33_a_run_waits_paused_while_the_record_does_not_fit_and_goes_on_by_itself(
+    folder: RunFolder,
+) -> None:
+    with Writer(folder) as writer, Control(folder, Status()) as control:
+        control.record_to(writer.event)
+        control.running()
+        writer._db.execute(
+            f"PRAGMA max_page_count = {writer._db.execute('PRAGMA page_count').fetchone()[0] + 1}"
+        )
+        for step in range(10):
+            writer.step(make_step(step, groups=3, samples=4))
+        wait_until(lambda: writer.trouble)
+        waiting = threading.Thread(target=Disk(folder, control, writer).wait)
+        waiting.start()
+        wait_until(lambda: folder.status().get("state") == "paused")
+        assert "disk is full" in wait_until(lambda: folder.status()["reason"]) and waiting.is_alive()
+        writer._db.execute("PRAGMA max_page_count = 100000")
+        waiting.join(30)
+        assert not waiting.is_alive() and control.status.state == "running"
+    assert Reader(folder).steps() == list(range(10))
+    assert [event["kind"] for event in Reader(folder).events()] == ["held"]
+
+
+def disk(monkeypatch: pytest.MonkeyPatch, *free: int) -> None:
+    """A disk of a terabyte with so many bytes free, one look after the other; the last figure stays."""
+    told = [*free]
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(
+        room.shutil, "disk_usage", lambda place: usage(10**12, 0, told.pop(0) if len(told) > 1 else told[0])
+    )
+
+
+def test_case_33_little_room_costs_token_arrays_first_and_then_the_run_waits(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Writer(folder) as writer, Control(folder, Status()) as control:
+        control.record_to(writer.event)
+        disk(monkeypatch, 2 * 10**9)
+        writer.step(make_step(0, groups=3, samples=4))
+        writer.flush()
+        guard = Disk(folder, control, writer)
+        guard.wait()  # enough to go on
+        disk(monkeypatch, 400 * 2**20, 400 * 2**20, 400 * 2**20, 3 * 10**9)
+        guard.wait()
+        writer.step(make_step(1, groups=3, samples=4))
+    reader = Reader(folder)
+    assert reader.series()["train"]["record/tokens_dropped"] == [1.0, None]
+    [held] = reader.events(kind="held")
+    assert held["data"]["text"].startswith(
+        "The disk is nearly full: 400 MiB free, and the run waits below 500 MiB."
+    )
+
+
+def test_case_33_somebody_may_go_on_with_little_room_and_a_stop_is_heard(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Writer(folder) as writer, Control(folder, Status()) as control:
+        control.record_to(writer.event)
+        guard = Disk(folder, control, writer)
+        disk(monkeypatch, 10**6)
+        folder.put("set", {"beta": 0.1})
+        folder.put("resume")
+        guard.wait()
+        guard.wait()  # at the next boundary nobody is asked again
+        assert [command.command for command in control.poll(0)] == ["set"]
+        disk(monkeypatch, 10**12)
+        guard.wait()
+        disk(monkeypatch, 10**6)
+        folder.put("stop")
+        guard.wait()
+        assert control.stop_requested
+    assert len(Reader(folder).events(kind="held")) == 2
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path | None]:
+    """A disk of 3 MiB in memory; None where this machine lets nobody mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], capture_output=True
+        ).returncode
+    )
+    yield place if mounted else None
+    if mounted:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_case_33_a_disk_that_is_really_full_pauses_the_run_and_loses_nothing(
+    tiny_disk: Path | None, tmp_path: Path
+) -> None:
+    folder = record.create(tiny_disk or tmp_path, fake_config(groups=3, samples=4))
+    with Writer(folder) as writer, Control(folder, Status()) as control:
+        control.running()
+        filler = folder.root / "somebody-elses-file"
+        writer.step(make_step(0, groups=3, samples=4))
+        writer.flush()
+        if tiny_disk is None:
+            writer._db.execute(
+                f"PRAGMA max_page_count = {writer._db.execute('PRAGMA page_count').fetchone()[0]}"
+            )
+        else:
+            filler.write_bytes(b"x" * (shutil.disk_usage(tiny_disk).free - 8192))
+        for step in range(1, 20):
+            writer.step(make_step(step, groups=3, samples=4))
+        wait_until(lambda: writer.trouble)
+        with pytest.raises(DiskFull):
+            checkpoints.save(
+                folder, 1, lambda place: (place / "w").write_bytes(b"x" * 2**22)
+            ) if tiny_disk else writer.flush()
+        waiting = threading.Thread(target=Disk(folder, control, writer).wait)
+        waiting.start()
+        wait_until(lambda: control.status.state == "paused")
+        filler.unlink(missing_ok=True)
+        writer._db.execute("PRAGMA max_page_count = 100000")
+        waiting.join(30)
+        assert not waiting.is_alive()
+    assert Reader(folder).steps() == list(range(20)) and checkpoints.listing(folder) == []
 
 
 LIMITED = """

@@ -4,6 +4,7 @@ The caller's `write(folder)` puts the tensors there (safetensors); this room kno
 hashes. Saved between steps only, so `step` is a number of finished steps. Torch-free.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 
-from workbench.errors import RunError
+from workbench.errors import DiskFull, RunError
 from workbench.record.files import make_folder, sync_folder, write_bytes, write_json
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes
@@ -72,7 +73,7 @@ def save(
         write_bytes(folder.checkpoints / LATEST, f"{target.name}\n".encode())
     except (OSError, SafetensorError) as error:  # safetensors wraps what the system said
         reason = getattr(error, "strerror", None) or str(error)
-        raise RunError(
+        raise (DiskFull if _is_full(error) else RunError)(
             f"The checkpoint after step {step} could not be written ({reason}). Earlier "
             "ones are untouched; make room on the disk, then go on."
         ) from error
@@ -242,6 +243,14 @@ def _best(folder: RunFolder, steps: list[int]) -> set[int]:
         (value, step) for step, value in zip(check["step"], check[BEST_BY], strict=True) if value is not None
     ]
     return {max(found)[1]} if (found := [pair for pair in known if pair[1] in steps]) else set()
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether the disk, or what this process may write, is used up."""
+    number = getattr(error, "errno", None)
+    return number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
+        f"os error {code}" in str(error) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    )
 
 
 def _files(place: Path) -> list[Path]:

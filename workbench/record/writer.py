@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from workbench.config import RunConfig
-from workbench.errors import RunError
-from workbench.record import rollup, schema, store, tokens
+from workbench.errors import DiskFull, RunError
+from workbench.record import rollup, room, schema, store, tokens
 from workbench.record.files import make_folder
 from workbench.record.folder import RunFolder
 from workbench.record.rows import clean, dumps, event_row, step_rows
@@ -157,6 +157,11 @@ class Writer:
                     "Another program holds it; close what has the file open for writing."
                 )
 
+    @property
+    def trouble(self) -> RunError | None:
+        """Why nothing more is written just now; None where all is well."""
+        return self._error
+
     def retry(self) -> None:
         """After room was made: tries again what failed. `flush` tells whether it worked."""
         with self._changed:
@@ -191,7 +196,8 @@ class Writer:
             self._jobs.append(Job(write, token_bytes))
             self._token_bytes += token_bytes
             self._changed.notify_all()
-            self._raise()
+            if not isinstance(self._error, DiskFull) or len(self._jobs) >= self._max_pending:
+                self._raise()  # a full disk is waited out at the next boundary: see `trouble`
 
     def _raise(self) -> None:
         if self._error is not None:
@@ -233,8 +239,9 @@ class Writer:
                 self._roll_back()
                 if error.sqlite_errorcode & 0xFF in _LOCKED and not self._closing:
                     continue  # sqlite has waited its time-out; the queue absorbs the rest
+                full = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
                 return self._fail(
-                    RunError(
+                    (DiskFull if full else RunError)(
                         f"The record of this run cannot be written: {error} ({self.folder.db_path}). Nothing "
                         "recorded is lost; make room on the disk, then resume."
                     )
@@ -280,6 +287,9 @@ class Writer:
             if len(self._jobs) > self._max_pending // 2:
                 return False
         try:
+            left = room.of(self.folder)
+            if left.free < left.for_tokens:
+                return False
             name = tokens.file_name(record.step, record.kind, record.mode)
             tokens.save(self.folder.tokens / name, record.tokens)
             if record.kind == "train" and record.step % 10 == 0:

@@ -1,0 +1,52 @@
+"""How much room the disk of a run has left, and what may still be written into it.
+
+Two lines are drawn: below the first no token arrays are kept (most of a run's bytes, and only a view needs them), below the second the
+run waits. Both are shares of a small disk and fixed amounts of a large one, and never less than the next checkpoint needs.
+"""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from workbench.record.folder import RunFolder
+
+TOKENS = (0.05, 2 * 2**30)
+PAUSE = (0.01, 500 * 2**20)
+"""Share of the disk, and at most this many bytes."""
+
+
+class Room(NamedTuple):
+    """Bytes of one disk."""
+
+    free: int
+    for_tokens: int
+    """With less free than this no token arrays are kept."""
+    to_go_on: int
+    """With less free than this a run waits."""
+
+    @property
+    def short(self) -> str:
+        """Why a run cannot go on, in a sentence; '' where it can."""
+        if self.free >= self.to_go_on:
+            return ""
+        return (
+            f"The disk is nearly full: {_size(self.free)} free, and the run waits below {_size(self.to_go_on)}. It goes on by itself "
+            "once there is room; delete old checkpoints or runs, or resume it as it is."
+        )
+
+
+def of(folder: RunFolder) -> Room:
+    """The room that a run has."""
+    disk = shutil.disk_usage(folder.path)
+    checkpoint = _newest_checkpoint(folder.checkpoints)
+    tokens, pause = (int(min(share * disk.total, most)) for share, most in (TOKENS, PAUSE))
+    return Room(disk.free, max(tokens, 2 * checkpoint), max(pause, checkpoint))
+
+
+def _newest_checkpoint(folder: Path) -> int:
+    newest = max(folder.glob("step-*"), default=None)
+    return sum(path.stat().st_size for path in newest.rglob("*") if path.is_file()) if newest else 0
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
