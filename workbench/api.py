@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import bench, estimate, launch, preflight, rescoring
+from workbench import agreement, bench, estimate, launch, preflight, rescoring
 from workbench.config import RewardSpec, RunConfig, presets
 from workbench.errors import ConfigError, RunError
 from workbench.follow import follow, summary
 from workbench.launch import RunState
 from workbench.prompts import TASKS
 from workbench.record import folder as record
-from workbench.record import origin
+from workbench.record import origin, preferences
 from workbench.record.folder import RunFolder
+from workbench.record.notes import Notes
+from workbench.record.rating import rate
 from workbench.record.reader import Reader
 from workbench.record.search import Filters, Sort
 from workbench.rewards import trial
@@ -185,6 +187,31 @@ class Run:
         if settings:
             self.set(**settings)
         return self.tell("resume")
+
+    def rate(
+        self, step: int, k: int, sample: int, good: bool | None = None, *, place: int | None = None,
+        kind: GroupKind = "train",
+    ) -> None:  # fmt: skip
+        """Say that an answer is good or bad, or give it its place in the group (1 the best); neither takes it
+        back."""
+        rate(self.reader, step, k, sample, good, place=place, kind=kind)
+
+    def ratings(self) -> "pandas.DataFrame":
+        """What people said about answers: one row a rating."""
+        import pandas as pd  # noqa: PLC0415 (only this needs it)
+
+        rows = [{**rating.visit._asdict(), **rating._asdict()} for rating in Notes(self.folder).ratings()]
+        return pd.DataFrame(
+            rows, columns=["step", "kind", "mode", "prompt_id", "text", "thumb", "place", "time"]
+        )
+
+    def preferences(self, path: Path | str) -> int:
+        """Write the ratings as preference pairs (JSON lines: prompt, chosen, rejected) and return how many."""
+        return preferences.export(self.reader, Path(path).expanduser())
+
+    def agreement(self, reward: rescoring.Rewards) -> agreement.Agreement:
+        """How far a reward goes along with what people said, and where it does not."""
+        return agreement.agreement(self.reader, reward)
 
     def stop(self, grace: float | None = None) -> RunState:
         """End after this step, with a checkpoint; by force once `grace` seconds are over."""

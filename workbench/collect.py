@@ -4,7 +4,7 @@ Plain GRPO samples once. Adaptive group size extends a group whose answers all s
 groups that stay without signal by fresh prompts. Both keep a sample's seed a pure function of (run, step, prompt, index).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from workbench import advantages
 from workbench.config import RunConfig
-from workbench.rewards.pool import RewardPool
-from workbench.rollouts.engine import Engine, Progress
+from workbench.rollouts.engine import Engine
+from workbench.scoring import Phase, Scoring
 from workbench.types import Group, Prompt, Request, Sampling, Score, group_ids, sample_seed
 
 
@@ -28,13 +28,9 @@ class Collected(NamedTuple):
     """Groups thrown away because they held no signal."""
 
 
-Phase = Callable[[str], Progress]
-"""Names the phase that begins, and takes its progress."""
-
-
 def collect(
     engine: Engine,
-    pool: RewardPool,
+    scoring: Scoring,
     prompts: Sequence[Prompt],
     spare: Sequence[Prompt],
     config: RunConfig,
@@ -46,7 +42,7 @@ def collect(
     kept: list[tuple[Group, list[Score]]] = []
     asked, drawn, replaced = list(prompts), 0, 0
     for attempt in range(1 + (config.max_resample_rounds if config.dynamic_sampling else 0)):
-        scored = _sample(engine, pool, asked, config, sampling, step, phase)
+        scored = _sample(engine, scoring, asked, config, sampling, step, phase)
         drawn += sum(len(group) for group, _ in scored)
         last = not config.dynamic_sampling or attempt == config.max_resample_rounds
         # The last round keeps what it has: a step short of groups would change the objective's scale unseen.
@@ -57,7 +53,7 @@ def collect(
         )
         kept += alive
         missing = config.prompts_per_step - len(kept)
-        if missing <= 0 or last:
+        if missing <= 0 or last or scoring.gave_up:
             break
         asked, spare = spare[:missing], spare[missing:]
         replaced += len(asked)
@@ -70,7 +66,7 @@ def collect(
 
 def _sample(
     engine: Engine,
-    pool: RewardPool,
+    scoring: Scoring,
     prompts: Sequence[Prompt],
     config: RunConfig,
     sampling: Sampling,
@@ -89,8 +85,9 @@ def _sample(
             )
             for i in index
         ]
-        groups = engine.generate(requests, sampling, phase("sample"))
-        scores_B = pool.score(groups, step=step, progress=phase("score"))
+        ahead = scoring.ahead(step)
+        groups = engine.generate(requests, sampling, phase("sample"), ahead)
+        scores_B = scoring.step(groups, step, phase, ahead)
         parts = list(zip(groups, _cut(scores_B, groups), strict=True))
         if not scored:
             scored = parts
@@ -103,7 +100,7 @@ def _sample(
                 )
         first = [len(group) for group, _ in scored]
         counts = [0] * len(prompts)
-        if config.adaptive_group_max is not None:
+        if config.adaptive_group_max is not None and not scoring.gave_up:
             for i, undecided in enumerate(_without_signal(scored)):
                 if undecided:
                     counts[i] = min(config.num_generations, config.adaptive_group_max - first[i])

@@ -222,6 +222,14 @@ class RunConfig(BaseModel):
         gt=0,
         le=3600,
     )
+    human_timeout: float = setting(
+        600.0,
+        "Wait for ratings",
+        "Seconds a step waits for people to rate its answers, where a reward asks for that; then the rest has none.",
+        "reward",
+        ge=0,
+        le=86400,
+    )
     reward_workers: int = setting(
         1, "Reward processes", "Processes that score answers.", "reward", ge=1, le=64
     )

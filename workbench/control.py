@@ -63,6 +63,8 @@ class Status:
     """Seconds to the end at the pace of the last steps."""
     step_seconds: float | None = None
     """Median of the last steps, pauses left out."""
+    until: float | None = None
+    """The phase goes on by itself at that time."""
     device: str = ""
     oom_kills: int | None = None
     """The kernel's count of out-of-memory kills when the worker began."""
@@ -192,6 +194,11 @@ class Control:
         )
         if changed:
             self._dirty.set()
+
+    def until(self, when: float | None) -> None:
+        """The phase waits, and goes on by itself at that time (unix seconds); None where it does not."""
+        self.status.until = when
+        self._dirty.set()
 
     def progress(self, step: int, steps: int) -> None:
         """`step` of `steps` are finished; called at each step boundary."""

@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workbench.collect import Phase
 from workbench.config import RunConfig
 from workbench.prompts import watched
-from workbench.rewards.pool import RewardPool
 from workbench.rollouts.engine import Engine
+from workbench.scoring import Phase, Scoring
 from workbench.types import EvalMode, Group, Prompt, Request, Sampling, Score, StepRecord, sample_seed
 
 RIGHT = 0.5
@@ -41,7 +40,7 @@ def wilson(right: float, total: int, z: float = 1.959964) -> Interval:
 
 def evaluate(
     engine: Engine,
-    pool: RewardPool,
+    scoring: Scoring,
     heldout: Sequence[Prompt],
     accuracy_reward: str,
     config: RunConfig,
@@ -51,7 +50,7 @@ def evaluate(
     """One sampled and one greedy check of the policy after `step` finished steps; none where no problems are held out."""
     return (
         [
-            _check(engine, pool, heldout, accuracy_reward, config, step, mode, phase)
+            _check(engine, scoring, heldout, accuracy_reward, config, step, mode, phase)
             for mode in ("sampled", "greedy")
         ]
         if heldout
@@ -61,7 +60,7 @@ def evaluate(
 
 def _check(
     engine: Engine,
-    pool: RewardPool,
+    scoring: Scoring,
     heldout: Sequence[Prompt],
     accuracy_reward: str,
     config: RunConfig,
@@ -91,7 +90,7 @@ def _check(
     ]
     answered = engine.generate(requests, sampling, phase(f"check, {mode}"))
     groups = [Group(group.prompt, group.rollouts, "eval") for group in answered]
-    scores_B = pool.score(groups, step=step, progress=phase("score"))
+    scores_B = scoring.check(groups, step, phase)
     return StepRecord(
         step=step,
         kind="eval",

@@ -33,15 +33,13 @@ from workbench.record import checkpoints
 from workbench.record.folder import Command, RunFolder
 from workbench.record.wandb_sink import WandbSink
 from workbench.record.writer import Writer
-from workbench.rewards.pool import RewardPool
+from workbench.rewards.pool import RewardPool, error_share
 from workbench.rewards.registry import RewardSource, resolve
 from workbench.rollouts.choose import make_engine
 from workbench.rollouts.engine import Progress
-from workbench.types import Prompt, StepRecord, group_ids
+from workbench.scoring import MAX_FAILURES, Scoring
+from workbench.types import Prompt, Score, StepRecord, group_ids
 from workbench.update import Updater, sampling_of
-
-MAX_FAILURES = 0.05
-"""Share of a step's answers that one reward may fail on before it is reported, or the run stopped."""
 
 
 def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
@@ -87,15 +85,25 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         alarms = Keeper(folder, record, config, around, first)
         looking_back = stack.enter_context(LookingBack(updater, record, tracker, alarms))
         bench = Bench(config, folder, control, policy=policy)
+        scoring = Scoring(pool, sources, config, folder, control, replay)
         clock = Clock(control)
         disk = Disk(folder, control, record)
+
+        def save_checkpoint(step: int) -> None:
+            clock.phase("checkpoint")
+            looking_back.wait()
+            disk.written(record.flush)
+            write = partial(checkpoint.write, policy=policy, updater=updater, config=config, step=step)
+            keep = config.save_total_limit
+            disk.written(partial(checkpoints.save, folder, step, write, {"pieces": pieces}, keep=keep))
+            control.event("checkpoint", {"step": step})
 
         for step in range(first, config.steps + 1):
             # -- between steps: checks, the end, people's wishes
             disk.wait()
             checked = step == first and replay.checked  # before the checkpoint, with the settings of then
             if (step % config.eval_steps == 0 or step == config.steps) and not checked:
-                for check in evaluate(engine, pool, heldout, accuracy_reward, config, step, clock.phase):
+                for check in evaluate(engine, scoring, heldout, accuracy_reward, config, step, clock.phase):
                     check.phases = clock.lap()
                     record.step(check)
                     alarms.check(check)
@@ -118,13 +126,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                     record.flush
                 )  # whoever goes on from an earlier checkpoint must know of the change
             if save or control.stop_requested:
-                clock.phase("checkpoint")
-                looking_back.wait()
-                disk.written(record.flush)
-                write = partial(checkpoint.write, policy=policy, updater=updater, config=config, step=step)
-                keep = config.save_total_limit
-                disk.written(partial(checkpoints.save, folder, step, write, {"pieces": pieces}, keep=keep))
-                control.event("checkpoint", {"step": step})
+                save_checkpoint(step)
             if step == config.steps or control.stop_requested:
                 break
 
@@ -132,8 +134,11 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
             clock.lap()
             sampling = sampling_of(config)
             spare = stream.spare(step) if config.dynamic_sampling else []
-            found = collect(engine, pool, stream.at(step), spare, config, sampling, step, clock.phase)
-            report_failures(pool, config, control)
+            found = collect(engine, scoring, stream.at(step), spare, config, sampling, step, clock.phase)
+            if scoring.gave_up:  # stopped while it waited: a resume samples and scores this step again
+                save_checkpoint(step)
+                break
+            report_failures(found.scores_B, config, control)
 
             # -- advantages
             clock.phase("update")
@@ -382,9 +387,9 @@ class LookingBack:
         print(told(done), flush=True)
 
 
-def report_failures(pool: RewardPool, config: RunConfig, control: Control) -> None:
+def report_failures(scores_B: Sequence[Score], config: RunConfig, control: Control) -> None:
     """Say in the events which rewards failed too often in this step. Raises RewardError where the run is to stop then."""
-    failing = {name: share for name, share in pool.error_rate.items() if share > MAX_FAILURES}
+    failing = {name: share for name, share in error_share(scores_B).items() if share > MAX_FAILURES}
     if not failing:
         return
     told = ", ".join(f"{name} on {share:.0%} of the answers" for name, share in failing.items())

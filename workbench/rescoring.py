@@ -8,7 +8,7 @@ answer, some at a time or all at once, and what the change comes to.
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -211,10 +211,11 @@ def stream(
     until: int | None = None,
     kind: GroupKind = "train",
     mode: EvalMode | None = None,
+    only: Collection[str] | None = None,
     workers: int = WORKERS,
     timeout: float = DEFAULT_TIMEOUT,
 ) -> Iterator[Part]:
-    """Answers scored again, some groups at a time, as soon as they are there."""
+    """Answers scored again, some groups at a time, as soon as they are there; `only`: of these prompt ids."""
     config = run.config
     wants_tokens = any(source.shape.wants_tokens for source in sources)
     wants_ratings = any(source.shape.wants_ratings for source in sources)
@@ -224,6 +225,8 @@ def stream(
     def asked() -> Iterator[tuple[int, list[WireGroup]]]:
         batch: list[Json] = []
         for group in run.answers(since, until, kind, mode, tokens=wants_tokens):
+            if only is not None and group["prompt_id"] not in only:
+                continue
             if batch and (group["step"], group["mode"]) != (batch[0]["step"], batch[0]["mode"]):
                 yield batch[0]["step"], [wire_group(one, ratings) for one in batch]
                 batch = []

@@ -50,6 +50,8 @@ class RunState(NamedTuple):
     """It has run so long, all its workers together; dead time between them left out."""
     ended: float | None = None
     heartbeat: float | None = None
+    until: float | None = None
+    """What it does now goes on by itself at that time, at the latest: it waits for people."""
     device: str = ""
     kind: str = "train"
     log: tuple[str, ...] = ()
@@ -129,6 +131,7 @@ def state(folder: RunFolder) -> RunState:
         seconds=None if started is None else (_number(status.get("earlier")) or 0.0) + until - started,
         ended=_number(ended),
         heartbeat=_number(status.get("heartbeat")),
+        until=_number(status.get("until")) if living else None,
         device=str(status.get("device") or ""),
         kind=str(about.get("kind") or "train"),
         log=tuple(folder.log_tail(LAST_LINES)) if derived in ("failed", "crashed", "interrupted") else (),

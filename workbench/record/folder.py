@@ -73,6 +73,10 @@ class RunFolder:
         return self.path / "notes.db"
 
     @property
+    def waiting_path(self) -> Path:
+        return self.path / "waiting.json"
+
+    @property
     def control(self) -> Path:
         return self.path / "control"
 

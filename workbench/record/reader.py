@@ -222,11 +222,9 @@ class Reader:
             return groups.history(db, prompt_id, per_visit)
 
     def prompts(self) -> list[Json]:
-        """Every prompt that was asked: prompt_id, question, answer."""
-        return [
-            dict(row)
-            for row in self._all("SELECT prompt_id, question, answer FROM prompts ORDER BY question")
-        ]
+        """Every prompt that was asked: prompt_id, question, answer, prompt (the text that the model read)."""
+        query = "SELECT prompt_id, question, answer, text AS prompt FROM prompts ORDER BY question"
+        return [dict(row) for row in self._all(query)]
 
     def scores(self, step: int) -> list[Json]:
         """What every reward said in a step and its checks when they were recorded last, by whichever attempt: prompt_id, text, values,

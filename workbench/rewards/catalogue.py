@@ -11,6 +11,7 @@ from workbench.rewards import (
     choice,
     countdown,
     formats,
+    human,
     judge,
     language,
     learned,
@@ -45,6 +46,7 @@ FAMILIES: tuple[ModuleType, ...] = (
     learned,
     remote,
     judge,
+    human,
 )
 
 

@@ -6,7 +6,7 @@ processes. Plain rewards share their processes; rewards that hold a model have o
 
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,6 +23,8 @@ from workbench.types import Group, Score
 Result = TypeVar("Result")
 Known = Callable[[int, WireGroup, Collection[str]], list[Part] | None]
 """What rewards of these names said about a group in a step before, sample by sample; None where that is not known."""
+Begun = Mapping[int, list[Future[Said]]]
+"""What `RewardPool.begin` gave for some groups of a step, by place."""
 _CHUNK = 64
 """Samples that travel in one request."""
 _PRINTED = 2000
@@ -55,7 +57,8 @@ class RewardPool:
         self._sources = tuple(sources)
         self._clip = reward_clip
         self._workers = workers
-        self._tokens = any(source.shape.wants_tokens for source in sources)
+        self.wants_tokens = any(source.shape.wants_tokens for source in sources)
+        """Whether token ids must be sent to some reward."""
         facts = RunFacts(timeout, max_steps, max_length=max_length)
         self._known = known
         shared = [source for source in sources if not source.shape.alone]
@@ -85,38 +88,40 @@ class RewardPool:
         Raises RewardError where a reward cannot be loaded; everything that a reward does later is in the
         scores.
         """
-        return self.score_wire(wire.of_groups(groups, self._tokens, ratings), step, progress)
+        return self.score_wire(wire.of_groups(groups, self.wants_tokens, ratings), step, progress)
 
     def score_wire(
-        self, groups: Sequence[WireGroup], step: int = 0, progress: Callable[[int, int], None] | None = None
+        self,
+        groups: Sequence[WireGroup],
+        step: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+        begun: Begun | None = None,
     ) -> list[Score]:
-        """`score` for plain groups."""
+        """`score` for plain groups; `begun`: those whose scoring has begun."""
         scores: list[Score] = []
         total = sum(len(group["completions"]) for group in groups)
-        for part in self.stream([(step, groups)]):
+        for part in self.stream([(step, groups)], begun):
             scores += part
             if progress is not None:
                 progress(len(scores), total)
         return scores
 
-    def stream(self, steps: Iterable[tuple[int, Sequence[WireGroup]]]) -> Iterator[list[Score]]:
+    def stream(
+        self, steps: Iterable[tuple[int, Sequence[WireGroup]]], begun: Begun | None = None
+    ) -> Iterator[list[Score]]:
         """Scores of several steps, in order, some samples at a time as soon as they are there.
 
         What is asked runs a little ahead of what is taken. `error_rate`, `metrics` and `printed` are those of
-        all that was taken.
+        all that was taken. `begun`: groups of a single step whose scoring has begun.
         """
         told = _Told(self)
-        chunks = (
-            (step, chunk)
-            for step, groups in steps
-            for chunk in self._chunks(groups, sum(len(group["completions"]) for group in groups))
-        )
         asked: deque[list[Future[Said]]] = deque()
         try:
-            for step, chunk in chunks:
-                asked.append([self._submit(crew, chunk, step) for crew in self._crews])
-                if len(asked) > _AHEAD:
-                    yield told.take(asked.popleft())
+            for step, groups in steps:
+                for futures in self._requests(groups, step, begun or {}):
+                    asked.append(futures)
+                    if len(asked) > _AHEAD:
+                        yield told.take(asked.popleft())
             while asked:
                 yield told.take(asked.popleft())
         finally:
@@ -125,10 +130,9 @@ class RewardPool:
                     future.cancel()
             told.done()
 
-    def submit(self, group: Group, step: int = 0) -> Future[list[Score]]:
-        """Score one group in the background, so that a slow reward overlaps with generation."""
-        groups = wire.of_groups([group], self._tokens)
-        return _joined([crew.submit(groups, step) for crew in self._crews], self.merged)
+    def begin(self, groups: list[WireGroup], step: int = 0) -> list[Future[Said]]:
+        """Score groups in the background, so that a slow reward overlaps with generation; for `score_wire`."""
+        return [self._submit(crew, groups, step) for crew in self._crews]
 
     @property
     def pids(self) -> set[int]:
@@ -167,17 +171,24 @@ class RewardPool:
 
         return _joined([asked], merge)
 
-    def _chunks(self, groups: Sequence[WireGroup], total: int) -> Iterator[list[WireGroup]]:
+    def _requests(
+        self, groups: Sequence[WireGroup], step: int, begun: Begun
+    ) -> Iterator[list[Future[Said]]]:
         """Whole groups, so many that a request is worth its way and every process has some."""
+        total = sum(len(group["completions"]) for group in groups)
         share = min(_CHUNK, max(1, total // self._workers))
         chunk: list[WireGroup] = []
-        for group in groups:
-            chunk.append(group)
-            if sum(len(item["completions"]) for item in chunk) >= share:
-                yield chunk
+        for place, group in enumerate(groups):
+            early = begun.get(place)
+            if early is None:
+                chunk.append(group)
+            if chunk and (early or sum(len(item["completions"]) for item in chunk) >= share):
+                yield self.begin(chunk, step)
                 chunk = []
+            if early:
+                yield early
         if chunk:
-            yield chunk
+            yield self.begin(chunk, step)
 
     def merged(self, said: Sequence[Said]) -> list[Score]:
         """One score a sample from what every crew says about it."""

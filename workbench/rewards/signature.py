@@ -174,7 +174,7 @@ def read_shape(function: Callable[..., Any]) -> Shape:
         messages=messages,
         line=line,
         alone=about is not None and about.alone,
-        outside=about is not None and about.outside,
+        outside=(about is not None and about.outside) or bool({"human_rating", "human_ratings"} & names),
     )
 
 

@@ -14,6 +14,8 @@ from workbench.types import FinishReason, Group, Request, Rollout, Sampling
 
 Progress = Callable[[int, int], None]
 """Called with (answers finished, answers asked for)."""
+Whole = Callable[[int, Group], None]
+"""Called with (place of a request, its group) as soon as all its answers have ended."""
 
 
 class Engine(Protocol):
@@ -22,9 +24,14 @@ class Engine(Protocol):
     name: str
 
     def generate(
-        self, requests: Sequence[Request], sampling: Sampling, progress: Progress | None = None
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        progress: Progress | None = None,
+        whole: Whole | None = None,
     ) -> list[Group]:
-        """One group per request, in order; answer i of a group was drawn with its seed i."""
+        """One group per request, in order; answer i of a group was drawn with its seed i. `whole` may be told of
+        groups that are finished before the others, or of none."""
         ...
 
 

@@ -3,7 +3,7 @@
 It drives any decoder with plain attention layers through the model's own forward; `drivable` says which it leaves to `generate`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ from torch import Tensor
 from workbench.models import logits as scoring
 from workbench.models.load import Policy
 from workbench.rollouts import cache as kv
-from workbench.rollouts.engine import Progress, assemble, draw, limit, uniforms
+from workbench.rollouts.engine import Progress, Whole, assemble, draw, limit, uniforms
 from workbench.types import Group, Request, Sampling
 
+Answers = list[tuple[NDArray[np.int32], NDArray[np.float32]]]
+"""Token ids and log-probabilities of each answer."""
 LIVE_SHARE = 0.8
 """Rows are compacted when at most this share of them is still running."""
 
@@ -46,11 +48,16 @@ class LocalEngine:
         self.max_rows = max_rows
 
     def generate(
-        self, requests: Sequence[Request], sampling: Sampling, progress: Progress | None = None
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        progress: Progress | None = None,
+        whole: Whole | None = None,
     ) -> list[Group]:
         """See `Engine.generate`. Rows beyond `max_rows` are sampled in further rounds, whole groups at a time."""
-        answers: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
+        answers: Answers = []
         total = sum(len(request.seeds) for request in requests)
+        first = 0
         for part in _rounds(requests, self.max_rows):
             done = len(answers)
 
@@ -58,7 +65,12 @@ class LocalEngine:
                 if progress:
                     progress(done + finished, total)
 
-            answers += _Decoding(self.policy, part, sampling).run(report)
+            def ended(place: int, mine: Answers, first: int = first, part: list[Request] = part) -> None:
+                if whole:
+                    whole(first + place, *assemble([part[place]], mine, self.policy, self.name))
+
+            answers += _Decoding(self.policy, part, sampling).run(report, ended if whole else None)
+            first += len(part)
         return assemble(requests, answers, self.policy, self.name)
 
 
@@ -97,8 +109,11 @@ class _Decoding:
         self.repeat = torch.from_numpy(np.repeat(np.arange(len(requests)), counts)).to(self.device)
 
     @torch.no_grad()
-    def run(self, report: Any) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-        """Decode until every row has ended or reached its limit."""
+    def run(
+        self, report: Callable[[int], None], ended: Callable[[int, Answers], None] | None = None
+    ) -> Answers:
+        """Decode until every row has ended or reached its limit. `ended` hears of requests that are done early."""
+        told: set[int] = set()
         if len(self.sample_R):
             hidden_RD = self._prefill()
             alive_R = self.limit_B > 0
@@ -107,13 +122,29 @@ class _Decoding:
                 running = int(alive_R.sum())
                 if t % 16 == 0 or not running:
                     report(len(self.tokens_BT) - running)
+                    if ended and running:
+                        self._tell(alive_R, told, ended)
                 if not running:
                     break
                 if running <= LIVE_SHARE * len(alive_R):
                     alive_R = self._compact(alive_R)
                 hidden_RD = self._step(t)
-        ids, logps, lengths = self.tokens_BT.cpu().numpy(), self.logp_BT.cpu().numpy(), self.length_B.tolist()
-        return [(ids[b, :n].copy(), logps[b, :n].copy()) for b, n in enumerate(lengths)]
+        return self._answers(slice(None))
+
+    def _answers(self, rows: slice) -> Answers:
+        ids, logps = self.tokens_BT[rows].cpu().numpy(), self.logp_BT[rows].cpu().numpy()
+        return [(ids[b, :n].copy(), logps[b, :n].copy()) for b, n in enumerate(self.length_B[rows].tolist())]
+
+    def _tell(self, alive_R: Tensor, told: set[int], ended: Callable[[int, Answers], None]) -> None:
+        """Hand over the answers of requests without a live row."""
+        busy = set(self.repeat[self.sample_R[alive_R]].tolist())
+        first = 0
+        for place, request in enumerate(self.requests):
+            rows = slice(first, first + len(request.seeds))
+            first = rows.stop
+            if place not in busy and place not in told:
+                told.add(place)
+                ended(place, self._answers(rows))
 
     def _prefill(self) -> Tensor:
         """Read every prompt once, left-padded, and fan its cache out to the rows of its group."""

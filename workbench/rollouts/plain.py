@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from workbench.models.load import Policy
-from workbench.rollouts.engine import Progress, assemble, draw, limit, uniforms
+from workbench.rollouts.engine import Progress, Whole, assemble, draw, limit, uniforms
 from workbench.types import Group, Request, Sampling
 
 
@@ -37,15 +37,21 @@ class PlainEngine:
 
     @torch.no_grad()
     def generate(
-        self, requests: Sequence[Request], sampling: Sampling, progress: Progress | None = None
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        progress: Progress | None = None,
+        whole: Whole | None = None,
     ) -> list[Group]:
         """See `Engine.generate`."""
         answers: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
         total = sum(len(request.seeds) for request in requests)
-        for request, tokens in zip(requests, limit(requests, sampling, self.policy), strict=True):
-            answers += (
-                self._group(request, tokens, sampling) if tokens > 0 else [_empty() for _ in request.seeds]
-            )
+        limits = limit(requests, sampling, self.policy)
+        for place, (request, tokens) in enumerate(zip(requests, limits, strict=True)):
+            mine = self._group(request, tokens, sampling) if tokens > 0 else [_empty() for _ in request.seeds]
+            answers += mine
+            if whole:
+                whole(place, *assemble([request], mine, self.policy, self.name))
             if progress:
                 progress(len(answers), total)
         return assemble(requests, answers, self.policy, self.name)

@@ -110,6 +110,7 @@ def status(now: RunState) -> Json:
         "ended": now.ended,
         "eta": now.eta,
         "heartbeat": now.heartbeat,
+        "until": now.until,
         "seconds_per_step": now.step_seconds,
         "device": now.device,
         "alive": now.alive,

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -78,30 +77,31 @@ def test_scores_are_the_same_at_any_pool_size_and_in_sample_order(tmp_path: Path
     ]
 
 
-def test_a_group_can_be_scored_in_the_background(tmp_path: Path):
+def test_scoring_that_began_early_gives_what_scoring_at_the_end_gives(tmp_path: Path):
     mark = tmp_path / "go"
     code = f"""
-        import os, time
+        import os, random, time
         def f(completion):
-            while not os.path.exists({str(mark)!r}):
+            while completion == "waits" and not os.path.exists({str(mark)!r}):
                 time.sleep(0.005)
-            return 1.0
+            return random.random()
     """
+    groups = of_groups([group(text, "b", question=text) for text in ("a", "waits", "c", "d")], tokens=False)
     with RewardPool(sources_of(tmp_path, code)) as pool:
-        future = pool.submit(group("a", "b"))
-        assert not future.done()
+        begun = {place: pool.begin([groups[place]], 7) for place in (1, 2)}
+        assert not begun[1][0].done()
         mark.touch()
-        assert [score.reward for score in future.result(timeout=60)] == [1.0, 1.0]
+        early = pool.score_wire(groups, 7, begun=begun)
+        assert early == pool.score_wire(groups, 7)
+    assert len({score.reward for score in early}) == 8
 
 
 def test_closing_ends_the_processes_even_in_the_middle_of_a_call(tmp_path: Path):
     mark = tmp_path / "running"
     code = f"import time\ndef f(completion):\n    open({str(mark)!r}, 'w').close()\n    time.sleep(600)\n"
     pool = RewardPool(sources_of(tmp_path, code), timeout=600)
-    future = pool.submit(group("a"))
-    waiter = threading.Event()
-    while not mark.exists():
-        assert not waiter.wait(0.01)
+    (future,) = pool.begin(of_groups([group("a")], tokens=False))
+    wait_until(mark.exists)
     pool.close()
     with pytest.raises(RewardError, match="closed"):
         future.result(timeout=60)
