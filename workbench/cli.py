@@ -5,10 +5,8 @@ with --json the last line of standard output is one JSON value. Exit codes: 0 do
 2 something the user can put right.
 """
 
-import json
 import sys
 import threading
-import time
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +17,13 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from workbench import api, bench, finding, launch, options, preflight, rescoring
+from workbench import api, bench, finding, judging, launch, options, preflight
 from workbench.config import RunConfig, settings
 from workbench.diagnose import doctor as examine
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.follow import follow, summary
 from workbench.options import DEFAULT_ROOT, AsJson, Root, RunName
+from workbench.options import print_json as _print_json
 from workbench.record import checkpoints
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
@@ -388,38 +387,9 @@ def sample(
     return 0
 
 
-@app.command
-def rescore(
-    run: RunName,
-    *,
-    reward: Annotated[
-        list[str],
-        Parameter(negative="", help="name, name=weight, or file.py:name; once for each reward."),
-    ],
-    since: Annotated[int | None, Parameter(help="First step to look at.")] = None,
-    until: Annotated[int | None, Parameter(help="Last step to look at.")] = None,
-    kind: Literal["train", "eval"] = "train",
-    runs: Root = DEFAULT_ROOT,
-    json: AsJson = False,
-) -> int:
-    """Score recorded answers again with other rewards: what they would have asked of the model instead."""
-    started = time.perf_counter()
-    reader = Reader(record.find(run, runs))
-    found = rescoring.rescore(reader, reward, since=since, until=until, kind=kind)
-    summary = found.summary() | {"seconds": round(time.perf_counter() - started, 3)}
-    if json:
-        _print_json({"run": reader.folder.id, "rewards": [one.name for one in found.sources], **summary})
-        return 0
-    print(f"{summary['samples']} answers in {summary['groups']} groups, {summary['seconds']:.1f} s")
-    print(f"  reward changes for          {summary['changed']} answers")
-    print(f"  pushed the other way        {summary['advantage_flips']} answers")
-    print(f"  another winner              {summary['winner_flips']} groups")
-    print(f"  dead groups                 {summary['dead_before']} before, {summary['dead_after']} after")
-    for name, failed in summary["failed"].items():
-        if failed:
-            first = next(score.reasons[name] for score in found.scores if name in score.reasons)
-            print(f"  {name} failed on            {failed} answers: {first}")
-    return 0
+app.command(judging.rescore)
+app.command(judging.rate)
+app.command(judging.ratings)
 
 
 @app.command
@@ -533,7 +503,3 @@ def _examine(folder: RunFolder, as_json: bool) -> int:
 
 def _figure(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str), flush=True)

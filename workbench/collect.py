@@ -55,7 +55,7 @@ def collect(
         missing = config.prompts_per_step - len(kept)
         if missing <= 0 or last or scoring.gave_up:
             break
-        asked, spare = spare[:missing], spare[missing:]
+        asked, spare = list(spare[:missing]), spare[missing:]
         replaced += len(asked)
         if not asked:
             break

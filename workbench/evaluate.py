@@ -55,7 +55,7 @@ def evaluate(
         ]
         if heldout
         else []
-    )  # type: ignore[arg-type]
+    )
 
 
 def _check(

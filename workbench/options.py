@@ -1,9 +1,10 @@
-"""The options of `workbench run`, made from the one definition of the settings.
+"""Options that several commands share, and those of `workbench run`, made from the one definition of the settings.
 
 In: `config.settings()`. Out: a signature that the command line reads, help and groups included.
 """
 
 import inspect
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -75,3 +76,8 @@ def _setting_option(info: SettingInfo, group: Group) -> inspect.Parameter:
 def _option(name: str, kind: Any, text: str, default: Any = None, **about: Any) -> inspect.Parameter:
     annotation = Annotated[kind, Parameter(help=text, show_default=False, **about)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value as a line of standard output."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str), flush=True)

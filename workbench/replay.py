@@ -76,9 +76,10 @@ class Replay:
 
     def knows(self, step: int, answers: Collection[tuple[str, str]]) -> bool:
         """Whether all these answers (prompt id, text) were scored in this step before."""
-        return self._first <= step <= self.last and {
-            (prompt_id, clean(text)) for prompt_id, text in answers
-        } <= self._read(step).keys()
+        return (
+            self._first <= step <= self.last
+            and {(prompt_id, clean(text)) for prompt_id, text in answers} <= self._read(step).keys()
+        )
 
     def _read(self, step: int) -> dict[tuple[str, str], deque[Part]]:
         found: dict[tuple[str, str], deque[Part]] = {}

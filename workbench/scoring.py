@@ -71,9 +71,7 @@ class Scoring:
         asked = wire.of_groups(groups, self.pool.wants_tokens, self._ratings())
         return self._score(asked, step, phase, {})
 
-    def _score(
-        self, asked: list[WireGroup], step: int, phase: Phase, begun: Begun
-    ) -> list[Score]:
+    def _score(self, asked: list[WireGroup], step: int, phase: Phase, begun: Begun) -> list[Score]:
         scores_B = self.pool.score_wire(asked, step, phase("score"), begun)
         while missing := {
             name: share for name, share in infrastructure_share(scores_B).items() if share > MAX_FAILURES

@@ -1,5 +1,6 @@
 """The loop in this process, on tiny models of the real classes and small settings."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.helpers import wait_until
 from tests.tiny import ARCHITECTURES, SHAPE
 from workbench import preflight
 from workbench.config import RunConfig, presets
@@ -16,7 +18,7 @@ from workbench.errors import RewardError
 from workbench.export import export
 from workbench.loop import train
 from workbench.models import embedded
-from workbench.record import checkpoints
+from workbench.record import checkpoints, rating
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
@@ -283,3 +285,46 @@ def _length_reward(folder: Path) -> Path:
         '"""Shorter is better."""\n\n\ndef short(length: int) -> float:\n    return -float(length)\n'
     )
     return path
+
+
+def test_a_run_waits_for_people_and_asks_the_same_answers_after_a_stop(tmp_path):
+    asked: list[dict] = []
+
+    def people(folder: RunFolder, stop_at: int | None) -> None:
+        """Rate every second answer of what waits good, the others bad; at step `stop_at` stop instead."""
+        while True:
+            found = wait_until(lambda: rating.waiting(folder))
+            asked.append(found)
+            if found["step"] == stop_at:
+                folder.put("stop")
+                return
+            for group in found["groups"]:
+                for i in range(len(group["texts"])):
+                    rating.rate(Reader(folder), found["step"], group["k"], i, i % 2 == 0)
+            wait_until(
+                lambda found=found: (
+                    (rating.waiting(folder) or found) != found or not folder.waiting_path.exists()
+                )
+            )
+            if found["step"] == 1:
+                return
+
+    settings = {"rewards": "correct=1,human=0.5", "human_timeout": 300, "eval_problems": 0}
+    config = RunConfig.build("trl-default", {**SMALL, **settings})
+    report = preflight.check(config)
+    folder = record.create(tmp_path, report.config, rewards=report.rewards, files=report.files)
+    for stop_at in (1, None):
+        thread = threading.Thread(target=people, args=(folder, stop_at), daemon=True)
+        thread.start()
+        run(tmp_path, folder=folder)
+        thread.join(60)
+        assert checkpoints.latest(folder).name == ("step-000001" if stop_at else "step-000002")
+    assert [found["step"] for found in asked] == [0, 1, 1]
+    assert asked[1]["groups"] == asked[2]["groups"], "the same answers are asked again"
+    for step in (0, 1):
+        for k in range(4):
+            samples = Reader(folder).group(step, k)["samples"]
+            said = {sample["text"]: sample["rewards"]["human"] for sample in samples}
+            assert set(said.values()) <= {0.0, 1.0} and said[samples[-1]["text"]] == 0.0, (
+                "the last word counts"
+            )

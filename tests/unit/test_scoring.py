@@ -123,13 +123,17 @@ def test_checks_and_watched_ratings_wait_for_nobody(stage: Stage, human, tmp_pat
 
 def test_a_resumed_run_takes_what_was_said_before_and_asks_nobody_again(stage: Stage, tmp_path: Path) -> None:
     scores = [
-        Score({"human": value, "correct": 0.0}, {} if value is not None else {"human": "No value: none."}, value)
+        Score(
+            {"human": value, "correct": 0.0}, {} if value is not None else {"human": "No value: none."}, value
+        )
         for value in (1.0, None, 0.25, None)
     ]
     with Writer(stage.folder) as writer:
         writer.step(StepRecord(3, "train", TWO, scores))
     replay = Replay(stage.folder, 2)
-    Notes(stage.folder).thumb(Visit(3), TWO[0].prompt.id, "bad one", True)  # too late: the step went on without
+    Notes(stage.folder).thumb(
+        Visit(3), TWO[0].prompt.id, "bad one", True
+    )  # too late: the step went on without
     specs = [RewardSpec(name="human"), RewardSpec(name="correct", weight=0.5)]
     sources = resolve(specs, tmp_path / "sources")
     with RewardPool(sources, known=replay.scores) as pool:
@@ -150,7 +154,9 @@ SERVICE = """
 """
 
 
-def test_a_service_that_is_away_pauses_the_run_until_somebody_says_resume(stage: Stage, tmp_path: Path) -> None:
+def test_a_service_that_is_away_pauses_the_run_until_somebody_says_resume(
+    stage: Stage, tmp_path: Path
+) -> None:
     mark = tmp_path / "up"
     sources = sources_of(tmp_path, SERVICE.format(mark=str(mark)))
     with RewardPool(sources) as pool:
@@ -168,7 +174,9 @@ def test_a_service_that_is_away_pauses_the_run_until_somebody_says_resume(stage:
         wait_until(lambda: found)
         assert [score.reward for score in found[0]] == [1.0] * 4
         assert stage.control.status.state == "running" and not scoring.gave_up
-        assert [command.command for command in stage.control.poll(3)] == ["checkpoint"], "kept for the boundary"
+        assert [command.command for command in stage.control.poll(3)] == ["checkpoint"], (
+            "kept for the boundary"
+        )
 
 
 def test_a_stop_ends_the_pause_of_a_service(stage: Stage, tmp_path: Path) -> None:
@@ -194,7 +202,9 @@ def test_scoring_overlaps_with_the_sampling_of_other_groups(stage: Stage, tmp_pa
     from workbench.collect import collect  # noqa: PLC0415 (loads torch; no other test here needs it)
 
     mark = tmp_path / "scored"
-    code = f"def f(completion):\n    open({str(mark)!r}, 'a').write(completion[0])\n    return len(completion)\n"
+    code = (
+        f"def f(completion):\n    open({str(mark)!r}, 'a').write(completion[0])\n    return len(completion)\n"
+    )
     sources = sources_of(tmp_path, code)
 
     class Engine:

@@ -73,7 +73,8 @@ class Notes:
     # -- ratings -------------------------------------------------------------------------------------------
 
     def thumb(self, visit: Visit, prompt_id: str, text: str, good: bool | None) -> None:
-        """Call an answer good or bad; None takes it back. Raises RunError where notes cannot be written."""
+        """Call an answer good or bad; None takes it back. The last word counts, whenever these words were
+        answered. Raises RunError where notes cannot be written."""
         self._rate(visit, prompt_id, {text: good}, "thumb")
 
     def rank(self, visit: Visit, prompt_id: str, places: Mapping[str, int | None]) -> None:
@@ -105,6 +106,9 @@ class Notes:
         ]
         with closing(self._writer()) as db:
             db.execute("BEGIN IMMEDIATE")
+            if column == "thumb":
+                same = [row[:2] for row in rows]
+                db.executemany("UPDATE ratings SET thumb = NULL WHERE prompt_id = ? AND text_hash = ?", same)
             db.executemany(
                 f"INSERT INTO ratings (prompt_id, text_hash, visit, {column}, text, time) "
                 "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "

@@ -171,9 +171,7 @@ class RewardPool:
 
         return _joined([asked], merge)
 
-    def _requests(
-        self, groups: Sequence[WireGroup], step: int, begun: Begun
-    ) -> Iterator[list[Future[Said]]]:
+    def _requests(self, groups: Sequence[WireGroup], step: int, begun: Begun) -> Iterator[list[Future[Said]]]:
         """Whole groups, so many that a request is worth its way and every process has some."""
         total = sum(len(group["completions"]) for group in groups)
         share = min(_CHUNK, max(1, total // self._workers))

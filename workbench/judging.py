@@ -1,0 +1,120 @@
+"""The commands about rewards and ratings of recorded answers: rescore, rate, ratings. See cli.py."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from workbench import agreement, rescoring
+from workbench.errors import ConfigError
+from workbench.options import DEFAULT_ROOT, AsJson, Root, RunName, print_json
+from workbench.record import folder as record
+from workbench.record import preferences, rating
+from workbench.record.notes import Notes
+from workbench.record.reader import Reader
+
+Rewards = Annotated[
+    list[str], Parameter(negative="", help="name, name=weight, or file.py:name; once for each reward.")
+]
+
+
+def rescore(
+    run: RunName,
+    *,
+    reward: Rewards,
+    since: Annotated[int | None, Parameter(help="First step to look at.")] = None,
+    until: Annotated[int | None, Parameter(help="Last step to look at.")] = None,
+    kind: Literal["train", "eval"] = "train",
+    runs: Root = DEFAULT_ROOT,
+    json: AsJson = False,
+) -> int:
+    """Score recorded answers again with other rewards: what they would have asked of the model instead."""
+    started = time.perf_counter()
+    reader = Reader(record.find(run, runs))
+    found = rescoring.rescore(reader, reward, since=since, until=until, kind=kind)
+    summary = found.summary() | {"seconds": round(time.perf_counter() - started, 3)}
+    if json:
+        print_json({"run": reader.folder.id, "rewards": [one.name for one in found.sources], **summary})
+        return 0
+    print(f"{summary['samples']} answers in {summary['groups']} groups, {summary['seconds']:.1f} s")
+    print(f"  reward changes for          {summary['changed']} answers")
+    print(f"  pushed the other way        {summary['advantage_flips']} answers")
+    print(f"  another winner              {summary['winner_flips']} groups")
+    print(f"  dead groups                 {summary['dead_before']} before, {summary['dead_after']} after")
+    for name, failed in summary["failed"].items():
+        if failed:
+            first = next(score.reasons[name] for score in found.scores if name in score.reasons)
+            print(f"  {name} failed on            {failed} answers: {first}")
+    return 0
+
+
+def rate(
+    run: RunName,
+    *,
+    step: int,
+    group: int,
+    sample: Annotated[int, Parameter(help="Place in the group, from 0.")],
+    good: Annotated[bool, Parameter(negative="")] = False,
+    bad: Annotated[bool, Parameter(negative="")] = False,
+    place: Annotated[int | None, Parameter(help="Its place in the group, 1 the best.")] = None,
+    clear: Annotated[bool, Parameter(negative="", help="Take back what was said.")] = False,
+    kind: Literal["train", "eval"] = "train",
+    mode: Literal["sampled", "greedy"] | None = None,
+    runs: Root = DEFAULT_ROOT,
+) -> int:
+    """Say that an answer is good or bad, or give it its place in its group."""
+    if good + bad + (place is not None) + clear != 1:
+        raise ConfigError("Give one of --good, --bad, --place and --clear.")
+    said = None if clear or place is not None else good
+    rating.rate(Reader(record.find(run, runs)), step, group, sample, said, place=place, kind=kind, mode=mode)
+    return 0
+
+
+def ratings(
+    run: RunName,
+    *,
+    reward: Rewards | None = None,
+    pairs: Annotated[Path | None, Parameter(help="Write preference pairs to this file (JSON lines).")] = None,
+    runs: Root = DEFAULT_ROOT,
+    json: AsJson = False,
+) -> int:
+    """What people said about answers: how much there is, with --reward how far rewards agree, with --pairs as a
+    file of preferences to train on."""
+    reader = Reader(record.find(run, runs))
+    said = Notes(reader.folder).ratings()
+    found = {
+        "run": reader.folder.id,
+        "ratings": len(said),
+        "good": sum(one.thumb is True for one in said),
+        "bad": sum(one.thumb is False for one in said),
+        "ranked": sum(one.place is not None for one in said),
+        "pairs": len(preferences.rows(reader)) if pairs is None else preferences.export(reader, pairs),
+    }
+    held = agreement.agreement(reader, reward) if reward else None
+    if held is not None:
+        found |= {
+            "agree": held.agree,
+            "of": held.total,
+            "absent": held.absent,
+            "disagreements": [one._asdict() for one in held.disagreements],
+        }
+    if json:
+        print_json(found)
+        return 0
+    print(
+        f"{found['ratings']} answers rated: {found['good']} good, {found['bad']} bad, {found['ranked']} ranked; "
+        f"{found['pairs']} pairs"
+    )
+    if pairs is not None:
+        print(f"Written to {pairs}", file=sys.stderr)
+    if held is not None:
+        print(f"The rewards agree with {held.agree} of {held.total}.")
+        for one in held.disagreements:
+            than = f" than {one.other!r}" if one.other is not None else ""
+            print(
+                f"  step {one.step}, group {one.k}, answer {one.sample}: you said {one.said}{than}; it scores "
+                f"{one.value:.3f} against {one.against:.3f}"
+            )
+    return 0
