@@ -159,22 +159,20 @@ class Notes:
 def values(ratings: Iterable[Rating]) -> dict[tuple[str, str], float]:
     """What each rated answer is worth, 0 to 1, by (prompt_id, text).
 
-    A thumb is 1 or 0. In a group ranked from 1 to m without a thumb place p is worth (m - p) / (m - 1). The last
-    word counts.
+    A thumb is 1 or 0. In a group ranked from 1 to m place p is worth (m - p) / (m - 1), where no thumb says
+    otherwise; a single place says nothing. The last word counts.
     """
     ratings = sorted(ratings, key=lambda rating: rating.time)
-    lowest: dict[tuple[str, Visit], int] = defaultdict(int)
+    places: dict[tuple[str, Visit], set[int]] = defaultdict(set)
     for rating in ratings:
         if rating.place is not None:
-            key = (rating.prompt_id, rating.visit)
-            lowest[key] = max(lowest[key], rating.place)
+            places[rating.prompt_id, rating.visit].add(rating.place)
     found = {}
     for rating in ratings:
-        last = lowest[rating.prompt_id, rating.visit]
         if rating.thumb is not None:
             found[rating.prompt_id, rating.text] = float(rating.thumb)
-        elif rating.place is not None and last > 1:
-            found[rating.prompt_id, rating.text] = (last - rating.place) / (last - 1)
+        elif rating.place is not None and len(mine := places[rating.prompt_id, rating.visit]) > 1:
+            found[rating.prompt_id, rating.text] = (max(mine) - rating.place) / (max(mine) - 1)
     return found
 
 
