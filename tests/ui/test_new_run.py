@@ -35,7 +35,7 @@ def test_a_first_visit_shows_the_embedded_preset_and_what_will_happen(page, serv
     )
     assert page.url.endswith("/new")
     expect(page.get_by_role("button", name="Start 50 steps")).to_be_enabled()
-    expect(field(page, "learning_rate")).to_have_value("5e-4")
+    expect(field(page, "learning_rate")).to_have_value("0.001")
     expect(page.locator("#wb-cards")).to_contain_text("336,480 parameters")
     assert "token" not in page.url
 
