@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 
 from workbench.errors import RunError
-from workbench.rollouts.engine import Engine, Progress
+from workbench.rollouts.engine import Engine, Progress, Whole
 from workbench.types import Group, Request, Sampling
 
 Result = TypeVar("Result")
@@ -69,14 +69,18 @@ class FittingEngine:
         self._engine = engine
 
     def generate(
-        self, requests: Sequence[Request], sampling: Sampling, progress: Progress | None = None
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        progress: Progress | None = None,
+        whole: Whole | None = None,
     ) -> list[Group]:
         """See `Engine.generate`."""
         asked = [(place, seed) for place, request in enumerate(requests) for seed in request.seeds]
 
         def work(count: int) -> list[Group]:
             if count == 1:
-                return self._engine.generate(requests, sampling, progress)
+                return self._engine.generate(requests, sampling, progress, whole)
             answers: list[list[Group]] = [[] for _ in requests]
             size = -(-len(asked) // count)
             for start in range(0, len(asked), size):
