@@ -161,7 +161,9 @@ def test_case_43_sampling_asks_for_fewer_answers_at_a_time_and_gets_the_same_one
     ]
 
     class Small(LocalEngine):
-        def generate(self, requests: Any, sampling: Any, progress: Any = None, whole: Any = None) -> list[Group]:
+        def generate(
+            self, requests: Any, sampling: Any, progress: Any = None, whole: Any = None
+        ) -> list[Group]:
             if sum(len(request.seeds) for request in requests) > 4:
                 raise torch.OutOfMemoryError("no more")
             return super().generate(requests, sampling, progress)
