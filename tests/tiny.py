@@ -12,6 +12,8 @@ from transformers import (
     MistralForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 from workbench.models.load import Policy
@@ -32,6 +34,11 @@ ARCHITECTURES = {
     "llama": (LlamaForCausalLM, LlamaConfig, {}),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 8}),
     "gemma": (GemmaForCausalLM, GemmaConfig, {"head_dim": 8}),
+    "qwen3-moe": (
+        Qwen3MoeForCausalLM,
+        Qwen3MoeConfig,
+        {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+    ),
     "mistral-sliding": (MistralForCausalLM, MistralConfig, {"head_dim": 8, "sliding_window": 8}),
 }
 

@@ -348,7 +348,7 @@ class RunConfig(BaseModel):
     micro_batch_tokens: int = setting(
         8192,
         "Tokens a micro-batch",
-        "Padded tokens in one forward pass. Changes memory and speed, never the objective.",
+        "Tokens in one forward pass, at most. Changes memory and speed, never the objective.",
         "update",
         ge=64,
     )
@@ -532,6 +532,12 @@ class RunConfig(BaseModel):
     )
     engine: Literal["local", "transformers"] = setting(
         "local", "Sampler", "Our decode loop, or plain `generate` as the slow reference path.", "machine"
+    )
+    packed_update: bool = setting(
+        True,
+        "Packed update",
+        "Read each prompt once for its whole group and fuse head and loss; off is plain autograd on padded answers: slow, the same.",
+        "machine",
     )
     threads: int | None = setting(
         None,

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workbench import losses, shares
+from workbench import passes, shares
 from workbench import weights as algorithm
 from workbench.config import RunConfig
 from workbench.memory import Pieces
-from workbench.models import logits as scoring
+from workbench.models import score as scoring
 from workbench.models.load import Policy
-from workbench.models.logits import Scored, Sequences
+from workbench.models.logits import Scored, Sequences, unflatten
 from workbench.types import Group, Sampling, TokenArrays, group_ids
 
 MAX_SKIPS = 3
@@ -203,7 +203,7 @@ class Updater:
             mask_B_T=mask_B_T,
             advantages_B=torch.from_numpy(advantages_B).to(device, torch.float32),
             sample_weights_B=torch.from_numpy(weights_B).to(device, torch.float32),
-            sampler_B_T=scoring.unflatten(sampled_N, valid_B_T),
+            sampler_B_T=unflatten(sampled_N, valid_B_T),
             old_B_T=None if before is None else before.logp_B_T,
             reference_B_T=reference_B_T,
         )
@@ -226,7 +226,7 @@ class Updater:
         for group in self.optimizer.param_groups:
             group["lr"] = scheduled(config, step)
         objective, sampling = algorithm.Objective.of(config), sampling_of(config)
-        plan = _plan(generation, rows, objective, config.micro_batch_tokens)
+        plan = _plan(self.policy.model, generation, rows, objective, config.micro_batch_tokens)
         micro_B = np.zeros(len(generation.group_ids_B), dtype=np.int64)
         for number, (index, _) in enumerate(plan):
             micro_B[index] = number
@@ -242,43 +242,34 @@ class Updater:
         # Checkpointing only works in training mode; dropout is off either way, so nothing else changes.
         self.policy.model.train(config.gradient_checkpointing)
         for index, has_signal in _cut_up(plan, pieces):
-            valid_B_T, mask_B_T = generation.valid_B_T[index], generation.mask_B_T[index]
-            with torch.set_grad_enabled(has_signal):
-                stats = scoring.token_stats(
-                    self.policy.model,
-                    generation.sequences.take(index),
-                    sampling,
-                    self.policy.pad_id,
-                    entropy_gradient=objective.entropy_coef > 0,
-                )
-            logp_B_T = scoring.unflatten(stats.logp_N.detach(), valid_B_T)
             old_B_T, reference_B_T = (
                 None if table is None else table[index]
                 for table in (generation.old_B_T, generation.reference_B_T)
             )
-            terms = (
-                logp_B_T,
+            asked = passes.Asked(
+                generation.valid_B_T[index],
+                generation.mask_B_T[index],
+                generation.advantages_B[index],
+                generation.sampler_B_T[index],
                 old_B_T,
                 reference_B_T,
-                generation.sampler_B_T[index],
-                generation.advantages_B[index],
-                mask_B_T,
                 objective,
                 normalizer.rows(slice(start, start + len(index))),
             )
-            result = algorithm.token_weights(*terms)
-            assert stats.entropy_N is not None
-            value = losses.loss(*terms, entropy_B_T=scoring.unflatten(stats.entropy_N, valid_B_T))
-            if has_signal:
-                (
-                    (result.weight_B_T[valid_B_T] * stats.logp_N).sum()
-                    - objective.entropy_coef * value.entropy
-                ).backward()
+            done = passes.run(
+                self.policy.model,
+                generation.sequences,
+                index,
+                asked,
+                sampling,
+                self.policy.pad_id,
+                has_signal=has_signal,
+            )
             if seen is not None:
-                seen.put(index, generation.valid_B_T, stats)
+                seen.put(index, generation.valid_B_T, done.stats)
             if weight_B_T is not None:
-                weight_B_T[index] = result.weight_B_T
-            tally.add(result, mask_B_T, float(value.total.detach()), objective)
+                weight_B_T[index] = done.weights.weight_B_T
+            tally.add(done.weights, asked.mask_B_T, done.loss, objective)
             start += len(index)
         self.policy.model.eval()
         norm = torch.nn.utils.clip_grad_norm_(self.policy.trainable(), config.max_grad_norm)
@@ -353,22 +344,28 @@ class _Tally:
 
 
 def _plan(
-    generation: Generation, rows: NDArray[np.int64], objective: algorithm.Objective, max_tokens: int
+    model: Any,
+    generation: Generation,
+    rows: NDArray[np.int64],
+    objective: algorithm.Objective,
+    max_tokens: int,
 ) -> list[tuple[NDArray[np.int64], bool]]:
     """Micro-batches of one update: sample indices, and whether they ask for anything.
 
-    Samples without signal are read without gradient: their entropy belongs in the record, a backward pass would add zeros.
+    Groups without signal are read without gradient: their entropy belongs in the record, a backward pass would add zeros.
     """
-    lengths_B = generation.sequences.lengths()
     signal_B = (generation.advantages_B != 0).cpu().numpy()
     if objective.kl_weight or objective.entropy_coef:
         signal_B[:] = True
     signal_B &= (generation.mask_B_T.sum(1) > 0).cpu().numpy()
+    # By group: a group that is read twice pays for its prompt twice.
+    signal_B = np.isin(generation.group_ids_B, generation.group_ids_B[signal_B])
     return [
-        (part[index], has_signal)
+        (index, has_signal)
         for has_signal in (True, False)
-        for part in [rows[signal_B[rows] == has_signal]]
-        for index in scoring.micro_batches(lengths_B[part], max_tokens)
+        for index in scoring.parts(
+            model, generation.sequences, rows[signal_B[rows] == has_signal], max_tokens
+        )
     ]
 
 

@@ -76,6 +76,15 @@ class Objective:
         return self.epsilon if self.epsilon_high is None else self.epsilon_high
 
     @property
+    def separable(self) -> bool:
+        """Whether a token's weight follows from its own log-probabilities, without those of its whole answer."""
+        return (
+            self.importance_sampling_level == "token"
+            and not self.importance_sampling_correction.startswith("sequence")
+            and self.off_policy_mask_threshold is None
+        )
+
+    @property
     def kl_weight(self) -> float:
         """Weight of the KL term inside the loss; 0 where the penalty goes into the rewards."""
         return self.beta if self.kl_in == "loss" else 0.0
@@ -172,12 +181,14 @@ def token_weights(
     mask_B_T: Array,
     objective: Objective,
     normalizer: Normalizer,
+    lengths_B: Array | None = None,
 ) -> TokenWeights:
     """The exact derivative of the loss by each token's log-probability.
 
     All log-probabilities in nats at the sampling temperature. `old_logp` None = on-policy: the old policy is
     this one. `ref_logp` is needed where the loss holds a KL term, `sampler_logp` where a correction is on
     (NaN = unknown, weight 1). `advantages_B` may also be (B, T). KL terms estimate KL(policy || reference).
+    `lengths_B`: loss tokens of the whole answers, where rows hold only a part of theirs (`objective.separable`).
     Raises ValueError for a KL term without a reference.
     """
     xp = array_namespace(logp_B_T)
@@ -187,7 +198,9 @@ def token_weights(
     old = logp if old_logp_B_T is None else xp.where(mask, old_logp_B_T, 0.0)
     advantage = advantages_B if advantages_B.ndim == 2 else advantages_B[:, None]
     advantage = xp.where(mask, advantage, 0.0)
-    length = xp.clip(xp.sum(live, axis=1, keepdims=True), min=1.0)
+    length = xp.clip(
+        xp.sum(live, axis=1, keepdims=True) if lengths_B is None else lengths_B[:, None], min=1.0
+    )
     variant = VARIANTS[objective.loss_type]
     scale = live * (variant.scale(length[:, 0], objective, normalizer) * normalizer.sample_weights_B)[:, None]
 

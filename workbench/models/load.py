@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from workbench.config import RunConfig
 from workbench.errors import ModelError
-from workbench.models import embedded
+from workbench.models import embedded, packing
 
 DTYPES: dict[str, torch.dtype | str] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": "auto"}
 
@@ -101,6 +101,10 @@ def load_policy(
         # Padding never reaches the loss or the attention, so any id serves; the file on disk is left alone.
         notes.append(f"no pad token: id {min(eos_ids)} (end of sequence) stands in")
     pad_id = min(eos_ids) if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+    if config.packed_update and (reason := packing.prepare(model)):
+        notes.append(
+            f"answers are read padded, each with its prompt: packing leaves this model alone, because {reason}"
+        )
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     policy = Policy(

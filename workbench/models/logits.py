@@ -3,7 +3,7 @@
 Only completion positions reach the output head, so no [samples, tokens, vocabulary] block of a whole batch ever exists.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -45,6 +45,16 @@ class TokenStats(NamedTuple):
     """Entropy of the full vocabulary at the sampling temperature, nats. None where only log-probabilities were asked for."""
     square_N: Tensor | None
     """Sum of squared probabilities; with p it gives the norm of (one-hot - p)."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Several stretches of tokens as one."""
+        logp, entropy, square = (
+            torch.cat([part for part in column if part is not None]) if column[0] is not None else None
+            for column in zip(*parts, strict=True)
+        )
+        assert logp is not None
+        return cls(logp, entropy, square)
 
 
 def micro_batches(
@@ -111,9 +121,7 @@ def token_stats(
         logit_stats(logits, target, sampling, entropy_gradient=entropy_gradient, logp_only=logp_only)
         for logits, target in blocks
     ]
-    return TokenStats(
-        *(None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True))
-    )  # type: ignore[arg-type]
+    return TokenStats.joined(parts)
 
 
 def backbone(model: Any) -> Any:
@@ -204,20 +212,6 @@ class Scored(NamedTuple):
         for table_B_T, flat_N in zip(self, stats, strict=True):
             if flat_N is not None:
                 table_B_T[index] = unflatten(flat_N.detach(), valid_B_T[index])
-
-
-def score(
-    model: Any, batch: Sequences, sampling: Sampling, pad_id: int, max_tokens: int, *, logp_only: bool = False
-) -> Scored:
-    """Score every completion token of many samples without gradient, in micro-batches of `max_tokens` padded tokens."""
-    valid_B_T = batch.valid(next(model.parameters()).device)
-    out = Scored.empty(valid_B_T)
-    with torch.no_grad():
-        for index in micro_batches(batch.lengths(), max_tokens):
-            out.put(
-                index, valid_B_T, token_stats(model, batch.take(index), sampling, pad_id, logp_only=logp_only)
-            )
-    return out
 
 
 def unflatten(flat_N: Tensor, valid_B_T: Tensor) -> Tensor:
