@@ -1,7 +1,7 @@
 """A real worker process around a loop that only counts: no torch, no model. What it does lies in `fake.json`
 in the run folder.
 
-Keys: step_seconds; hang_at (step in which the loop hears nothing); deaf (TERM ignored); raise_at; children
+Keys: step_seconds; hang_at (step in which the loop hears nothing); deaf (TERM ignored); raise_at (with `message`); children
 (how many, with the worker's environment); escaped (a child in a session of its own); teardown_hang; idle.
 """
 
@@ -55,7 +55,7 @@ def take_step(step: int, folder: RunFolder, wanted: dict[str, Any]) -> None:
     """What goes wrong in this step, if anything."""
     if step == wanted.get("raise_at"):
         raise (ModelError if wanted.get("raise") == "user" else ZeroDivisionError)(
-            "the model has no pad token"
+            wanted.get("message", "the model has no pad token")
         )
     if step == wanted.get("hang_at"):
         if wanted.get("deaf"):

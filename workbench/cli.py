@@ -422,6 +422,7 @@ def dashboard(
     allow_host: Annotated[
         list[str] | None, Parameter(negative="", help="Another name that the dashboard answers to.")
     ] = None,
+    read_only: Annotated[bool, Parameter(negative="", help="Look at runs; start and steer none.")] = False,
     open: Annotated[bool, Parameter(negative="", help="Open a browser.")] = False,
 ) -> int:
     """Open the dashboard."""
@@ -435,6 +436,7 @@ def dashboard(
         token=token,
         use_token=not no_token,
         allow_hosts=allow_host or [],
+        read_only=read_only,
         announce=_announce(open),
     )
     return 0

@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NAME",
         help="another name that the dashboard answers to",
     )
+    parser.add_argument("--read-only", action="store_true", help="look at runs, start and steer none")
     given = parser.parse_args(arguments)
     try:
         serve(
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
             token=given.token,
             use_token=not given.no_token,
             allow_hosts=given.allow_host,
+            read_only=given.read_only,
         )
     except WorkbenchError as error:
         print(error, file=sys.stderr)

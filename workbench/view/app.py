@@ -27,8 +27,11 @@ from workbench.view.store import Store
 STATIC = Path(__file__).parent / "static"
 
 
-def build(root: Path | str, token: str | None, hosts: Iterable[str] = ()) -> ASGIApp:
-    """The guarded application for the runs below `root`. `token` None lets everyone on this machine in."""
+def build(
+    root: Path | str, token: str | None, hosts: Iterable[str] = (), *, read_only: bool = False
+) -> ASGIApp:
+    """The guarded application for the runs below `root`. `token` None lets everyone on this machine in; with
+    `read_only` runs can be looked at, and nothing else."""
     store = Store(root)
     api = FastAPI(title="GRPO workbench", docs_url=None, redoc_url=None, openapi_url=None)
     api.include_router(routes.router(store), prefix="/wb/api")
@@ -38,10 +41,10 @@ def build(root: Path | str, token: str | None, hosts: Iterable[str] = ()) -> ASG
         warnings.filterwarnings("ignore", message="SSR mode is not supported", category=UserWarning)
         gr.mount_gradio_app(
             api,
-            pages(store),
+            pages(store, read_only),
             path="/",
             theme=shell.theme(),
-            head=shell.HEAD,
+            head=shell.HEAD + (shell.READ_ONLY if read_only else ""),
             ssr_mode=False,
             run_history=False,
             footer_links=[],
@@ -53,16 +56,17 @@ def build(root: Path | str, token: str | None, hosts: Iterable[str] = ()) -> ASG
             enable_monitoring=False,
             pwa=False,
         )
-    return Guard(_FirstVisit(api, store), token, hosts)
+    return Guard(api if read_only else _FirstVisit(api, store), token, hosts, read_only=read_only)
 
 
-def pages(store: Store) -> gr.Blocks:
-    """All pages as one Gradio app."""
+def pages(store: Store, read_only: bool = False) -> gr.Blocks:
+    """All pages as one Gradio app; for readers only without those on which code is run."""
     blocks = gr.Blocks(title="GRPO workbench", analytics_enabled=False, fill_width=True)
     with blocks:
         live.build()
-    with blocks.route("New run", "/new") as page:
-        new_run.build(store, page)
+    if not read_only:
+        with blocks.route("New run", "/new") as page:
+            new_run.build(store, page)
     with blocks.route("Runs", "/runs"):
         runs.build()
     return blocks

@@ -52,9 +52,16 @@ class Guard:
     """ASGI middleware. `token` None = whoever reaches this machine's loopback may use the dashboard."""
 
     def __init__(
-        self, app: ASGIApp, token: str | None, hosts: Iterable[str] = (), body_limit: int = BODY_LIMIT
+        self,
+        app: ASGIApp,
+        token: str | None,
+        hosts: Iterable[str] = (),
+        body_limit: int = BODY_LIMIT,
+        *,
+        read_only: bool = False,
     ) -> None:
         self.app = app
+        self._read_only = read_only
         self._token = token
         self._hosts = LOOPBACK | {host.lower() for host in hosts}
         self._body_limit = body_limit
@@ -79,6 +86,8 @@ class Guard:
                     return
                 self._check_token(headers)
             self._check_length(headers)
+            if self._read_only:
+                self._check_reading(scope)
         except _Refusal as refusal:
             await _refuse(scope, receive, send, refusal)
             return
@@ -153,6 +162,16 @@ class Guard:
         if not length.isascii() or not length.isdigit() or int(length) > self._body_limit:
             limit = f"{self._body_limit // 2**20} MiB"
             raise _Refusal(413, f"The request is larger than {limit}. Name files by their path instead.")
+
+    @staticmethod
+    def _check_reading(scope: Scope) -> None:
+        """Everything that changes a run or runs code goes by another method, Gradio's own events among it."""
+        if scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS:
+            raise _Refusal(
+                403,
+                "This dashboard is read-only. Steer runs with the command line (workbench set, stop, resume), or start the dashboard "
+                "without --read-only.",
+            )
 
     def _counted(self, receive: Receive) -> Receive:
         """Bodies without a length are counted as they come; past the limit the sender is treated as gone."""

@@ -29,12 +29,13 @@ def serve(
     token: str | None = None,
     use_token: bool = True,
     allow_hosts: Sequence[str] = (),
+    read_only: bool = False,
     announce: Callable[[str], None] = print,
 ) -> None:
     """Serves the dashboard of the runs below `root` until it is interrupted.
 
-    `port` None takes 7860 or the next free one; 0 takes any. Without `token` a random one is made. Raises
-    ConfigError (busy port, open network without a token) and RunError (runs cannot be kept in `root`).
+    `port` None takes 7860 or the next free one; 0 takes any. Without `token` a random one is made. With
+    `read_only` runs can be looked at and nothing else. Raises ConfigError (busy port, open network without a token) and RunError (runs cannot be kept in `root`).
     """
     check_host(host, use_token)
     key = (token or secrets.token_urlsafe(24)) if use_token else None
@@ -42,7 +43,7 @@ def serve(
     try:
         address = f"http://{_shown(host)}:{listener.getsockname()[1]}/"
         names = [*allow_hosts, *([] if _is_any(host) else [_shown(host)])]
-        built = application.build(root, token=key, hosts=names)
+        built = application.build(root, token=key, hosts=names, read_only=read_only)
         # Requests are not logged: the first one carries the token.
         settings = uvicorn.Config(
             built, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2

@@ -18,6 +18,8 @@ HEAD = (
     f'<link rel="icon" href="{STATIC}icon.svg" type="image/svg+xml">'
     f'<script type="module" src="{STATIC}boot.js"></script>'
 )
+READ_ONLY = '<meta name="wb-read-only" content="yes">'
+"""Tells the pages to offer nothing that would be refused."""
 
 
 def theme() -> Base:

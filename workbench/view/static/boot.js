@@ -2,7 +2,9 @@
 
 import { routes } from "./fetch.js";
 
-const { fetchJson, postJson } = routes("/wb/api/");
+const readOnly = document.querySelector('meta[name="wb-read-only"]') !== null;
+const { fetchJson, postJson: post } = routes("/wb/api/");
+const postJson = readOnly ? null : post;
 const query = new URLSearchParams(location.search);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -11,6 +13,7 @@ function theme() {
   const name = wanted === "dark" || wanted === "light" ? wanted : dark.matches ? "dark" : "light";
   document.documentElement.dataset.theme = name;
   document.documentElement.classList.add("wb");
+  document.documentElement.classList.toggle("wb-read-only", readOnly);
   document.body?.classList.toggle("dark", name === "dark");
 }
 

@@ -32,7 +32,7 @@ export async function mount(element, { fetchJson, postJson = null, navigate = nu
   const patience = setTimeout(say, 400, "Opening the run…");
   try {
     const run = cursor.now.run ?? (await fetchJson("runs")).runs[0]?.id;
-    if (!run) return say("No runs yet. ", navigate && h("a", { class: "link", href: "/new" }, "Start one"));
+    if (!run) return say("No runs yet. ", navigate && postJson && h("a", { class: "link", href: "/new" }, "Start one"));
     const store = makeStore({ fetchJson }, run);
     const [header, glossary] = await Promise.all([store.header(), store.glossary().catch(() => NO_WORDS)]);
     clearTimeout(patience);

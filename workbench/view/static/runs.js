@@ -9,7 +9,7 @@ export async function mount(element, { fetchJson, postJson }) {
   const lost = h("div", { class: "lost", role: "status", hidden: true });
   const note = h("p", { class: "wb-said", role: "status" });
   const body = h("div");
-  show(element, lost, h("div", { class: "wb-runs-head" }, h("h1", {}, "Runs"), note, h("span", { class: "sp" }), h("a", { class: "btn pri", href: "/new" }, "New run")), body);
+  show(element, lost, h("div", { class: "wb-runs-head" }, h("h1", {}, "Runs"), note, h("span", { class: "sp" }), postJson ? h("a", { class: "btn pri", href: "/new" }, "New run") : h("span", { class: "i3" }, "Read-only: look, don't steer")), body);
   const asked = new Set();
 
   async function stop(run) {
@@ -24,7 +24,7 @@ export async function mount(element, { fetchJson, postJson }) {
     poller.now();
   }
 
-  const table = part(body, (runs) => (runs.length ? list(runs, stop, asked) : empty()));
+  const table = part(body, (runs) => (runs.length ? list(runs, postJson && stop, asked) : empty(postJson)));
   const poller = poll(async () => {
     const { runs, now } = await fetchJson("runs");
     table.update(runs.map((run) => ({ ...run, pill: pill(run, now), ago: ago(run, now) })));
@@ -37,7 +37,7 @@ export async function mount(element, { fetchJson, postJson }) {
 
 const title = (run) => oneLine(run.name || run.id, 60);
 
-const empty = () => h("div", { class: "panel wb-empty" }, h("p", {}, "No runs here yet. "), h("a", { class: "btn pri", href: "/new" }, "Start the first one"));
+const empty = (canStart) => h("div", { class: "panel wb-empty" }, h("p", {}, "No runs here yet. "), canStart && h("a", { class: "btn pri", href: "/new" }, "Start the first one"));
 
 function list(runs, stop, asked) {
   const heads = ["Run", "State", "Reward", "Held-out right", "Steps", "Time", "What became of it", ""];
@@ -59,7 +59,7 @@ function row(run, stop, asked) {
     h("td", { class: "wb-run-time nw i2" }, run.ago),
     h("td", { class: "wb-run-verdict" }, oneLine(run.damaged || run.verdict?.sentence || (isBad(run.state) || run.state === "queued" ? run.reason : "") || run.stalled || "", 160)),
     h("td", { class: "wb-run-acts" },
-      !over && h("button", { type: "button", class: "btn sm", disabled: asked.has(run.id) || run.state === "stopping", "data-key": `stop-${run.id}`, on: { click: () => stop(run) } }, run.state === "queued" ? "Cancel" : "Stop and save")));
+      stop && !over && h("button", { type: "button", class: "btn sm", disabled: asked.has(run.id) || run.state === "stopping", "data-key": `stop-${run.id}`, on: { click: () => stop(run) } }, run.state === "queued" ? "Cancel" : "Stop and save")));
 }
 
 function ago(run, now) {
