@@ -110,5 +110,5 @@ def view(found: Batch, advantages_B: Floats, config: RunConfig) -> TokenView:
             objective.importance_sampling_level,
         )
         low, high = clipped.low, clipped.high
-    long_B = lengths_B > np.median(lengths_B)
+    long_B = lengths_B > np.median(lengths_B[lengths_B > 0]) if lengths_B.any() else lengths_B > 0
     return TokenView(low, high, float(share_B[long_B].sum()), share_B)

@@ -112,6 +112,7 @@ export function makeChart({ title, sync, onPick }) {
     const { ctx } = u;
     const px = devicePixelRatio;
     ctx.save();
+    ctx.setLineDash([]); // the last line's would dash the points
     for (const point of picture.points) {
       const x = u.valToPos(point.x, "x", true);
       const y = u.valToPos(point.y, "y", true);

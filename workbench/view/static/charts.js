@@ -17,7 +17,14 @@ const lastKnown = (values, index) => {
   return null;
 };
 
-function reward({ store, header }) {
+/** The what-if column of a name on the steps of the charts; null where nothing is asked, or it asks for the same. */
+function overlay(store, other, name) {
+  if (!other || JSON.stringify(other.asked[name]) === JSON.stringify(other.recorded[name])) return null;
+  const found = new Map(other.steps.map((step, i) => [step, other.asked[name][i]]));
+  return store.data.steps.map((step) => found.get(step) ?? null);
+}
+
+function reward({ store, header, other }) {
   const { steps, parts, checks } = store.data;
   const values = column(store, "reward");
   const names = Object.keys(parts);
@@ -25,14 +32,15 @@ function reward({ store, header }) {
   const counting = names.filter((name) => weights[name]?.enabled !== false && weights[name]?.weight !== 0);
   const drawn = counting.length > 1 ? counting.slice(0, 3) : [];
   const [bottom, top] = header.reward_range ?? [Math.min(0, least(values)), roundUp(most(values)) || 1];
+  const asked = overlay(store, other, "reward");
   const points = checks.map(({ step, mode, accuracy, low, high }) => ({ x: step, y: accuracy, low, high, open: mode === "greedy" }));
   const lastCheck = (mode, step) => checks.filter((check) => check.mode === mode && check.step <= step).at(-1)?.accuracy;
   return {
     x: steps,
     sub: `mean of ${header.prompts_per_step * header.num_generations} answers`,
-    lines: [...drawn.map((name, i) => ({ values: parts[name], colour: "--ink3", width: 1.4, dash: [[], [4, 2.5], [1, 2]][i] })), { values, colour: "--accent", width: 2 }],
+    lines: [...drawn.map((name, i) => ({ values: parts[name], colour: "--ink3", width: 1.4, dash: [[], [4, 2.5], [1, 2]][i] })), { values, colour: "--accent", width: 2 }, ...(asked ? [{ values: asked, colour: "--accent", width: 1.6, dash: [5, 3] }] : [])],
     points,
-    range: [bottom, Math.max(top, bottom + 1e-6)],
+    range: [Math.min(bottom, least(asked ?? [])), Math.max(top, bottom + 1e-6, roundUp(most(asked ?? [])))],
     tick: (value) => short(value, value * 10 === Math.round(value * 10) ? 1 : 2).replace(/\.0$/, ""),
     ends(index) {
       const step = index === steps.length - 1 ? Infinity : steps[index];
@@ -41,6 +49,7 @@ function reward({ store, header }) {
       return [
         { y: lastCheck("greedy", step), icon: "open", text: `greedy ${short(lastCheck("greedy", step))}`, colour: "--ink2" },
         { y: train, text: `train ${short(train)}`, colour: "--accent", bold: true },
+        ...(asked ? [{ y: lastKnown(asked, index), text: `what if ${short(lastKnown(asked, index))}`, colour: "--accent" }] : []),
         { y: lastCheck("sampled", step), icon: "filled", text: `held-out ${short(lastCheck("sampled", step))}`, colour: "--ink" },
         ...drawn.map((name) => ({ y: lastKnown(parts[name], index), text: `${name.length > 12 ? `${name.slice(0, 11)}…` : name} ${short(lastKnown(parts[name], index))}`, colour: "--ink3" })),
       ];
@@ -59,15 +68,17 @@ function deadShares(store, side) {
   });
 }
 
-function dead({ store, header }) {
+function dead({ store, header, other }) {
   const { steps } = store.data;
   const [right, wrong, tied] = ["right", "wrong", "tied"].map((side) => deadShares(store, side));
   const all = steps.map((_, i) => (right[i] ?? 0) + (wrong[i] ?? 0) + (tied[i] ?? 0));
-  const high = Math.min(1, Math.max(0.2, roundUp(most(all))));
+  const asked = overlay(store, other, "dead");
+  const high = Math.min(1, Math.max(0.2, roundUp(most(all, asked ?? []))));
   const say = (share, words) => `${percent(share ?? null)} ${words}`;
   return {
     x: steps,
     sub: `share of ${header.prompts_per_step}`,
+    lines: asked ? [{ values: asked, colour: "--ink", width: 1.6, dash: [5, 3] }] : [],
     bars: [{ values: right, colour: "--line2" }, { values: tied, colour: "--line2" }, { values: wrong, colour: "--ink2", hatched: true }],
     range: [0, high],
     tick: percent,
@@ -75,6 +86,7 @@ function dead({ store, header }) {
       if (narrow()) return [{ y: all[index], text: percent(all[index]), colour: "--ink", bold: true }];
       return [
         { y: (right[index] ?? 0) + 0.01 * high, text: say(right[index], "all right"), colour: "--ink", bold: (right[index] ?? 0) >= (wrong[index] ?? 0) },
+        ...(asked ? [{ y: lastKnown(asked, index), text: `what if ${percent(lastKnown(asked, index))}`, colour: "--ink2" }] : []),
         ...(most(tied) > 0 ? [{ y: (right[index] ?? 0) + (tied[index] ?? 0), text: say(tied[index], "all the same"), colour: "--ink2" }] : []),
         { y: wrong[index] > 0 ? all[index] : 0, text: say(wrong[index], "all wrong"), colour: wrong[index] > 0 ? "--ink" : "--ink3", bold: (wrong[index] ?? 0) > (right[index] ?? 0) },
       ];

@@ -1,4 +1,4 @@
-// Where the reader looks: one cursor, one URL. `?run=&view=&step=&prompt=&mode=&sample=&tok=&lens=&q=&find=`
+// Where the reader looks: one cursor, one URL. `?run=&view=&step=&prompt=&mode=&sample=&tok=&lens=&whatif=&q=&find=`
 // No step means LIVE: glued to the newest one until somebody moves. Links restore everything, also after a restart.
 
 export const LENSES = ["push", "advantage", "delta", "ratio", "kl", "entropy"];
@@ -13,9 +13,10 @@ const FIELDS = {
   lens: (text) => (LENSES.includes(text) ? text : "push"),
   q: (text) => text || null, // the text that is searched, and the other conditions as a query string (hits.js)
   find: (text) => text || null,
+  whatif: (text) => text.slice(0, 2000), // the what-if question, "" = the drawer is open and nothing is asked
 };
 const SEARCHES = ["search", "group"]; // the views to which a search belongs
-const EMPTY = { run: null, view: "live", step: null, prompt: null, mode: null, sample: null, tok: null, lens: "push", q: null, find: null };
+const EMPTY = { run: null, view: "live", step: null, prompt: null, mode: null, sample: null, tok: null, lens: "push", whatif: null, q: null, find: null };
 
 function whole(text) {
   return /^\d{1,9}$/.test(text) ? Number(text) : null;

@@ -32,10 +32,10 @@ export function embedded(answers) {
   };
 }
 
-/** "runs/a/delta?since=3" from ["runs", "a", "delta"] and {since: 3}; absent values are left out. */
+/** "runs/a/delta?since=3" from ["runs", "a", "delta"] and {since: 3}; absent values are left out, a list repeats its name. */
 export function path(parts, values = {}) {
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(values)) if (value !== null && value !== undefined) query.set(name, value);
+  for (const [name, value] of Object.entries(values)) for (const one of [value].flat()) if (one !== null && one !== undefined) query.append(name, one);
   const tail = query.toString();
   return parts.map(encodeURIComponent).join("/") + (tail ? `?${tail}` : "");
 }

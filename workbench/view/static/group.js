@@ -23,7 +23,7 @@ function stepper(words, back, on, { first, last, name }) {
 }
 
 /** `go(change)` moves the cursor; `turn(by)` goes to another step, `walk(by)` to another group of this one. */
-export function makeGroup({ store, header, go, turn, walk }) {
+export function makeGroup({ store, header, go, turn, walk, whatIf, askWhatIf }) {
   const head = h("div", { class: "head" });
   const art = h("div", { class: "art" });
   const strip = h("div", { class: "arith" });
@@ -36,7 +36,8 @@ export function makeGroup({ store, header, go, turn, walk }) {
   const rail = h("div", { class: "rail" }, happened, share, parts);
   const missing = h("p", { class: "missing", role: "status", hidden: true });
   const main = h("div", { class: "lens" }, siblings, cards, rail);
-  const element = h("div", { class: "view viewgroup" }, head, missing, hero, main);
+  const slot = h("div", { class: "slot" });
+  const element = h("div", { class: "view viewgroup" }, head, missing, slot, hero, main);
   const follow = following(element);
 
   hero.hidden = main.hidden = true; // until there is something to show
@@ -56,6 +57,7 @@ export function makeGroup({ store, header, go, turn, walk }) {
     h("span", { class: "sp" }),
     h("span", { class: "lensbar" }, lenses.some(([, there]) => there) && [h("span", { class: "note desk", id: "lensby" }, "Colour tokens by"), h("span", { class: "seg lenses", role: "group", "aria-labelledby": "lensby" }, lenses.map(([name, there]) =>
       h("button", { type: "button", class: name === lens ? "on" : "", "aria-pressed": String(name === lens), disabled: !there, title: there ? null : "Not recorded in this step", "data-key": `lens-${name}`, on: { click: () => go({ lens: name }) } }, LENSES[name].label)))],
+      askWhatIf && h("button", { type: "button", class: "btn desk", "data-key": "whatif", on: { click: askWhatIf } }, "What if… ", h("kbd", {}, "w")),
       h("button", { type: "button", class: "btn desk", "data-key": "overtime", on: { click: () => go({ view: "prompt" }) } }, "Over time ", h("kbd", {}, "p"))),
   ]);
 
@@ -102,13 +104,21 @@ export function makeGroup({ store, header, go, turn, walk }) {
     const chosen = branch ? chooseCards(below, picked, room) : all ? order(group.samples) : compare && opposite ? [first, opposite] : chooseCards(group.samples, picked, room);
     show(cards, cardsPanel({ group, shown: chosen, lens: cursor.lens, cursor: { ...cursor, sample: picked }, onPick: pick, onToken: token, compare: compare && !branch, all, limit: header.config.max_completion_length, branch, onTree: toggleTree,
       tree: forks && treePanel({ group, chosen: branch, width: Math.max(260, cards.clientWidth - 30), onPick: pickBranch }) }));
-    show(siblings, siblingsTable({ group, shown: branch ? [...branch] : chosen.map((sample) => sample.index), picked, graded, onPick: pick }));
+    show(siblings, siblingsTable({ group, shown: branch ? [...branch] : chosen.map((sample) => sample.index), picked, graded, other: otherAsk(), onPick: pick }));
     const points = group.samples.some((sample) => known(sample.delta_logp)) && !group.dead;
     happened.hidden = !points;
     if (points) show(happened, h("h3", {}, "Asked (across) against happened (up)"), scatter(group.samples, picked), h("p", {}, scatterSentence(group.samples)));
     show(share, sharePanel(group, list));
     share.hidden = !group.divisor;
     show(parts, partsPanel(first ?? group.samples[0], header));
+  }
+
+  /** What the drawer's settings, or the divisor that is looked at, would have asked of each answer; null for what was asked. */
+  function otherAsk() {
+    const { group } = shown;
+    if (!group.divisor) return null;
+    const drawer = group.mode ? null : (whatIf?.advantages(group.step, group.k) ?? null);
+    return drawer ?? (choice === null ? null : askedBy(group, choice));
   }
 
   function drawHero(picked, graded, narrow) {
@@ -124,7 +134,7 @@ export function makeGroup({ store, header, go, turn, walk }) {
     show(strip, arithmetic({ group, picked, choice: now, narrow, decorated, onChoose: (name) => {
       choice = name === own ? null : name;
       const key = document.activeElement?.dataset?.key;
-      drawHero(picked, graded, narrow);
+      paint();
       if (key) strip.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
     } }));
   }
@@ -145,6 +155,7 @@ export function makeGroup({ store, header, go, turn, walk }) {
 
   return {
     element,
+    slot,
     async update({ cursor, step }) {
       if (step === null) return nothing("No group yet. The first appears after the first step.");
       let list, group;
@@ -161,10 +172,11 @@ export function makeGroup({ store, header, go, turn, walk }) {
       } catch (error) {
         return nothing(error.status ? error.message : "No answer from the server yet.");
       }
-      if (shown?.group === group && shown.cursor === cursor && shown.newest === store.newest) return;
+      const other = whatIf?.columns ?? null;
+      if (shown?.group === group && shown.cursor === cursor && shown.newest === store.newest && shown.other === other) return;
       if (shown?.group !== group) choice = branch = null;
       all = all && shown?.group === group;
-      shown = { group, list, cursor, newest: store.newest };
+      shown = { group, list, cursor, newest: store.newest, other };
       missing.hidden = true;
       main.hidden = false;
       const focus = element.contains(document.activeElement) ? document.activeElement.dataset?.key : null;

@@ -14,7 +14,7 @@ export const order = (samples) =>
   [...samples].sort((a, b) => isUp(b) - isUp(a) || (against(b) === true) - (against(a) === true) || (b.reward ?? 0) - (a.reward ?? 0) || (b.gradient_share ?? 0) - (a.gradient_share ?? 0) || a.index - b.index);
 
 /** The table of all siblings. `shown` are the indices that stand as cards. */
-export function siblingsTable({ group, shown, picked, graded, onPick }) {
+export function siblingsTable({ group, shown, picked, graded, other = null, onPick }) {
   const { samples } = group;
   const measured = samples.some((sample) => known(sample.delta_logp));
   const largest = Math.max(1e-9, ...samples.map((sample) => Math.abs(sample.delta_logp ?? 0)));
@@ -26,7 +26,7 @@ export function siblingsTable({ group, shown, picked, graded, onPick }) {
       h("thead", {}, h("tr", {},
         h("th", { scope: "col" }, "#"), h("th", { scope: "col" }, h("span", { class: "unseen" }, "right or wrong")),
         said && h("th", { class: "r", scope: "col" }, "Said"), (graded || !said) && h("th", { class: "r", scope: "col" }, "r"), h("th", { class: "r", scope: "col" }, "Len"),
-        group.divisor && h("th", { class: "r", scope: "col" }, term("advantage", "Asked, A")), measured && [h("th", { class: "r", scope: "col" }, term("delta_logp", "Δ log p")), h("th", { class: "movecol", scope: "col" }, "after the step"), h("th", { scope: "col" }, h("span", { class: "unseen" }, "against"))])),
+        group.divisor && h("th", { class: "r", scope: "col" }, term("advantage", "Asked, A")), other && h("th", { class: "r", scope: "col" }, "What if"), measured && [h("th", { class: "r", scope: "col" }, term("delta_logp", "Δ log p")), h("th", { class: "movecol", scope: "col" }, other ? h("span", { class: "unseen" }, "after the step") : "after the step"), h("th", { scope: "col" }, h("span", { class: "unseen" }, "against"))])),
       h("tbody", {}, order(samples).map((sample) => h("tr", { class: `${shown.includes(sample.index) ? "on" : ""} ${sample.index === picked ? "picked" : ""}`, on: { click: choose(sample.index) } },
         h("td", { class: "mono" }, h("button", { type: "button", class: "link quiet", "aria-pressed": String(sample.index === picked), "aria-label": `Pick answer ${sample.index + 1}`, "data-key": `sib-${sample.index}` }, sample.index + 1)),
         h("td", {}, mark(sample)),
@@ -34,17 +34,24 @@ export function siblingsTable({ group, shown, picked, graded, onPick }) {
         (graded || !said) && h("td", { class: "r mono" }, known(sample.reward) ? fixed(sample.reward) : h("span", { class: "crit", title: "no score" }, "error")),
         h("td", { class: "r mono i2" }, sample.length),
         group.divisor && h("td", { class: `r mono ${sample.advantage > 0 ? "pos" : sample.advantage < 0 ? "neg" : "i3"}` }, signed(sample.advantage)),
+        other && otherCell(sample, other[samples.indexOf(sample)]),
         measured && [
           h("td", { class: "r mono" }, signed(sample.delta_logp)),
-          h("td", { class: "movecol" }, moveBar(sample.delta_logp, largest)),
+          h("td", { class: `movecol ${other ? "tight" : ""}` }, moveBar(sample.delta_logp, largest, other ? 44 : 84)),
           h("td", { class: "markcol" }, against(sample) && h("span", { class: "chip warn", role: "img", "aria-label": "moved against the ask" }, "≠"))]))))),
     h("p", { class: "sentence" }, !group.divisor ? "Nothing was asked of these answers: checks only look." : measured ? verdict(samples) : "What happened was not measured in this step: the run looks back every few steps only, or not at all (probe_every)."),
   ];
 }
 
-function moveBar(value, largest) {
+/** What other settings would have asked of an answer; one beyond a smaller group would not have been drawn. */
+function otherCell(sample, asked) {
+  if (!known(asked)) return h("td", { class: "r i3", title: "would not have been drawn" }, "–");
+  const turned = asked * sample.advantage < 0;
+  return h("td", { class: `r mono ${asked > 0 ? "pos" : asked < 0 ? "neg" : "i3"} ${turned ? "b" : ""}`, title: turned ? "pushed the other way" : null }, signed(asked));
+}
+
+function moveBar(value, largest, width) {
   if (!known(value)) return "–";
-  const width = 84;
   const zero = width * 0.6;
   const room = value < 0 ? zero - 1 : width - zero - 1;
   const unit = Math.min(zero, width - zero) / largest;

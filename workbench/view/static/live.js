@@ -16,7 +16,7 @@ const isNarrow = () => matchMedia("(max-width: 600px)").matches;
  * `go(change)` moves the cursor, `link(change)` is the address of such a move, `command(name, args, words)` posts,
  * or is null where nothing can be commanded.
  */
-export function makeLive({ store, header, go, link, commands }) {
+export function makeLive({ store, header, go, link, commands, whatIf, askWhatIf }) {
   const ribbon = makeRibbon({ onPick: (step) => go({ step }) });
   const charts = makeCharts({ onPick: (step) => go({ step }), name: store.run });
   const open = (step) => (group, sample) => go({ view: "group", step, prompt: group.prompt_id, mode: null, sample });
@@ -33,15 +33,17 @@ export function makeLive({ store, header, go, link, commands }) {
   const start = h("section", { class: "panel startup", "aria-label": "Progress" });
   rail.append(alarms, says);
   const grid = h("div", { class: "grid" }, h("div", { class: "maincol" }, charts.element, groups.element), rail);
-  const element = h("div", { class: "view viewlive" }, h("div", { class: "rib" }, ribbon.element), verdict, crash, start, grid);
+  const slot = h("div", { class: "slot" });
+  const element = h("div", { class: "view viewlive" }, h("div", { class: "rib" }, ribbon.element), verdict, slot, crash, start, grid);
   const follow = following(groups.element);
   const followSays = following(says);
 
   groups.element.hidden = says.hidden = true; // until there is something to show
 
-  const verdictPart = part(verdict, (sentence, facts, graded, narrow) => [
+  const verdictPart = part(verdict, (sentence, facts, graded, narrow, asking) => [
     h("h1", {}, visible(sentence, 200)),
-    legend({ graded, narrow }),
+    h("div", { class: "verdictside" }, legend({ graded, narrow }),
+      askWhatIf && h("button", { type: "button", class: "btn sm", "aria-expanded": String(asking), "data-key": "whatif", on: { click: askWhatIf } }, "What if… ", h("kbd", { class: "desk" }, "w"))),
     facts && h("p", {}, visible(facts, 600)),
   ]);
   const crashPart = part(crash, (log, resume) => [
@@ -73,6 +75,7 @@ export function makeLive({ store, header, go, link, commands }) {
   }
 
   let seen = "";
+  let overlaid = null;
   let drawn = null;
   async function showStep(step, cursor) {
     const answer = await follow(store.step(step)).catch((error) => ({ error }));
@@ -89,19 +92,22 @@ export function makeLive({ store, header, go, link, commands }) {
   return {
     element,
     ribbon,
+    slot,
     update({ cursor, step, newest }) {
       const { status, verdict: words, alarms: list } = store.data;
       if (!status) return;
       const narrow = isNarrow();
       const graded = header.binary === false || (header.binary === undefined && drawn !== null && isGraded(drawn.groups));
       const answers = header.prompts_per_step * header.num_generations;
+      const other = whatIf?.columns ?? null;
       const key = JSON.stringify([store.version, cursor.step, step, narrow, graded, isOver(status.state)]);
-      const changed = key !== seen;
+      const changed = key !== seen || other !== overlaid;
+      overlaid = other;
       seen = key;
       if (changed) ribbon.update(ribbonState({ store, header, cursor, step, newest, graded, narrow }));
       const doing = phase(status, answers);
       ribbon.say(newest === null ? "" : doing);
-      verdictPart.update(...sentences(store, header, newest, doing), graded, narrow);
+      verdictPart.update(...sentences(store, header, newest, doing), graded, narrow, cursor.whatif !== null);
       crash.hidden = !isBad(status.state);
       if (!crash.hidden) crashPart.update(status.log, status.resume_step);
       start.hidden = newest !== null || isOver(status.state);
@@ -110,7 +116,7 @@ export function makeLive({ store, header, go, link, commands }) {
       alarms.hidden = !list.length;
       alarmPart.update(list);
       if (newest === null) return;
-      if (changed) charts.update({ store, header, step: cursor.step === null ? null : step });
+      if (changed) charts.update({ store, header, step: cursor.step === null ? null : step, other });
       showStep(step, cursor);
     },
     /** The groups on screen, best first, for j and k. */

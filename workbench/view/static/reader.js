@@ -16,6 +16,7 @@ import { makeHitBar, makeSearch } from "./search.js";
 import { makeBottomBar, makeCommands, makeHelp, makeKeyBar, makeLostBar, makeStrip } from "./shell.js";
 import { makeStore } from "./store.js";
 import { makeTips } from "./tooltip.js";
+import { makeWhatIf } from "./whatif.js";
 
 const NO_WORDS = { metrics: {}, settings: {} };
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
@@ -55,8 +56,10 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
   const miniRibbon = makeRibbon({ mini: true, onPick: (step) => go({ step, prompt: cursor.now.view === "group" ? null : cursor.now.prompt }) });
   const lost = makeLostBar();
   const strip = makeStrip({ commands, ribbon: miniRibbon, onLive: () => go({ step: null }) });
-  const liveView = makeLive({ store, header, go, link, commands });
-  const groupView = makeGroup({ store, header, go, turn, walk });
+  const whatIf = makeWhatIf({ store, header, go, onAnswer: () => draw(), canFork: Boolean(navigate) });
+  const askWhatIf = postJson ? () => go({ whatif: cursor.now.whatif === null ? "" : null }) : null; // a page without a server cannot ask
+  const liveView = makeLive({ store, header, go, link, commands, whatIf, askWhatIf });
+  const groupView = makeGroup({ store, header, go, turn, walk, whatIf, askWhatIf });
   const promptView = makePrompt({ store, header, go, link });
   const searchView = makeSearch({ store, hits, header, go, link });
   const hitBar = makeHitBar({ hits, go });
@@ -127,6 +130,10 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
     element.dataset.view = view;
     for (const [name, one] of Object.entries(views)) one.element.hidden = name !== view;
     strip.update(state);
+    if (askWhatIf) {
+      views[view].slot?.append(whatIf.element);
+      whatIf.update(cursor.now, state.step);
+    }
     const over = JSON.stringify([store.version, cursor.now.step, state.step, view === "live", store.data.status?.state]);
     if (view !== "live" && store.data.status && over !== overview) miniRibbon.update(ribbonState({ ...state, graded: header.binary === false, narrow: true }));
     overview = over;
@@ -166,6 +173,7 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
     f: () => cursor.now.view === "group" && groupView.toggleTree(),
     d: () => cursor.now.view === "group" && groupView.toggleCompare(),
     y: copyLink,
+    ...(askWhatIf ? { w: () => cursor.now.view !== "prompt" && askWhatIf() } : {}),
     digit: (number) => cursor.now.view === "group" && groupView.pickNumber(number),
     Enter: () => cursor.now.view !== "group" && openGroup(),
     Escape: () => (tips.isOpen ? tips.close() : cursor.now.view === "group" && searching(cursor.now) ? go({ view: "search" }) : cursor.now.view !== "live" && go({ view: "live" })),

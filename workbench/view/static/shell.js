@@ -180,8 +180,8 @@ export function makeBottomBar({ commands, onAlarms, onStep, onAll }) {
 }
 
 const KEYS = {
-  live: [["j k", "group"], ["enter", "open group"], ["h l", "step"], ["space", "pause the view"], ["p", "prompt over time"], ["y", "copy link"]],
-  group: [["1 … 9", "pick a sample"], ["t", "next colour"], ["d", "compare two"], ["f", "forks"], ["h l", "step"], ["j k", "prompt"], ["p", "over time"], ["esc", "back"], ["y", "copy link"]],
+  live: [["j k", "group"], ["enter", "open group"], ["h l", "step"], ["space", "pause the view"], ["p", "prompt over time"], ["w", "what if"], ["y", "copy link"]],
+  group: [["1 … 9", "pick a sample"], ["t", "next colour"], ["d", "compare two"], ["f", "forks"], ["h l", "step"], ["j k", "prompt"], ["p", "over time"], ["w", "what if"], ["esc", "back"], ["y", "copy link"]],
   search: [["/", "type a text"], ["j k", "hit"], ["enter", "open it"], ["n N", "next, previous hit in the group view"], ["esc", "back"], ["y", "copy link"]],
   prompt: [["j k", "prompt"], ["h l", "visit"], ["enter", "open group"], ["esc", "back"], ["y", "copy link"]],
 };
@@ -215,6 +215,7 @@ const HELP = [
   ["t", "next colouring of the tokens"],
   ["← →", "walk along the tokens of a card"],
   ["p", "this prompt over time"],
+  ["w", "what if: other settings asked of every recorded step"],
   ["space", "pause the view: park at this step, or go live again"],
   ["y", "copy a link to exactly this"],
   ["?", "this sheet"],

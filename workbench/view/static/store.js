@@ -82,6 +82,9 @@ export function makeStore({ fetchJson }, run) {
       groups.get(path(["runs", run, "steps", step, "groups", k], { ...kindOf(mode), tokens: 1 })),
     prompt: (id) => fetchJson(path(["runs", run, "prompts", id])),
     searchChoices: () => once.get(path(["runs", run, "search", "choices"])),
+    /** What every recorded step would have asked for with `sets`, a list of "name=value". */
+    whatif: (sets, step) => fetchJson(path(["runs", run, "whatif"], { set: sets, step })),
+    whatifTokens: (sets, after) => fetchJson(path(["runs", run, "whatif", "tokens"], { set: sets, after })),
     log: (lines) => fetchJson(path(["runs", run, "log"], { lines })),
     /** Counts up whenever something was recorded; a mere change of phase leaves it. */
     get version() {

@@ -1,0 +1,108 @@
+"""The what-if drawer in a real browser: on Live over the curves, on Group beside what was asked."""
+
+import os
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.fakes import write_fake_run
+from tests.ui.reading import ask, number, open_reader, query, texts
+from workbench.record.reader import Reader
+from workbench.view.whatif import WhatIf
+
+pytestmark = [pytest.mark.ui, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def served(dashboard, tmp_path_factory):
+    root = tmp_path_factory.mktemp("whatif")
+    run = write_fake_run(root, steps=24, groups=6, samples=8, seed=4)
+    for step in range(9):
+        os.unlink(run.tokens / f"step-{step:06d}.safetensors")
+    return dashboard(root), run
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def row(page, name):
+    """A line of the drawer's table: all steps, then the step under the cursor."""
+    return page.locator(".iftable tr", has=page.get_by_role("cell", name=name, exact=True)).first.locator(
+        "td.r"
+    )
+
+
+def test_a_smaller_group_is_asked_of_every_step_and_drawn_over_the_curves(page, served):
+    dashboard, run = served
+    open_reader(page, dashboard, run)
+    page.keyboard.press("w")
+    page.get_by_label("Samples of a group, G′").fill("4")
+    answer = WhatIf().answer(Reader(run), ["num_generations=4"], 23)
+    dead = mean(answer["asked"]["dead"])
+    expect(row(page, "Dead groups").nth(0)).to_contain_text(f"{dead * 100:.0f} %")
+    assert dead > mean(answer["recorded"]["dead"])
+    assert number(row(page, "Gradient that goes elsewhere").nth(0).inner_text()) == pytest.approx(
+        mean(answer["difference"]["moved"]), abs=0.0051
+    )
+    label = page.locator(".ch", has_text="Dead groups").locator(".ends span", has_text="what if")
+    assert number(label.inner_text().removeprefix("what if")) == pytest.approx(
+        answer["asked"]["dead"][-1], abs=0.0051
+    )
+    expect(page.locator(".whatif")).to_contain_text("not how the run would have gone")
+    fork = page.get_by_role("link", name="Fork from step 23 with these")
+    assert fork.get_attribute("href") == f"/new?parent={run.id}&step=23&set=num_generations%3D4"
+    assert query(page)["whatif"] == "num_generations=4"
+    page.reload()  # the question is part of the link
+    expect(row(page, "Dead groups").nth(0)).to_contain_text(f"{dead * 100:.0f} %")
+    page.get_by_role("button", name="As recorded").click()
+    expect(label).to_have_count(0)
+    page.keyboard.press("w")
+    expect(page.locator(".whatif")).to_be_hidden()
+
+
+def test_tokens_are_only_spoken_of_where_they_are_kept(page, served):
+    dashboard, run = served
+    open_reader(page, dashboard, run, step=5, whatif="epsilon=0.01")
+    expect(page.locator(".iftokens")).to_have_text(
+        "Tokens are kept of 15 of 24 steps; nothing is said of the others."
+    )
+    assert (
+        row(page, "A further pass would clip, fell").nth(1).inner_text() == "–"
+    )  # step 5 is among the others
+
+
+def test_a_rewards_weight_and_an_impossible_wish(page, served):
+    dashboard, run = served
+    open_reader(page, dashboard, run, whatif="")
+    page.get_by_label("Count format").check()
+    expect(row(page, "Mean reward").nth(0)).to_be_visible()
+    assert query(page)["whatif"] == "rewards=correct%3D1%2Cformat%3D1"
+    page.get_by_label("Another reward, path/file.py:function").fill("nowhere.py:no")
+    page.keyboard.press("Enter")
+    expect(page.locator(".ifsaid .crit")).to_contain_text("nowhere.py")
+
+
+def test_another_divisor_stands_beside_what_was_asked(page, served):
+    dashboard, run = served
+    open_reader(page, dashboard, run, view="group", step=10)
+    [(mixed, k)] = ask(
+        run,
+        "SELECT prompt_id, k FROM groups JOIN steps ON steps.id = step_id WHERE step = 10 AND kind = 'train' AND dead = '' ORDER BY k LIMIT 1",
+    )
+    open_reader(page, dashboard, run, view="group", step=10, prompt=mixed)
+    rewards = [sample["reward"] for sample in Reader(run).group(10, k)["samples"]]
+    plain = sorted(reward - mean(rewards) for reward in rewards)
+    heads = texts(page.locator(".sib thead th"))
+    assert "What if" not in heads
+    page.locator(".divide button", has_text="Nothing").click()
+    column = texts(page.locator(".sib thead th")).index("What if") + 1
+    shown = sorted(number(text) for text in texts(page.locator(f".sib tbody td:nth-child({column})")))
+    assert shown == pytest.approx(plain, abs=0.0051)
+    # The drawer's question stands in the same place.
+    page.keyboard.press("w")
+    page.locator(".whatif").get_by_role("button", name="RLOO").click()
+    expect(page.locator(".iftable tbody tr").first).to_be_visible()
+    loo = sorted(value * len(rewards) / (len(rewards) - 1) for value in plain)
+    shown = sorted(number(text) for text in texts(page.locator(f".sib tbody td:nth-child({column})")))
+    assert shown == pytest.approx(loo, abs=0.0051)
