@@ -173,7 +173,7 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
     f: () => cursor.now.view === "group" && groupView.toggleTree(),
     d: () => cursor.now.view === "group" && groupView.toggleCompare(),
     y: copyLink,
-    ...(askWhatIf ? { w: () => cursor.now.view !== "prompt" && askWhatIf() } : {}),
+    ...(askWhatIf ? { w: () => ["live", "group"].includes(cursor.now.view) && askWhatIf() } : {}),
     digit: (number) => cursor.now.view === "group" && groupView.pickNumber(number),
     Enter: () => cursor.now.view !== "group" && openGroup(),
     Escape: () => (tips.isOpen ? tips.close() : cursor.now.view === "group" && searching(cursor.now) ? go({ view: "search" }) : cursor.now.view !== "live" && go({ view: "live" })),

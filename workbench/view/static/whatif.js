@@ -103,7 +103,7 @@ export function makeWhatIf({ store, header, go, onAnswer, canFork }) {
     element,
     update(next, at) {
       cursor = next;
-      const open = cursor.whatif !== null && cursor.view !== "prompt";
+      const open = cursor.whatif !== null && ["live", "group"].includes(cursor.view);
       element.hidden = !open;
       if (!open) {
         if (answer || asked) {
