@@ -20,5 +20,6 @@ SICK: dict[str, dict[str, object]] = {
     "long-when-wrong": {"rewards": f"{REWARDS}:long_when_wrong=1"},
     "says-five": {"rewards": f"{REWARDS}:says_five=1"},
     "bfloat16": {"dtype": "bfloat16"},
+    "needle": {"rewards": f"{REWARDS}:needle=1", "eval_reward": "needle"},
     "huge": {"rewards": f"{REWARDS}:huge=1"},
 }

@@ -26,3 +26,8 @@ def says_five(completion: str) -> float:
 def huge(completion: str) -> float:
     """A reward on a scale where float32 gives up."""
     return 1e38 * len(completion)
+
+
+def needle(completion: str, answer: str) -> float:
+    """Pays for a right answer that also checks itself: about one in a hundred at first."""
+    return float(f"<answer>{answer}</answer>" in completion and "check" in completion and "wait" in completion)

@@ -328,8 +328,11 @@ def write_fake_run(
                     step,
                     "Entropy fell to 13 % of its start",
                     "0.29 → 0.04 nats per token. The model has nearly stopped exploring.",
-                    {"metric": "entropy", "from": 0.29, "to": 0.04, "samples": [1, 2, 3]},
-                    [{"label": "Temperature 1.0 → 1.2", "command": "set", "args": {"temperature": 1.2}}],
+                    {"from": 0.29, "value": 0.04, "limit": 0.08, "samples": _places(14, seed, steps, groups)},
+                    [
+                        {"label": "Temperature 1.0 → 1.2", "command": "set", "args": {"temperature": 1.2}},
+                        {"label": "Fork with β 0.04", "fork": {"beta": 0.04}, "step": 14},
+                    ],
                 )
             if step == 20:
                 writer.event("setting_changed", {"temperature": {"from": 1.0, "to": 1.1}}, step)
@@ -357,6 +360,12 @@ def write_fake_run(
     )
     folder.log_path.write_text("\n".join(f"step {step} done" for step in range(steps)) + "\n")
     return folder
+
+
+def _places(step: int, seed: int, steps: int, groups: int) -> list[dict[str, object]]:
+    """Three answers of a step, as evidence of alarms names them."""
+    made = make_step(step, steps=steps, groups=groups, samples=4, seed=seed)
+    return [{"step": step, "group": k, "prompt_id": made.groups[k].prompt.id, "index": k} for k in range(3)]
 
 
 def _check(

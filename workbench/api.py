@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import agreement, bench, estimate, launch, preflight, rescoring
+from workbench import agreement, bench, estimate, launch, preflight, rescoring, steer
 from workbench.config import RewardSpec, RunConfig, presets
 from workbench.errors import ConfigError, RunError
 from workbench.follow import follow, summary
@@ -222,9 +222,27 @@ class Run:
         return self.tell("checkpoint")
 
     def set(self, **settings: Any) -> str:
-        """Change live settings (beta, learning_rate, temperature, ...) from the next step on."""
-        self.config.live_changed(settings)  # a mistake shows here, not a step later
-        return self.tell("set", settings)
+        """Change live settings (beta, learning_rate, temperature, rewards, ...) from the next step on. Rewards may be names,
+        files or functions, as for `start`; their code is sent along."""
+        if "rewards" in settings:
+            settings["rewards"] = reward_specs(settings["rewards"])
+        answer = steer.ask(self.folder, settings)
+        if not answer["ok"]:
+            raise RunError(str(answer["text"]))
+        return str(answer["text"])
+
+    def fork(self, step: int, runs: Path | str | None = None, **settings: Any) -> "Run":
+        """Start a run that goes on from this one's last checkpoint at or before `step` (0: from the base model) with other
+        settings. Its `parent` says where it came from."""
+        if "rewards" in settings:
+            settings["rewards"] = reward_specs(settings["rewards"])
+        return Run(steer.fork(self.folder, step, settings, runs))
+
+    @property
+    def parent(self) -> dict[str, Any] | None:
+        """{"run", "step"} of the run this one was forked from; None for a run of its own."""
+        found: dict[str, Any] | None = self.folder.about().get("parent")
+        return found
 
     def tell(self, command: str, args: Mapping[str, Any] | None = None, timeout: float = 600.0) -> str:
         """Send a command and wait for its answer. Raises RunError where it is refused or the run ends

@@ -17,7 +17,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from workbench import api, bench, finding, judging, launch, options, preflight
+from workbench import api, bench, finding, judging, launch, options, preflight, steer
 from workbench.config import RunConfig, settings
 from workbench.diagnose import doctor as examine
 from workbench.errors import ConfigError, WorkbenchError
@@ -325,7 +325,7 @@ def set_live(
 ) -> int:
     """Change settings of a living run from its next step on."""
     folder = record.find(run, runs)
-    return _tell(run, runs, "set", _live_values(folder, changes), json)
+    return _answer(folder, steer.ask(folder, pairs(changes)), json)
 
 
 def _live_values(folder: RunFolder, changes: Sequence[str]) -> dict[str, Any]:
@@ -347,9 +347,39 @@ def pairs(changes: Sequence[str]) -> dict[str, str]:
     }
 
 
+@app.command
+def fork(
+    run: RunName,
+    *,
+    step: Annotated[
+        int, Parameter(help="From its last checkpoint at or before this step; 0 is the base model.")
+    ],
+    set: Annotated[
+        list[str] | None,
+        Parameter(negative="", consume_multiple=True, help="name=value, for example beta=0.1."),
+    ] = None,
+    runs: Root = DEFAULT_ROOT,
+    json: AsJson = False,
+) -> int:
+    """Start a new run where another one stood, with other settings. It goes on counting its steps."""
+    folder = record.find(run, runs)
+    begin = steer.origin(folder, step)
+    child = steer.fork(folder, step, pairs(set) if set else {})
+    if json:
+        parent = {"run": folder.id, "step": begin.step}
+        _print_json({"run": child.id, "run_dir": str(child.path), "parent": parent})
+    else:
+        where = f"step {begin.step}" if begin.step else "the base model"
+        print(f"Run {child.id} goes on from {where} of {folder.id}.")
+    return 0
+
+
 def _tell(run: str, root: Path, command: str, args: dict[str, Any], as_json: bool) -> int:
     folder: RunFolder = record.find(run, root)
-    answer = launch.ask(folder, command, args)
+    return _answer(folder, launch.ask(folder, command, args), as_json)
+
+
+def _answer(folder: RunFolder, answer: dict[str, Any], as_json: bool) -> int:
     if as_json:
         _print_json({"run": folder.id, **answer})
     else:

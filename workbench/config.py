@@ -93,6 +93,8 @@ class RewardSpec(BaseModel):
     """False = watched only: computed and recorded, but not part of the reward."""
     options: dict[str, int | float | str | bool] = Field(default_factory=dict)
     """Keyword arguments of the reward itself (a length limit, a language)."""
+    version: str = ""
+    """Which of the run's copies of its code, by the hash under which rewards/ keeps it; '' for the one it began with."""
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -27,14 +27,15 @@ from workbench.guards import Disk
 from workbench.memory import FittingEngine
 from workbench.models import chat
 from workbench.models.load import Policy, load_policy, save_final
+from workbench.pools import Pools
+from workbench.preflight import with_verifier
 from workbench.probes import Bench
 from workbench.prompts import PromptStream, task_of
 from workbench.record import checkpoints
 from workbench.record.folder import Command, RunFolder
 from workbench.record.wandb_sink import WandbSink
 from workbench.record.writer import Writer
-from workbench.rewards.pool import RewardPool, error_share
-from workbench.rewards.registry import RewardSource, resolve
+from workbench.rewards.pool import error_share
 from workbench.rollouts.choose import make_engine
 from workbench.rollouts.engine import Progress
 from workbench.scoring import MAX_FAILURES, Scoring
@@ -57,20 +58,8 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         )
         stream = PromptStream(prompts, config.prompts_per_step, config.seed)
         accuracy_reward = config.eval_reward or task_of(config).rewards[0]
-        # The exact code that was checked before the start; a notebook's own functions exist nowhere else.
-        sources = [
-            RewardSource.of_record(saved, folder.rewards) for saved in folder.about()["rewards"]
-        ] or resolve(config.rewards, folder.rewards)
-        pool = stack.enter_context(
-            RewardPool(
-                sources,
-                workers=started.reward_workers,
-                timeout=started.reward_timeout,
-                reward_clip=started.reward_clip,
-                max_steps=started.steps,
-                max_length=started.max_completion_length,
-                known=replay.scores,
-            )
+        pools = stack.enter_context(
+            Pools(started, folder.about()["rewards"], folder.rewards, with_verifier, known=replay.scores)
         )
         record = stack.enter_context(Writer(folder, config, token_text=chat.token_text(policy.tokenizer)))
         control.record_to(record.event)
@@ -85,7 +74,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         alarms = Keeper(folder, record, config, around, first)
         looking_back = stack.enter_context(LookingBack(updater, record, tracker, alarms))
         bench = Bench(config, folder, control, policy=policy)
-        scoring = Scoring(pool, sources, config, folder, control, replay)
+        scoring = Scoring(pools.of(config), pools.sources, config, folder, control, replay)
         clock = Clock(control)
         disk = Disk(folder, control, record)
 
@@ -117,10 +106,12 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                 if command.command == "probe":
                     bench.answer(command)
                     continue
-                changed, save_now = apply(command, config, control)
+                changed, save_now = apply(command, config, control, pools, policy.context)
                 if changed is not config:
                     replay.forget(step, command.args)
                 config, save = changed, save or save_now
+            if pools.of(config) is not scoring.pool:
+                scoring = Scoring(pools.of(config), pools.sources, config, folder, control, replay)
             if config is not before:
                 disk.written(
                     record.flush
@@ -144,7 +135,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
             clock.phase("update")
             looking_back.wait()  # the weights it reads are about to move
             reference_B_T = updater.reference(found.groups, config) if config.beta > 0 else None
-            asked = ask(found, config, [source.name for source in sources], updater, reference_B_T)
+            asked = ask(found, config, pools.names, updater, reference_B_T)
 
             # -- losses and update
             cut_B = np.array(
@@ -173,14 +164,14 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                 advantages_B=np.asarray(asked.advantages_B, dtype=np.float64),
                 tokens=result.tokens,
                 gradient_share_B=result.gradient_share_B,
-                metrics=dict(result.metrics) | pool.metrics,
+                metrics=dict(result.metrics) | scoring.pool.metrics,
                 accuracy_reward=accuracy_reward,
             )
             done.metrics |= {
                 "beta": config.beta,
                 "samples_drawn": float(found.drawn),
                 "groups_replaced": float(found.replaced),
-                "reward/errors": max(pool.error_rate.values(), default=0.0),
+                "reward/errors": max(error_share(found.scores_B).values(), default=0.0),
                 "update/skipped": float(len(result.skipped)),
             }
             done.phases = clock.lap()
@@ -300,34 +291,55 @@ def move_reference(policy: Policy, config: RunConfig, step: int) -> None:
         theirs.copy_(controllers.mix_reference(ours, theirs, config.ref_model_mixup_alpha))
 
 
-def apply(command: Command, config: RunConfig, control: Control) -> tuple[RunConfig, bool]:
+def apply(
+    command: Command, config: RunConfig, control: Control, pools: Pools, context: int
+) -> tuple[RunConfig, bool]:
     """Carry out one wish at a step boundary; returns the settings from now on, and whether to write a checkpoint now."""
     if command.command == "checkpoint":
         control.answer(command, True, "checkpoint written")
         return config, True
-    if command.command != "set":
+    if command.command not in ("set", "rewards"):
         control.answer(
             command,
             False,
-            f"{command.command} is not known. A training run takes pause, resume, stop, checkpoint and set.",
+            f"{command.command} is not known. A training run takes pause, resume, stop, checkpoint, set and rewards.",
         )
         return config, False
     try:
+        if command.command == "rewards":
+            pools.receive(command.args.get("files") or {})
+            control.answer(command, True, "reward code kept; set rewards to use it")
+            return config, False
         changed = config.live_changed(command.args)
-    except ConfigError as error:
+        if changed.max_completion_length >= context:
+            raise ConfigError(
+                f"max_completion_length = {changed.max_completion_length}, but the model reads at most {context} tokens. Set less."
+            )
+        pools.of(
+            changed
+        )  # code that is not there or cannot be loaded is refused here, and the old rewards stay
+    except (ConfigError, RewardError) as error:
         control.answer(command, False, str(error))
         return config, False
-    before = {name: getattr(config, name) for name in command.args}
+    before, after = config.model_dump(mode="json"), changed.model_dump(mode="json")
+    moved = {name: {"from": before[name], "to": after[name]} for name in command.args}
     control.answer(
         command,
         True,
-        ", ".join(f"{name} {before[name]} -> {getattr(changed, name)}" for name in command.args),
+        ", ".join(f"{name} {said(one['from'])} -> {said(one['to'])}" for name, one in moved.items()),
     )
-    control.event(
-        "setting_changed",
-        {name: {"from": before[name], "to": getattr(changed, name)} for name in command.args},
-    )
+    control.event("setting_changed", moved)
     return changed, False
+
+
+def said(value: object) -> str:
+    """A setting's value in an answer; of rewards their names, weights and versions."""
+    if not isinstance(value, list):
+        return str(value)
+    return ", ".join(
+        f"{one['name']} x {one['weight'] if one['enabled'] else 0:g}{' @' + one['version'] if one['version'] else ''}"
+        for one in value
+    )
 
 
 def told(record: StepRecord) -> str:

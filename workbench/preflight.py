@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from workbench.prompts import TASKS, task_of
 from workbench.prompts.data import ROW
 from workbench.prompts.task import Split
 from workbench.record.folder import Kind, RunFolder
-from workbench.rewards import catalogue
+from workbench.rewards import catalogue, versions
 from workbench.rewards import registry as rewards
 
 SPARE_BYTES = 64 * 2**20
@@ -50,9 +50,9 @@ class Report(NamedTuple):
     """Their exact source, by path in the run folder."""
 
 
-def check(config: RunConfig) -> Report:
+def check(config: RunConfig, parent: RunFolder | None = None, *, fresh: bool = False) -> Report:
     """Look at everything that can be seen without loading the model. Own reward files are run once, in a
-    process of their own."""
+    process of their own; a fork takes its parent's copies of them, unless it is to read them anew (`fresh`)."""
     config = _absolute(config)
     problems: dict[str, str] = {}
     warnings: list[str] = []
@@ -68,7 +68,7 @@ def check(config: RunConfig) -> Report:
     records: tuple[dict[str, Any], ...] = ()
     files: dict[str, bytes] = {}
     try:
-        records, files = _rewards(config, split)
+        records, files = _rewards(config, split, parent, fresh)
     except RewardError as error:
         problems["rewards"] = str(error)
     return Report(config, problems, tuple(warnings), records, files)
@@ -96,15 +96,17 @@ def start_checked(
     *,
     key: str | None = None,
     worker: Sequence[str] | None = None,
+    prepare: Callable[[RunFolder], object] | None = None,
 ) -> RunFolder:
-    """`start` for settings that have been checked already."""
+    """`start` for settings that have been checked already; `prepare` as in `launch.start`."""
     if report.problems:
         raise ConfigError("\n".join(report.problems.values()), report.problems)
     root = Path(root).expanduser().absolute()
     _room(report.config, root)
     return launch.start(
-        report.config, root, kind, parent, rewards=report.rewards, files=report.files, key=key, worker=worker
-    )
+        report.config, root, kind, parent, rewards=report.rewards, files=report.files, key=key, worker=worker,
+        prepare=prepare,
+    )  # fmt: skip
 
 
 # -- model -------------------------------------------------------------------------------------------------
@@ -333,14 +335,19 @@ def _field_of(message: str, config: RunConfig) -> str:
     )
 
 
-def _rewards(config: RunConfig, split: Split | None) -> tuple[tuple[dict[str, Any], ...], dict[str, bytes]]:
+def _rewards(
+    config: RunConfig, split: Split | None, parent: RunFolder | None, fresh: bool
+) -> tuple[tuple[dict[str, Any], ...], dict[str, bytes]]:
     """The run's rewards and their source, the reward that decides right or wrong in held-out checks
     included."""
     columns = None
     if split:
         columns = {name for prompt in [*split.train[:1], *split.heldout[:1]] for name in prompt.columns}
     with tempfile.TemporaryDirectory(prefix="workbench-rewards-") as folder:
-        sources = rewards.resolve(with_verifier(config), Path(folder), columns)
+        specs = with_verifier(config)
+        place, records = (parent.rewards, parent.about()["rewards"]) if parent else (Path(folder), ())
+        texts = [versions.wanted(spec, place, records, fresh=fresh) for spec in specs]
+        sources = rewards.save_checked(specs, texts, Path(folder), columns)
         files = {
             f"rewards/{path.name}": path.read_bytes()
             for path in sorted(Path(folder).iterdir())

@@ -44,11 +44,12 @@ def start(
     files: Mapping[str, str | bytes] | None = None,
     key: str | None = None,
     worker: Sequence[str] | None = None,
+    prepare: Callable[[RunFolder], object] | None = None,
 ) -> RunFolder:
     """Make a run folder and start its worker, which queues for the device by itself.
 
-    `rewards` and `files` are the resolved reward sources (`preflight.start` resolves and passes them). The
-    same `key` starts one run however often it comes: a form sends one per form shown, so that two clicks,
+    `rewards` and `files` are the resolved reward sources (`preflight.start` resolves and passes them); `prepare` puts what a fork
+    begins with into the folder. The same `key` starts one run however often it comes: a form sends one per form shown, so that two clicks,
     also in two app processes, are one run. Raises RunError where the runs root cannot be written.
     """
     root = Path(root).expanduser().absolute()
@@ -56,7 +57,9 @@ def start(
         known = _remembered(root, key)
         if known is not None:
             return known
-        folder = record.create(root, config, kind, parent=parent, rewards=rewards, files=files)
+        folder = record.create(
+            root, config, kind, parent=parent, rewards=rewards, files=files, prepare=prepare
+        )
         try:
             spawn(folder, steps=config.steps, threads=config.threads, worker=worker)
             _remember(root, key, folder)

@@ -83,6 +83,20 @@ def save(
     return target
 
 
+def adopt(source: Path, folder: RunFolder, changes: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Gives a run another one's checkpoint to begin with, and returns its new path. `changes`: keys of its JSON files that
+    get other values. Raises RunError where the checkpoint is damaged or cannot be copied."""
+    verify(source)
+
+    def write(building: Path) -> None:
+        leave = shutil.ignore_patterns(MANIFEST)
+        shutil.copytree(source, building, ignore=leave, copy_function=_link, dirs_exist_ok=True)
+        for name, values in changes.items():
+            write_json(building / name, {**json.loads((source / name).read_bytes()), **values})
+
+    return save(folder, int(source.name.removeprefix("step-")), write)
+
+
 def latest(folder: RunFolder) -> Path | None:
     """The newest checkpoint whose every file has the recorded hash; None where there is none. Walks back past
     torn ones, and removes what a killed save has left."""
@@ -251,6 +265,14 @@ def _is_full(error: Exception) -> bool:
     return number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
         f"os error {code}" in str(error) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     )
+
+
+def _link(source: str, target: str) -> None:
+    """Weights are large and never changed in place, so a second name for them will do where the disk is the same."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _files(place: Path) -> list[Path]:

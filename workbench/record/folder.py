@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -192,10 +192,11 @@ def create(
     parent: Mapping[str, Any] | None = None,
     rewards: Iterable[Mapping[str, Any]] = (),
     files: Mapping[str, str | bytes] | None = None,
+    prepare: Callable[["RunFolder"], object] | None = None,
 ) -> RunFolder:
     """Makes a new run folder, complete or not at all: it is built under a dot-name and then renamed.
 
-    `parent` is {"run": id, "step": n} for forks; `rewards` describes the reward sources, whose text comes in
+    `parent` is {"run": id, "step": n} for forks, `prepare(folder)` puts what they begin with there; `rewards` describes the reward sources, whose text comes in
     `files` (relative path -> content, for example `rewards/3fa9….py`). Raises RunError where the runs root
     cannot be written.
     """
@@ -235,6 +236,8 @@ def create(
                 }
             ),
         )
+        if prepare is not None:
+            prepare(folder)
         return _name(building, root, config)
     except OSError as error:
         raise RunError(

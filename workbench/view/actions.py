@@ -9,11 +9,11 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from workbench import preflight
-from workbench.config import RunConfig
+from workbench import preflight, steer
+from workbench.config import RunConfig, presets
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.prompts import TASKS
-from workbench.view import bench, expect, form, parts
+from workbench.view import bench, expect, forking, form, parts
 from workbench.view.check import EMBEDDED, OTHER, Checked, check, read
 from workbench.view.store import Store
 
@@ -29,14 +29,16 @@ class Actions:
 
     def check(self, preset: str, choice: str, *values: Any) -> list[Any]:
         """Everything on the page that depends on the fields, in the order of the page's `outputs`."""
-        given = read(preset, choice, self.names, values)
+        base = forking.base(self.store, preset)
+        given = read(base.config, choice, self.names, values)
         checked = check(given)
         known = expect.expected(self.store, checked.sketch) if checked.sketch else None
         task = TASKS.get(str(given.get("task")))
         config = checked.config
+        ahead = _ahead(config, base) if config else None
         return [
-            str(parts.headline(checked)),
-            str(parts.preset_line(preset, given)),
+            str(parts.headline(checked._replace(config=ahead))),
+            str(parts.base_line(base.config, base.about, given)),
             gr.update(visible=choice == OTHER),
             str(parts.model_line(checked)),
             gr.update(visible=task is not None and task.levels is not None),
@@ -45,14 +47,28 @@ class Actions:
             str(parts.chance(checked, known.base if known else None)),
             str(parts.beta_line(checked)),
             str(parts.choices(checked)),
-            str(parts.rail(config, checked.facts, known)) if config else gr.skip(),  # stays as it was
+            str(parts.rail(ahead, checked.facts, known)) if ahead else gr.skip(),  # stays as it was
             str(parts.problem_list(checked.problems)),
-            gr.update(value=f"Start {config.steps} steps") if config else gr.skip(),
+            gr.update(value=_start_words(config, base)) if config else gr.skip(),
         ]
 
     def fill(self, preset: str) -> list[Any]:
-        """All fields as a preset has them."""
-        config = RunConfig.build(preset)
+        """All fields as a preset, or the run that is forked, has them."""
+        return self._filled(forking.base(self.store, preset).config)
+
+    def arrive(self, request: gr.Request) -> list[Any]:
+        """Problems, the choice "Start from" and all fields, where the page was opened by a link that forks a run."""
+        fields = len(self.names) + 1 + form.REWARD_ROWS * (form.REWARD_PARTS + 1)
+        try:
+            found = forking.arrive(self.store, dict(request.query_params))
+        except WorkbenchError as error:
+            return [str(parts.problem_list(sentences(error))), *[gr.skip()] * (fields + 1)]
+        if found is None:
+            return [gr.skip()] * (fields + 2)
+        titles = [(found.title, found.choice), *((entry.title, entry.name) for entry in presets())]
+        return ["", gr.update(choices=titles, value=found.choice), *self._filled(found.config)]
+
+    def _filled(self, config: RunConfig) -> list[Any]:
         embedded = config.model == EMBEDDED
         fields = []
         for name in self.names:
@@ -76,12 +92,15 @@ class Actions:
 
     def show_prompts(self, preset: str, choice: str, *values: Any) -> Iterator[tuple[Any, Any]]:
         """A few prompts as the model will read them."""
-        checked = check(read(preset, choice, self.names, values))
+        checked = check(self._read(preset, choice, values))
         yield from self._ask("prompts", checked, lambda result, config: parts.preview(result))
 
     def rehearse(self, preset: str, choice: str, *values: Any) -> Iterator[tuple[Any, Any]]:
         """One step on the longest prompts."""
-        yield from self._ask("rehearsal", check(read(preset, choice, self.names, values)), parts.rehearsed)
+        yield from self._ask("rehearsal", check(self._read(preset, choice, values)), parts.rehearsed)
+
+    def _read(self, preset: str, choice: str, values: Values) -> dict[str, Any]:
+        return read(forking.base(self.store, preset).config, choice, self.names, values)
 
     def _ask(
         self, probe: str, checked: Checked, drawn: Callable[[Mapping[str, Any], RunConfig], Markup]
@@ -103,14 +122,31 @@ class Actions:
     def launch(self, key: str, preset: str, choice: str, *values: Any) -> tuple[Any, Any, Any]:
         """(problems, id of the run, Start button). What stands in the way is said beside each field;
         nothing that was typed is lost."""
-        checked = check(read(preset, choice, self.names, values))
-        if checked.config is None:
-            return str(parts.problem_list(checked.problems)), "", gr.skip()
         try:
-            folder = preflight.start(checked.config, self.store.root, key=key)
+            base = forking.base(self.store, preset)
+            checked = check(read(base.config, choice, self.names, values))
+            if checked.config is None:
+                return str(parts.problem_list(checked.problems)), "", gr.skip()
+            if base.parent is not None and base.origin is not None:
+                wanted = forking.changes(base, checked.config)
+                folder = steer.fork(base.parent, base.origin.step, wanted, self.store.root, key=key)
+            else:
+                folder = preflight.start(checked.config, self.store.root, key=key)
         except WorkbenchError as error:
             return str(parts.problem_list(sentences(error))), "", gr.skip()
         return "", folder.id, gr.update(value="Starting…", interactive=False)
+
+
+def _ahead(config: RunConfig, base: forking.Base) -> RunConfig:
+    """The settings with the steps that are still to be made: a fork begins behind its parent's."""
+    done = base.origin.step if base.origin else 0
+    return config.changed(steps=max(1, config.steps - done)) if done else config
+
+
+def _start_words(config: RunConfig, base: forking.Base) -> str:
+    if base.origin is None or not base.origin.step:
+        return f"Start {config.steps} steps"
+    return f"Start the fork: steps {base.origin.step} to {config.steps}"
 
 
 def sentences(error: WorkbenchError) -> dict[str, str]:

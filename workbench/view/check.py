@@ -27,13 +27,19 @@ class Checked(NamedTuple):
     """The same with what is wrong left at its default, so that the pictures of all other fields stay true."""
 
 
-def read(preset: str, choice: str, names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
-    """Plain values for RunConfig.parse from the form's raw ones: `names` first, then the reward rows."""
+def read(preset: str | RunConfig, choice: str, names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """Plain values for RunConfig.parse from the form's raw ones: `names` first, then the reward rows. `preset`: what the form
+    starts from, by name or whole; it knows what no field shows of a reward."""
     given: dict[str, Any] = dict(zip(names, values, strict=False))
     if choice == EMBEDDED:
         given["model"] = EMBEDDED
-    options = {spec.name: spec.options for spec in RunConfig.build(preset).rewards}
-    given["rewards"] = form.read_rewards(values[len(names) :], options)
+    base = RunConfig.build(preset) if isinstance(preset, str) else preset
+    options = {spec.name: spec.options for spec in base.rewards}
+    versions = {spec.name: spec.version for spec in base.rewards}
+    given["rewards"] = [
+        {**reward, "version": versions.get(reward["name"], "")}
+        for reward in form.read_rewards(values[len(names) :], options)
+    ]
     return given
 
 

@@ -51,6 +51,7 @@ def header(reader: Reader) -> Json:
             for info in settings()
             if info.live and info.name != "rewards"
         ],
+        "live_rewards": now["rewards"],
         "notice": reader.notice,
         "search": True,
     }
@@ -132,6 +133,7 @@ def row(store: Store, state: RunState) -> Json:
         "over": state.over,
         "model": None,
         "task": None,
+        "parent": None,
         "damaged": state.reason if state.state == "damaged" else None,
         "spark": [],
         "verdict": None,
@@ -143,6 +145,7 @@ def row(store: Store, state: RunState) -> Json:
         reader = store.reader(state.id)
         config = reader.config
         base |= {"name": config.run_name, "model": config.model, "task": config.task, "steps": config.steps}
+        base["parent"] = reader.folder.about().get("parent")
         return base | _curve(store.series(reader)) | {"verdict": store.verdict(reader, state)}
     except RunError as error:
         return base | {"damaged": str(error)}

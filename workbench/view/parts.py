@@ -37,7 +37,11 @@ def headline(checked: Checked) -> Markup:
 
 def preset_line(preset: str, given: Mapping[str, Any]) -> Markup:
     """What the preset is for, and what has been changed in it since."""
-    config = RunConfig.build(preset)
+    return base_line(RunConfig.build(preset), load_preset(preset).about, given)
+
+
+def base_line(config: RunConfig, about: str, given: Mapping[str, Any]) -> Markup:
+    """What the form starts from, and what has been changed in it since."""
     changed = []
     for name, info in form.INFOS.items():
         before = form.shown(info, getattr(config, name)) if name != "rewards" else None
@@ -48,7 +52,7 @@ def preset_line(preset: str, given: Mapping[str, Any]) -> Markup:
     if changed:
         count = tag("summary", f"{say.plural(len(changed), 'setting')} changed")
         fold = tag("details", count, tag("ul", changed))
-    return tag("div", tag("p", load_preset(preset).about), fold, class_="wb-about")
+    return tag("div", tag("p", about), fold, class_="wb-about")
 
 
 def model_line(checked: Checked) -> Markup:

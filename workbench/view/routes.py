@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench import launch, preflight
+from workbench import launch, preflight, steer
 from workbench.config import RunConfig
 from workbench.errors import ConfigError, RunError, WorkbenchError
 from workbench.record.notes import Notes
@@ -37,6 +37,8 @@ class CommandBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
     command: Literal["pause", "resume", "stop", "checkpoint", "set", "kill"]
     args: dict[str, Any] = Field(default_factory=dict)
+    check: bool = False
+    """Only say whether settings can be changed to this."""
 
 
 class MuteBody(BaseModel):
@@ -135,7 +137,14 @@ def router(store: Store) -> APIRouter:
     @api.post("/runs/{run}/commands")
     @_answered
     def command(run: str, body: CommandBody) -> Any:
-        return JSONResponse({"id": send(store.reader(run), body), "command": body.command}, status_code=202)
+        reader = store.reader(run)
+        if body.check:
+            steer.orders(reader.folder, body.args, fresh=False)
+            return {"problems": {}}
+        ids = send(reader, body)
+        return JSONResponse(
+            {"id": ids[-1] if ids else None, "ids": ids, "command": body.command}, status_code=202
+        )
 
     @api.post("/runs/{run}/mutes")
     @_answered
@@ -156,18 +165,18 @@ def router(store: Store) -> APIRouter:
     return api
 
 
-def send(reader: Reader, body: CommandBody) -> str | None:
-    """Passes a wish on to the run. Raises RunError where nobody is there, ConfigError for a setting that
-    cannot be."""
+def send(reader: Reader, body: CommandBody) -> list[str]:
+    """Passes a wish on to the run; the ids by which it will be answered. Raises RunError where nobody is there, ConfigError for
+    a setting that cannot be."""
     if body.command == "resume" and launch.state(reader.folder).over:
         launch.resume(reader.folder)
-        return None
+        return []
     if body.command in ("stop", "kill"):
         launch.stop(reader.folder, grace=0.0 if body.command == "kill" else None, wait=False)
-        return None
+        return []
     if body.command == "set":
-        reader.config.live_changed(body.args)
-    return launch.send(reader.folder, body.command, body.args)
+        return steer.send(reader.folder, body.args, fresh=False)
+    return [launch.send(reader.folder, body.command, body.args)]
 
 
 def _answered(route: Callable[..., Any]) -> Callable[..., Any]:

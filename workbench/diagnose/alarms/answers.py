@@ -1,7 +1,7 @@
 """Alarms about the answers themselves: cut off, all alike, and wrong ones that grow."""
 
 from workbench.diagnose.alarms import remedies as do
-from workbench.diagnose.alarms.history import Finding, History, limits
+from workbench.diagnose.alarms.history import BETTER, Finding, History, limits
 from workbench.diagnose.verdict import figure, share
 
 COPIES, DISTINCT, UNIQUE = "diversity/duplicates", "diversity/distinct_2", "diversity/unique_answers"
@@ -49,7 +49,12 @@ def collapse(seen: History) -> Finding | None:
     known = [since for since in sinces if since is not None]
     if not known:
         return None
-    since = min(known)
+    # While the answers got better, copies were no harm.
+    since = (
+        max(min(known), seen.peak[0])
+        if seen.peak[1] > BETTER + (seen.start("accuracy") or 0.0)
+        else min(known)
+    )
     ways = (
         ""
         if unique is None

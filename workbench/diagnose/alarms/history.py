@@ -144,6 +144,18 @@ class History:
         return self.move("accuracy")
 
     @property
+    def peak(self) -> tuple[int, float]:
+        """When the share of right training answers was best, and how good; the first step where it was never recorded."""
+        backs = range(0, len(self.steps), EDGE)
+        means = [
+            (mean, self.steps[-1 - back])
+            for back in backs
+            if (mean := self.now("accuracy", back)) is not None
+        ]
+        best, step = max(means, default=(0.0, self.steps[0]))
+        return step, best
+
+    @property
     def thriving(self) -> bool:
         """Whether the answers are good, or have become better and keep at least half of that: what would be an alarm
         elsewhere may then be learning itself."""
@@ -152,8 +164,7 @@ class History:
             return False
         if right.last >= GOOD or trained is None:
             return right.last >= GOOD
-        means = [self.now("accuracy", back) for back in range(0, len(self.steps), EDGE)]
-        best = max(mean for mean in means if mean is not None)
+        best = self.peak[1]
         keeps = trained.gain >= (best - trained.first) / 2
         return max(right.gain, trained.gain) > BETTER and keeps
 

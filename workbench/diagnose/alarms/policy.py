@@ -1,7 +1,7 @@
 """Alarms about the model and its update: entropy, drift from the reference, a sampler that differs, numbers that are none."""
 
 from workbench.diagnose.alarms import remedies as do
-from workbench.diagnose.alarms.history import Finding, History, limits
+from workbench.diagnose.alarms.history import EDGE, Finding, History, limits
 from workbench.diagnose.verdict import figure, share
 
 
@@ -43,12 +43,13 @@ def drift(seen: History) -> Finding | None:
     limit = limits("drift")
     window = int(limit["window"])
     kl, reward, right = (seen.move(name, window) for name in ("kl", "reward", "accuracy"))
-    if kl is None or reward is None or len(seen.steps) < window + 3 or seen.thriving:
+    if kl is None or reward is None or len(seen.steps) < window + EDGE or seen.thriving:
         return None
     scale = max(1e-9, max(abs(value) for value in seen.column("reward") if value is not None))
-    if kl.gain < limit["nats"] or kl.last < 1.5 * kl.first or reward.gain > limit["gain"] * scale:
-        return None
-    if right is not None and right.gain > limit["gain"]:
+    gains = reward.gain > limit["gain"] * scale or (right is not None and right.gain > limit["gain"])
+    moves = kl.gain >= limit["nats"] and kl.last >= 1.5 * kl.first
+    lost = kl.last > limit["far"] and (whole := seen.move("accuracy")) is not None and whole.gain <= 0
+    if not lost and (gains or not moves):
         return None
     since = seen.steps[-window - 1]
     worse = reward.gain < -limit["fall"] * scale or (right is not None and right.gain < -limit["fall"])

@@ -15,7 +15,7 @@ from workbench.glossary import ALARMS
 from workbench.record.reader import Reader
 
 RULES: Mapping[str, Callable[[History], Finding | None]] = {**signal.RULES, **policy.RULES, **answers.RULES}
-CALM = 4
+CALM = 6
 """Steps without cause after which an alarm ends; fewer would make it flicker."""
 RENEW = 5
 """Steps after which an alarm that goes on says its newest figures."""

@@ -176,9 +176,10 @@ class _Page:
         # Not `input`: a Textbox's fires on key presses alone, never when text is pasted or taken away.
         changes = [component.change for component in filled]  # type: ignore[attr-defined]
         gr.on(changes, **checking)
-        blocks.load(do.check, inputs, outputs, **_QUIET)
         blocks.load(_new_key, None, [self.key], **_QUIET)
         rows = [row.row for row in self.rows]
+        arriving = blocks.load(do.arrive, None, [self.problems, self.preset, *filled, *rows], **_QUIET)
+        arriving.then(**checking)
         self.preset.input(do.fill, [self.preset], [*filled, *rows], **_QUIET).then(**checking)
         self.add.click(do.add_reward, rewards, rows, **_QUIET)
         for row in self.rows:

@@ -21,6 +21,8 @@ const FONT = '11px "IBM Plex Sans", system-ui, sans-serif';
  *   range    [lowest, highest]
  *   tick     value -> text
  *   ends     index -> [{y, text, colour, bold, icon}]    labels at the right end, for the step at that index
+ *   marks    [{x, words}]                                steps at which a setting was changed: a pencil at the top
+ *   limits   [{y, text}]                                 where an alarm begins: a dotted line, named at its end
  *   words    what a screen reader says
  */
 export function makeChart({ title, sync, onPick }) {
@@ -54,7 +56,7 @@ export function makeChart({ title, sync, onPick }) {
         scales: { x: { time: false, range: () => [picture.x[0] ?? 0, lastX()] }, y: { range: () => picture.range } },
         axes: [
           { ...axis, size: 18, gap: 3, grid: { show: false }, splits: (u) => ticks(lastX(), u.bbox.width / devicePixelRatio / 34), values: (u, all) => all },
-          { ...axis, size: 30, gap: 3, splits: () => middle(picture.range), values: (u, all) => all.map(picture.tick), grid: { stroke: () => ink("--line"), width: 1 } },
+          { ...axis, size: 34, gap: 3, splits: () => middle(picture.range), values: (u, all) => all.map(picture.tick), grid: { stroke: () => ink("--line"), width: 1 } },
         ],
         series: [{}, ...picture.lines.map((line) => ({ stroke: () => ink(line.colour), width: line.width ?? 1.4, dash: line.dash, spanGaps: false, points: { show: (u) => u.data[0].length === 1, size: 5, fill: () => ink(line.colour) } }))],
         hooks: { drawAxes: [under], draw: [above], setCursor: [hover] },
@@ -138,6 +140,18 @@ export function makeChart({ title, sync, onPick }) {
       ctx.strokeStyle = ink(point.open ? "--ink" : "--surface");
       ctx.stroke();
     }
+    for (const { y } of picture.limits) {
+      const at = Math.round(u.valToPos(y, "y", true)) + 0.5;
+      ctx.setLineDash([2 * px, 3 * px]);
+      ctx.strokeStyle = ink("--ink3");
+      ctx.lineWidth = px;
+      ctx.beginPath();
+      ctx.moveTo(u.bbox.left, at);
+      ctx.lineTo(u.bbox.left + u.bbox.width, at);
+      ctx.stroke();
+      ctx.setLineDash([]);
+    }
+    for (const { x } of picture.marks) pencil(ctx, u.valToPos(x, "x", true), u.bbox.top, px);
     if (parked !== null) {
       ctx.fillStyle = ink("--ink");
       ctx.fillRect(Math.round(u.valToPos(parked, "x", true)), u.bbox.top, px, u.bbox.height);
@@ -146,10 +160,31 @@ export function makeChart({ title, sync, onPick }) {
     labelEnds(picture.x.length - 1);
   }
 
+  // As on the ribbon, with a hairline below it.
+  function pencil(ctx, x, top, px) {
+    ctx.strokeStyle = ink("--ink2");
+    ctx.fillStyle = ink("--surface");
+    ctx.lineWidth = px;
+    ctx.globalAlpha = 0.55;
+    ctx.setLineDash([px, 2 * px]);
+    ctx.beginPath();
+    ctx.moveTo(Math.round(x) + 0.5, top + 10 * px);
+    ctx.lineTo(Math.round(x) + 0.5, top + 34 * px);
+    ctx.stroke();
+    ctx.setLineDash([]);
+    ctx.globalAlpha = 1;
+    ctx.beginPath();
+    for (const [dx, dy] of [[-3.5, 8], [-2.5, 4.5], [2.5, -0.5], [5, 2], [0, 7]]) ctx.lineTo(x + dx * px, top + dy * px);
+    ctx.closePath();
+    ctx.fill();
+    ctx.stroke();
+  }
+
   function hover(u) {
     const { idx } = u.cursor;
     const over = idx !== null && idx !== undefined && u.cursor.left >= 0;
-    sub.textContent = over ? `step ${picture.x[idx]}` : picture.sub;
+    const change = over && picture.marks.find(({ x }) => x === picture.x[idx]);
+    sub.textContent = over ? `step ${picture.x[idx]}${change ? ` · ${change.words}` : ""}` : picture.sub;
     labelEnds(over ? idx : picture.x.length - 1);
   }
 
@@ -184,7 +219,9 @@ export function makeChart({ title, sync, onPick }) {
     element,
     /** Show a picture; `step` is where the reader is parked, null when live. */
     update(next, step) {
-      picture = { lines: [], bars: [], points: [], band: null, sub: "", ...next };
+      picture = { lines: [], bars: [], points: [], marks: [], limits: [], band: null, sub: "", ...next };
+      const { ends, limits } = picture;
+      picture.ends = (index) => [...ends(index), ...limits.map(({ y, text }) => ({ y, text, colour: "--ink3" }))];
       parked = step;
       sub.textContent = picture.sub;
       element.setAttribute("aria-label", picture.words);

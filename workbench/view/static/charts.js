@@ -3,6 +3,7 @@
 import { makeChart } from "./chart.js";
 import { h } from "./dom.js";
 import { fixed, known, percent, plain, short } from "./format.js";
+import { settingsChanged } from "./ribbon.js";
 import { roundUp } from "./scale.js";
 import { term } from "./tooltip.js";
 
@@ -142,23 +143,30 @@ function drift({ store }) {
   };
 }
 
+// Each with the metrics whose alarms draw their limit into it.
 const CHARTS = [
-  ["reward", "Reward", reward],
-  [DEAD, "Dead groups", dead],
-  [`${LENGTH}/mean_length`, "Answer length", length],
-  ["entropy", "Entropy and drift", drift],
+  ["reward", "Reward", reward, []],
+  [DEAD, "Dead groups", dead, [`${DEAD}/all_right`, `${DEAD}/all_wrong`, `${DEAD}/tied`]],
+  [`${LENGTH}/mean_length`, "Answer length", length, []],
+  ["entropy", "Entropy and drift", drift, ["entropy"]],
 ];
+
+/** The limits that alarms have crossed in this chart: a dotted line each, named at its end. */
+const limitsOf = (alarms, watches) => alarms.filter((alarm) => !alarm.muted && watches.includes(alarm.metric) && known(alarm.figures?.limit)).slice(0, 1)
+  .map(({ figures }) => ({ y: figures.limit, text: `alarm at ${figures.limit < 1 && watches[0] !== "entropy" ? percent(figures.limit) : short(figures.limit)}` }));
 
 /** All four, with one hairline. `update(state)` with `store`, `header` and `step` (null when live). */
 export function makeCharts({ onPick, name }) {
-  const made = CHARTS.map(([metric, title, picture]) => ({
+  const made = CHARTS.map(([metric, title, picture, watches]) => ({
+    watches,
     chart: makeChart({ title: term(metric, title), sync: `wb-${name}`, onPick }),
     picture,
   }));
   return {
     element: h("div", { class: "charts" }, made.map(({ chart }) => chart.element)),
     update(state) {
-      for (const { chart, picture } of made) chart.update(picture(state), state.step);
+      const marks = [...settingsChanged(state.store.data.events)].map(([x, words]) => ({ x, words }));
+      for (const { chart, picture, watches } of made) chart.update({ ...picture(state), marks, limits: narrow() ? [] : limitsOf(state.store.data.alarms, watches) }, state.step);
     },
   };
 }

@@ -8,6 +8,8 @@ export function explain(anchor, { glossary, store, header, step, group, lens }) 
   const name = anchor.dataset.tip;
   if (name === "token") return token(anchor, group, lens);
   if (name.startsWith("lens-")) return { title: LENS_WORDS[name.slice(5)][0], text: LENS_WORDS[name.slice(5)][1], formula: LENS_WORDS[name.slice(5)][2], rows: LENS_WORDS[name.slice(5)][3] };
+  if (name.startsWith("alarm-")) return alarm(glossary.alarms?.[name.slice(6)], glossary);
+  if (name.startsWith("setting-")) return setting(glossary.settings?.[name.slice(8)]);
   const metric = glossary.metrics[name] ?? FALLBACK[name];
   if (!metric) return null;
   const numbers = NUMBERS[name]?.({ store, header, step, group }) ?? plainNumber(name, metric, store, step);
@@ -19,6 +21,10 @@ export function explain(anchor, { glossary, store, header, step, group, lens }) 
     rows: [["Unit", metric.unit], ["Healthy", metric.healthy], ["High", metric.high], ["Low", metric.low], ["Do", metric.do]].filter(([, words]) => words),
   };
 }
+
+const alarm = (row, { metrics }) => row && { title: row.label, aside: "alarm", text: row.cause, formula: [], rows: [["Raised", row.condition], ["Watches", metrics[row.metric]?.label ?? row.metric]] };
+
+const setting = (row) => row && { title: row.label, text: row.help, formula: [], rows: [["Allowed", row.facts]] };
 
 function token(anchor, shown, lens) {
   const box = anchor.closest("[data-sample-tokens]");

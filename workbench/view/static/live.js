@@ -1,5 +1,6 @@
 // The Live view: a sentence first, then the picture, then the numbers.
 
+import { makeAlarms } from "./alarms.js";
 import { makeCharts } from "./charts.js";
 import { h, oneLine, part, show, visible } from "./dom.js";
 import { mark } from "./dots.js";
@@ -28,10 +29,10 @@ export function makeLive({ store, header, go, link, commands, whatIf, askWhatIf 
   const verdict = h("div", { class: "verdict" });
   const crash = h("section", { class: "crash" });
   const rail = h("div", { class: "rail" });
-  const alarms = h("section", { class: "panel alarms", "aria-label": "Alarms" });
+  const alarms = makeAlarms({ store, go, link, commands });
   const says = h("section", { class: "panel says", "aria-label": "What it says now" });
   const start = h("section", { class: "panel startup", "aria-label": "Progress" });
-  rail.append(alarms, says);
+  rail.append(alarms.element, says);
   const grid = h("div", { class: "grid" }, h("div", { class: "maincol" }, charts.element, groups.element), rail);
   const slot = h("div", { class: "slot" });
   const element = h("div", { class: "view viewlive" }, h("div", { class: "rib" }, ribbon.element), verdict, slot, crash, start, grid);
@@ -64,8 +65,6 @@ export function makeLive({ store, header, go, link, commands, whatIf, askWhatIf 
     sheet.showModal();
     sheet.querySelector("pre").scrollTop = 1e9;
   }
-
-  const alarmPart = part(alarms, (list) => list.map((alarm) => alarmCard(alarm, { go, link, commands })));
 
   async function showSays(step, answer) {
     const group = answer.groups.find((one) => !one.dead) ?? answer.groups[0];
@@ -113,15 +112,14 @@ export function makeLive({ store, header, go, link, commands, whatIf, askWhatIf 
       start.hidden = newest !== null || isOver(status.state);
       if (!start.hidden) show(start, progress(status, doing));
       grid.hidden = newest === null;
-      alarms.hidden = !list.length;
-      alarmPart.update(list);
+      alarms.update(list);
       if (newest === null) return;
       if (changed) charts.update({ store, header, step: cursor.step === null ? null : step, other });
       showStep(step, cursor);
     },
     /** The groups on screen, best first, for j and k. */
     groups: () => drawn?.groups ?? [],
-    showAlarms: () => alarms.scrollIntoView({ block: "start" }) || alarms.classList.add("pulled"),
+    showAlarms: () => alarms.element.scrollIntoView({ block: "start" }),
   };
 }
 
@@ -164,17 +162,6 @@ function progress({ phase: now, phase_done: done, phase_total: total }, doing) {
     h("div", { class: "progress", role: "progressbar", "aria-label": doing, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(share * 100) }, h("span", { style: { width: `${share * 100}%` } })),
     h("p", { class: "note" }, "The first groups appear here as soon as they are scored. Closing this page does not stop the run."),
   ];
-}
-
-function alarmCard(alarm, { go, link, commands }) {
-  const seen = (alarm.samples ?? []).filter((sample) => sample && typeof sample === "object");
-  const to = seen.length ? { view: "group", step: seen[0].step, prompt: seen[0].prompt_id, sample: seen[0].index, mode: null } : null;
-  return h("article", { class: `alarm ${alarm.level}` },
-    h("h3", {}, h("span", { class: `badge ${alarm.level}`, role: "img", "aria-label": { warning: "Warning", act: "Act now", info: "Observation" }[alarm.level] }, alarm.level === "info" ? "i" : "!"), oneLine(alarm.claim, 120)),
-    h("p", {}, visible(alarm.evidence, 800)),
-    h("div", { class: "acts" },
-      to && h("a", { class: "btn sm", href: link(to), on: { click: (event) => (event.preventDefault(), go(to)) } }, seen.length === 1 ? "See the answer" : `See ${seen.length} answers`),
-      commands.can && (alarm.remedies ?? []).slice(0, 2).map((remedy) => h("button", { type: "button", class: "btn sm", "data-key": `${alarm.id}-${remedy.label}`, on: { click: () => commands.send(remedy.command, remedy.args ?? {}, `${oneLine(remedy.label, 60)}: takes effect after this step.`) } }, oneLine(remedy.label, 60)))));
 }
 
 /** The best right answer beside its nearest wrong sibling. */

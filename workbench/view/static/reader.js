@@ -2,6 +2,8 @@
 // `mount(element, {fetchJson, postJson, navigate})` serves the dashboard; a notebook cell or an exported page gives the
 // answers themselves (fetch.js, `embedded`), a cursor to start from, and no postJson.
 
+import { forkLink } from "./alarms.js";
+import { makeChange } from "./change.js";
 import { format, makeCursor, parse } from "./cursor.js";
 import { h, show } from "./dom.js";
 import { explain } from "./explain.js";
@@ -55,7 +57,8 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
 
   const miniRibbon = makeRibbon({ mini: true, onPick: (step) => go({ step, prompt: cursor.now.view === "group" ? null : cursor.now.prompt }) });
   const lost = makeLostBar();
-  const strip = makeStrip({ commands, ribbon: miniRibbon, onLive: () => go({ step: null }) });
+  const change = makeChange({ header, store, commands });
+  const strip = makeStrip({ commands, change, fork: (step) => forkLink(store.run, step), ribbon: miniRibbon, onLive: () => go({ step: null }) });
   const whatIf = makeWhatIf({ store, header, go, onAnswer: () => draw(), canFork: Boolean(navigate) });
   const askWhatIf = postJson ? () => go({ whatif: cursor.now.whatif === null ? "" : null }) : null; // a page without a server cannot ask
   const liveView = makeLive({ store, header, go, link, commands, whatIf, askWhatIf });
@@ -67,7 +70,7 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
   const keyBar = makeKeyBar();
   const help = makeHelp(header.search);
   const bottom = makeBottomBar({ commands, onAlarms: liveView.showAlarms, onStep: turn, onAll: groupView.toggleAll });
-  show(element, lost.element, strip.element, hitBar.element, liveView.element, groupView.element, promptView.element, searchView.element, keyBar.element, bottom.element, help.element);
+  show(element, lost.element, strip.element, hitBar.element, liveView.element, groupView.element, promptView.element, searchView.element, keyBar.element, bottom.element, help.element, change.element);
   const tips = makeTips(element, (anchor) => explain(anchor, { glossary, store, header, step: stepNow(), group: groupView.shown, lens: cursor.now.lens }));
 
   /** To another step; past the newest is live again. */

@@ -1,8 +1,9 @@
 // One picture of the whole run, and the only navigation in time: a column a step, a cell a prompt, best on top. Cells are
 // drawn on canvas; marks, the cursor and the axis lie over it. Past one column a pixel, a column is the mean of its steps.
 
-import { h, s, show } from "./dom.js";
-import { percent } from "./format.js";
+import { loud } from "./alarms.js";
+import { h, oneLine, s, show } from "./dom.js";
+import { percent, plain } from "./format.js";
 import { ticks } from "./scale.js";
 import { colour, hatch, onTheme } from "./theme.js";
 
@@ -203,18 +204,32 @@ function checkMarks(checks, middle, top, width, quiet) {
   });
 }
 
+/** What was changed at which step: Map of step to words, "beta 0 → 0.04". */
+export function settingsChanged(events) {
+  const found = new Map();
+  for (const { kind, step, data } of events) {
+    if (kind !== "setting_changed") continue;
+    const words = Object.entries(data).map(([name, change]) => `${name} ${figure(change?.from)} → ${figure(change?.to)}`);
+    found.set(step, [found.get(step), ...words].filter(Boolean).join(", "));
+  }
+  return found;
+}
+
+const figure = (value) => (Array.isArray(value) ? value.map((one) => `${oneLine(one?.name, 30)} × ${one?.enabled === false ? 0 : plain(one?.weight)}`).join(", ") : typeof value === "number" ? plain(value) : oneLine(value, 30));
+
 function eventMarks(data, middle, top, quiet) {
-  const flags = [...new Map(data.alarms.filter((alarm) => alarm.level !== "info").map((alarm) => [alarm.since ?? alarm.step, alarm])).values()];
-  const changes = [...new Set(data.events.filter((event) => event.kind === "setting_changed").map((event) => event.step))];
+  const flags = [...new Map(loud(data.alarms).map((alarm) => [alarm.since ?? alarm.step, alarm])).values()];
+  const changes = [...settingsChanged(data.events)];
   const crowded = (x) => data.checks.some((check) => Math.abs(middle(check.step) - x) < 60);
   const beside = (step) => data.checks.some((check) => check.step === step) || flags.some((alarm) => alarm.since === step);
   return [
     flags.map((alarm) => {
-      const x = middle(alarm.since ?? alarm.step ?? 0);
-      return s("g", {}, s("path", { d: `M${x - 3} ${top - 1}V${top - 14}h10l-3 3.5 3 3.5h-8`, class: `flag ${alarm.level}` }),
-        !quiet && !crowded(x) && s("text", { x: x + 11, y: top - 4, class: "t2" }, alarm.name));
+      const at = alarm.since ?? alarm.step ?? 0;
+      const x = middle(at) - (data.checks.some((check) => check.step === at) ? 14 : 0);
+      return s("g", {}, s("path", { d: `M${x - 3} ${top - 1}V${top - 14}h10l-3 3.5 3 3.5h-8`, class: `flag ${alarm.level}` }, s("title", {}, `step ${alarm.since ?? alarm.step}: ${oneLine(alarm.claim, 80)}`)),
+        !quiet && !crowded(x) && s("text", { x: x + 11, y: top - 4, class: "t2" }, (alarm.label ?? alarm.name).toLowerCase()));
     }),
-    changes.map((step) => s("path", { d: `M${middle(step) - (beside(step) ? 16 : 3.5)} ${top - 2}l1 -3.5 6.5 -6.5 2.5 2.5 -6.5 6.5z`, class: "pencil" })),
+    changes.map(([step, words]) => s("path", { d: `M${middle(step) - (beside(step) ? 16 : 3.5)} ${top - 2}l1 -3.5 6.5 -6.5 2.5 2.5 -6.5 6.5z`, class: "pencil" }, s("title", {}, `step ${step}: ${words}`))),
   ];
 }
 

@@ -51,7 +51,8 @@ function row(run, stop, asked) {
   const over = isOver(run.state);
   return h("tr", { "data-run": run.id },
     h("td", { class: "wb-run-name" }, h("a", { href: `/?run=${encodeURIComponent(run.id)}`, "data-key": `open-${run.id}` }, title(run)),
-      h("span", { class: "i3" }, run.damaged ? "" : [run.model && oneLine(run.model, 40), run.task].filter(Boolean).join(" · "))),
+      h("span", { class: "i3" }, run.damaged ? "" : [run.model && oneLine(run.model, 40), run.task].filter(Boolean).join(" · ")),
+      run.parent && h("span", { class: "i3" }, "fork of ", h("a", { href: `/?run=${encodeURIComponent(run.parent.run)}&step=${Math.max(0, run.parent.step - 1)}`, "data-key": `parent-${run.id}` }, oneLine(run.parent.run, 40)), run.parent.step ? ` at step ${run.parent.step}` : " from its base model")),
     h("td", {}, h("span", { class: `live ${look}` }, h("i"), words)),
     h("td", { class: "wb-run-curve" }, spark(run.spark)),
     h("td", { class: "wb-run-check" }, run.heldout.sampled === null ? h("span", { class: "i3" }, "–") : [h("b", {}, percent(run.heldout.sampled)), h("span", { class: "i3" }, run.heldout.greedy === null ? "" : ` greedy ${percent(run.heldout.greedy)}`)]),

@@ -1,8 +1,9 @@
 // What stands around the views: the strip with the run's name and state, the thin bar when the server is away, the row of
 // keys, the help sheet, and on phones the bar at the bottom.
 
+import { loud } from "./alarms.js";
 import { h, oneLine, part, show } from "./dom.js";
-import { duration, known, plain } from "./format.js";
+import { capital, count, duration, known, plain } from "./format.js";
 import { isOver, pill } from "./states.js";
 
 const UNDO_SECONDS = 4;
@@ -21,24 +22,29 @@ export function makeLostBar() {
 
 /**
  * Commands to the run. Pause and continue act at once; stop waits a few seconds in which it can be undone, and goes out
- * at once when the page is closed. `onChange()` when the line beside the buttons changed, `onSent()` when a command left.
+ * at once when the page is closed. What the run answers is said where the wish was said. `onChange()` when the line beside
+ * the buttons changed, `onSent()` when a command left.
  */
 export function makeCommands({ postJson, run, onChange, onSent }) {
   let note = null;
   let stopping = null;
+  let alive = true;
+  const waiting = new Map();
+  const to = (what) => `runs/${encodeURIComponent(run)}/${what}`;
 
-  const say = (words, undo = null) => {
-    note = words === null ? null : { words, undo };
+  const say = (words, undo = null, bad = false) => {
+    note = words === null ? null : { words, undo, bad };
     onChange();
   };
 
   async function send(command, args = {}, words = null) {
     try {
-      await postJson(`runs/${encodeURIComponent(run)}/commands`, { command, args });
+      const { ids = [] } = await postJson(to("commands"), { command, args });
+      for (const id of ids) waiting.set(id, words);
       say(words);
       onSent();
     } catch (error) {
-      say(error.status ? error.message : "Not sent: the server does not answer.");
+      say(error.status ? error.message : "Not sent: the server does not answer.", null, true);
     }
   }
 
@@ -67,6 +73,10 @@ export function makeCommands({ postJson, run, onChange, onSent }) {
 
   return {
     can: Boolean(postJson),
+    /** Whether somebody is there to be told. */
+    get alive() {
+      return alive;
+    },
     get note() {
       return note;
     },
@@ -74,24 +84,45 @@ export function makeCommands({ postJson, run, onChange, onSent }) {
     stop,
     pause: () => send("pause", {}, "Pauses after this step."),
     resume: () => send("resume", {}, "Goes on."),
+    snapshot: () => send("checkpoint", {}, "Saves a checkpoint after this step."),
+    /** What is wrong with these settings, a sentence each; {} for nothing. */
+    problems: (args) => postJson(to("commands"), { command: "set", args, check: true }).then((answer) => answer.problems, (error) => (Object.keys(error.problems ?? {}).length ? error.problems : { "": error.message })),
+    async mute(alarm, muted) {
+      await postJson(to("mutes"), { alarm, muted }).catch((error) => say(error.message, null, true));
+      onSent();
+    },
+    /** Look for answers to what was sent. */
+    heard({ events, status }) {
+      alive = Boolean(status) && !isOver(status.state);
+      if (!waiting.size) return;
+      for (const { kind, data } of events) {
+        if (kind !== "command" || !waiting.has(data.id)) continue;
+        waiting.delete(data.id);
+        note = { words: data.ok ? capital(`${data.text}.`.replace("..", ".")) : data.text, undo: null, bad: !data.ok };
+      }
+    },
     clear: () => note && !note.undo && say(null),
   };
 }
 
-function buttons(commands, state) {
+function buttons({ commands, change, fork }, state, step) {
   if (!commands.can) return null;
   const { note } = commands;
-  const act = (words, click, attributes = {}) => h("button", { type: "button", class: "btn", "data-key": words, on: { click }, ...attributes }, words);
+  const act = (words, click, attributes = {}, ...more) => h("button", { type: "button", class: "btn", "data-key": words, on: { click }, ...attributes }, words, more);
+  const goes = ["running", "starting", "paused"].includes(state);
   return [
-    note && h("span", { class: "note", role: "status" }, note.words, note.undo && [" ", h("button", { type: "button", class: "link", "data-key": "undo", on: { click: note.undo } }, "Undo")]),
+    note && h("span", { class: `note ${note.bad ? "bad" : ""}`, role: "status" }, oneLine(note.words, 200), note.undo && [" ", h("button", { type: "button", class: "link", "data-key": "undo", on: { click: note.undo } }, "Undo")]),
     ["running", "starting"].includes(state) && act("Pause", commands.pause),
     state === "paused" && act("Continue", commands.resume, { class: "btn pri" }),
-    ["running", "starting", "paused", "queued"].includes(state) && act(state === "queued" ? "Cancel" : "Stop and save", commands.stop),
+    (goes || state === "queued") && act(state === "queued" ? "Cancel" : "Stop and save", commands.stop),
+    ["running", "paused"].includes(state) && act("Snapshot", commands.snapshot, { title: "Save a checkpoint after this step." }),
+    ["running", "paused"].includes(state) && act("Change…", () => change.open(), { title: "Change settings while it runs." }),
+    step !== null && h("a", { class: "btn", "data-key": "fork", href: fork(step), title: `Start a new run from the last checkpoint at or before step ${step}.` }, "Fork from here"),
   ];
 }
 
 /** The run strip. In Live it carries the facts and the buttons, elsewhere the small ribbon. */
-export function makeStrip({ commands, ribbon, onLive }) {
+export function makeStrip({ commands, change, fork, ribbon, onLive }) {
   const name = h("span", { class: "runname" });
   const where = h("span", { class: "where" });
   const facts = h("span", { class: "facts" });
@@ -108,17 +139,22 @@ export function makeStrip({ commands, ribbon, onLive }) {
         over === "no" ? h("span", { class: "desk" }, `Running at step ${newest}, go live →`) : h("span", { class: "desk" }, `${words} at step ${newest}, go to the end →`),
         h("span", { class: "mob" }, over === "no" ? `Live: ${newest} →` : `Last: ${newest} →`)),
   ]);
-  const factsPart = part(facts, (done, total, pace, eta, setup) => [
+  const setting = (text, name) => h("button", { type: "button", class: "link quiet b set", "data-key": `set-${name}`, title: "Change it while the run goes on.", on: { click: () => change.open(name) } }, text);
+  const factsPart = part(facts, (done, total, pace, eta, setup, live) => [
     done !== null && h("span", { class: "kv" }, h("b", {}, done), ` of ${total} steps`),
     pace && h("span", { class: "kv" }, h("b", {}, pace), " a step"),
     eta && h("span", { class: "kv" }, h("b", {}, eta), " left"),
-    setup && h("span", { class: "kv setup desk" }, setup.map((fact, i) => [i ? " · " : "", fact.map(([text, bold]) => (bold ? h("b", {}, text) : text))])),
+    setup && h("span", { class: "kv setup desk" }, setup.map((fact, i) => [i ? " · " : "", fact.map(([text, name]) => (name === true ? h("b", {}, text) : name && live ? setting(text, name) : name ? h("b", {}, text) : text))])),
   ]);
+
+  // Redrawn only when it changes: a click must find the button it began on.
+  const actsPart = part(acts, (live, state, step) => live && buttons({ commands, change, fork }, state, step));
 
   return {
     element,
     update({ store, header, cursor, step }) {
       const { status, now } = store.data;
+      commands.heard(store.data);
       name.textContent = oneLine(header.name || header.id, 60);
       if (!status) return;
       const { words, look } = pill(status, now);
@@ -134,22 +170,24 @@ export function makeStrip({ commands, ribbon, onLive }) {
         status.steps,
         live && known(status.seconds_per_step) ? duration(status.seconds_per_step) : "",
         live && !over && store.newest !== null && known(status.eta) ? duration(status.eta) : "",
-        live && parked === null ? setup(header) : null,
+        live && parked === null ? setup(header, store.data.events) : null,
+        commands.can && ["running", "paused"].includes(status.state),
       );
-      show(acts, live && buttons(commands, status.state));
+      actsPart.update(live, status.state, live ? step : null, commands.note?.words, commands.note?.bad);
     },
   };
 }
 
-/** What the run is, one list of [text, bold] a fact: embedded · 16 prompts × 12 answers · β 0 · ... */
-function setup({ model, prompts_per_step, num_generations, live_settings, config, seed }) {
+/** What the run is now, one list of [text, is a figure or the name of a live setting] a fact: embedded · 16 prompts × 12 answers · β 0 · ... */
+function setup({ model, prompts_per_step, num_generations, live_settings, config, seed }, events) {
   const now = { ...config, num_generations, ...Object.fromEntries(live_settings.map(({ name, value }) => [name, value])) };
+  for (const { kind, data } of events) if (kind === "setting_changed") for (const [name, change] of Object.entries(data)) if (change && "to" in change) now[name] = change.to;
   return [
     [[oneLine(model.name, 40), true]],
-    [[prompts_per_step, true], [" prompts × ", false], [now.num_generations, true], [" answers", false]],
-    [["β ", false], [plain(now.beta), true]],
-    [["lr ", false], [plain(now.learning_rate), true]],
-    [["T ", false], [plain(now.temperature), true]],
+    [[prompts_per_step, true], [" prompts × ", false], [now.num_generations, "num_generations"], [" answers", false]],
+    [["β ", false], [plain(now.beta), "beta"]],
+    [["lr ", false], [plain(now.learning_rate), "learning_rate"]],
+    [["T ", false], [plain(now.temperature), "temperature"]],
     [["seed ", false], [seed, true]],
   ];
 }
@@ -163,14 +201,15 @@ export function makeBottomBar({ commands, onAlarms, onStep, onAll }) {
     update({ store, cursor, groupSize, newest, step }) {
       const { status, alarms } = store.data;
       if (!status) return;
-      const loud = alarms.filter((alarm) => alarm.level !== "info");
+      const heard = alarms.filter((alarm) => !alarm.muted);
+      const pressing = loud(heard);
       const turns = [button("‹ Step", () => onStep(-1), { disabled: step === 0 }), button("Step ›", () => onStep(1), { disabled: step === newest })];
       show(element, cursor.view === "live"
         ? [
             commands.can && ["running", "starting"].includes(status.state) && button("Pause", commands.pause),
             commands.can && status.state === "paused" && button("Continue", commands.resume),
             commands.can && !isOver(status.state) && button("Stop and save", commands.stop),
-            alarms.length > 0 && h("button", { type: "button", class: "btn", on: { click: onAlarms } }, h("span", { class: `badge ${loud.length ? loud[0].level : "info"}` }, loud.length ? "!" : "i"), `${loud.length || alarms.length} ${loud.length ? (loud.length === 1 ? "alarm" : "alarms") : "notes"}`),
+            heard.length > 0 && h("button", { type: "button", class: "btn", on: { click: onAlarms } }, h("span", { class: `badge ${pressing.length ? pressing[0].level : "info"}` }, pressing.length ? "!" : "i"), pressing.length ? count(pressing.length, "alarm") : count(heard.length, "note")),
           ]
         : cursor.view === "search" ? []
         : cursor.view === "group" ? [turns[0], button(groupSize ? `All ${groupSize}` : "All", onAll), turns[1]] : turns);
