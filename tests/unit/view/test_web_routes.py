@@ -64,7 +64,7 @@ def test_a_bench_folder_is_no_run(tmp_path: Path) -> None:
 def test_the_header_tells_what_does_not_change(client: TestClient, run: RunFolder) -> None:
     header = get(client, f"runs/{run.id}")
     assert header["config"]["num_generations"] == 4 and header["accuracy_reward"] == "correct"
-    assert header["changed"]["learning_rate"] == 5e-4 and "lora_r" not in header["changed"]
+    assert header["changed"]["learning_rate"] == 1e-3 and "lora_r" not in header["changed"]
     assert header["reward_range"] == [0.0, 1.0] and header["binary"] is True
     assert {setting["name"] for setting in header["live_settings"]} >= {
         "beta",
