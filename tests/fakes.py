@@ -365,7 +365,10 @@ def write_fake_run(
 def _places(step: int, seed: int, steps: int, groups: int) -> list[dict[str, object]]:
     """Three answers of a step, as evidence of alarms names them."""
     made = make_step(step, steps=steps, groups=groups, samples=4, seed=seed)
-    return [{"step": step, "group": k, "prompt_id": made.groups[k].prompt.id, "index": k} for k in range(3)]
+    return [
+        {"step": step, "group": k, "prompt_id": made.groups[k].prompt.id, "index": 0}
+        for k in range(min(3, groups))
+    ]
 
 
 def _check(
