@@ -30,4 +30,6 @@ def huge(completion: str) -> float:
 
 def needle(completion: str, answer: str) -> float:
     """Pays for a right answer that also checks itself: about one in a hundred at first."""
-    return float(f"<answer>{answer}</answer>" in completion and "check" in completion and "wait" in completion)
+    return float(
+        f"<answer>{answer}</answer>" in completion and "check" in completion and "wait" in completion
+    )
