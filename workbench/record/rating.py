@@ -92,34 +92,71 @@ def rate(
 ) -> None:
     """Say that an answer is good or bad, or give it its place in its group (1 the best); neither takes back what
     was said. Raises RunError where there is no such answer."""
+    thumbs = {sample: good} if place is None else {}
+    places = {sample: place} if good is None else {}
+    rate_group(reader, step, k, thumbs, places, kind, mode)
+
+
+def rate_group(
+    reader: Reader,
+    step: int,
+    k: int,
+    thumbs: Mapping[int, bool | None],
+    places: Mapping[int, int | None],
+    kind: GroupKind = "train",
+    mode: EvalMode | None = None,
+) -> None:
+    """Thumbs and places of some answers of one group, by their place in it; None takes one back. Raises RunError
+    where there is no such answer."""
     prompt_id, texts = _group(reader, step, k, kind, mode)
-    if not 0 <= sample < len(texts):
-        raise RunError(
-            f"Group {k} of step {step} has no answer {sample}: its answers are numbered 0 to {len(texts) - 1}."
-        )
-    visit, text, notes = Visit(step, kind, mode or ""), texts[sample], Notes(reader.folder)
-    if place is None:
-        notes.thumb(visit, prompt_id, text, good)
-    if good is None:
-        notes.rank(visit, prompt_id, {text: place})
+    for sample in (*thumbs, *places):
+        if not 0 <= sample < len(texts):
+            raise RunError(
+                f"Group {k} of step {step} has no answer {sample}: its answers are numbered 0 to "
+                f"{len(texts) - 1}."
+            )
+    visit, notes = Visit(step, kind, mode or ""), Notes(reader.folder)
+    for sample, good in thumbs.items():
+        notes.thumb(visit, prompt_id, texts[sample], good)
+    if places:
+        notes.rank(visit, prompt_id, {texts[sample]: place for sample, place in places.items()})
 
 
 def of_group(reader: Reader, group: Mapping[str, Any]) -> list[dict[str, Any]]:
     """{thumb, place} of every answer of a group as `Reader.group` gives it: what was said last of the same words,
     and their place in this very visit."""
-    visit = Visit(group["step"], group["kind"], group["mode"] or "")
+    texts = [sample["text"] for sample in group["samples"]]
+    return _said(reader, Visit(group["step"], group["kind"], group["mode"] or ""), group["prompt_id"], texts)
+
+
+def of_waiting(reader: Reader) -> dict[str, Any] | None:
+    """What the run waits for, every answer with its text, length, thumb and place; None where it does not wait."""
+    found = waiting(reader.folder)
+    if found is None:
+        return None
+    groups = []
+    for group in found["groups"]:
+        said = _said(reader, Visit(found["step"]), group["prompt_id"], group["texts"])
+        pairs = zip(group["texts"], group["lengths"], said, strict=True)
+        samples = [
+            {"index": index, "text": text, "length": length, **about}
+            for index, (text, length, about) in enumerate(pairs)
+        ]
+        groups.append({name: group[name] for name in ("k", "prompt_id", "question", "answer")})
+        groups[-1] |= {"step": found["step"], "kind": "train", "mode": None, "samples": samples}
+    return {"step": found["step"], "until": found["until"], "groups": groups}
+
+
+def _said(reader: Reader, visit: Visit, prompt_id: str, texts: Sequence[str]) -> list[dict[str, Any]]:
     thumbs: dict[str, bool | None] = {}
     places: dict[str, int | None] = {}
     for rating in Notes(reader.folder).ratings():
-        if rating.prompt_id == group["prompt_id"]:
+        if rating.prompt_id == prompt_id:
             if rating.thumb is not None:
                 thumbs[rating.text] = rating.thumb
             if rating.visit == visit:
                 places[rating.text] = rating.place
-    return [
-        {"thumb": thumbs.get(sample["text"]), "place": places.get(sample["text"])}
-        for sample in group["samples"]
-    ]
+    return [{"thumb": thumbs.get(text), "place": places.get(text)} for text in texts]
 
 
 def _group(

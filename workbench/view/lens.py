@@ -16,6 +16,7 @@ from workbench import advantages
 from workbench.config import RunConfig
 from workbench.diagnose.style import final_answer
 from workbench.errors import RunError
+from workbench.record import rating
 from workbench.record.reader import Reader
 from workbench.types import EvalMode, GroupKind
 from workbench.view.look import newest
@@ -43,7 +44,10 @@ def group(
     config = reader.config
     found["k"] = found.pop("group")
     weights = {spec.name.rpartition(":")[2]: spec.weight if spec.enabled else 0.0 for spec in config.rewards}
-    found["samples"] = [_sample(sample, weights) for sample in found["samples"]]
+    said = rating.of_group(reader, found)
+    found["samples"] = [
+        {**_sample(sample, weights), **about} for sample, about in zip(found["samples"], said, strict=True)
+    ]
     asks = (
         _whatif(reader, number, k, config)
         if kind == "train"

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench import launch, preflight, steer
 from workbench.config import RunConfig
 from workbench.errors import ConfigError, RunError, WorkbenchError
+from workbench.record import rating
 from workbench.record.notes import Notes
 from workbench.record.reader import Reader
 from workbench.view import delta as deltas
@@ -56,6 +57,21 @@ class StartBody(BaseModel):
     preset: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     key: str | None = Field(None, max_length=100)
+
+
+class RatingBody(BaseModel):
+    """What a person says about answers of one group: by their place in it, good, bad or taken back, or their
+    places."""
+
+    model_config = ConfigDict(extra="forbid")
+    step: int = Field(ge=0)
+    k: int = Field(ge=0)
+    kind: Kind = "train"
+    mode: Mode | None = None
+    thumbs: dict[int, bool | None] = Field(default_factory=dict, max_length=1000)
+    places: dict[int, Annotated[int, Field(ge=1, le=1000)] | None] = Field(
+        default_factory=dict, max_length=1000
+    )
 
 
 def router(store: Store) -> APIRouter:
@@ -155,6 +171,23 @@ def router(store: Store) -> APIRouter:
         else:
             notes.drop(deltas.MUTE, body.alarm)
         return {"alarm": body.alarm, "muted": body.muted}
+
+    @api.get("/runs/{run}/waiting")
+    @_answered
+    def waiting(run: str) -> Any:
+        return {"waiting": rating.of_waiting(store.reader(run))}
+
+    @api.post("/runs/{run}/waiting/go-on")
+    @_answered
+    def go_on(run: str) -> Any:
+        return {"step": rating.go_on(store.folder(run))}
+
+    @api.post("/runs/{run}/ratings")
+    @_answered
+    def rate(run: str, body: RatingBody) -> Any:
+        at = (body.step, body.k, body.thumbs, body.places, body.kind, body.mode)
+        rating.rate_group(store.reader(run), *at)
+        return {"rated": len(body.thumbs) + len(body.places)}
 
     @api.post("/runs")
     @_answered

@@ -23,7 +23,7 @@ function stepper(words, back, on, { first, last, name }) {
 }
 
 /** `go(change)` moves the cursor; `turn(by)` goes to another step, `walk(by)` to another group of this one. */
-export function makeGroup({ store, header, go, turn, walk, whatIf, askWhatIf }) {
+export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWhatIf }) {
   const head = h("div", { class: "head" });
   const art = h("div", { class: "art" });
   const strip = h("div", { class: "arith" });
@@ -62,6 +62,7 @@ export function makeGroup({ store, header, go, turn, walk, whatIf, askWhatIf }) 
   ]);
 
   const pick = (sample) => {
+    if (rater.ranking) return rater.place(shown.group, sample);
     all = false;
     branch = null;
     go({ sample, tok: null });
@@ -101,8 +102,8 @@ export function makeGroup({ store, header, go, turn, walk, whatIf, askWhatIf }) 
     const opposite = first && nearestOpposite(first, group.samples);
     const room = narrow ? 2 : group.samples.length < 3 ? 2 : 3;
     const below = branch && group.samples.filter((sample) => branch.has(sample.index));
-    const chosen = branch ? chooseCards(below, picked, room) : all ? order(group.samples) : compare && opposite ? [first, opposite] : chooseCards(group.samples, picked, room);
-    show(cards, cardsPanel({ group, shown: chosen, lens: cursor.lens, cursor: { ...cursor, sample: picked }, onPick: pick, onToken: token, compare: compare && !branch, all, limit: header.config.max_completion_length, branch, onTree: toggleTree,
+    const chosen = branch ? chooseCards(below, picked, room) : all || rater.ranking ? order(group.samples) : compare && opposite ? [first, opposite] : chooseCards(group.samples, picked, room);
+    show(cards, cardsPanel({ group, rater, shown: chosen, lens: cursor.lens, cursor: { ...cursor, sample: picked }, onPick: pick, onToken: token, compare: compare && !branch, all: all || rater.ranking, limit: header.config.max_completion_length, branch, onTree: toggleTree,
       tree: forks && treePanel({ group, chosen: branch, width: Math.max(260, cards.clientWidth - 30), onPick: pickBranch }) }));
     show(siblings, siblingsTable({ group, shown: branch ? [...branch] : chosen.map((sample) => sample.index), picked, graded, other: otherAsk(), onPick: pick }));
     const points = group.samples.some((sample) => known(sample.delta_logp)) && !group.dead;
@@ -191,6 +192,10 @@ export function makeGroup({ store, header, go, turn, walk, whatIf, askWhatIf }) 
     },
     pickNumber: (number) => shown && number <= shown.group.samples.length && pick(shown.group.samples[number - 1].index),
     toggleTree,
+    /** Something was said about an answer, or ranking began or ended. */
+    repaint: () => shown && keepingFocus(element, paint),
+    thumb: (good) => shown && rater.thumb(shown.group, pickedOf(shown), good),
+    undo: () => shown && rater.undo(shown.group),
     toggleCompare() {
       compare = !compare;
       all = false;

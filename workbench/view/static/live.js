@@ -17,7 +17,7 @@ const isNarrow = () => matchMedia("(max-width: 600px)").matches;
  * `go(change)` moves the cursor, `link(change)` is the address of such a move, `command(name, args, words)` posts,
  * or is null where nothing can be commanded.
  */
-export function makeLive({ store, header, go, link, commands, whatIf, askWhatIf }) {
+export function makeLive({ store, header, go, link, commands, people, whatIf, askWhatIf }) {
   const ribbon = makeRibbon({ onPick: (step) => go({ step }) });
   const charts = makeCharts({ onPick: (step) => go({ step }), name: store.run });
   const open = (step) => (group, sample) => go({ view: "group", step, prompt: group.prompt_id, mode: null, sample });
@@ -35,7 +35,7 @@ export function makeLive({ store, header, go, link, commands, whatIf, askWhatIf 
   rail.append(alarms.element, says);
   const grid = h("div", { class: "grid" }, h("div", { class: "maincol" }, charts.element, groups.element), rail);
   const slot = h("div", { class: "slot" });
-  const element = h("div", { class: "view viewlive" }, h("div", { class: "rib" }, ribbon.element), verdict, slot, crash, start, grid);
+  const element = h("div", { class: "view viewlive" }, h("div", { class: "rib" }, ribbon.element), verdict, slot, crash, people.element, start, grid);
   const follow = following(groups.element);
   const followSays = following(says);
 
@@ -95,6 +95,7 @@ export function makeLive({ store, header, go, link, commands, whatIf, askWhatIf 
     update({ cursor, step, newest }) {
       const { status, verdict: words, alarms: list } = store.data;
       if (!status) return;
+      people.update(status);
       const narrow = isNarrow();
       const graded = header.binary === false || (header.binary === undefined && drawn !== null && isGraded(drawn.groups));
       const answers = header.prompts_per_step * header.num_generations;

@@ -11,10 +11,12 @@ import { makeGroup } from "./group.js";
 import { makeHits, searching } from "./hits.js";
 import { listen } from "./keys.js";
 import { makeLive, ribbonState } from "./live.js";
+import { makePeople } from "./people.js";
 import { interval, poll } from "./poller.js";
 import { makePrompt } from "./prompt.js";
 import { makeRibbon } from "./ribbon.js";
 import { makeHitBar, makeSearch } from "./search.js";
+import { makeRater } from "./rate.js";
 import { makeBottomBar, makeCommands, makeHelp, makeKeyBar, makeLostBar, makeStrip } from "./shell.js";
 import { makeStore } from "./store.js";
 import { makeTips } from "./tooltip.js";
@@ -61,8 +63,10 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
   const strip = makeStrip({ commands, change, fork: (step) => forkLink(store.run, step), ribbon: miniRibbon, onLive: () => go({ step: null }) });
   const whatIf = makeWhatIf({ store, header, go, onAnswer: () => draw(), canFork: Boolean(navigate) });
   const askWhatIf = postJson ? () => go({ whatif: cursor.now.whatif === null ? "" : null }) : null; // a page without a server cannot ask
-  const liveView = makeLive({ store, header, go, link, commands, whatIf, askWhatIf });
-  const groupView = makeGroup({ store, header, go, turn, walk, whatIf, askWhatIf });
+  const rater = makeRater({ postJson, run: store.run, onChange: () => (cursor.now.view === "live" ? people.paint() : groupView.repaint()), say: (words) => keyBar.say(words) });
+  const people = makePeople({ store, rater, goOn: () => commands.post("waiting/go-on", {}, "Goes on with the ratings there are.") });
+  const liveView = makeLive({ store, header, go, link, commands, people, whatIf, askWhatIf });
+  const groupView = makeGroup({ store, header, rater, go, turn, walk, whatIf, askWhatIf });
   const promptView = makePrompt({ store, header, go, link });
   const searchView = makeSearch({ store, hits, header, go, link });
   const hitBar = makeHitBar({ hits, go });
@@ -72,6 +76,9 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
   const bottom = makeBottomBar({ commands, onAlarms: liveView.showAlarms, onStep: turn, onAll: groupView.toggleAll });
   show(element, lost.element, strip.element, hitBar.element, liveView.element, groupView.element, promptView.element, searchView.element, keyBar.element, bottom.element, help.element, change.element);
   const tips = makeTips(element, (anchor) => explain(anchor, { glossary, store, header, step: stepNow(), group: groupView.shown, lens: cursor.now.lens }));
+
+  /** What rating keys speak to: the group on screen, or on Live the answers that wait. */
+  const rating = () => (cursor.now.view === "group" ? groupView : cursor.now.view === "live" && people.active ? people : null);
 
   /** To another step; past the newest is live again. */
   function turn(by) {
@@ -95,6 +102,7 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
   /** To another group of this step, in the order of the Live view. */
   function walk(by) {
     if (cursor.now.view === "search") return searchView.walk(by);
+    if (rating() === people) return people.walk(by);
     if (cursor.now.view === "prompt") {
       const next = promptView.neighbour(by);
       return next && go({ step: stepNow(), prompt: next[0], mode: next[1] });
@@ -142,7 +150,7 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
     overview = over;
     views[view].update(state);
     hitBar.update(cursor.now, view === "group" && searching(cursor.now));
-    keyBar.update(view, view === "group" && searching(cursor.now));
+    keyBar.update(rating() === people ? "people" : view, view === "group" && searching(cursor.now));
     bottom.update({ ...state, groupSize: groupView.shown?.group.n });
     markTopBar(view);
     tips.tidy();
@@ -163,6 +171,7 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
 
   cursor.onChange((now, before) => {
     tips.close();
+    if (now.view !== before.view || now.prompt !== before.prompt || now.step !== before.step) rater.stop();
     if (now.view !== before.view) scrollTo({ top: 0 });
     draw();
   });
@@ -177,9 +186,13 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
     d: () => cursor.now.view === "group" && groupView.toggleCompare(),
     y: copyLink,
     ...(askWhatIf ? { w: () => ["live", "group"].includes(cursor.now.view) && askWhatIf() } : {}),
-    digit: (number) => cursor.now.view === "group" && groupView.pickNumber(number),
+    digit: (number) => rating()?.pickNumber(number),
+    g: () => rating()?.thumb(true),
+    x: () => rating()?.thumb(false),
+    r: () => rating() && rater.toggle(),
+    Backspace: () => rating()?.undo(),
     Enter: () => cursor.now.view !== "group" && openGroup(),
-    Escape: () => (tips.isOpen ? tips.close() : cursor.now.view === "group" && searching(cursor.now) ? go({ view: "search" }) : cursor.now.view !== "live" && go({ view: "live" })),
+    Escape: () => (rater.ranking ? rater.toggle() : tips.isOpen ? tips.close() : cursor.now.view === "group" && searching(cursor.now) ? go({ view: "search" }) : cursor.now.view !== "live" && go({ view: "live" })),
     " ": () => go({ step: cursor.now.step === null ? newest() : null }),
     "?": help.open,
     n: () => cursor.now.view === "group" && searching(cursor.now) && hitBar.step(1),

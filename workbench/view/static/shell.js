@@ -37,9 +37,11 @@ export function makeCommands({ postJson, run, onChange, onSent }) {
     onChange();
   };
 
-  async function send(command, args = {}, words = null) {
+  const send = (command, args = {}, words = null) => post("commands", { command, args }, words);
+
+  async function post(path, value, words) {
     try {
-      const { ids = [] } = await postJson(to("commands"), { command, args });
+      const { ids = [] } = await postJson(to(path), value);
       for (const id of ids) waiting.set(id, words);
       say(words);
       onSent();
@@ -81,6 +83,7 @@ export function makeCommands({ postJson, run, onChange, onSent }) {
       return note;
     },
     send,
+    post,
     stop,
     pause: () => send("pause", {}, "Pauses after this step."),
     resume: () => send("resume", {}, "Goes on."),
@@ -219,8 +222,9 @@ export function makeBottomBar({ commands, onAlarms, onStep, onAll }) {
 }
 
 const KEYS = {
+  people: [["1 … 9", "pick an answer"], ["g x", "good, bad"], ["r", "rank"], ["j k", "prompt"], ["space", "pause the view"]],
   live: [["j k", "group"], ["enter", "open group"], ["h l", "step"], ["space", "pause the view"], ["p", "prompt over time"], ["w", "what if"], ["y", "copy link"]],
-  group: [["1 … 9", "pick a sample"], ["t", "next colour"], ["d", "compare two"], ["f", "forks"], ["h l", "step"], ["j k", "prompt"], ["p", "over time"], ["w", "what if"], ["esc", "back"], ["y", "copy link"]],
+  group: [["1 … 9", "pick a sample"], ["t", "next colour"], ["d", "compare two"], ["g x", "good, bad"], ["r", "rank"], ["f", "forks"], ["h l", "step"], ["j k", "prompt"], ["p", "over time"], ["w", "what if"], ["esc", "back"], ["y", "copy link"]],
   search: [["/", "type a text"], ["j k", "hit"], ["enter", "open it"], ["n N", "next, previous hit in the group view"], ["esc", "back"], ["y", "copy link"]],
   prompt: [["j k", "prompt"], ["h l", "visit"], ["enter", "open group"], ["esc", "back"], ["y", "copy link"]],
 };
@@ -251,6 +255,8 @@ const HELP = [
   ["1 … 9", "pick a sample of the group"],
   ["d", "compare the picked sample with its nearest opposite"],
   ["f", "the group as a tree: where its answers part"],
+  ["g  x", "call the picked sample good, bad; again takes it back"],
+  ["r", "rank the group: then press numbers, best first; backspace takes one back"],
   ["t", "next colouring of the tokens"],
   ["← →", "walk along the tokens of a card"],
   ["p", "this prompt over time"],

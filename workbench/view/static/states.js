@@ -17,16 +17,16 @@ export function pill(status, now) {
   return { words: WORDS[state] ?? state, look: state === "running" ? "on" : "quiet" };
 }
 
-const PHASES = { import: "Starting up", "load model": "Loading the model", prepare: "Preparing prompts and rewards", sample: "Sampling answers", score: "Scoring answers", "check, sampled": "Checking held-out problems, sampled", "check, greedy": "Checking held-out problems, greedy", update: "Updating the model", record: "Writing the record", checkpoint: "Saving a checkpoint", save: "Saving the final model" };
+const PHASES = { import: "Starting up", "load model": "Loading the model", prepare: "Preparing prompts and rewards", sample: "Sampling answers", score: "Scoring answers", rate: "Waiting for your ratings", "check, sampled": "Checking held-out problems, sampled", "check, greedy": "Checking held-out problems, greedy", update: "Updating the model", record: "Writing the record", checkpoint: "Saving a checkpoint", save: "Saving the final model" };
 
 /** The stages on the way to the first group, each with the phases that belong to it. */
-export const STAGES = [["start", ["import"]], ["load the model", ["load model", "prepare"]], ["check the base model", ["check, sampled", "check, greedy"]], ["sample", ["sample"]], ["score", ["score"]], ["update", ["update"]], ["record", ["record", "checkpoint", "save"]]];
+export const STAGES = [["start", ["import"]], ["load the model", ["load model", "prepare"]], ["check the base model", ["check, sampled", "check, greedy"]], ["sample", ["sample"]], ["score", ["rate", "score"]], ["update", ["update"]], ["record", ["record", "checkpoint", "save"]]];
 
 /** "Sampling 192 answers, 61 done": what the worker is at right now. */
 export function phase(status, answers) {
   const { state, phase: name, phase_done: done, phase_total: total } = status;
   if (state === "queued") return "Waiting for the device. Another run holds it.";
-  if (state === "paused") return "Paused between two steps.";
+  if (state === "paused") return status.reason || "Paused between two steps.";
   if (isOver(state)) return "";
   if (name === "sample") return `Sampling ${count(total || answers, "answer")}${known(done) ? `, ${done} done` : ""}`;
   const words = PHASES[name] ?? (name ? name.charAt(0).toUpperCase() + name.slice(1) : WORDS[state]);

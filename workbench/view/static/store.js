@@ -85,6 +85,7 @@ export function makeStore({ fetchJson }, run) {
     /** What every recorded step would have asked for with `sets`, a list of "name=value". */
     whatif: (sets, step) => fetchJson(path(["runs", run, "whatif"], { set: sets, step })),
     whatifTokens: (sets, after) => fetchJson(path(["runs", run, "whatif", "tokens"], { set: sets, after })),
+    waiting: async () => (await fetchJson(path(["runs", run, "waiting"]))).waiting,
     log: (lines) => fetchJson(path(["runs", run, "log"], { lines })),
     /** Counts up whenever something was recorded; a mere change of phase leaves it. */
     get version() {
