@@ -5,9 +5,10 @@ In: a runs root and the settings asked about. Out: plain results. A bench lives 
 `bench`, goes when nobody has asked for five minutes, and at once when a run waits for its device.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from workbench import launch
 from workbench.config import RunConfig
@@ -16,6 +17,11 @@ from workbench.launch import lease
 from workbench.record import checkpoints
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
+from workbench.record.notes import Notes
+from workbench.record.reader import Reader
+
+KEPT = "branch"
+"""Kind of the notes that hold what branches found."""
 
 
 def ask(
@@ -54,23 +60,111 @@ def sample(
     A living run answers between two steps as it is then; of another, the final model or the checkpoint of
     `step` is asked. Raises RunError.
     """
-    config = run.config()
-    now = launch.state(run)
     wanted = {"prompt": prompt, "n": count, **args}
-    if now.alive and not now.over and step is None:
-        answer = launch.ask(run, "probe", {"probe": "sample", **wanted})
-        if not answer["ok"]:
-            raise RunError(str(answer["text"]))
-        found = {**answer["result"], "model": f"{run.id} at step {launch.state(run).step}"}
-    else:
-        place = model_of(run, step)
-        found = {
-            **ask(run.root, config.changed(model=str(place), use_peft=False), "sample", **wanted),
-            "model": str(place),
-        }
+    asked = pose(run, "sample", step=step, **wanted)
+    beside = pose(run, "sample", base=True, **wanted) if base else None
+    found = {**asked.wait(), "model": asked.model}
+    return {**found, "base": beside.wait()["samples"]} if beside else found
+
+
+def branch(
+    run: RunFolder, step: int, k: int, sample: int, tok: int, n: int = 16, **args: Any
+) -> dict[str, Any]:
+    """Credit at a token of a recorded answer: see `branching.branch`. The result is kept in the run's notes.
+    Raises RunError."""
+    result = pose(run, "branch", step=step, k=k, sample=sample, tok=tok, n=n, **args).wait()
+    keep(run, result)
+    return result
+
+
+def keep(run: RunFolder, result: Mapping[str, Any]) -> None:
+    """Remember a branch, so that whoever looks at the token again sees it."""
+    Notes(run).keep(KEPT, _key(result["step"], result["k"], result["kind"], result["mode"], result["sample"], result["tok"]), dict(result))
+
+
+def kept(run: RunFolder, step: int, k: int, kind: str = "train", mode: str | None = None) -> list[dict[str, Any]]:
+    """The branches of one group, oldest first."""
+    start = _key(step, k, kind, mode)
+    return [value for key, value in Notes(run).kept(KEPT).items() if key.startswith(start)]
+
+
+def _key(step: int, k: int, kind: str, mode: str | None, *place: int) -> str:
+    return "/".join(map(str, (kind, mode or "", step, k, *place))) + ("" if place else "/")
+
+
+class Question(NamedTuple):
+    """A probe that was put: where its answer will stand, and whose answer it is, for people."""
+
+    folder: RunFolder
+    id: str
+    model: str
+
+    def answer(self) -> dict[str, Any] | None:
+        """The worker's answer (ok, text, result); None while there is none."""
+        for event in Reader(self.folder).events(kind="command", limit=10**9):
+            if event["data"]["id"] == self.id:
+                return dict(event["data"])
+        return None
+
+    def wait(self, timeout: float = 600.0) -> dict[str, Any]:
+        """The result. Raises RunError: refused, or nobody answered."""
+        deadline = time.monotonic() + timeout
+        while True:
+            over = launch.state(self.folder).over
+            answer = self.answer()
+            if answer is not None:
+                if not answer["ok"]:
+                    raise RunError(str(answer["text"]))
+                return dict(answer["result"])
+            if over:
+                raise RunError(f"{self.folder.id} ended before it answered. Ask again.")
+            if time.monotonic() > deadline:
+                raise RunError(f"No answer within {timeout:.0f} s. Is another run holding the device?")
+            time.sleep(0.1)
+
+
+def pose(
+    run: RunFolder, probe: str, *, step: int | None = None, base: bool = False, worker: Sequence[str] | None = None, **args: Any
+) -> Question:
+    """Put a probe about a run to whoever can answer, and do not wait.
+
+    `sample`: a living run answers as it is now, else its final model or the checkpoint after `step` steps; with
+    `base` the model it began with. `branch`: the living run, else the kept policy closest to the one that gave the
+    answer at `step`. Raises RunError.
+    """
+    config, now = run.config(), launch.state(run)
+    if probe == "branch":
+        args["step"] = step
+    lives = now.alive and not now.over
+    if lives and (probe == "branch" or base or step is None):
+        if probe == "branch":
+            args["policy_step"] = now.step
+        words = "the base model" if base else f"{run.id} at step {now.step}"
+        asked = {"probe": probe, **args, **({"base": True} if base else {})}
+        return Question(run, launch.send(run, "probe", asked), words)
     if base:
-        found["base"] = ask(run.root, config.changed(use_peft=False), "sample", **wanted)["samples"]
-    return found
+        place, words = config.model, "the base model"
+    elif probe == "branch":
+        place, at = closest(run, int(args["step"]))
+        args |= {"run": str(run.path.absolute()), "policy_step": at}
+        words = f"the policy after {at} steps" if at else "the base model"
+    else:
+        place = str(model_of(run, step))
+        words = f"{run.id}, {Path(place).name}"
+    asked_about = config.changed(model=place, use_peft=False)
+    folder = living(run.root) or start(run.root, asked_about, worker)
+    command = {"probe": probe, "config": asked_about.model_dump(mode="json"), **args}
+    return Question(folder, folder.put("probe", command), words)
+
+
+def closest(run: RunFolder, step: int) -> tuple[str, int]:
+    """The kept policy nearest to the one after `step` steps, and after how many steps it is."""
+    config = run.config()
+    places = {0: config.model, **{found.step: str(found.path) for found in checkpoints.listing(run) if not found.problem}}
+    if any((run.final / name).exists() for name in ("config.json", "adapter_config.json")):
+        places.setdefault(config.steps, str(run.final))
+    at = min(places, key=lambda kept: (abs(kept - step), kept))
+    return places[at], at
 
 
 def model_of(run: RunFolder, step: int | None = None) -> Path:

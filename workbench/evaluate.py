@@ -4,13 +4,12 @@ A check is recorded like a step, as groups of kind eval without gradient. Watche
 whole timelines of them from the base model on.
 """
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from workbench.config import RunConfig
+from workbench.diagnose.interval import Interval, wilson
 from workbench.prompts import watched
 from workbench.rollouts.engine import Engine
 from workbench.scoring import Phase, Scoring
@@ -18,24 +17,6 @@ from workbench.types import EvalMode, Group, Prompt, Request, Sampling, Score, S
 
 RIGHT = 0.5
 """An answer counts as right from this value of the accuracy reward on."""
-
-
-class Interval(NamedTuple):
-    """A share with its 95 % interval."""
-
-    share: float
-    low: float
-    high: float
-
-
-def wilson(right: float, total: int, z: float = 1.959964) -> Interval:
-    """Wilson score interval of a share (Wilson 1927): honest also near 0 and 1 and for few problems."""
-    if total == 0:
-        return Interval(math.nan, math.nan, math.nan)
-    share = right / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
 
 
 def evaluate(

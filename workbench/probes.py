@@ -5,12 +5,13 @@ a policy of its own; a training worker hands in its policy and answers between t
 """
 
 import contextlib
+import dataclasses
 import importlib
 import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,19 @@ class Bench:
             )
         return self._engine
 
+    @contextlib.contextmanager
+    def sampler(self, *, base: bool = False) -> Iterator[Any]:
+        """The engine, or one of the reference instead. Raises WorkbenchError where there is none that stood
+        still."""
+        if not base or self._owned:  # a bench was given the base model itself
+            yield self.engine
+            return
+        if self.config.sync_ref_model or not (self.policy.is_lora or self.policy.reference is not None):
+            raise WorkbenchError("This run keeps no copy of its base model. Ask again when it is over.")
+        make_engine = importlib.import_module("workbench.rollouts.choose").make_engine
+        with self.policy.as_reference() as model:
+            yield make_engine(self.config.engine, dataclasses.replace(self.policy, model=model))
+
     @property
     def tokenizer(self) -> Any:
         """The tokenizer alone, where the model itself is not needed."""
@@ -222,7 +236,8 @@ def rehearsal(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
 
 def sample(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
     """Fresh answers to `prompt` (a question, rendered like the run's own): `n` of them, with `temperature`,
-    `seed`, `max_completion_length`."""
+    `seed`, `max_completion_length`. `base`: of the model the run began with, where the worker has it as its
+    reference."""
     question = str(args.get("prompt") or "").strip()
     if not question:
         raise WorkbenchError("The probe `sample` needs a prompt: the question as a person would write it.")
@@ -237,9 +252,10 @@ def sample(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
         int(args.get("max_completion_length", config.max_completion_length)),
     )
     request = Request(prompt, tuple(sample_seed(seed, -3, prompt.id, index) for index in range(count)))
-    [group] = bench.engine.generate(
-        [request], sampling, lambda done, total: bench.control.phase("sample", done, total)
-    )
+    with bench.sampler(base=bool(args.get("base"))) as engine:
+        [group] = engine.generate(
+            [request], sampling, lambda done, total: bench.control.phase("sample", done, total)
+        )
     return {
         "prompt": _prompt(prompt),
         "samples": [
@@ -255,7 +271,15 @@ def sample(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def branch(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Credit at a token; see `branching.branch`."""
+    # Rewards are needed by no other probe.
+    found: dict[str, Any] = importlib.import_module("workbench.branching").branch(bench, args)
+    return found
+
+
 HANDLERS: dict[str, Callable[[Bench, Mapping[str, Any]], dict[str, Any]]] = {
+    "branch": branch,
     "prompts": prompts,
     "rehearsal": rehearsal,
     "sample": sample,

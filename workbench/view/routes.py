@@ -21,7 +21,7 @@ from workbench.record import rating
 from workbench.record.notes import Notes
 from workbench.record.reader import Reader
 from workbench.view import delta as deltas
-from workbench.view import find, lens, look, words
+from workbench.view import asks, find, lens, look, words
 from workbench.view.store import Store
 from workbench.view.whatif import WhatIf
 
@@ -139,6 +139,26 @@ def router(store: Store) -> APIRouter:
         headers = {"content-disposition": f'attachment; filename="{reader.folder.id}-samples.{query.format}"'}
         kind = "application/x-ndjson" if query.format == "jsonl" else "application/vnd.apache.parquet"
         return StreamingResponse(find.file(reader, query, query.format), media_type=kind, headers=headers)
+
+    @api.post("/runs/{run}/ask/sample")
+    @_answered
+    def ask_sample(run: str, body: asks.SampleBody) -> Any:
+        return JSONResponse(asks.put(store.folder(run), body), status_code=202)
+
+    @api.post("/runs/{run}/ask/branch")
+    @_answered
+    def ask_branch(run: str, body: asks.BranchBody) -> Any:
+        return JSONResponse(asks.put(store.folder(run), body), status_code=202)
+
+    @api.get("/runs/{run}/asked/{folder}/{id}")
+    @_answered
+    def asked(run: str, folder: str, id: str) -> Any:
+        return asks.told(store.folder(run), folder, id)
+
+    @api.get("/runs/{run}/steps/{step}/groups/{k}/branches")
+    @_answered
+    def branches(run: str, step: int, k: int, kind: Kind = "train", mode: Mode | None = None) -> Any:
+        return asks.kept(store.folder(run), step, k, kind, mode)
 
     @api.get("/runs/{run}/log")
     @_answered
