@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from workbench.config import RunConfig
-from workbench.diagnose.interval import Interval, wilson
+from workbench.diagnose.interval import wilson
 from workbench.prompts import watched
 from workbench.rollouts.engine import Engine
 from workbench.scoring import Phase, Scoring

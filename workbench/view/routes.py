@@ -20,8 +20,8 @@ from workbench.errors import ConfigError, RunError, WorkbenchError
 from workbench.record import rating
 from workbench.record.notes import Notes
 from workbench.record.reader import Reader
-from workbench.view import delta as deltas
 from workbench.view import asks, find, lens, look, words
+from workbench.view import delta as deltas
 from workbench.view.store import Store
 from workbench.view.whatif import WhatIf
 
