@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.fakes import fake_config
 from tests.ui.reading import ask, open_reader
+from workbench import bench
 from workbench.record.folder import create
 from workbench.record.writer import Writer
 from workbench.types import Group, Prompt, Rollout, Score, StepRecord, TokenArrays, prompt_id
@@ -138,7 +139,7 @@ def is_harmless(page: Page) -> None:
     """Nothing ran, nothing of it became an element, the page is as wide as the window. (`page` itself watches requests.)"""
     assert page.evaluate("window.__ran") is None
     made = page.locator(
-        "#wb-reader :is(script, style, img, iframe, link, base, object, embed, textarea, form[action], a[href^='javascript'])"
+        "#wb-reader :is(script, style, img, iframe, link, base, object, embed, textarea:not([data-key]), form[action], a[href^='javascript'])"
     )
     assert made.count() == 0
     assert (
@@ -183,6 +184,30 @@ def test_every_group_shows_it_as_text_under_every_lens(page, served, hostile_run
         )
     page.locator(".card [data-tok]").nth(1).hover()
     expect(page.get_by_role("tooltip")).to_be_visible()
+    is_harmless(page)
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_answers_of_a_model_that_was_asked_are_text(page, served, hostile_run, width):
+    """A fake worker's answers: to a prompt of one's own, and to a branch."""
+    page.set_viewport_size({"width": width, "height": 900})
+    texts = [*PAYLOADS, LONG]
+    page.route("**/ask/sample", lambda route: route.fulfill(status=202, json={"folder": "f", "id": "1", "model": PAYLOADS[0]}))
+    page.route("**/asked/**", lambda route: route.fulfill(json={"words": "", "failed": False, "result": {
+        "prompt": {"tokens": 3}, "samples": [{"text": text, "length": 3, "finish_reason": "stop", "logprob_sum": -1.0} for text in texts]}}))  # fmt: skip
+    page.goto(served.url(run=hostile_run.id, view="try"))
+    page.get_by_label("Prompt", exact=True).fill(PAYLOADS[0])
+    page.get_by_role("button", name="Ask both models").click()
+    expect(page.locator(".answers li")).to_have_count(2 * len(texts))
+    is_harmless(page)
+    side = {"token": 1, "text": PAYLOADS[1], "right": None, "cut": 0, "example": PAYLOADS[0]}
+    bench.keep(hostile_run, {
+        "step": 1, "k": 2, "kind": "train", "mode": None, "prompt_id": "", "sample": 0, "tok": 1, "n": 2, "advantage": 1.0, "reward": 1.0,
+        "reward_std": 0.5, "length": 4, "policy_step": 0, "sides": [{**side, "rewards": [0.5, 0.25]}, *({**side, "text": text, "rewards": [2.0, -1e9]} for text in (PAYLOADS[4], PAYLOADS[11]))],
+    })  # fmt: skip
+    [(prompt,)] = ask(hostile_run, "SELECT prompt_id FROM groups WHERE k = 2 AND step_id = (SELECT id FROM steps WHERE step = 1)")
+    open_reader(page, served, hostile_run, view="group", step=1, prompt=prompt, sample=0, tok=1)
+    expect(page.locator(".credit .choice")).to_have_count(2)
     is_harmless(page)
 
 

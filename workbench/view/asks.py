@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench import bench, launch
 from workbench.diagnose.interval import wilson
 from workbench.errors import RunError
+from workbench.record import checkpoints
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.view.bench import doing
@@ -42,6 +43,11 @@ class BranchBody(BaseModel):
     sample: int = Field(ge=0)
     tok: int = Field(ge=0)
     n: int = Field(16, ge=2, le=256)
+
+
+def choices(run: RunFolder) -> Json:
+    """The checkpoints that can be asked."""
+    return {"checkpoints": [found.step for found in checkpoints.listing(run) if not found.problem]}
 
 
 def put(run: RunFolder, body: SampleBody | BranchBody) -> Json:

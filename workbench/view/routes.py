@@ -140,6 +140,11 @@ def router(store: Store) -> APIRouter:
         kind = "application/x-ndjson" if query.format == "jsonl" else "application/vnd.apache.parquet"
         return StreamingResponse(find.file(reader, query, query.format), media_type=kind, headers=headers)
 
+    @api.get("/runs/{run}/ask/choices")
+    @_answered
+    def ask_choices(run: str) -> Any:
+        return asks.choices(store.folder(run))
+
     @api.post("/runs/{run}/ask/sample")
     @_answered
     def ask_sample(run: str, body: asks.SampleBody) -> Any:

@@ -76,6 +76,7 @@ def _links(page: PageName) -> list[Markup]:
         link("Group", "/?view=group", False, data_view="group"),
         link("Prompt", "/?view=prompt", False, data_view="prompt"),
         link("Search", "/?view=search", False, data_view="search", only="mob"),
+        link("Try it", "/?view=try", False, data_view="try", only="mob"),
         tag("span", class_="sep"),
         link("New run", "/new", page == "new", data_page="new"),
         link("Runs", "/runs", page == "runs", data_page="runs"),

@@ -4,7 +4,7 @@
 export const LENSES = ["push", "advantage", "delta", "ratio", "kl", "entropy"];
 const FIELDS = {
   run: (text) => text || null,
-  view: (text) => (["live", "group", "prompt", "search"].includes(text) ? text : "live"),
+  view: (text) => (["live", "group", "prompt", "search", "try"].includes(text) ? text : "live"),
   step: whole,
   prompt: (text) => text || null,
   mode: (text) => (["sampled", "greedy"].includes(text) ? text : null), // of a held-out check; training has none

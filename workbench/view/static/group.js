@@ -3,11 +3,12 @@
 import { askedBy, arithmetic, sigmaOf, used } from "./arithmetic.js";
 import { cardsPanel } from "./cards.js";
 import { LENSES as LENS_ORDER } from "./cursor.js";
+import { makeCredit } from "./credit.js";
 import { h, keepingFocus, oneLine, part, show, visible } from "./dom.js";
 import { known } from "./format.js";
 import { order, partsPanel, scatter, scatterSentence, sharePanel, siblingsTable } from "./happened.js";
 import { picture } from "./picture.js";
-import { chooseCards, nearestOpposite } from "./siblings.js";
+import { chooseCards, nearestOpposite, sharedPrefix } from "./siblings.js";
 import { available, LENSES } from "./tokens.js";
 import { treePanel } from "./tree.js";
 import { following } from "./waiting.js";
@@ -23,19 +24,21 @@ function stepper(words, back, on, { first, last, name }) {
 }
 
 /** `go(change)` moves the cursor; `turn(by)` goes to another step, `walk(by)` to another group of this one. */
-export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWhatIf }) {
+export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWhatIf, ask = null }) {
   const head = h("div", { class: "head" });
   const art = h("div", { class: "art" });
   const strip = h("div", { class: "arith" });
   const hero = h("section", { class: "panel hero", "aria-label": "From reward to advantage" }, art, strip);
   const siblings = h("section", { class: "panel sib", "aria-label": "Siblings" });
-  const cards = h("section", { class: "panel cardspanel", "aria-label": "Answers" });
+  const cards = h("div", { class: "cardsbody" });
+  const credit = makeCredit({ store, ask, go });
+  const answers = h("section", { class: "panel cardspanel", "aria-label": "Answers" }, cards, credit.element);
   const happened = h("section", { class: "panel sec" });
   const share = h("section", { class: "panel sec" });
   const parts = h("section", { class: "panel sec" });
   const rail = h("div", { class: "rail" }, happened, share, parts);
   const missing = h("p", { class: "missing", role: "status", hidden: true });
-  const main = h("div", { class: "lens" }, siblings, cards, rail);
+  const main = h("div", { class: "lens" }, siblings, answers, rail);
   const slot = h("div", { class: "slot" });
   const element = h("div", { class: "view viewgroup" }, head, missing, slot, hero, main);
   const follow = following(element);
@@ -105,6 +108,7 @@ export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWha
     const chosen = branch ? chooseCards(below, picked, room) : all || rater.ranking ? order(group.samples) : compare && opposite ? [first, opposite] : chooseCards(group.samples, picked, room);
     show(cards, cardsPanel({ group, rater, shown: chosen, lens: cursor.lens, cursor: { ...cursor, sample: picked }, onPick: pick, onToken: token, compare: compare && !branch, all: all || rater.ranking, limit: header.config.max_completion_length, branch, onTree: toggleTree,
       tree: forks && treePanel({ group, chosen: branch, width: Math.max(260, cards.clientWidth - 30), onPick: pickBranch }) }));
+    credit.update(group, picked, cursor.sample === picked ? cursor.tok : null);
     show(siblings, siblingsTable({ group, shown: branch ? [...branch] : chosen.map((sample) => sample.index), picked, graded, other: otherAsk(), onPick: pick }));
     const points = group.samples.some((sample) => known(sample.delta_logp)) && !group.dead;
     happened.hidden = !points;
@@ -211,6 +215,15 @@ export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWha
       const tokens = shown?.group.samples.find((sample) => sample.tokens)?.tokens;
       const there = LENS_ORDER.filter((name) => available(name, tokens));
       if (there.length) go({ lens: there[(there.indexOf(shown.cursor.lens) + 1) % there.length] });
+    },
+    /** Branch from the chosen token; where none is chosen, choose the one at which the picked answer parts from its opposite. */
+    branch() {
+      if (!shown) return;
+      const { group, cursor } = shown;
+      if (cursor.tok !== null && cursor.sample !== null) return credit.start();
+      const first = group.samples.find((sample) => sample.index === pickedOf(shown));
+      const opposite = first && nearestOpposite(first, group.samples);
+      if (first?.tokens) go({ sample: first.index, tok: Math.min(opposite ? sharedPrefix(first, opposite) : 0, first.tokens.text.length - 1) });
     },
     /** Walk along the tokens of the picked card. */
     walkTokens(by, sample) {

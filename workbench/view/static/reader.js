@@ -3,6 +3,7 @@
 // answers themselves (fetch.js, `embedded`), a cursor to start from, and no postJson.
 
 import { forkLink } from "./alarms.js";
+import { makeAsking } from "./asking.js";
 import { makeChange } from "./change.js";
 import { format, makeCursor, parse } from "./cursor.js";
 import { h, show } from "./dom.js";
@@ -19,6 +20,7 @@ import { makeHitBar, makeSearch } from "./search.js";
 import { makeRater } from "./rate.js";
 import { makeBottomBar, makeCommands, makeHelp, makeKeyBar, makeLostBar, makeStrip } from "./shell.js";
 import { makeStore } from "./store.js";
+import { makeTry } from "./try.js";
 import { makeTips } from "./tooltip.js";
 import { makeWhatIf } from "./whatif.js";
 
@@ -41,7 +43,7 @@ export async function mount(element, { fetchJson, postJson = null, navigate = nu
     const store = makeStore({ fetchJson }, run);
     const [header, glossary] = await Promise.all([store.header(), store.glossary().catch(() => NO_WORDS)]);
     clearTimeout(patience);
-    return assemble(element, { cursor, store, hits: makeHits({ fetchJson }, run), header, glossary, postJson, navigate, live });
+    return assemble(element, { cursor, store, hits: makeHits({ fetchJson }, run), ask: makeAsking({ fetchJson, postJson }, run), header, glossary, postJson, navigate, live });
   } catch (error) {
     if (!error.status && error.name !== "TypeError") throw error;
     return say(error.status ? error.message : "Not connected. Reload the page to try again.");
@@ -50,7 +52,7 @@ export async function mount(element, { fetchJson, postJson = null, navigate = nu
   }
 }
 
-function assemble(element, { cursor, store, hits, header, glossary, postJson, navigate, live }) {
+function assemble(element, { cursor, store, hits, ask, header, glossary, postJson, navigate, live }) {
   const go = (change) => cursor.move(change);
   const link = (change) => format({ ...cursor.now, tok: null, ...change }, location.search);
   const newest = () => store.newest;
@@ -66,15 +68,16 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
   const rater = makeRater({ postJson, run: store.run, onChange: () => (cursor.now.view === "live" ? people.paint() : groupView.repaint()), say: (words) => keyBar.say(words) });
   const people = makePeople({ store, rater, goOn: () => commands.post("waiting/go-on", {}, "Goes on with the ratings there are.") });
   const liveView = makeLive({ store, header, go, link, commands, people, whatIf, askWhatIf });
-  const groupView = makeGroup({ store, header, rater, go, turn, walk, whatIf, askWhatIf });
+  const groupView = makeGroup({ store, header, rater, go, turn, walk, whatIf, askWhatIf, ask });
   const promptView = makePrompt({ store, header, go, link });
   const searchView = makeSearch({ store, hits, header, go, link });
+  const tryView = makeTry({ store, header, ask });
   const hitBar = makeHitBar({ hits, go });
-  const views = { live: liveView, group: groupView, prompt: promptView, search: searchView };
+  const views = { live: liveView, group: groupView, prompt: promptView, search: searchView, try: tryView };
   const keyBar = makeKeyBar();
   const help = makeHelp(header.search);
   const bottom = makeBottomBar({ commands, onAlarms: liveView.showAlarms, onStep: turn, onAll: groupView.toggleAll });
-  show(element, lost.element, strip.element, hitBar.element, liveView.element, groupView.element, promptView.element, searchView.element, keyBar.element, bottom.element, help.element, change.element);
+  show(element, lost.element, strip.element, hitBar.element, liveView.element, groupView.element, promptView.element, searchView.element, tryView.element, keyBar.element, bottom.element, help.element, change.element);
   const tips = makeTips(element, (anchor) => explain(anchor, { glossary, store, header, step: stepNow(), group: groupView.shown, lens: cursor.now.lens }));
 
   /** What rating keys speak to: the group on screen, or on Live the answers that wait. */
@@ -83,7 +86,7 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
   /** To another step; past the newest is live again. */
   function turn(by) {
     const at = stepNow();
-    if (at === null || cursor.now.view === "search") return;
+    if (at === null || ["search", "try"].includes(cursor.now.view)) return;
     if (cursor.now.view === "prompt") {
       const step = promptView.visit(by);
       return step === null ? null : go({ step });
@@ -103,6 +106,7 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
   function walk(by) {
     if (cursor.now.view === "search") return searchView.walk(by);
     if (rating() === people) return people.walk(by);
+    if (cursor.now.view === "try") return;
     if (cursor.now.view === "prompt") {
       const next = promptView.neighbour(by);
       return next && go({ step: stepNow(), prompt: next[0], mode: next[1] });
@@ -125,6 +129,12 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
     searchView.focus();
   }
 
+  function openTry() {
+    if (groupView.shown && cursor.now.view === "group") tryView.fill(groupView.shown.group.question);
+    go({ view: "try" });
+    tryView.focus();
+  }
+
   async function copyLink() {
     const url = new URL(format({ ...cursor.now, run: store.run }, location.search), location.href).href;
     try {
@@ -137,7 +147,7 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
 
   function draw() {
     const { view } = cursor.now;
-    const state = { store, header, cursor: cursor.now, step: stepNow(), newest: newest(), narrow: isNarrow() };
+    const state = { store, header, cursor: cursor.now, step: stepNow(), newest: newest(), narrow: isNarrow(), question: groupView.shown?.group.question ?? liveView.groups()[0]?.question };
     element.dataset.view = view;
     for (const [name, one] of Object.entries(views)) one.element.hidden = name !== view;
     strip.update(state);
@@ -182,6 +192,8 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
     l: () => turn(1),
     p: () => go({ view: "prompt", step: stepNow(), prompt: cursor.now.prompt ?? groupView.shown?.group.prompt_id ?? liveView.groups()[0]?.prompt_id ?? null }),
     t: () => cursor.now.view === "group" && groupView.nextLens(),
+    a: () => ask && openTry(),
+    b: () => cursor.now.view === "group" && groupView.branch(),
     f: () => cursor.now.view === "group" && groupView.toggleTree(),
     d: () => cursor.now.view === "group" && groupView.toggleCompare(),
     y: copyLink,
@@ -210,7 +222,7 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
       if (span) tips.open(span);
     });
   });
-  const leaveTopBar = takeTopBar({ go, help, search: header.search ? openSearch : null });
+  const leaveTopBar = takeTopBar({ go, help, search: header.search ? openSearch : null, trial: ask ? openTry : null });
   addEventListener("popstate", () => cursor.move(parse(location.search)));
   matchMedia("(max-width: 600px)").addEventListener("change", draw);
 
@@ -225,9 +237,9 @@ function assemble(element, { cursor, store, hits, header, glossary, postJson, na
 }
 
 // The page's own top bar, where there is one: its Live, Group and Prompt switch views here, its right end shows the keys.
-function takeTopBar({ go, help, search }) {
+function takeTopBar({ go, help, search, trial }) {
   const end = document.getElementById("wb-top-end");
-  if (end) show(end, search && h("button", { type: "button", class: "link quiet desk", on: { click: search } }, "Search samples ", h("kbd", {}, "/")), h("button", { type: "button", class: "link quiet desk", on: { click: help.open } }, "Keys ", h("kbd", {}, "?")));
+  if (end) show(end, trial && h("button", { type: "button", class: "link quiet desk", on: { click: trial } }, "Try it ", h("kbd", {}, "a")), search && h("button", { type: "button", class: "link quiet desk", on: { click: search } }, "Search samples ", h("kbd", {}, "/")), h("button", { type: "button", class: "link quiet desk", on: { click: help.open } }, "Keys ", h("kbd", {}, "?")));
   const onClick = (event) => {
     const item = event.target.closest?.("#wb-top [data-view]");
     if (!item || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;

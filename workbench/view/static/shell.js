@@ -214,7 +214,7 @@ export function makeBottomBar({ commands, onAlarms, onStep, onAll }) {
             commands.can && !isOver(status.state) && button("Stop and save", commands.stop),
             heard.length > 0 && h("button", { type: "button", class: "btn", on: { click: onAlarms } }, h("span", { class: `badge ${pressing.length ? pressing[0].level : "info"}` }, pressing.length ? "!" : "i"), pressing.length ? count(pressing.length, "alarm") : count(heard.length, "note")),
           ]
-        : cursor.view === "search" ? []
+        : ["search", "try"].includes(cursor.view) ? []
         : cursor.view === "group" ? [turns[0], button(groupSize ? `All ${groupSize}` : "All", onAll), turns[1]] : turns);
       element.hidden = !element.childElementCount;
     },
@@ -224,8 +224,9 @@ export function makeBottomBar({ commands, onAlarms, onStep, onAll }) {
 const KEYS = {
   people: [["1 … 9", "pick an answer"], ["g x", "good, bad"], ["r", "rank"], ["j k", "prompt"], ["space", "pause the view"]],
   live: [["j k", "group"], ["enter", "open group"], ["h l", "step"], ["space", "pause the view"], ["p", "prompt over time"], ["w", "what if"], ["y", "copy link"]],
-  group: [["1 … 9", "pick a sample"], ["t", "next colour"], ["d", "compare two"], ["g x", "good, bad"], ["r", "rank"], ["f", "forks"], ["h l", "step"], ["j k", "prompt"], ["p", "over time"], ["w", "what if"], ["esc", "back"], ["y", "copy link"]],
+  group: [["1 … 9", "pick a sample"], ["t", "next colour"], ["d", "compare two"], ["g x", "good, bad"], ["r", "rank"], ["f", "forks"], ["b", "branch"], ["h l", "step"], ["j k", "prompt"], ["p", "over time"], ["w", "what if"], ["esc", "back"], ["y", "copy link"]],
   search: [["/", "type a text"], ["j k", "hit"], ["enter", "open it"], ["n N", "next, previous hit in the group view"], ["esc", "back"], ["y", "copy link"]],
+  try: [["ctrl enter", "ask"], ["esc", "back"], ["y", "copy link"]],
   prompt: [["j k", "prompt"], ["h l", "visit"], ["enter", "open group"], ["esc", "back"], ["y", "copy link"]],
 };
 
@@ -255,11 +256,13 @@ const HELP = [
   ["1 … 9", "pick a sample of the group"],
   ["d", "compare the picked sample with its nearest opposite"],
   ["f", "the group as a tree: where its answers part"],
+  ["b", "continue from the chosen token: what was it worth?"],
   ["g  x", "call the picked sample good, bad; again takes it back"],
   ["r", "rank the group: then press numbers, best first; backspace takes one back"],
   ["t", "next colouring of the tokens"],
   ["← →", "walk along the tokens of a card"],
   ["p", "this prompt over time"],
+  ["a", "ask the model something, beside the one it began as"],
   ["w", "what if: other settings asked of every recorded step"],
   ["space", "pause the view: park at this step, or go live again"],
   ["y", "copy a link to exactly this"],

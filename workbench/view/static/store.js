@@ -86,6 +86,8 @@ export function makeStore({ fetchJson }, run) {
     whatif: (sets, step) => fetchJson(path(["runs", run, "whatif"], { set: sets, step })),
     whatifTokens: (sets, after) => fetchJson(path(["runs", run, "whatif", "tokens"], { set: sets, after })),
     waiting: async () => (await fetchJson(path(["runs", run, "waiting"]))).waiting,
+    branches: (step, k, mode = null) => fetchJson(path(["runs", run, "steps", step, "groups", k, "branches"], kindOf(mode))),
+    askChoices: () => once.get(path(["runs", run, "ask", "choices"])),
     log: (lines) => fetchJson(path(["runs", run, "log"], { lines })),
     /** Counts up whenever something was recorded; a mere change of phase leaves it. */
     get version() {
