@@ -79,10 +79,16 @@ def branch(
 
 def keep(run: RunFolder, result: Mapping[str, Any]) -> None:
     """Remember a branch, so that whoever looks at the token again sees it."""
-    Notes(run).keep(KEPT, _key(result["step"], result["k"], result["kind"], result["mode"], result["sample"], result["tok"]), dict(result))
+    Notes(run).keep(
+        KEPT,
+        _key(result["step"], result["k"], result["kind"], result["mode"], result["sample"], result["tok"]),
+        dict(result),
+    )
 
 
-def kept(run: RunFolder, step: int, k: int, kind: str = "train", mode: str | None = None) -> list[dict[str, Any]]:
+def kept(
+    run: RunFolder, step: int, k: int, kind: str = "train", mode: str | None = None
+) -> list[dict[str, Any]]:
     """The branches of one group, oldest first."""
     start = _key(step, k, kind, mode)
     return [value for key, value in Notes(run).kept(KEPT).items() if key.startswith(start)]
@@ -124,7 +130,13 @@ class Question(NamedTuple):
 
 
 def pose(
-    run: RunFolder, probe: str, *, step: int | None = None, base: bool = False, worker: Sequence[str] | None = None, **args: Any
+    run: RunFolder,
+    probe: str,
+    *,
+    step: int | None = None,
+    base: bool = False,
+    worker: Sequence[str] | None = None,
+    **args: Any,
 ) -> Question:
     """Put a probe about a run to whoever can answer, and do not wait.
 
@@ -160,7 +172,10 @@ def pose(
 def closest(run: RunFolder, step: int) -> tuple[str, int]:
     """The kept policy nearest to the one after `step` steps, and after how many steps it is."""
     config = run.config()
-    places = {0: config.model, **{found.step: str(found.path) for found in checkpoints.listing(run) if not found.problem}}
+    places = {
+        0: config.model,
+        **{found.step: str(found.path) for found in checkpoints.listing(run) if not found.problem},
+    }
     if any((run.final / name).exists() for name in ("config.json", "adapter_config.json")):
         places.setdefault(config.steps, str(run.final))
     at = min(places, key=lambda kept: (abs(kept - step), kept))

@@ -71,7 +71,9 @@ def _place(group: Mapping[str, Any], index: int, tok: int) -> tuple[int, list[in
         raise RunError(f"sample = {index}: the group has the answers 0 to {len(samples) - 1}.")
     ids = samples[index]["token_ids"]
     if ids is None:
-        raise RunError("The tokens of this step were not kept (keep_token_steps). Branch in a step that has them.")
+        raise RunError(
+            "The tokens of this step were not kept (keep_token_steps). Branch in a step that has them."
+        )
     if not 0 <= tok < len(ids):
         raise RunError(f"tok = {tok}: the answer has the tokens 0 to {len(ids) - 1}.")
     return ids[tok], ids[:tok]
@@ -105,7 +107,12 @@ def _continued(
         if _over(start, policy) or len(start) >= most:
             continue
         grown = Prompt(
-            prompt.question, prompt.answer, prompt.columns, prompt.text, (*prompt.token_ids, *start), prompt.id
+            prompt.question,
+            prompt.answer,
+            prompt.columns,
+            prompt.text,
+            (*prompt.token_ids, *start),
+            prompt.id,
         )
         seeds = tuple(sample_seed(config.seed, -4, f"{seed}/{place}", i) for i in range(count))
         requests[place] = Request(grown, seeds)
@@ -155,9 +162,15 @@ def _side(
     right = [rollup.is_right(score, accuracy) for score in scores]
     text = ""
     if token is not None:
-        text = importlib.import_module("workbench.models.chat").token_text(bench.tokenizer)(token).decode("utf-8", "replace")
+        text = (
+            importlib.import_module("workbench.models.chat")
+            .token_text(bench.tokenizer)(token)
+            .decode("utf-8", "replace")
+        )
     if all(reward is None for reward in rewards):
-        reason = next((reason for score in scores for reason in score.reasons.values()), "no reward gave a value")
+        reason = next(
+            (reason for score in scores for reason in score.reasons.values()), "no reward gave a value"
+        )
         raise WorkbenchError(f"No continuation could be scored: {reason}")
     return {
         "token": token,

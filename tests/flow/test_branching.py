@@ -66,16 +66,22 @@ def test_a_token_is_worth_what_its_continuations_earn(yard: Yard, recorded: Any)
     again = [bench.branch(reader.folder, step, k, ended["i"], tok, n=8) for _ in range(2)]
     assert again[0]["sides"] == again[1]["sides"]  # each continuation has its own seed
     own_choice, *others = [side["token"] for side in again[0]["sides"][1:]]
-    same_start = [s["token_ids"] for s in group["samples"] if s["token_ids"][:tok] == ended["token_ids"][:tok]]
+    same_start = [
+        s["token_ids"] for s in group["samples"] if s["token_ids"][:tok] == ended["token_ids"][:tok]
+    ]
     assert own_choice == ended["token_ids"][tok]
-    assert set(others) <= {ids[tok] for ids in same_start} - {own_choice} and len(others) == min(3, len({ids[tok] for ids in same_start}) - 1)
+    assert set(others) <= {ids[tok] for ids in same_start} - {own_choice} and len(others) == min(
+        3, len({ids[tok] for ids in same_start}) - 1
+    )
     kept = client.get(f"/runs/over/steps/{step}/groups/{k}/branches").json()["branches"]
     assert [(one["sample"], one["tok"]) for one in kept] == [(ended["i"], last), (ended["i"], tok)]
     with pytest.raises(RunError, match="the answer has the tokens 0 to"):
         bench.branch(reader.folder, step, k, ended["i"], 10_000)
     trial = {"prompt": group["question"], "n": 3, "temperature": 0.0}
     now, base = (asked(client, "over", "sample", {**trial, **extra}) for extra in ({}, {"base": True}))
-    assert len({one["text"] for one in now["samples"]}) == 1 == len({one["text"] for one in base["samples"]})  # greedy
+    assert (
+        len({one["text"] for one in now["samples"]}) == 1 == len({one["text"] for one in base["samples"]})
+    )  # greedy
     assert now["samples"][0]["text"] != base["samples"][0]["text"]
 
 

@@ -349,13 +349,17 @@ def test_a_branch_asked_before_is_drawn_again_with_its_margins(page, served, rec
         "sides": [{**side, "token": None, "rewards": [1.0] * 6 + [0.0] * 2, "right": 6},
                   {**side, "token": 7, "text": "7", "rewards": [1.0] + [0.0] * 7, "right": 1}],
     })  # fmt: skip
-    open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"], sample=sample, tok=tok)
+    open_reader(
+        page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"], sample=sample, tok=tok
+    )
     credit = page.locator(".credit")
     expect(credit.locator("h3")).to_have_text("Token 4 of #3: it lost 63 points (75 % → 13 %)")
     expect(credit).to_contain_text("8 continuations a side; the tick is 75 % (41 % to 93 %)")
     expect(credit.locator(".outcome")).to_have_text("13 % right 2 % to 47 %")
     # (0.125 - 0.75) / 0.5 against the flat 0.5; half widths 0.26 and 0.225 add up to 0.343 / 0.5
-    expect(credit).to_contain_text("worth −1.25 ± 0.69; GRPO gave it, like every token of the answer, A = +0.50")
+    expect(credit).to_contain_text(
+        "worth −1.25 ± 0.69; GRPO gave it, like every token of the answer, A = +0.50"
+    )
     expect(credit).to_contain_text("Continued by the policy after 10 steps; the answer is from step 12.")
     page.keyboard.press("1")
     expect(credit.get_by_role("button", name="#3 token 4")).to_be_visible()
@@ -365,7 +369,9 @@ def test_a_branch_asked_before_is_drawn_again_with_its_margins(page, served, rec
 
 def test_b_goes_to_the_fork_and_says_why_nobody_can_be_asked(page, served, recorded_run, group):
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
-    page.route("**/ask/branch", lambda route: route.fulfill(status=409, json={"error": "No room for a bench."}))
+    page.route(
+        "**/ask/branch", lambda route: route.fulfill(status=409, json={"error": "No room for a bench."})
+    )
     page.keyboard.press("b")
     at = query(page)
     ids = group["samples"][int(at["sample"])]["token_ids"]

@@ -192,7 +192,10 @@ def test_answers_of_a_model_that_was_asked_are_text(page, served, hostile_run, w
     """A fake worker's answers: to a prompt of one's own, and to a branch."""
     page.set_viewport_size({"width": width, "height": 900})
     texts = [*PAYLOADS, LONG]
-    page.route("**/ask/sample", lambda route: route.fulfill(status=202, json={"folder": "f", "id": "1", "model": PAYLOADS[0]}))
+    page.route(
+        "**/ask/sample",
+        lambda route: route.fulfill(status=202, json={"folder": "f", "id": "1", "model": PAYLOADS[0]}),
+    )
     page.route("**/asked/**", lambda route: route.fulfill(json={"words": "", "failed": False, "result": {
         "prompt": {"tokens": 3}, "samples": [{"text": text, "length": 3, "finish_reason": "stop", "logprob_sum": -1.0} for text in texts]}}))  # fmt: skip
     page.goto(served.url(run=hostile_run.id, view="try"))
@@ -205,7 +208,10 @@ def test_answers_of_a_model_that_was_asked_are_text(page, served, hostile_run, w
         "step": 1, "k": 2, "kind": "train", "mode": None, "prompt_id": "", "sample": 0, "tok": 1, "n": 2, "advantage": 1.0, "reward": 1.0,
         "reward_std": 0.5, "length": 4, "policy_step": 0, "sides": [{**side, "rewards": [0.5, 0.25]}, *({**side, "text": text, "rewards": [2.0, -1e9]} for text in (PAYLOADS[4], PAYLOADS[11]))],
     })  # fmt: skip
-    [(prompt,)] = ask(hostile_run, "SELECT prompt_id FROM groups WHERE k = 2 AND step_id = (SELECT id FROM steps WHERE step = 1)")
+    [(prompt,)] = ask(
+        hostile_run,
+        "SELECT prompt_id FROM groups WHERE k = 2 AND step_id = (SELECT id FROM steps WHERE step = 1)",
+    )
     open_reader(page, served, hostile_run, view="group", step=1, prompt=prompt, sample=0, tok=1)
     expect(page.locator(".credit .choice")).to_have_count(2)
     is_harmless(page)

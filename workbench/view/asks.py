@@ -65,7 +65,11 @@ def told(run: RunFolder, folder: str, id: str) -> Json:
     answer = bench.Question(place, id, "").answer()
     if answer is None:
         if state.over:
-            return {"words": "The worker ended before it answered. Ask again.", "result": None, "failed": True}
+            return {
+                "words": "The worker ended before it answered. Ask again.",
+                "result": None,
+                "failed": True,
+            }
         return {"words": _doing(place, run, state), "result": None, "failed": False}
     if not answer["ok"]:
         return {"words": answer["text"], "result": None, "failed": True}
