@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel, set_peft_model_state_dict
 from peft.utils import load_peft_weights
 from safetensors.torch import load_file, save_file
@@ -24,7 +23,7 @@ OPTIMIZER, STATE, REFERENCE = "optimizer.safetensors", "state.json", "reference"
 def write(folder: Path, policy: Policy, updater: Updater, config: RunConfig, step: int) -> None:
     """Everything that `restore` needs to go on exactly; also a folder that plain from_pretrained loads."""
     save_final(policy, folder)
-    save_file(_moments(updater.optimizer), folder / OPTIMIZER)
+    save_file(updater.moments(), folder / OPTIMIZER)
     if config.sync_ref_model and policy.reference is not None:
         policy.reference.save_pretrained(folder / REFERENCE)
     state = {
@@ -66,27 +65,9 @@ def restore(
     if (folder / REFERENCE).is_dir() and policy.reference is not None:
         _copy(read(str(folder / REFERENCE), config.dtype)[0], policy.reference)
     if OPTIMIZER not in missing:
-        _set_moments(updater.optimizer, load_file(folder / OPTIMIZER))
+        updater.set_moments(load_file(folder / OPTIMIZER))
     return step, config, missing
 
 
 def _copy(source: Any, target: Any) -> None:
     target.load_state_dict(source.state_dict())
-
-
-def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimiser's tensors, keyed by parameter number and name; empty before the first update."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{name}": value.detach().cpu().contiguous()
-        for index, moments in state.items()
-        for name, value in moments.items()
-    }
-
-
-def _set_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -438,7 +438,8 @@ class RunConfig(BaseModel):
     record_kl: bool = setting(
         True,
         "Record KL at beta 0",
-        "One reference pass a step, so that drift is seen even where it is not penalised.",
+        "One reference pass a step, so that drift is seen even where it is not penalised (and drift from the start, where "
+        "the reference moves).",
         "reference",
     )
     beta_controller: Literal["fixed", "ziegler", "ppo"] = setting(
@@ -452,7 +453,10 @@ class RunConfig(BaseModel):
         gt=0,
     )
     sync_ref_model: bool = setting(
-        False, "Move the reference", "Mix the policy into the reference now and then.", "reference"
+        False,
+        "Move the reference",
+        "Mix the policy into the reference now and then; with LoRA this keeps a second copy of the model.",
+        "reference",
     )
     ref_model_mixup_alpha: float = setting(
         0.6,
@@ -550,7 +554,12 @@ class RunConfig(BaseModel):
         le=512,
     )
     nproc: int = setting(
-        1, "Processes", "Training processes on this machine (torchrun).", "machine", ge=1, le=64
+        1,
+        "Processes",
+        "Training processes on this machine (torchrun, CPU): each samples and learns from its share of the prompts.",
+        "machine",
+        ge=1,
+        le=64,
     )
 
     @field_validator("rewards", mode="before")
@@ -632,14 +641,6 @@ class RunConfig(BaseModel):
                     "nothing. Set kl_in to loss, or aggregate with sum_then_normalize.",
                 )
             )
-        if self.sync_ref_model and self.use_peft:
-            found.append(
-                (
-                    "sync_ref_model",
-                    "sync_ref_model = true with use_peft = true: the reference of an adapter is its base, which does "
-                    "not move. Leave one of the two off.",
-                )
-            )
         if self.steps_per_generation > self.prompts_per_step:
             found.append(
                 (
@@ -671,6 +672,16 @@ class RunConfig(BaseModel):
     def needs_reference(self) -> bool:
         """Whether a reference pass runs each step."""
         return self.beta > 0 or self.record_kl
+
+    @property
+    def keeps_reference(self) -> bool:
+        """Whether a second copy of the model is kept as the reference: an adapter switched off is one, unless it moves."""
+        return self.needs_reference and (self.sync_ref_model or not self.use_peft)
+
+    @property
+    def records_initial_kl(self) -> bool:
+        """Whether drift from the start is read too, because the reference moves away from it."""
+        return self.sync_ref_model and self.record_kl
 
     @classmethod
     def build(cls, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> Self:

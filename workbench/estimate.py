@@ -118,7 +118,8 @@ def memory(config: RunConfig, model: ModelFacts) -> Memory:
     weights = (model.parameters + (trained if config.use_peft else 0)) * width
     gradients = trained * width
     optimizer = 2 * trained * width  # AdamW keeps both moments in the type of its parameters
-    reference = model.parameters * width if config.needs_reference and not config.use_peft else 0
+    copies = config.keeps_reference + (config.records_initial_kl and not config.use_peft)
+    reference = copies * model.parameters * width
 
     longest = min(model.context, (config.max_prompt_length or model.context) + config.max_completion_length)
     rows = min(ROWS, max(config.samples_per_step, config.eval_problems) // config.nproc)

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from workbench import advantages, checkpoint, controllers, guards, resume, weights
+from workbench import advantages, checkpoint, controllers, followers, guards, resume, weights
 from workbench.collect import Collected, collect
 from workbench.config import RunConfig
 from workbench.control import Control
@@ -47,8 +47,9 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
     """Run to the last step, or to the boundary after a stop was asked for. Raises WorkbenchError for what a user can mend."""
     with ExitStack() as stack:
         control.phase("load model")
+        team = stack.enter_context(followers.leading(config))
         policy = load_policy(config)
-        updater = Updater(policy, config)
+        updater = followers.updater(policy, config, team)
         control.phase("prepare")
         prompts, heldout = rendered(config, policy)
         pieces = resume.pieces_of(folder, config, [*prompts, *heldout])
@@ -56,6 +57,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         first, config, replay, notes = resume.begin(
             folder, config, policy, updater, pieces, warm=control.warm_start
         )
+        followers.meet(team, policy, updater)
         stream = PromptStream(prompts, config.prompts_per_step, config.seed)
         accuracy_reward = config.eval_reward or task_of(config).rewards[0]
         pools = stack.enter_context(
@@ -64,7 +66,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         record = stack.enter_context(Writer(folder, config, token_text=chat.token_text(policy.tokenizer)))
         control.record_to(record.event)
         tracker = stack.enter_context(WandbSink(folder, config))
-        engine = FittingEngine(make_engine(config.engine, policy))
+        engine = followers.engine(FittingEngine(make_engine(config.engine, policy)), team, policy)
         if replay.begun:
             record.supersede(first)
         control.event(
@@ -188,7 +190,8 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
             if config.beta_controller != "fixed" or config.sync_ref_model:
                 looking_back.wait()
                 config = steer(config, done.metrics)
-                move_reference(policy, config, step)
+                if config.sync_ref_model and (step + 1) % config.ref_model_sync_steps == 0:
+                    updater.move_reference(config.ref_model_mixup_alpha)
             control.progress(step + 1, config.steps)
 
         looking_back.wait()
@@ -282,15 +285,6 @@ def steer(config: RunConfig, metrics: dict[str, float]) -> RunConfig:
     return config.changed(beta=min(beta, 1000.0))
 
 
-@torch.no_grad()
-def move_reference(policy: Policy, config: RunConfig, step: int) -> None:
-    """Mix the policy into the reference every `ref_model_sync_steps` steps (TR-DPO; alpha 1 replaces it, as R1 does)."""
-    if not config.sync_ref_model or policy.reference is None or (step + 1) % config.ref_model_sync_steps:
-        return
-    for ours, theirs in zip(policy.model.parameters(), policy.reference.parameters(), strict=True):
-        theirs.copy_(controllers.mix_reference(ours, theirs, config.ref_model_mixup_alpha))
-
-
 def apply(
     command: Command, config: RunConfig, control: Control, pools: Pools, context: int
 ) -> tuple[RunConfig, bool]:
@@ -378,8 +372,9 @@ class LookingBack:
     def begin(self, done: StepRecord, config: RunConfig) -> None:
         """Start on a finished step; its metrics are there after `wait`."""
         self.pending = self.thread.submit(self._finish, done, config)
-        if self.updater.policy.is_lora:
-            self.wait()  # the reference is the adapter switched off, which must not happen while the policy samples
+        if self.updater.policy.is_lora or self.updater.team.size > 1:
+            # An adapter switched off must not be while the policy samples; and processes do one thing at a time together.
+            self.wait()
 
     def wait(self) -> None:
         """Until the step that was begun is recorded; raises what went wrong there."""

@@ -271,10 +271,10 @@ def _machine(config: RunConfig, problems: dict[str, str]) -> None:
             "device = cuda, but no CUDA device can be used here (none is visible, or PyTorch is a CPU "
             "build). Set auto or cpu."
         )
-    if config.nproc > 1:
+    if config.nproc > 1 and (kind := lease.device_kind(config.device)) != "cpu":
         problems["nproc"] = (
-            f"nproc = {config.nproc}: this version trains in one process. Set it to 1; a step may still hold "
-            "as many prompts as you like."
+            f"nproc = {config.nproc} with device = {kind}: several processes train on the CPU only in this version. Set nproc to 1, "
+            "or device to cpu."
         )
     if config.device == "mps" and lease.device_kind("auto") != "mps":
         problems["device"] = "device = mps, but this is no Mac with Apple silicon. Set auto or cpu."

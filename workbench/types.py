@@ -124,6 +124,8 @@ class TokenArrays:
     policy_logp: list[NDArray[np.float32]] | None = None
     """The trainer's forward before the first update of the step, at the sampling temperature."""
     reference_logp: list[NDArray[np.float32]] | None = None
+    initial_logp: list[NDArray[np.float32]] | None = None
+    """Under the model as it was at the start, where the reference has moved away from it; not kept on disk."""
     after_logp: list[NDArray[np.float32]] | None = None
     """The same tokens under the updated policy (`probe_every`)."""
     entropy: list[NDArray[np.float32]] | None = None

@@ -5,7 +5,7 @@ normaliser is made once for a whole update, so they sum to the objective exactly
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ from workbench.memory import Pieces
 from workbench.models import score as scoring
 from workbench.models.load import Policy
 from workbench.models.logits import Scored, Sequences, unflatten
+from workbench.models.reference import move
+from workbench.ranks import Team
 from workbench.types import Group, Sampling, TokenArrays, group_ids
 
 MAX_SKIPS = 3
@@ -58,8 +60,9 @@ class Generation(NamedTuple):
 class Updater:
     """Owns the optimiser; the only thing that changes weights."""
 
-    def __init__(self, policy: Policy, config: RunConfig) -> None:
+    def __init__(self, policy: Policy, config: RunConfig, team: Team | None = None) -> None:
         self.policy = policy
+        self.team = team or Team()
         self.optimizer = torch.optim.AdamW(
             policy.trainable(),
             lr=config.learning_rate,
@@ -73,26 +76,61 @@ class Updater:
 
     def score(self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool = False) -> Scored:
         """The answers as the policy sees them now."""
-        return self._score(self.policy.model, groups, config, logp_only=logp_only)
+        return self._scored(self.policy.model, groups, config, logp_only)
 
-    def reference(self, groups: Sequence[Group], config: RunConfig) -> Tensor:
-        """(B, T) log-probabilities of the answers under the frozen reference."""
-        with self.policy.as_reference() as model:
-            return self._score(model, groups, config, logp_only=True).logp_B_T
+    def reference(self, groups: Sequence[Group], config: RunConfig, *, initial: bool = False) -> Tensor:
+        """(B, T) log-probabilities of the answers under the frozen reference, or under the model as it was at the start."""
+        with self.policy.as_reference(initial=initial) as model:
+            return self._scored(model, groups, config, logp_only=True).logp_B_T
 
-    def _score(self, model: Any, groups: Sequence[Group], config: RunConfig, *, logp_only: bool) -> Scored:
+    def moments(self) -> dict[str, Tensor]:
+        """The optimiser's tensors, keyed by parameter number and name; empty before the first update."""
+        state = self.optimizer.state_dict()["state"]
+        return {
+            f"{index}.{name}": value.detach().cpu().contiguous()
+            for index, moments in state.items()
+            for name, value in moments.items()
+        }
+
+    def set_moments(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `moments` gave."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            index, _, name = key.partition(".")
+            state.setdefault(int(index), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+    def move_reference(self, alpha: float) -> None:
+        """reference = alpha x policy + (1 - alpha) x reference."""
+        move(self.policy, alpha)
+
+    def _scored(self, model: Any, groups: Sequence[Group], config: RunConfig, logp_only: bool) -> Scored:
+        """All answers under one network, each rank reading its share of the groups."""
         sequences = _sequences(groups)
-        return self.pieces.fit(
-            lambda count: scoring.score(
-                model,
-                sequences,
-                sampling_of(config),
-                self.policy.pad_id,
-                config.micro_batch_tokens // count,
-                logp_only=logp_only,
-            ),
-            most=config.micro_batch_tokens // max(1, int(sequences.lengths().max())),
-        )
+
+        def read(part: Sequences) -> Scored:
+            return self.pieces.fit(
+                lambda count: scoring.score(
+                    model,
+                    part,
+                    sampling_of(config),
+                    self.policy.pad_id,
+                    config.micro_batch_tokens // count,
+                    logp_only=logp_only,
+                ),
+                most=config.micro_batch_tokens // max(1, int(part.lengths().max())),
+            )
+
+        if self.team.size == 1:
+            return read(sequences)
+        found = Scored.empty(sequences.valid(self.policy.device))
+        own = np.flatnonzero(np.isin(group_ids(groups), self.team.own(len(groups))))
+        if len(own):
+            for table_B_T, part_B_T in zip(found, read(sequences.take(own)), strict=True):
+                table_B_T[own, : part_B_T.shape[1]] = part_B_T
+        self.team.add_up(*found)
+        return found
 
     def step(
         self,
@@ -127,18 +165,19 @@ class Updater:
         logs: list[dict[str, float]] = []
         skipped: list[str] = []
         for number, part_P in enumerate(parts):
-            rows = np.flatnonzero(np.isin(generation.group_ids_B, part_P))
+            own_P = part_P[self.team.own(len(part_P))]
+            rows = np.flatnonzero(np.isin(generation.group_ids_B, own_P))
             first_pass = number < config.steps_per_generation
             accumulate = partial(
                 self._accumulate,
                 generation,
-                rows,
+                self._planned(generation, rows, config),
                 config,
-                step,
                 seen if before is None else None,
                 weight_B_T if first_pass else None,
             )
-            log = self.pieces.fit(accumulate, most=len(rows))
+            # What ranks do together stays outside: one of them may have to try its share again.
+            log = self._gathered(self.pieces.fit(accumulate, most=max(1, len(rows))), config, step)
             logs.append(log)
             problem = next(
                 (f"{name} is {value}" for name, value in log.items() if not math.isfinite(value)), None
@@ -153,6 +192,7 @@ class Updater:
                 if self.broken:
                     break
         self.optimizer.zero_grad(set_to_none=True)
+        self.team.add_up(weight_B_T, *(seen if before is None else ()))  # each rank wrote its own rows
         share_B = shares.gradient_share(weight_B_T, seen.logp_B_T, generation.mask_B_T, seen.square_B_T)
         return UpdateResult(
             _mean(logs),
@@ -175,6 +215,8 @@ class Updater:
             tokens.after_logp = _cut(self.score(groups, config, logp_only=True).logp_B_T, lengths)
         if tokens.reference_logp is None and config.needs_reference:
             tokens.reference_logp = _cut(self.reference(groups, config), lengths)
+        if config.records_initial_kl:
+            tokens.initial_logp = _cut(self.reference(groups, config, initial=True), lengths)
 
     def _generation(
         self,
@@ -208,40 +250,51 @@ class Updater:
             reference_B_T=reference_B_T,
         )
 
-    def _accumulate(
-        self,
-        generation: Generation,
-        rows: NDArray[np.int64],
-        config: RunConfig,
-        step: int,
-        seen: Scored | None,
-        weight_B_T: Tensor | None,
-        pieces: int = 1,
-    ) -> dict[str, float]:
-        """Gradient of one optimiser update over samples `rows`, clipped; the caller takes the step.
-
-        Writes what the forward saw into `seen` and each token's weight into `weight_B_T`, where given.
-        """
-        self.optimizer.zero_grad(set_to_none=True)
-        for group in self.optimizer.param_groups:
-            group["lr"] = scheduled(config, step)
-        objective, sampling = algorithm.Objective.of(config), sampling_of(config)
+    def _planned(self, generation: Generation, rows: NDArray[np.int64], config: RunConfig) -> "_Share":
+        """Micro-batches of this rank's samples `rows`, and what the sums over all ranks are divided by."""
+        objective = algorithm.Objective.of(config)
         plan = _plan(self.policy.model, generation, rows, objective, config.micro_batch_tokens)
         micro_B = np.zeros(len(generation.group_ids_B), dtype=np.int64)
         for number, (index, _) in enumerate(plan):
             micro_B[index] = number
-        everything = np.concatenate([index for index, _ in plan])
+        everything = np.concatenate([rows[:0], *(index for index, _ in plan)])
         normalizer = algorithm.normalizer(
             generation.mask_B_T[everything].sum(1),
             torch.from_numpy(generation.group_ids_B[everything]).to(self.policy.device),
             micro_batch_ids_B=torch.from_numpy(micro_B[everything]).to(self.policy.device),
             sample_weights_B=generation.sample_weights_B[everything],
         )
+        return _Share(plan, normalizer.with_totals(*self.team.total(normalizer.totals)))
+
+    def _gathered(self, tally: "_Tally", config: RunConfig, step: int) -> dict[str, float]:
+        """The gradient of all ranks, clipped; the caller takes the step."""
+        self.team.add_up_gradients(self.policy.trainable())
+        tally.add_up(self.team)
+        for group in self.optimizer.param_groups:
+            group["lr"] = scheduled(config, step)
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.trainable(), config.max_grad_norm)
+        return {"grad_norm": float(norm), "learning_rate": scheduled(config, step), **tally.metrics()}
+
+    def _accumulate(
+        self,
+        generation: Generation,
+        share: "_Share",
+        config: RunConfig,
+        seen: Scored | None,
+        weight_B_T: Tensor | None,
+        pieces: int = 1,
+    ) -> "_Tally":
+        """Gradient of this rank's share of one optimiser update.
+
+        Writes what the forward saw into `seen` and each token's weight into `weight_B_T`, where given.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        objective, sampling = algorithm.Objective.of(config), sampling_of(config)
         tally = _Tally()
         start = 0
         # Checkpointing only works in training mode; dropout is off either way, so nothing else changes.
         self.policy.model.train(config.gradient_checkpointing)
-        for index, has_signal in _cut_up(plan, pieces):
+        for index, has_signal in _cut_up(share.micro_batches, pieces):
             old_B_T, reference_B_T = (
                 None if table is None else table[index]
                 for table in (generation.old_B_T, generation.reference_B_T)
@@ -254,7 +307,7 @@ class Updater:
                 old_B_T,
                 reference_B_T,
                 objective,
-                normalizer.rows(slice(start, start + len(index))),
+                share.normalizer.rows(slice(start, start + len(index))),
             )
             done = passes.run(
                 self.policy.model,
@@ -272,8 +325,7 @@ class Updater:
             tally.add(done.weights, asked.mask_B_T, done.loss, objective)
             start += len(index)
         self.policy.model.eval()
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.trainable(), config.max_grad_norm)
-        return {"grad_norm": float(norm), "learning_rate": scheduled(config, step), **tally.metrics()}
+        return tally
 
 
 def _cut_up(plan: list[tuple[NDArray[np.int64], bool]], pieces: int) -> list[tuple[NDArray[np.int64], bool]]:
@@ -307,11 +359,19 @@ def scheduled(config: RunConfig, step: int) -> float:
     return config.learning_rate * max(0.0, factor)
 
 
+class _Share(NamedTuple):
+    """One rank's part of an update."""
+
+    micro_batches: list[tuple[NDArray[np.int64], bool]]
+    normalizer: algorithm.Normalizer
+    """Of its samples, with the totals of all ranks."""
+
+
 class _Tally:
     """Sums over the micro-batches of one update."""
 
     def __init__(self) -> None:
-        self.loss = self.tokens = 0.0
+        self.loss = 0.0
         self.clip_low = self.clip_high = self.clip_count = 0.0
         self.ratio_low, self.ratio_high = math.inf, -math.inf
 
@@ -329,6 +389,14 @@ class _Tally:
             ratio_N = result.ratio_B_T[mask_B_T > 0]
             self.ratio_low = min(self.ratio_low, float(ratio_N.min()))
             self.ratio_high = max(self.ratio_high, float(ratio_N.max()))
+
+    def add_up(self, team: Team) -> None:
+        """From this rank's sums to those of all."""
+        names = ("loss", "clip_low", "clip_high", "clip_count")
+        for name, total in zip(names, team.total([getattr(self, name) for name in names]), strict=True):
+            setattr(self, name, total)
+        low, self.ratio_high = team.largest([-self.ratio_low, self.ratio_high])
+        self.ratio_low = -low
 
     def metrics(self) -> dict[str, float]:
         count = max(1.0, self.clip_count)

@@ -441,6 +441,8 @@ def off_policy_keep(
 
 def _sum_by(ids_B: Array, values_B: Array) -> tuple[int, Array]:
     """Number of distinct ids, and for each row the sum over its id."""
+    if not ids_B.shape[0]:  # a rank may have nothing to do in an update
+        return 0, values_B
     groups = members(ids_B)
     return groups.inside_P_G.shape[0], groups.sum(values_B)[groups.index_B]
 

@@ -8,6 +8,7 @@ import argparse
 import faulthandler
 import fcntl
 import importlib
+import json
 import os
 import signal
 import sys
@@ -21,9 +22,9 @@ from typing import IO
 
 from workbench import probes
 from workbench.config import RunConfig
-from workbench.control import Control, State, Status
-from workbench.errors import WorkbenchError
-from workbench.launch import identity, lease, local
+from workbench.control import ENDED, Control, State, Status
+from workbench.errors import RunError, WorkbenchError
+from workbench.launch import identity, lease, local, torchrun
 from workbench.launch.watch import oom_kills
 from workbench.record.files import write_json
 from workbench.record.folder import RunFolder
@@ -58,6 +59,11 @@ def main(
     os.umask(0o077)
     faulthandler.enable()
     folder = RunFolder(options.run_dir)
+    team = _team(folder)
+    if team > 1:
+        torchrun.die_with_agent()
+        if torchrun.rank():
+            return _lend_a_hand(folder, options.token)
     sole = _sole_worker(folder)
     if sole is None:
         print(f"Run {folder.id} already has a worker; this second one leaves.", file=sys.stderr)
@@ -66,12 +72,32 @@ def main(
         who = identity.mine(options.token)
         control.warm_start = options.warm_start
         control.overdue = lambda: _force_end(control, who)
-        _handle_signals(control)
+        _handle_signals(control, team)
         state, reason = _outcome(folder, control, train, idle)
         control.end(state, reason)
         code = int(state == "failed")
         _leave_within(teardown, who, code)
     return code
+
+
+def _team(folder: RunFolder) -> int:
+    """How many processes train this run."""
+    return folder.config().nproc if folder.about().get("kind") != "bench" else 1
+
+
+def _lend_a_hand(folder: RunFolder, token: str) -> int:
+    """A worker that is not the run's own: it waits, without torch, until that one has its device, and then does what it asks."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while (status := folder.status()).get("token") != token or status.get("state") in ("starting", "queued"):
+        time.sleep(lease.POLL_SECONDS)
+    if status["state"] not in ENDED:
+        try:
+            importlib.import_module("workbench.followers").serve(folder)
+        except Exception as error:  # the border of a process
+            _record_error(folder, error)
+            return 1
+    return 0
 
 
 def _outcome(folder: RunFolder, control: Control, train: Train | None, idle: float) -> tuple[State, str]:
@@ -85,8 +111,8 @@ def _outcome(folder: RunFolder, control: Control, train: Train | None, idle: flo
             "Ended at once, inside a step: a second request to end came before the step was through.",
         )
     except BaseException as error:
-        _record_error(folder, error)
-        return "failed", _sentence(error)
+        # What ended another process of this run is the cause; that it is gone is all that is known here.
+        return "failed", _record_error(folder, error)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the last word is being said
 
@@ -185,13 +211,16 @@ def _first_status(folder: RunFolder, token: str) -> Status:
     )
 
 
-def _handle_signals(control: Control) -> None:
-    """TERM once: end at the next boundary. TERM again: end now. Terminals that close and Ctrl-C elsewhere do
-    not reach us."""
+def _handle_signals(control: Control, team: int = 1) -> None:
+    """TERM once: end at the next boundary. TERM again, or because another of the run's processes is gone: end now. Terminals
+    that close and Ctrl-C elsewhere do not reach us."""
     if threading.current_thread() is not threading.main_thread():
         return
+    agent = os.getppid()
 
     def terminate(number: int, frame: FrameType | None) -> None:
+        if team > 1 and (problem := torchrun.missing(team, agent)):
+            raise RunError(problem)
         if control.stop_reason:
             raise Ended
         control.request_stop("The process was asked to end (SIGTERM).")
@@ -227,8 +256,9 @@ def _leave_within(seconds: float, who: identity.Identity, code: int) -> None:
     timer.start()
 
 
-def _record_error(folder: RunFolder, error: BaseException) -> None:
-    """The whole traceback for the log, and error.json for those who look."""
+def _record_error(folder: RunFolder, error: BaseException) -> str:
+    """The whole traceback for the log, and error.json for those who look; returns what the page shows. The first of a run's
+    processes to fail is the one that counts."""
     text = redact_text("".join(traceback.format_exception(error)))
     print(text, file=sys.stderr, flush=True)
     report = {
@@ -238,10 +268,14 @@ def _record_error(folder: RunFolder, error: BaseException) -> None:
         "traceback": text,
         "time": time.time(),
     }
+    sentence = _sentence(error)
     try:
-        write_json(folder.error_path, redact(report))
-    except OSError as failure:
+        if folder.error_path.exists():
+            return str(json.loads(folder.error_path.read_text())["sentence"])
+        write_json(folder.error_path, redact({**report, "sentence": sentence}))
+    except (OSError, ValueError, KeyError) as failure:
         print(f"error.json could not be written: {failure}", file=sys.stderr, flush=True)
+    return sentence
 
 
 def _sentence(error: BaseException) -> str:

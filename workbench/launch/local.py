@@ -23,7 +23,7 @@ import psutil
 from workbench.config import RunConfig
 from workbench.control import ENDED, Status
 from workbench.errors import RunError
-from workbench.launch import identity, lease, watch
+from workbench.launch import identity, lease, torchrun, watch
 from workbench.launch.watch import EXIT_MARK, RunState
 from workbench.record import folder as record
 from workbench.record.folder import Kind, RunFolder
@@ -31,6 +31,7 @@ from workbench.record.folder import Kind, RunFolder
 WORKER: tuple[str, ...] = (sys.executable, "-P", "-m", "workbench.worker")
 KILL_SECONDS = 20.0
 """Between SIGTERM and SIGKILL."""
+LAST_WORD_SECONDS = 10.0
 FORGET_SECONDS = 86400.0
 
 
@@ -61,7 +62,13 @@ def start(
             root, config, kind, parent=parent, rewards=rewards, files=files, prepare=prepare
         )
         try:
-            spawn(folder, steps=config.steps, threads=config.threads, worker=worker)
+            spawn(
+                folder,
+                steps=config.steps,
+                threads=config.threads,
+                nproc=config.nproc if kind == "train" else 1,
+                worker=worker,
+            )
             _remember(root, key, folder)
         except OSError as error:
             if folder.status().get("pid") is None and not identity.find_by_token(
@@ -113,6 +120,7 @@ def resume(
             folder,
             steps=config.steps,
             threads=config.threads,
+            nproc=config.nproc if now.kind == "train" else 1,
             step=now.step,
             earlier=now.seconds or 0.0,
             worker=worker,
@@ -126,12 +134,13 @@ def spawn(
     *,
     steps: int,
     threads: int | None = None,
+    nproc: int = 1,
     step: int = 0,
     earlier: float = 0.0,
     worker: Sequence[str] | None = None,
     options: Sequence[str] = (),
 ) -> None:
-    """Start the worker process of a run folder: a session of its own, no terminal, output to worker.log."""
+    """Start the worker of a run folder, or `nproc` of them: a session of its own, no terminal, output to worker.log."""
     token = secrets.token_hex(16)
     now = time.time()
     # The one status that is not the worker's: from here on the run is found by its token, even if this
@@ -159,11 +168,11 @@ def spawn(
         "PYTHONFAULTHANDLER": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    environment.update(thread_variables(threads))
+    environment.update(thread_variables(threads, nproc))
     with folder.log_path.open("ab") as log:
         os.fchmod(log.fileno(), 0o600)
         process = subprocess.Popen(
-            [*(worker or WORKER), str(folder.path), "--token", token, *options],
+            [*torchrun.command(worker or WORKER, nproc), str(folder.path), "--token", token, *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -172,17 +181,17 @@ def spawn(
             umask=0o077,
         )
     threading.Thread(
-        target=_reap, args=(process, folder, token), name=f"reap-{process.pid}", daemon=True
+        target=_reap, args=(process, folder, token, nproc), name=f"reap-{process.pid}", daemon=True
     ).start()
 
 
-def thread_variables(threads: int | None) -> dict[str, str]:
+def thread_variables(threads: int | None, nproc: int = 1) -> dict[str, str]:
     """Environment that gives numeric libraries this many threads; None: what the environment says, else all
-    cores but one."""
+    cores but one, shared out among `nproc` processes."""
     if threads is None and "OMP_NUM_THREADS" in os.environ:
         return {}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = str(threads or max(1, cores - 1))
+    count = str(threads or max(1, (cores - 1) // nproc))
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
 
 
@@ -267,10 +276,12 @@ def _sweep(folder: RunFolder) -> None:
         identity.kill_family(who, include_worker=False)
 
 
-def _reap(process: "subprocess.Popen[bytes]", folder: RunFolder, token: str) -> None:
+def _reap(process: "subprocess.Popen[bytes]", folder: RunFolder, token: str, nproc: int) -> None:
     """Wait for our own child, so that it does not stay a zombie, and note in its log how it ended."""
     code = process.wait()
     with contextlib.suppress(OSError, RunError):
+        if nproc > 1:  # the child was torchrun; the worker notices that it is gone, and has a last word to say
+            _within(LAST_WORD_SECONDS, lambda: folder.status().get("state") in ENDED)
         if code < 0 or folder.status().get("state") not in ENDED:
             with folder.log_path.open("a") as log:
                 log.write(f"{EXIT_MARK} {watch.exit_sentence(code)}\n")

@@ -37,18 +37,22 @@ class Policy:
     """Most positions the network accepts."""
     is_lora: bool = False
     reference: Any = None
-    """Frozen copy; None with LoRA, where the adapter switched off is the reference, and where none is needed."""
+    """Frozen copy; None where none is needed, and with LoRA, where the adapter switched off is the reference unless it moves."""
+    initial: Any = None
+    """Frozen copy of the start beside a reference that moves; None elsewhere, and with LoRA."""
     version: int = 0
     """Optimiser updates so far."""
     notes: list[str] = field(default_factory=list)
     """What had to be decided for this model, in words for the record."""
 
     @contextmanager
-    def as_reference(self) -> Iterator[Any]:
-        """The reference network, without gradient. Raises ModelError where this policy was loaded without one."""
+    def as_reference(self, *, initial: bool = False) -> Iterator[Any]:
+        """The reference network, without gradient; `initial`: the policy as it was at the start, which differs from a
+        reference that has moved. Raises ModelError where this policy was loaded without one."""
+        kept = self.initial if initial else self.reference
         with torch.no_grad():
-            if self.reference is not None:
-                yield self.reference
+            if kept is not None:
+                yield kept
             elif self.is_lora:
                 with self.model.disable_adapter():
                     yield self.model
@@ -116,11 +120,13 @@ def load_policy(
         context=context_length(model.config),
         notes=notes,
     )
+    if with_reference and config.keeps_reference:
+        policy.reference = _frozen(model)
+    if with_reference and config.records_initial_kl and not config.use_peft:
+        policy.initial = _frozen(model)
     if config.use_peft:
         policy.model = get_peft_model(model, _lora(config))
         policy.is_lora = True
-    elif with_reference and config.needs_reference:
-        policy.reference = copy.deepcopy(model).requires_grad_(False).eval()
     for module in policy.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -129,6 +135,10 @@ def load_policy(
     # Dropout would make the trainer's log-probabilities differ from the sampler's: the ratio must be 1 on policy.
     policy.model.eval()
     return policy
+
+
+def _frozen(model: Any) -> Any:
+    return copy.deepcopy(model).requires_grad_(False).eval()
 
 
 def read(name: str, dtype: str = "float32") -> tuple[Any, Any]:

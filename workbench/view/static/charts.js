@@ -126,20 +126,24 @@ function drift({ store }) {
   const { steps } = store.data;
   const entropy = column(store, "entropy");
   const kl = column(store, "kl");
+  // A reference that moves makes its KL a sawtooth; the distance from the start is then a line of its own.
+  const initial = column(store, "kl_initial");
+  const moving = initial.some(known);
+  const drifts = moving ? [["KL to reference", kl, [1, 2]], ["KL to start", initial, [4, 2.5]]] : [["KL to base", kl, [4, 2.5]]];
   return {
     x: steps,
     sub: "nats per token",
-    lines: [{ values: entropy, colour: "--plum", width: 2 }, { values: kl, colour: "--plum", width: 1.4, dash: [4, 2.5] }].filter((line) => line.values.some(known)),
-    range: [0, roundUp(most(entropy, kl)) || 0.1],
+    lines: [{ values: entropy, colour: "--plum", width: 2 }, ...drifts.map(([, values, dash]) => ({ values, colour: "--plum", width: 1.4, dash }))].filter((line) => line.values.some(known)),
+    range: [0, roundUp(most(entropy, kl, initial)) || 0.1],
     tick: (value) => short(value, value < 0.1 && value > 0 ? 3 : 2).replace(/(\..*?)0+$/, "$1").replace(/\.$/, ""),
     ends(index) {
       if (narrow()) return [{ y: entropy[index], text: short(entropy[index]), colour: "--plum", bold: true }];
       return [
-        { y: lastKnown(kl, index), text: `KL to base ${short(lastKnown(kl, index))}`, colour: "--plum" },
+        ...drifts.map(([words, values]) => ({ y: lastKnown(values, index), text: `${words} ${short(lastKnown(values, index))}`, colour: "--plum" })),
         { y: lastKnown(entropy, index), text: `entropy ${short(lastKnown(entropy, index))}`, colour: "--plum", bold: true },
       ];
     },
-    words: `Entropy ${short(entropy[0])} at the start, ${short(entropy.at(-1))} now; KL to the base model ${short(kl.at(-1))}`,
+    words: `Entropy ${short(entropy[0])} at the start, ${short(entropy.at(-1))} now; KL to the ${moving ? "reference" : "base model"} ${short(kl.at(-1))}${moving ? `, to the start ${short(initial.at(-1))}` : ""}`,
   };
 }
 
