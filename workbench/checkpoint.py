@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from workbench.config import RunConfig
 from workbench.errors import RunError
-from workbench.models.load import Policy, read, save_final
+from workbench.models.load import Policy, read_model, save_final
 from workbench.update import Updater
 
 OPTIMIZER, STATE, REFERENCE = "optimizer.safetensors", "state.json", "reference"
@@ -61,9 +61,9 @@ def restore(
     if isinstance(policy.model, PeftModel):
         set_peft_model_state_dict(policy.model, load_peft_weights(str(folder), device=str(policy.device)))
     else:
-        _copy(read(str(folder), config.dtype)[0], policy.model)
+        _copy(read_model(str(folder), config.dtype), policy.model)
     if (folder / REFERENCE).is_dir() and policy.reference is not None:
-        _copy(read(str(folder / REFERENCE), config.dtype)[0], policy.reference)
+        _copy(read_model(str(folder / REFERENCE), config.dtype), policy.reference)
     if OPTIMIZER not in missing:
         updater.set_moments(load_file(folder / OPTIMIZER))
     return step, config, missing

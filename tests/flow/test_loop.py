@@ -223,16 +223,25 @@ def test_a_kl_target_steers_beta(tmp_path):
     )  # far below the target: the largest step down
 
 
-def test_a_replaced_reference_makes_the_next_steps_kl_zero(tmp_path):
-    folder = run(
-        tmp_path,
-        "embedded",
-        **SMALL
-        | {"sync_ref_model": True, "ref_model_mixup_alpha": 1.0, "ref_model_sync_steps": 2, "steps": 4},
-    )
-    kl = values(folder, "kl")
+@pytest.mark.parametrize("use_peft", [False, True], ids=["full", "adapter"])
+def test_a_replaced_reference_makes_the_next_steps_kl_zero_and_drift_from_the_start_goes_on(use_peft, tmp_path):
+    sync = {"sync_ref_model": True, "ref_model_mixup_alpha": 1.0, "ref_model_sync_steps": 2, "steps": 4}
+    adapter = {"use_peft": True, "learning_rate": 0.02} if use_peft else {}
+    folder = run(tmp_path, "embedded", **SMALL | sync | adapter)
+    kl, drift = values(folder, "kl"), values(folder, "kl_initial")
     assert kl[0] == pytest.approx(0.0, abs=1e-7) and kl[2] == pytest.approx(0.0, abs=1e-7)
     assert kl[1] > 1e-6 and kl[3] > 1e-6
+    assert drift[:2] == pytest.approx(kl[:2], abs=1e-7)  # nothing has moved yet
+    assert drift[2] > 1e-6 and drift[3] > 1e-6
+
+
+def test_a_resumed_run_finds_its_moved_reference_again(tmp_path):
+    sync = {"sync_ref_model": True, "ref_model_sync_steps": 1, "steps": 3, "beta": 0.04}
+    straight = run(tmp_path / "a", "embedded", **SMALL | sync)
+    broken = run(tmp_path / "b", "embedded", stop_after=2, **SMALL | sync)
+    run(tmp_path / "b", folder=broken)
+    assert values(straight, "kl")[2] == values(broken, "kl")[2] > 0
+    assert values(straight, "kl_initial")[2] == values(broken, "kl_initial")[2]
 
 
 def test_kl_in_the_reward_lowers_the_rewards_that_drifted(tmp_path):

@@ -143,20 +143,33 @@ def _frozen(model: Any) -> Any:
 
 def read(name: str, dtype: str = "float32") -> tuple[Any, Any]:
     """Model and tokenizer from a folder or the Hub: safetensors only, no remote code. Raises ModelError."""
-    place = locate(name)
-    transformers_logging.disable_progress_bar()  # a log file is no terminal
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left", trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False
+    with _loadable(name):
+        tokenizer = AutoTokenizer.from_pretrained(
+            locate(name), padding_side="left", trust_remote_code=False
         )
+    return read_model(name, dtype), tokenizer
+
+
+def read_model(name: str, dtype: str = "float32") -> Any:
+    """The network alone: a checkpoint's reference has no tokenizer of its own. Raises ModelError."""
+    transformers_logging.disable_progress_bar()  # a log file is no terminal
+    with _loadable(name):
+        return AutoModelForCausalLM.from_pretrained(
+            locate(name), dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False
+        )
+
+
+@contextmanager
+def _loadable(name: str) -> Iterator[None]:
+    """What transformers says of a model that cannot be loaded, in one sentence with what to do."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, ImportError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"model {name!r} could not be loaded: {first} Give a folder with config.json, a tokenizer and "
             "safetensors weights, a Hugging Face id that this machine can reach, or `embedded`."
         ) from error
-    return model, tokenizer
 
 
 def context_length(config: Any) -> int:
