@@ -72,7 +72,9 @@ def _take_part(updater: Updater, name: str, words: dict[str, Any], arrays: Array
             arrays["advantages"],
             config,
             words["step"],
-            reference_B_T=None if reference is None else torch.from_numpy(reference).to(updater.policy.device),
+            reference_B_T=None
+            if reference is None
+            else torch.from_numpy(reference).to(updater.policy.device),
             excluded_B=arrays.get("excluded"),
             sample_weights_B=arrays.get("sample_weights"),
         )
@@ -225,11 +227,7 @@ def _answers(
     """Token ids and log-probabilities of all answers, this rank's share sampled here."""
     own = [requests[i] for i in team.own(len(requests))]
     _, flat = _flat(engine.generate(own, sampling, progress) if own else [])
-    return [
-        answer
-        for part in team.exchange(pack({}, flat))
-        for answer in _cut(unpack(part)[1])
-    ]
+    return [answer for part in team.exchange(pack({}, flat)) for answer in _cut(unpack(part)[1])]
 
 
 def _flat(groups: Sequence[Group]) -> tuple[dict[str, Any], Arrays]:

@@ -109,9 +109,7 @@ class _Ranks(Team):
             padded = torch.from_numpy(np.frombuffer(data.ljust(room, b"\0"), np.uint8).copy())
             parts = [torch.zeros(room, dtype=torch.uint8) for _ in range(self.size)]
             dist.all_gather(parts, padded)
-        return [
-            part[: int(length)].numpy().tobytes() for part, length in zip(parts, lengths, strict=True)
-        ]
+        return [part[: int(length)].numpy().tobytes() for part, length in zip(parts, lengths, strict=True)]
 
     def tell(self, message: bytes) -> None:
         with _whole():

@@ -224,7 +224,9 @@ def test_a_kl_target_steers_beta(tmp_path):
 
 
 @pytest.mark.parametrize("use_peft", [False, True], ids=["full", "adapter"])
-def test_a_replaced_reference_makes_the_next_steps_kl_zero_and_drift_from_the_start_goes_on(use_peft, tmp_path):
+def test_a_replaced_reference_makes_the_next_steps_kl_zero_and_drift_from_the_start_goes_on(
+    use_peft, tmp_path
+):
     sync = {"sync_ref_model": True, "ref_model_mixup_alpha": 1.0, "ref_model_sync_steps": 2, "steps": 4}
     adapter = {"use_peft": True, "learning_rate": 0.02} if use_peft else {}
     folder = run(tmp_path, "embedded", **SMALL | sync | adapter)

@@ -48,7 +48,8 @@ def test_a_run_of_two_processes_equals_the_run_of_one(tmp_path):
     two, one = start(tmp_path / "two"), run(tmp_path / "one", **SHARED)
     finish(two)
     ours, theirs = (
-        Reader(folder).samples().sort_values(["step", "k", "idx"]).reset_index(drop=True) for folder in (two, one)
+        Reader(folder).samples().sort_values(["step", "k", "idx"]).reset_index(drop=True)
+        for folder in (two, one)
     )
     same = ["step", "k", "idx", "seed", "text", "reward"]
     assert ours[same].equals(theirs[same]) and len(ours) > 48  # some groups were extended

@@ -280,7 +280,9 @@ def _reap(process: "subprocess.Popen[bytes]", folder: RunFolder, token: str, npr
     """Wait for our own child, so that it does not stay a zombie, and note in its log how it ended."""
     code = process.wait()
     with contextlib.suppress(OSError, RunError):
-        if nproc > 1:  # the child was torchrun; the worker notices that it is gone, and has a last word to say
+        if (
+            nproc > 1
+        ):  # the child was torchrun; the worker notices that it is gone, and has a last word to say
             _within(LAST_WORD_SECONDS, lambda: folder.status().get("state") in ENDED)
         if code < 0 or folder.status().get("state") not in ENDED:
             with folder.log_path.open("a") as log:

@@ -144,9 +144,7 @@ def _frozen(model: Any) -> Any:
 def read(name: str, dtype: str = "float32") -> tuple[Any, Any]:
     """Model and tokenizer from a folder or the Hub: safetensors only, no remote code. Raises ModelError."""
     with _loadable(name):
-        tokenizer = AutoTokenizer.from_pretrained(
-            locate(name), padding_side="left", trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(locate(name), padding_side="left", trust_remote_code=False)
     return read_model(name, dtype), tokenizer
 
 

@@ -134,4 +134,7 @@ def test_what_travels_between_processes_comes_back_as_it_was():
     arrays = {"a": np.arange(6, dtype=np.int32).reshape(2, 3).T, "none": np.zeros(0, np.float32)}
     words, back = unpack(pack({"do": "step", "text": "é", "beta": 0.1}, arrays))
     assert words == {"do": "step", "text": "é", "beta": 0.1}
-    assert all(np.array_equal(back[name], array) and back[name].dtype == array.dtype for name, array in arrays.items())
+    assert all(
+        np.array_equal(back[name], array) and back[name].dtype == array.dtype
+        for name, array in arrays.items()
+    )
