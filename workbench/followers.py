@@ -25,7 +25,7 @@ from workbench.models.logits import Scored
 from workbench.ranks import Team, joined
 from workbench.record.folder import RunFolder
 from workbench.rollouts.choose import make_engine
-from workbench.rollouts.engine import Engine, Progress, assemble
+from workbench.rollouts.engine import Engine, Progress, Whole, assemble
 from workbench.types import Group, Prompt, Request, Rollout, Sampling
 from workbench.update import Updater, UpdateResult
 
@@ -120,9 +120,13 @@ class SharedEngine:
         self.name, self.pieces = engine.name, engine.pieces
 
     def generate(
-        self, requests: Sequence[Request], sampling: Sampling, progress: Progress | None = None
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        progress: Progress | None = None,
+        whole: Whole | None = None,
     ) -> list[Group]:
-        """See `Engine.generate`. Progress is that of rank 0's own share."""
+        """See `Engine.generate`. Progress is that of rank 0's own share; no group is told of before all are there."""
         words = {
             "do": "generate",
             "sampling": asdict(sampling),
