@@ -27,6 +27,8 @@ from workbench.prompts.task import Split
 from workbench.record.folder import Kind, RunFolder
 from workbench.rewards import catalogue, versions
 from workbench.rewards import registry as rewards
+from workbench.rewards.outcome import INFRASTRUCTURE
+from workbench.rewards.trial import dry_run
 
 SPARE_BYTES = 64 * 2**20
 """Room that a run needs beside its checkpoints to be worth starting."""
@@ -68,7 +70,7 @@ def check(config: RunConfig, parent: RunFolder | None = None, *, fresh: bool = F
     records: tuple[dict[str, Any], ...] = ()
     files: dict[str, bytes] = {}
     try:
-        records, files = _rewards(config, split, parent, fresh)
+        records, files = _rewards(config, split, parent, fresh, warnings)
     except RewardError as error:
         problems["rewards"] = str(error)
     return Report(config, problems, tuple(warnings), records, files)
@@ -336,10 +338,10 @@ def _field_of(message: str, config: RunConfig) -> str:
 
 
 def _rewards(
-    config: RunConfig, split: Split | None, parent: RunFolder | None, fresh: bool
+    config: RunConfig, split: Split | None, parent: RunFolder | None, fresh: bool, warnings: list[str]
 ) -> tuple[tuple[dict[str, Any], ...], dict[str, bytes]]:
     """The run's rewards and their source, the reward that decides right or wrong in held-out checks
-    included."""
+    included. Own code is called on a few stand-in answers first: what fails on all of them is refused."""
     columns = None
     if split:
         columns = {name for prompt in [*split.train[:1], *split.heldout[:1]] for name in prompt.columns}
@@ -348,6 +350,19 @@ def _rewards(
         place, records = (parent.rewards, parent.about()["rewards"]) if parent else (Path(folder), ())
         texts = [versions.wanted(spec, place, records, fresh=fresh) for spec in specs]
         sources = rewards.save_checked(specs, texts, Path(folder), columns)
+        own = [source for source in sources if not source.ours]
+        tried = dry_run(
+            own,
+            split.train if split else [],
+            timeout=config.reward_timeout,
+            max_length=config.max_completion_length,
+        )
+        for name, reason in tried.items():
+            if not reason.startswith(INFRASTRUCTURE):
+                raise RewardError(
+                    f"Reward {name} fails on every answer it was tried on, so the run would learn nothing. {reason}"
+                )
+            warnings.append(f"Reward {name} cannot be tried now. {reason}")
         files = {
             f"rewards/{path.name}": path.read_bytes()
             for path in sorted(Path(folder).iterdir())

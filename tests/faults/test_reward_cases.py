@@ -9,9 +9,9 @@ import pytest
 
 from tests.helpers import wait_until
 from tests.rewarding import group, scores_of, sources_of, written
-from workbench import advantages
-from workbench.config import RewardSpec
-from workbench.errors import RewardError
+from workbench import advantages, preflight
+from workbench.config import RewardSpec, RunConfig
+from workbench.errors import ConfigError, RewardError
 from workbench.rewards.pool import RewardPool
 from workbench.rewards.registry import resolve
 
@@ -266,3 +266,62 @@ def test_a_megabyte_of_printing_harms_nothing_and_its_end_is_kept(tmp_path: Path
     with RewardPool(sources_of(tmp_path, code)) as pool:
         assert [score.reward for score in pool.score([group("a", "b")])] == [1.0, 1.0]
         assert "the end" in pool.printed and len(pool.printed) <= 2000
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def f(completions, **kwargs):\n    return [1.0]\n", "returned 1 value for 3 completions"),
+        (
+            "def f(completions, **kwargs):\n    return 0.5\n",
+            "returned a single number (0.5). It must return a list",
+        ),
+        ("def f(completion):\n    return 'good'\n", 'returned text ("good") for sample 0'),
+        (
+            "def f(completion):\n    import numpy\n    return numpy.ones(3)\n",
+            "returned an array of shape (3,)",
+        ),
+        ("def f(completion):\n    return [1.0]\n", "returned a list of 1 for sample 0"),
+        ("def f(completion):\n    return float('nan')\n", "returned NaN for sample 0"),
+        ("def f(completion):\n    return undefined\n", "raised NameError: name 'undefined' is not defined."),
+        ("def f(completion):\n    import nltkk\n    return 1.0\n", "raised ModuleNotFoundError"),
+        ("def f(completion)\n    return 1.0\n", "line 1: def f(completion)"),
+        ("import nltkk\ndef f(completion): return 1.0\n", "There is no module named nltkk"),
+    ],
+)
+def test_case_15_and_18_a_reward_that_works_on_nothing_blocks_the_start_with_its_line(
+    tmp_path: Path, code: str, said: str
+):
+    path = written(tmp_path, code)
+    report = preflight.check(RunConfig.build(None, {"rewards": ["correct", f"{path}:f=0.5"]}))
+    assert said in report.problems["rewards"]
+    assert "line" in report.problems["rewards"].casefold()
+    with pytest.raises(ConfigError, match="f"):
+        preflight.start_checked(report, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_case_15_a_reward_that_only_sometimes_gives_nothing_may_start(tmp_path: Path):
+    code = """
+        def f(completion):
+            return None
+
+        def g(completion):
+            return 1 / len(completion)
+    """
+    path = written(tmp_path, code)
+    settings = {"rewards": ["correct", f"{path}:f=0.5", f"{path}:g=0.5"]}
+    assert preflight.check(RunConfig.build(None, settings)).problems == {}
+
+
+def test_case_14_what_is_away_at_the_start_is_a_note_and_blocks_nothing(tmp_path: Path):
+    code = """
+        from workbench.rewards.outcome import Unavailable
+
+        def f(completion):
+            raise Unavailable("the grader does not answer")
+    """
+    path = written(tmp_path, code)
+    report = preflight.check(RunConfig.build(None, {"rewards": ["correct", f"{path}:f"]}))
+    assert report.problems == {}
+    assert any("the grader does not answer" in warning for warning in report.warnings)
