@@ -19,12 +19,15 @@ from workbench.config import RunConfig
 from workbench.control import Control
 from workbench.errors import ModelError, WorkbenchError
 from workbench.prompts import task_of
+from workbench.prompts.stream import PromptStream
 from workbench.record.folder import Command, RunFolder
 from workbench.record.redact import redact_text
+from workbench.rewards.wire import plain
 from workbench.types import Prompt, Request, Sampling, sample_seed
 
 SHOWN_PROMPTS = 5
 MOST_SAMPLES = 64
+MOST_PROMPTS = 64
 _OF_THE_MODEL = (
     "model",
     "dtype",
@@ -278,11 +281,53 @@ def branch(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def fresh(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Answers of the model to the prompts of the first step: `n` to each of `prompts` of them, as a run with these settings would
+    sample them. For trying rewards on, so with all that a reward may ask for."""
+    config = bench.config
+    count = min(MOST_SAMPLES, max(1, int(args.get("n", config.num_generations))))
+    train = task_of(config).load(config).train
+    wanted = min(MOST_PROMPTS, len(train), max(1, int(args.get("prompts", config.prompts_per_step))))
+    asked = bench.render(PromptStream(train, wanted, config.seed).at(0))
+    requests = [
+        Request(prompt, tuple(sample_seed(config.seed, 0, prompt.id, index) for index in range(count)))
+        for prompt in asked
+    ]
+    sampling = Sampling(
+        config.temperature, config.top_p, config.top_k, config.min_p, config.max_completion_length
+    )
+    groups = bench.engine.generate(
+        requests, sampling, lambda done, total: bench.control.phase("sample", done, total)
+    )
+    return {
+        "groups": [
+            {
+                "prompt_id": group.prompt.id,
+                "question": group.prompt.question,
+                "text": group.prompt.text,
+                "answer": group.prompt.answer,
+                "columns": plain(group.prompt.columns),
+                "samples": [
+                    {
+                        "text": rollout.text,
+                        "length": rollout.length,
+                        "finish_reason": rollout.finish_reason,
+                        "tokens": rollout.token_ids.tolist(),
+                    }
+                    for rollout in group.rollouts
+                ],
+            }
+            for group in groups
+        ]
+    }
+
+
 HANDLERS: dict[str, Callable[[Bench, Mapping[str, Any]], dict[str, Any]]] = {
     "branch": branch,
     "prompts": prompts,
     "rehearsal": rehearsal,
     "sample": sample,
+    "fresh": fresh,
 }
 """Every probe by name."""
 

@@ -4,12 +4,14 @@ In: saved rewards, prompts with their columns, and honest answers where there ar
 earns, next to what honest answers earn, with a verdict. Building the tricks is pure; only `attack` scores.
 """
 
+import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from workbench.rewards import wire
 from workbench.rewards.outcome import is_failure
-from workbench.rewards.pool import RewardPool
+from workbench.rewards.pool import RewardPool, weighted
 from workbench.rewards.registry import DEFAULT_TIMEOUT, RewardSource
 from workbench.rewards.text import said
 from workbench.rewards.wire import WireGroup
@@ -119,8 +121,10 @@ def attack(
     *,
     timeout: float = DEFAULT_TIMEOUT,
     max_length: int | None = 1024,
+    pool: RewardPool | None = None,
 ) -> list[Attack]:
     """What each trick earns. `prompts`: groups with honest answers (see wire.py), the first 8 are used.
+    `pool`: one that holds these sources already, whatever their weights there.
 
     Where a prompt has no answers, its gold answer in the usual form stands for them. Raises RewardError where
     a reward cannot be loaded.
@@ -137,8 +141,15 @@ def attack(
             asked.append(wire.with_answers(group, [*group["completions"], *tricks]))
         else:  # a reward that compares siblings must see each trick among honest ones
             asked += [wire.with_answers(group, [*group["completions"], text]) for text in tricks]
-    with RewardPool(sources, timeout=timeout, max_length=max_length) as pool:
-        scores = pool.score_wire(asked)
+    with (
+        contextlib.nullcontext(pool)
+        if pool
+        else RewardPool(sources, timeout=timeout, max_length=max_length) as scoring
+    ):
+        scores = [
+            dataclasses.replace(score, reward=weighted(dict(score.values), sources))
+            for score in scoring.score_wire(asked)
+        ]
     return _judge(groups, scores, asked, alone)
 
 

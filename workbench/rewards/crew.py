@@ -8,12 +8,12 @@ import contextlib
 import queue
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from workbench.errors import RewardError
-from workbench.rewards.loaded import Answer, RunFacts, too_late
+from workbench.rewards.loaded import Answer, Description, RunFacts, too_late
 from workbench.rewards.outcome import Origin
 from workbench.rewards.process import Call, Ended, Lost, RewardProcess, TooLate
 from workbench.rewards.registry import RewardSource
@@ -21,8 +21,15 @@ from workbench.rewards.wire import WireGroup
 
 _ASYNC_GRACE = 2.0
 """An asynchronous reward ends its own late calls; its process gets this much longer before it is killed."""
+_UNTRIED = "Not tried"
 _LOSSES_A_GROUP = 2
 """After so many lost calls of one reward in one group the rest of that group is not tried any more."""
+
+
+ENDED_ITSELF = "ended its own process"
+"""In the reason of a sample whose reward did."""
+Starter = Callable[[Sequence[Description], RunFacts], RewardProcess]
+"""Makes a process that holds these rewards; whoever keeps spare ones hands out those."""
 
 
 class Part(NamedTuple):
@@ -45,7 +52,14 @@ class Said(NamedTuple):
 class Crew:
     """Warm processes for some rewards. Made without waiting; every method may be called from any thread."""
 
-    def __init__(self, sources: Sequence[RewardSource], facts: RunFacts, workers: int) -> None:
+    def __init__(
+        self,
+        sources: Sequence[RewardSource],
+        facts: RunFacts,
+        workers: int,
+        starter: Starter = RewardProcess,
+    ) -> None:
+        self._starter = starter
         self._sources = tuple(sources)
         self._facts = facts
         self._workers = workers
@@ -94,7 +108,7 @@ class Crew:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _start(self) -> RewardProcess:
-        process = RewardProcess([source.description() for source in self._sources], self._facts)
+        process = self._starter([source.description() for source in self._sources], self._facts)
         with self._lock:
             if not self._closed:
                 self._alive.add(process)
@@ -178,7 +192,7 @@ class Crew:
         reason = self._why(loss, culprit[1])
         nothing = {culprit: _nothing(culprit, groups, reason)}
         if losses >= _LOSSES_A_GROUP:
-            untried = f"Not tried, after {losses} lost calls in this group. {reason}"
+            untried = f"{_UNTRIED}, after {losses} lost calls in this group. {reason}"
             for call in pending:
                 if call[:2] == culprit[:2] and call != culprit:
                     nothing[call] = _nothing(call, groups, untried)
@@ -193,7 +207,7 @@ class Crew:
             at = f" {origin.quoted(loss.where[1])}" if loss.where and loss.where[0] == source.path else ""
             return too_late(self._facts.timeout) + at
         how = loss.how if isinstance(loss, Ended) else str(loss)
-        return f"{origin.who} ended its own process ({how}), twice. {origin.at(source.shape.line)}"
+        return f"{origin.who} {ENDED_ITSELF} ({how}), twice. {origin.at(source.shape.line)}"
 
     def _by_sample(self, groups: Sequence[WireGroup], answers: dict[Call, Answer]) -> Said:
         sizes = [len(group["completions"]) for group in groups]
@@ -215,6 +229,11 @@ class Crew:
                 metrics.setdefault(metric, []).extend(numbers)
             printed += answer.get("printed", "")
         return Said(parts, metrics, printed)
+
+
+def lost(reason: str, timeout: float) -> bool:
+    """Whether a sample has no value because its call hung or took its process along: more of them will."""
+    return reason.startswith(too_late(timeout)) or ENDED_ITSELF in reason or reason.startswith(_UNTRIED)
 
 
 def _nothing(call: Call, groups: Sequence[WireGroup], reason: str) -> Answer:

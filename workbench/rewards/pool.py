@@ -13,9 +13,10 @@ from typing import Any, Self, TypeVar
 
 from workbench.errors import RewardError
 from workbench.rewards import wire
-from workbench.rewards.crew import Crew, Part, Said
+from workbench.rewards.crew import Crew, Part, Said, Starter
 from workbench.rewards.loaded import RunFacts
 from workbench.rewards.outcome import INFRASTRUCTURE, is_failure
+from workbench.rewards.process import RewardProcess
 from workbench.rewards.registry import DEFAULT_TIMEOUT, RewardSource
 from workbench.rewards.wire import WireGroup
 from workbench.types import Group, Score
@@ -45,6 +46,7 @@ class RewardPool:
         max_steps: int = 0,
         max_length: int | None = None,
         known: Known | None = None,
+        starter: Starter = RewardProcess,
     ) -> None:
         """Does not wait until the processes are ready.
 
@@ -65,8 +67,8 @@ class RewardPool:
         parts = [
             [source for source in shared if source.shape.asks_outside is outside] for outside in (False, True)
         ]
-        self._crews = [Crew(part, facts, workers) for part in parts if part]
-        self._crews += [Crew([source], facts, workers=1) for source in sources if source.shape.alone]
+        self._crews = [Crew(part, facts, workers, starter) for part in parts if part]
+        self._crews += [Crew([source], facts, 1, starter) for source in sources if source.shape.alone]
         self.error_rate: dict[str, float] = {}
         """For each reward the share of values lost to errors in the last `score`."""
         self.metrics: dict[str, float] = {}

@@ -60,15 +60,23 @@ class Ended(Lost):
 
 
 class RewardProcess:
-    """One process with several rewards. Made without waiting; the first `ask` waits until they are loaded."""
+    """One process with several rewards. Made without waiting; the first `ask` waits until they are loaded.
 
-    def __init__(self, rewards: Sequence[Description], facts: RunFacts) -> None:
+    Without rewards it is a spare: started, its imports done, waiting to be told by `take`.
+    """
+
+    def __init__(
+        self,
+        rewards: Sequence[Description] = (),
+        facts: RunFacts | None = None,
+        load_timeout: float = LOAD_TIMEOUT,
+    ) -> None:
         if os.environ.get(ENVIRONMENT):
             raise RewardError(
                 "This code runs inside a reward process and tries to score or to start a run itself. Put "
                 "that under `if __name__ == '__main__':` or into a file or cell of its own."
             )
-        self._paths = {reward["path"] for reward in rewards}
+        self.take(rewards, facts, load_timeout)
         request_read, self._request = os.pipe()
         self._answer, answer_write = os.pipe()
         self._trace, trace_write = os.pipe()
@@ -99,7 +107,6 @@ class RewardProcess:
         self._buffer = bytearray()
         self._scanned = 0
         self._shapes: list[dict[str, Any]] | None = None
-        self._first = {"rewards": list(rewards), "facts": facts._asdict()}
         self._closed = False
         self._idle = False
         """It has loaded its rewards and waits for a request."""
@@ -110,16 +117,24 @@ class RewardProcess:
         """Of the process."""
         return self._popen.pid
 
+    def take(
+        self, rewards: Sequence[Description], facts: RunFacts | None, load_timeout: float = LOAD_TIMEOUT
+    ) -> None:
+        """Say which rewards it holds. Before the first question only."""
+        self._paths = {reward["path"] for reward in rewards}
+        self._first = {"rewards": list(rewards), "facts": facts._asdict() if facts else {}}
+        self._load_timeout = load_timeout
+
     def shapes(self) -> list[dict[str, Any]]:
         """The shapes of the loaded rewards, in order. Raises RewardError where one cannot be loaded."""
         if self._shapes is None:
             try:
                 self._send(self._first)
-                said = self._receive(LOAD_TIMEOUT)
+                said = self._receive(self._load_timeout)
             except TooLate as error:
                 at = f" It was at line {error.where[1]}." if error.where else ""
                 raise RewardError(
-                    f"A reward file was not loaded within {LOAD_TIMEOUT:g} s.{at} Take slow work at "
+                    f"A reward file was not loaded within {self._load_timeout:g} s.{at} Take slow work at "
                     "the top of the file out."
                 ) from None
             except Ended as error:

@@ -114,8 +114,19 @@ def save_checked(
     columns: Collection[str] | None = None,
 ) -> list[RewardSource]:
     """`resolve` for sources that are already at hand; the names of the specs are not looked at."""
-    names = _labels(texts)
-    shapes = _shapes(specs, texts, names)
+    names = labels(texts)
+    return save_shaped(specs, texts, names, _shapes(specs, texts, names), sources_dir, columns)
+
+
+def save_shaped(
+    specs: Sequence[RewardSpec],
+    texts: Sequence[SourceText],
+    names: Sequence[str],
+    shapes: Sequence[Shape],
+    sources_dir: Path,
+    columns: Collection[str] | None = None,
+) -> list[RewardSource]:
+    """`save_checked` for sources whose `labels` and shapes are known."""
     for spec, name, shape in zip(specs, names, shapes, strict=True):
         problem = signature.problem(shape, spec.options, columns)
         if problem:
@@ -130,7 +141,7 @@ def save_checked(
     ]  # fmt: skip
 
 
-def _labels(texts: Sequence[SourceText]) -> list[str]:
+def labels(texts: Sequence[SourceText]) -> list[str]:
     """Function names; with the file where two are the same; numbered where even that is the same."""
     functions = [text.function for text in texts]
     labels = [

@@ -181,10 +181,12 @@ def parse(code: bytes, file: str) -> ast.Module:
     try:
         return ast.parse(code, filename=file)
     except SyntaxError as error:
+        if error.lineno is None:  # NUL bytes
+            raise RewardError(f"{file} is not Python source: {error.msg}. Save it as text.") from None
         text = shorten((error.text or "").strip(), 120)
         shown = f": {text}" if text else ""
         raise RewardError(f"{file}, line {error.lineno}{shown}\n{error.msg}. Correct that line.") from None
-    except ValueError as error:  # NUL bytes
+    except ValueError as error:  # what cannot even be read as text
         raise RewardError(f"{file} is not Python source: {error}. Save it as text.") from None
 
 

@@ -1,0 +1,57 @@
+"""Warm reward processes: the same scores as in a run, a few codes kept loaded, nothing left behind."""
+
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.helpers import wait_until
+from tests.rewarding import group
+from workbench.config import RewardSpec
+from workbench.errors import RewardError
+from workbench.rewards import source, wire
+from workbench.rewards.warm import KEPT, SPARES, Ready, Workshop
+
+CODE = "def f(completion, answer):\n    return float(completion == answer) + {n}\n"
+
+
+@pytest.fixture
+def workshop() -> Iterator[Workshop]:
+    made = Workshop(timeout=2.0, load_timeout=20.0, workers=1)
+    yield made
+    made.close()
+
+
+def load(workshop: Workshop, n: int, weight: float = 1.0) -> Ready:
+    text = source.from_code(CODE.format(n=n), "f", "reward.py")
+    return workshop.load([RewardSpec(name="f", weight=weight)], [text])
+
+
+def test_a_spare_process_takes_the_code_and_scores_as_a_new_one(workshop: Workshop) -> None:
+    workshop.warm_up()
+    wait_until(lambda: len(workshop._spares) == SPARES, what="spare processes")
+    spare = workshop._spares[-1].pid
+    ready = load(workshop, 1)
+    assert ready.pool.pids == {spare}
+    scores = ready.pool.score_wire(wire.of_groups([group("4", "5")], tokens=False))
+    assert [score.reward for score in scores] == [2.0, 1.0]
+
+
+def test_another_weight_runs_in_the_same_processes(workshop: Workshop) -> None:
+    first, second = load(workshop, 1), load(workshop, 1, weight=0.5)
+    assert second.pool is first.pool and second.sources[0].weight == 0.5
+
+
+def test_the_oldest_code_makes_room_and_closing_ends_every_process(workshop: Workshop) -> None:
+    loaded = [load(workshop, n) for n in range(KEPT + 1)]
+    pids = set().union(*(ready.pool.pids for ready in loaded))
+    assert loaded[0].pool is not load(workshop, 0).pool
+    workshop.close()
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids), what="their end")
+
+
+def test_code_that_does_not_load_leaves_the_workshop_usable(workshop: Workshop) -> None:
+    bad = source.SourceText(b"import no_such_module\ndef f(completion): return 1\n", "f", "reward.py")
+    with pytest.raises(RewardError, match=r"Line 1 of reward\.py"):
+        workshop.load([RewardSpec(name="f")], [bad])
+    assert load(workshop, 0).pool.score_wire(wire.of_groups([group("4")], tokens=False))[0].reward == 1.0
