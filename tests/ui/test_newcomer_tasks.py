@@ -91,6 +91,48 @@ def test_task_02_see_the_newest_group_with_its_rewards_and_advantages(page, clic
     assert asked == pytest.approx(sorted(round(value, 2) for (value,) in stored), abs=0.0051)
 
 
+def test_task_04_write_a_reward_and_test_it_on_real_samples(page, clicks, live):
+    _, run, open_live = live
+    open_live()
+    clicks.on("#wb-top [data-page=lab]")
+    page.locator("#wb-lab[data-ready]").wait_for(timeout=60_000)
+    clicks.on("#wb-lab .cm-content")
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("def short(completion: str) -> float:\n    return 1 - len(completion) / 200\n")
+    clicks.on("#lab-run")
+    expect(page.locator("#wb-lab .lab-checks")).to_contain_text("same score twice", timeout=60_000)
+    assert clicks.count == 3
+    first = "(SELECT min(id) FROM groups WHERE step_id IN (SELECT id FROM steps WHERE kind = 'train' AND step = 26))"
+    stored = ask(run, f"SELECT text, reward FROM samples WHERE group_id = {first} ORDER BY idx")
+    rows = page.locator("#wb-lab tr[data-sample]")
+    expect(rows).to_have_count(len(stored))
+    heads = texts(page.locator("#wb-lab .lab-result thead th"))
+    for index, (text, reward) in enumerate(stored):
+        cells = texts(page.locator(f"#wb-lab tr[data-sample='{index}'] td"))
+        assert number(cells[heads.index("r, v1*")]) == pytest.approx(1 - len(text) / 200, abs=0.0051)
+        assert number(cells[heads.index("r, recorded")]) == pytest.approx(reward, abs=0.0051)
+
+
+def test_task_05_find_out_whether_a_reward_is_hackable_before_training(page, clicks, live):
+    _, _, open_live = live
+    open_live()
+    clicks.on("#wb-top [data-page=lab]")
+    page.locator("#wb-lab[data-ready]").wait_for(timeout=60_000)
+    clicks.on("#lab-attack")
+    tricks = page.locator("#wb-lab [data-trick]")
+    tricks.first.wait_for(timeout=60_000)
+    assert clicks.count == 2
+    found = {trick.get_attribute("data-trick"): trick.get_attribute("data-verdict") for trick in tricks.all()}
+    # The first reward of the lab reads the tag at the end: silence and form earn nothing there.
+    assert found["empty"] == found["format only"] == found["prompt echo"] == "safe" and len(found) >= 12
+    through = sum(verdict == "hackable" for verdict in found.values())
+    # The worst stand first, and the sentence on top says what it came to.
+    assert list(found.values())[:through] == ["hackable"] * through
+    part = sum(verdict == "doubtful" for verdict in found.values())
+    said = f"{through} trick" if through else f"{part} trick" if part else "no trick"
+    expect(page.locator("#wb-lab .lab-bar h1")).to_contain_text(said)
+
+
 def test_task_07_close_the_browser_return_and_see_the_run_as_it_is(page, clicks, live):
     served, run, open_live = live
     open_live()

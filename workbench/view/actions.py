@@ -15,6 +15,7 @@ from workbench.errors import ConfigError, WorkbenchError
 from workbench.prompts import TASKS
 from workbench.view import bench, expect, forking, form, parts
 from workbench.view.check import EMBEDDED, OTHER, Checked, check, read
+from workbench.view.lab import offer
 from workbench.view.store import Store
 
 Values = Sequence[Any]
@@ -47,10 +48,24 @@ class Actions:
             str(parts.chance(checked, known.base if known else None)),
             str(parts.beta_line(checked)),
             str(parts.choices(checked)),
+            str(offer.line(offer.used(self.store.root, (spec["name"] for spec in given["rewards"])))),
             str(parts.rail(ahead, checked.facts, known)) if ahead else gr.skip(),  # stays as it was
             str(parts.problem_list(checked.problems)),
             gr.update(value=_start_words(config, base)) if config else gr.skip(),
         ]
+
+    def bring(self, number: str | None) -> list[Any]:
+        """The reward rows as a version of the lab has them, where the address names one."""
+        version = offer.asked_for(self.store.root, number)
+        if version is None:
+            return [gr.skip() for _ in range(form.REWARD_ROWS * (form.REWARD_PARTS + 1))]
+        specs = offer.specs(version)[: form.REWARD_ROWS]
+        known = [(offer.label(spec.name) or spec.name, spec.name) for spec in specs] + form.catalogue()
+        values: list[Any] = form.reward_values(specs)
+        visible = [gr.update(visible=bool(name)) for name in values[:: form.REWARD_PARTS]]
+        for place in range(0, len(values), form.REWARD_PARTS):
+            values[place] = gr.update(choices=known, value=values[place])
+        return [*values, *visible]
 
     def fill(self, preset: str) -> list[Any]:
         """All fields as a preset, or the run that is forked, has them."""

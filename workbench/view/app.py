@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workbench.view import routes
 from workbench.view.guard import BODY_LIMIT, Guard
-from workbench.view.pages import live, new_run, runs, shell
+from workbench.view.pages import lab, live, new_run, runs, shell
 from workbench.view.store import Store
 
 STATIC = Path(__file__).parent / "static"
@@ -65,6 +65,8 @@ def pages(store: Store, read_only: bool = False) -> gr.Blocks:
     with blocks:
         live.build()
     if not read_only:
+        with blocks.route("Reward lab", "/lab"):
+            lab.build()
         with blocks.route("New run", "/new") as page:
             new_run.build(store, page)
     with blocks.route("Runs", "/runs"):

@@ -22,6 +22,7 @@ from workbench.record.notes import Notes
 from workbench.record.reader import Reader
 from workbench.view import asks, find, lens, look, words
 from workbench.view import delta as deltas
+from workbench.view.lab import routes as lab
 from workbench.view.store import Store
 from workbench.view.whatif import WhatIf
 
@@ -220,6 +221,7 @@ def router(store: Store) -> APIRouter:
         config = RunConfig.build(body.preset, body.settings)
         return JSONResponse({"id": preflight.start(config, store.root, key=body.key).id}, status_code=201)
 
+    api.include_router(lab.router(store, _answered), prefix="/lab")
     return api
 
 

@@ -317,7 +317,7 @@ def do(tmp_path: Path) -> Actions:
 
 def test_all_parts_of_the_page_answer_to_one_check(do: Actions) -> None:
     answer = do.check(*typed())
-    assert len(answer) == 13 and "192 answers" in answer[0] and answer[-1]["value"] == "Start 50 steps"
+    assert len(answer) == 14 and "192 answers" in answer[0] and answer[-1]["value"] == "Start 50 steps"
     wrong = do.check(*typed(beta="-1"))
     assert "One setting needs a change" in wrong[0] and 'data-setting="beta"' in wrong[-2]
 

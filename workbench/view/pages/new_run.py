@@ -39,6 +39,8 @@ _PLACED = {
 }
 """Settings with a place of their own on the cards. All others lie in the fold, by section."""
 _OPEN = "(id) => { if (id) location.assign('/?run=' + id); }"
+_ASKED = "() => new URLSearchParams(location.search).get('reward')"
+"""A version of the reward lab to start with."""
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 _SLOW: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "once"}
 
@@ -85,6 +87,7 @@ class _Page:
         # One per page shown: two clicks on Start, in whatever process they end up, are one run.
         self.key = gr.State()
         self.started = gr.Textbox(visible=False)
+        self.asked = gr.Textbox(visible=False)
 
     def _model_card(self) -> None:
         with gr.Column(elem_classes="wb-card", min_width=0):
@@ -119,6 +122,7 @@ class _Page:
                     self._field(name)
             self.example = shell.markup()
             self.rows = form.reward_rows(self.begin.rewards)
+            self.versions = shell.markup("wb-lab-versions")
             with gr.Row(elem_classes="wb-links"):
                 self.add = _link("Add a reward", "wb-add-reward")
                 self.show = _link("Preview 5 prompts", "wb-preview")
@@ -168,7 +172,7 @@ class _Page:
         inputs: list[Any] = [self.preset, *filled]
         outputs: list[Any] = [
             self.headline, self.about, self.fields["model"], self.facts, self.levels, self.own, self.example,
-            self.chance, self.beta_line, self.choices, self.rail, self.problems, self.start,
+            self.chance, self.beta_line, self.choices, self.versions, self.rail, self.problems, self.start,
         ]  # fmt: skip
         checking: dict[str, Any] = {
             "fn": do.check, "inputs": inputs, "outputs": outputs, "trigger_mode": "always_last", **_QUIET,
@@ -179,7 +183,8 @@ class _Page:
         blocks.load(_new_key, None, [self.key], **_QUIET)
         rows = [row.row for row in self.rows]
         arriving = blocks.load(do.arrive, None, [self.problems, self.preset, *filled, *rows], **_QUIET)
-        arriving.then(**checking)
+        bringing = arriving.then(do.bring, [self.asked], [*rewards, *rows], js=_ASKED, **_QUIET)
+        bringing.then(**checking)
         self.preset.input(do.fill, [self.preset], [*filled, *rows], **_QUIET).then(**checking)
         self.add.click(do.add_reward, rewards, rows, **_QUIET)
         for row in self.rows:

@@ -8,13 +8,14 @@ from markupsafe import Markup
 
 from workbench.view.markup import tag
 
-PageName = Literal["live", "new", "runs"]
+PageName = Literal["live", "lab", "new", "runs"]
 STATIC = "/wb/static/"
 
 # Gradio paints its own ground for the first frame, and no custom head of ours may block it: sheets first,
 # module last.
 HEAD = (
     f'<link rel="stylesheet" href="{STATIC}wb.css"><link rel="stylesheet" href="{STATIC}pages.css">'
+    f'<link rel="stylesheet" href="{STATIC}lab/lab.css">'
     f'<link rel="icon" href="{STATIC}icon.svg" type="image/svg+xml">'
     f'<script type="module" src="{STATIC}boot.js"></script>'
 )
@@ -78,6 +79,7 @@ def _links(page: PageName) -> list[Markup]:
         link("Search", "/?view=search", False, data_view="search", only="mob"),
         link("Try it", "/?view=try", False, data_view="try", only="mob"),
         tag("span", class_="sep"),
+        link("Reward lab", "/lab", page == "lab", data_page="lab"),
         link("New run", "/new", page == "new", data_page="new"),
         link("Runs", "/runs", page == "runs", data_page="runs"),
     ]

@@ -41,5 +41,6 @@ theme();
 dark.addEventListener("change", theme);
 document.addEventListener("DOMContentLoaded", theme);
 whenThere("#wb-reader", async (element) => (await import("./reader.js")).mount(element, { fetchJson, postJson, navigate }));
+whenThere("#wb-lab", async (element) => (await import("./lab/lab.js")).mount(element));
 whenThere("#wb-form", async (element) => (await import("./form.js")).mount(element, { fetchJson }));
 whenThere("#wb-runs", async (element) => (await import("./runs.js")).mount(element, { fetchJson, postJson, navigate }));

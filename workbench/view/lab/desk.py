@@ -1,0 +1,255 @@
+"""What a person has written in the lab: the draft in the editor, the versions that were kept, own cases. All on disk, below the runs root.
+
+In: code with the weights of its functions. Out: the same after a reload, a restart or a crash. Versions never change once they are kept.
+"""
+
+import hashlib
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench.errors import RewardError, RunError
+from workbench.launch import lease
+from workbench.record.files import make_folder, write_bytes, write_json
+from workbench.rewards import source
+
+LONGEST = 2 * 2**20
+"""Bytes of code; beyond it is no reward any more."""
+MOST_CASES = 500
+FILE = "reward.py"
+"""What the code in the editor is called in messages."""
+START = '''import re
+
+FINAL = re.compile(r"<answer>([^<]*)</answer>\\s*$")
+
+
+def correct(completion: str, answer: str) -> float:
+    """1 where the final answer is the gold one."""
+    found = FINAL.search(completion)
+    return float(found is not None and found[1].strip() == answer)
+'''
+_VERSION = re.compile(r"v(\d{1,6})\.json")
+
+
+class Part(BaseModel):
+    """How one function of the code counts."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    name: str = Field(max_length=200)
+    weight: float = 1.0
+    enabled: bool = True
+
+
+class Written(BaseModel):
+    """Code, and how its functions count."""
+
+    model_config = ConfigDict(extra="forbid")
+    code: str
+    parts: Annotated[list[Part], Field(max_length=200)] = Field(default_factory=list)
+
+    def checked(self) -> "Written":
+        """Itself. Raises RewardError where it is too long to be kept."""
+        size = len(self.code.encode("utf-8", "surrogatepass"))
+        if size > LONGEST:
+            raise RewardError(
+                f"The code has {size / 2**20:.1f} MB; at most {LONGEST / 2**20:.0f} MB are kept. Put data into a file of "
+                "its own and read it from there."
+            )
+        return self
+
+
+class Case(BaseModel):
+    """An answer of one's own to try rewards on."""
+
+    model_config = ConfigDict(extra="forbid")
+    prompt: str = Field("", max_length=100_000)
+    answer: str = Field("", max_length=100_000)
+    completion: str = Field("", max_length=1_000_000)
+
+
+class Version(NamedTuple):
+    """A reward that was kept."""
+
+    number: int
+    title: str
+    created: float
+    sha: str
+    """Of the code's bytes: the name of its copy in a run."""
+    code: str
+    parts: list[Part]
+    path: Path
+
+    def json(self) -> dict[str, Any]:
+        """As the page gets it."""
+        return {
+            "n": self.number, "title": self.title, "created": self.created, "sha": self.sha, "code": self.code,
+            "parts": [part.model_dump() for part in self.parts], "path": str(self.path),
+        }  # fmt: skip
+
+
+class Desk:
+    """The lab's folder. Safe to use from several threads; two apps on one runs root see the same desk."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / lease.HOUSE / "lab"
+        self._lock = threading.Lock()
+
+    # -- the draft -----------------------------------------------------------------------------------------
+
+    def draft(self) -> dict[str, Any]:
+        """{code, parts, base, revision}: what was typed last. `base`: the version it began from."""
+        kept = self._read("draft.json")
+        newest = self.versions()[-1:]
+        if kept is not None:
+            return kept
+        if newest:
+            return {
+                "code": newest[0].code,
+                "parts": newest[0].json()["parts"],
+                "base": newest[0].number,
+                "revision": 0,
+            }
+        return {"code": START, "parts": [Part(name="correct").model_dump()], "base": None, "revision": 0}
+
+    def write(self, written: Written, base: int | None, revision: int) -> dict[str, Any]:
+        """Keep what is in the editor: {revision, rescued}. Where another tab has written since, its text is kept as a version
+        first (`rescued`). Raises RewardError, RunError."""
+        written.checked()
+        with self._lock:
+            there = self._read("draft.json")
+            rescued = None
+            if there is not None and there["revision"] != revision and self._is_new(there["code"], written):
+                parts = [Part(**part) for part in there["parts"]]
+                rescued = self._keep(Written(code=there["code"], parts=parts), "from another tab").number
+            revision = max(revision, there["revision"] if there else 0) + 1
+            draft = {**written.model_dump(), "base": base, "revision": revision}
+            self._write("draft.json", draft, durable=False)
+        return {"revision": revision, "rescued": rescued}
+
+    # -- versions ------------------------------------------------------------------------------------------
+
+    def versions(self) -> list[Version]:
+        """All that were kept, oldest first. A damaged one is left out."""
+        try:
+            numbers = sorted(
+                int(m[1]) for entry in os.scandir(self.folder) if (m := _VERSION.fullmatch(entry.name))
+            )
+        except FileNotFoundError:
+            return []
+        found = [self._version(number) for number in numbers]
+        return [version for version in found if version is not None]
+
+    def version(self, number: int) -> Version:
+        """One of them. Raises RunError."""
+        found = self._version(number)
+        if found is None:
+            raise RunError(f"There is no version v{number} in this lab (any more).")
+        return found
+
+    def keep(self, written: Written, title: str = "") -> Version:
+        """A new version; the newest one where it is the same already. Raises RewardError, RunError."""
+        written.checked()
+        source.parse(written.code.encode("utf-8", "surrogatepass"), FILE)
+        with self._lock:
+            for version in self.versions()[-1:]:
+                if version.code == written.code and version.parts == written.parts:
+                    return version
+            return self._keep(written, title)
+
+    def _is_new(self, code: str, written: Written) -> bool:
+        """Whether this text would be lost if `written` took its place."""
+        return bool(code.strip()) and code != written.code and all(v.code != code for v in self.versions())
+
+    def _keep(self, written: Written, title: str) -> Version:
+        self._make()
+        code = written.code.encode("utf-8", "surrogatepass")
+        number = max((version.number for version in self.versions()), default=0)
+        while True:
+            number += 1
+            place = self.folder / f"v{number}.py"
+            try:  # a file of its own first: two apps never take the same number
+                descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise self._refusal(error) from error
+            os.close(descriptor)
+            break
+        about = {
+            "title": title, "created": time.time(), "sha": hashlib.sha256(code).hexdigest(),
+            "parts": [part.model_dump() for part in written.parts],
+        }  # fmt: skip
+        try:
+            write_bytes(place, code)
+            place.chmod(0o400)  # what was tried is what runs
+        except OSError as error:
+            raise self._refusal(error) from error
+        self._write(f"v{number}.json", about)
+        return self.version(number)
+
+    def _version(self, number: int) -> Version | None:
+        about = self._read(f"v{number}.json")
+        place = self.folder / f"v{number}.py"
+        try:
+            raw = place.read_bytes()
+            if about is None or hashlib.sha256(raw).hexdigest() != about["sha"]:
+                return None
+            parts = [Part(**part) for part in about["parts"]]
+            return Version(
+                number, str(about["title"]), float(about["created"]), about["sha"],
+                raw.decode("utf-8", "surrogatepass"), parts, place,
+            )  # fmt: skip
+        except (OSError, KeyError, TypeError, ValueError):
+            return None
+
+    # -- own cases -----------------------------------------------------------------------------------------
+
+    def cases(self) -> list[Case]:
+        """The typed rows."""
+        kept = self._read("cases.json")
+        return [Case(**row) for row in kept["cases"]] if kept else []
+
+    def write_cases(self, cases: Sequence[Case]) -> None:
+        """Keep them. Raises RunError."""
+        self._write(
+            "cases.json", {"cases": [case.model_dump() for case in cases[:MOST_CASES]]}, durable=False
+        )
+
+    # -- files ---------------------------------------------------------------------------------------------
+
+    def _make(self) -> None:
+        try:
+            make_folder(self.folder)
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            found = json.loads((self.folder / name).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _write(self, name: str, value: dict[str, Any], *, durable: bool = True) -> None:
+        self._make()
+        text = json.dumps(value, ensure_ascii=True)  # lone surrogates stay what they are
+        try:
+            if durable:
+                write_json(self.folder / name, json.loads(text))
+            else:
+                write_bytes(self.folder / name, text.encode(), durable=False)
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: OSError) -> RunError:
+        return RunError(
+            f"The lab cannot write to {self.folder}: {error.strerror or error}. What you typed stays in this page; make room, "
+            "then go on typing."
+        )

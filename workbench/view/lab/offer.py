@@ -1,0 +1,66 @@
+"""A version of the lab as rewards of a new run: what the form's rows get, and what is said beneath them.
+
+In: the number in the page's address, or the names in the rows. Out: names that preflight understands; the run then saves and runs
+exactly that file.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from markupsafe import Markup
+
+from workbench.config import RewardSpec
+from workbench.errors import RunError
+from workbench.view.lab.desk import Desk, Version
+from workbench.view.markup import tag
+
+_PLACE = re.compile(r"(?P<path>.*/lab/v(?P<number>\d{1,6})\.py):(?P<function>\w+)")
+
+
+def specs(version: Version) -> list[RewardSpec]:
+    """Its functions as rewards of a run."""
+    return [
+        RewardSpec(name=f"{version.path}:{part.name}", weight=part.weight, enabled=part.enabled)
+        for part in version.parts
+    ]
+
+
+def asked_for(root: Path, number: str | None) -> Version | None:
+    """The version that the address names, None where it names none that is there."""
+    if not number or not number.isascii() or not number.isdigit() or len(number) > 6:
+        return None
+    try:
+        return Desk(root).version(int(number))
+    except RunError:
+        return None
+
+
+def label(name: str) -> str | None:
+    """`v3 · correct` for a reward of the lab; None for any other."""
+    found = _PLACE.fullmatch(name)
+    return f"v{found['number']} · {found['function']}" if found else None
+
+
+def used(root: Path, names: Iterable[str]) -> list[Version]:
+    """The versions of this lab that these rewards come from, in order."""
+    desk = Desk(root)
+    numbers = {
+        int(found["number"])
+        for name in names
+        if (found := _PLACE.fullmatch(name)) and Path(found["path"]).parent == desk.folder
+    }
+    return [version for version in desk.versions() if version.number in numbers]
+
+
+def line(versions: Iterable[Version]) -> Markup:
+    """Which versions this run would save and run."""
+    named = [
+        tag("span", f"v{one.number} of the reward lab, source ", tag("b", one.sha[:16], class_="mono"), ": ")
+        for one in versions
+    ]
+    return (
+        tag("p", named, "exactly this code is saved with the run and runs.", class_="wb-note")
+        if named
+        else Markup("")
+    )

@@ -1,0 +1,294 @@
+"""What came of a trial, as plain JSON: groups, forecast, checks, attacks, and the sentence on top.
+
+In: a trial's arrays. Out: what the page draws. Advantages, winners and dead groups come from `diagnose.forecast`.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench import advantages
+from workbench.diagnose import forecast as foresee
+from workbench.errors import WorkbenchError
+from workbench.rewards.attacks import Attack
+from workbench.rewards.outcome import is_failure
+from workbench.view.lab import code
+
+if TYPE_CHECKING:
+    from workbench.view.lab.trials import Trial
+
+PRINTED = 2000
+TEXT = 2000
+"""Characters of an answer in the table; the rest is cut and said so."""
+BARS = 400
+"""Groups that the page lists one by one."""
+_VERDICTS = ("hackable", "breaks", "doubtful", "untested", "safe")
+Json = dict[str, Any]
+
+
+def refused(error: WorkbenchError) -> Json:
+    """Why nothing was scored, with the line it is about."""
+    return {"type": "refused", "error": str(error), "line": code.line_of(str(error))}
+
+
+def opened(trial: "Trial") -> Json:
+    """What is being looked at."""
+    return {
+        "title": trial.samples.title,
+        "groups": len(trial.samples.groups),
+        "samples": sum(trial.samples.sizes),
+        "old_words": trial.old_words,
+        "parts": [part.model_dump() for part in trial.parts],
+        "size": _typical(trial.samples.sizes),
+    }
+
+
+def group(trial: "Trial", k: int) -> Json:
+    """One group whole: every answer with both rewards, both advantages, parts, reasons, places."""
+    asked = trial.samples.groups[k]
+    start = sum(trial.samples.sizes[:k])
+    here = slice(start, start + len(asked["completions"]))
+    new_G = trial.new_B[here]
+    old_G = None if trial.old_B is None else trial.old_B[here]
+    new = _advantages(trial, new_G)
+    old = None if old_G is None else _advantages(trial, old_G)
+    new_places = foresee.ranks(_list(new_G))
+    old_places = foresee.ranks(_list(old_G)) if old_G is not None else [None] * len(new_G)
+    return {
+        "k": k,
+        "step": trial.samples.steps[k],
+        "question": asked["prompt"][:TEXT],
+        "answer": None if asked["answer"] is None else asked["answer"][:TEXT],
+        "std": {"old": None if old is None else _number(old.std_P[0]), "new": _number(new.std_P[0])},
+        "dead": {"old": None if old is None else bool(old.zero_std_P[0]), "new": bool(new.zero_std_P[0])},
+        "tried": k < trial.tried,
+        "samples": [
+            {
+                "index": i,
+                "text": text[:TEXT],
+                "cut": max(0, len(text) - TEXT),
+                "length": asked["lengths"][i],
+                "right": _truth(trial.samples.right_B[start + i]),
+                "worth": _number(trial.samples.worth_B[start + i]),
+                "reward": _number(new_G[i]),
+                "advantage": _number(new.advantages_B[i]),
+                "old": {
+                    "reward": None if old_G is None else _number(old_G[i]),
+                    "advantage": None if old is None else _number(old.advantages_B[i]),
+                },
+                "place": new_places[i],
+                "old_place": old_places[i],
+                "parts": {
+                    name: _number(values[start + i]) if start + i < len(values) else None
+                    for name, values in trial.new.values_B.items()
+                },
+                "reasons": {
+                    name: {"text": said[start + i], "line": code.line_of(said[start + i]), "chosen": not is_failure(said[start + i])}
+                    for name, said in trial.new.reasons.items()
+                    if start + i in said
+                },
+            }
+            for i, text in enumerate(asked["completions"])
+        ],
+    }  # fmt: skip
+
+
+def summary(trial: "Trial", size: int | None) -> Json:
+    """Everything that is known once all answers are scored."""
+    count = sum(trial.samples.sizes[: trial.tried])
+    found: Json = {
+        "trial": trial.id,
+        **opened(trial),
+        "tried": trial.tried,
+        "checks": checks(trial),
+        "printed": trial.new.printed,
+        "ended": trial.new.ended and {"text": trial.new.ended, "line": code.line_of(trial.new.ended)},
+        "range": reach(trial),
+    }
+    if not count:
+        return {**found, "forecast": None, "prefer": None, "thumbs": None, "bars": []}
+    return {
+        **found,
+        "forecast": forecast(trial, size or _typical(trial.samples.sizes)),
+        "prefer": prefer(trial, count),
+        "thumbs": thumbs(trial, count),
+    }
+
+
+def forecast(trial: "Trial", size: int) -> Json:
+    """Both rewards at a group size, and each group's spread for the bars."""
+    count = sum(trial.samples.sizes[: trial.tried])
+    ids_B = trial.samples.group_ids_B[:count]
+    old_B = None if trial.old_B is None else trial.old_B[:count]
+    new_B = trial.new_B[:count]
+    found = foresee.forecast(old_B, new_B, ids_B, size, **trial.samples.how())
+    changed_P = _changed(trial, old_B, new_B)
+
+    def side(one: foresee.Side) -> Json:
+        return {
+            "dead": one.dead,
+            "signal": one.signal,
+            "std": [_number(v) for v in one.std_P[:BARS]],
+            "dead_share": [_number(v) for v in one.dead_P[:BARS]],
+        }
+
+    return {
+        "size": size,
+        "exact": found.exact,
+        "stretched": found.stretched,
+        "groups": trial.tried,
+        "old": side(found.old) if found.old else None,
+        "new": side(found.new),
+        "winners": found.winners,
+        "changed": changed_P[:BARS],
+        "noise": _noise(found.new),
+    }
+
+
+def checks(trial: "Trial") -> Json:
+    """What a person should know about a reward before trusting it."""
+    from workbench.view.lab.trials import failures  # noqa: PLC0415 (the two describe one thing; this is the only way back)
+
+    scored = trial.new
+    known = trial.new_B[np.isfinite(trial.new_B)]
+    reasons = [text for said in scored.reasons.values() for text in said.values() if is_failure(text)]
+    first = next(iter(reasons), "")
+    return {
+        "again": scored.again,
+        "milliseconds": 1000 * scored.each,
+        "failed": failures(scored),
+        "scored": scored.done,
+        "nan": sum("returned NaN" in text for text in reasons),
+        "absent": scored.done - len(known),
+        "low": _number(known.min()) if len(known) else None,
+        "high": _number(known.max()) if len(known) else None,
+        "constant": len(known) > 1 and float(np.ptp(known)) <= 1e-12 * max(1.0, float(np.abs(known).max())),
+        "reason": first,
+        "line": code.line_of(first) if first else None,
+    }
+
+
+def prefer(trial: "Trial", count: int) -> Json | None:
+    """Mean reward of right and of wrong answers, and who is pushed the wrong way. None where nobody knows what is right."""
+    right_B = trial.samples.right_B[:count]
+    if not np.isfinite(right_B).any():
+        return None
+    ids_B = trial.samples.group_ids_B[:count]
+
+    def side(rewards_B: NDArray[np.float64] | None) -> Json | None:
+        if rewards_B is None:
+            return None
+        rewards_B = rewards_B[:count]
+        pushed_B = advantages.compute(rewards_B, ids_B, **trial.samples.how()).advantages_B
+        wrong_up, right_down = foresee.wrongly_pushed(pushed_B, right_B)
+        return {
+            "right": _mean(rewards_B[right_B == 1]),
+            "wrong": _mean(rewards_B[right_B == 0]),
+            "wrong_up": wrong_up,
+            "right_down": right_down,
+        }
+
+    return {
+        "right": int(np.sum(right_B == 1)),
+        "wrong": int(np.sum(right_B == 0)),
+        "old": side(trial.old_B),
+        "new": side(trial.new_B),
+    }
+
+
+def thumbs(trial: "Trial", count: int) -> Json:
+    """Whether the reward pushes what a person called good up, and the bad down; the answers where it does not."""
+    worth_B = trial.samples.worth_B[:count]
+    pushed_B = advantages.compute(
+        trial.new_B[:count], trial.samples.group_ids_B[:count], **trial.samples.how()
+    ).advantages_B
+    asked_B = np.sign(worth_B - 0.5)
+    rated_B = np.isfinite(worth_B) & (asked_B != 0)
+    against_B = rated_B & (np.sign(pushed_B) == -asked_B)
+    silent_B = rated_B & (pushed_B == 0)
+    firsts = np.concatenate([[0], np.cumsum(trial.samples.sizes)])
+    ids_B = trial.samples.group_ids_B
+    return {
+        "rated": int(rated_B.sum()),
+        "agree": int((rated_B & ~against_B & ~silent_B).sum()),
+        "silent": int(silent_B.sum()),
+        "against": [
+            {"k": int(ids_B[i]), "index": int(i - firsts[ids_B[i]]), "good": bool(worth_B[i] > 0.5), "advantage": _number(pushed_B[i])}
+            for i in np.flatnonzero(against_B)[:50]
+        ],
+    }  # fmt: skip
+
+
+def attacked(tricks: Sequence[Attack], old: dict[str, float | None], against: int | None) -> Json:
+    """Tricks, the worst first."""
+    rows = sorted(tricks, key=lambda trick: (_VERDICTS.index(trick.verdict), -(trick.score or 0.0)))
+    return {
+        "against": against,
+        "through": sum(trick.verdict == "hackable" for trick in tricks),
+        "tricks": [
+            {
+                "name": trick.name,
+                "completion": trick.completion[:TEXT].encode("utf-8", "replace").decode(),
+                "score": trick.score,
+                "old": old.get(trick.name),
+                "verdict": trick.verdict,
+                "about": trick.about,
+                "line": code.line_of(trick.about) if trick.verdict == "breaks" else None,
+            }
+            for trick in rows
+        ],
+    }
+
+
+def _advantages(trial: "Trial", rewards_G: NDArray[np.float64]) -> advantages.Advantages:
+    return advantages.compute(rewards_G, np.zeros(len(rewards_G), dtype=np.int64), **trial.samples.how())
+
+
+def _changed(trial: "Trial", old_B: NDArray[np.float64] | None, new_B: NDArray[np.float64]) -> list[bool]:
+    """Whether each group as it is has another winner."""
+    if old_B is None:
+        return [False] * trial.tried
+    found, start = [], 0
+    for size in trial.samples.sizes[: trial.tried]:
+        here = slice(start, start + size)
+        found.append(bool(foresee.changed_winners(old_B[here][None], new_B[here][None])[0]))
+        start += size
+    return found
+
+
+def _noise(side: foresee.Side) -> int:
+    """Groups that live on less than a tenth of the usual spread: dividing by it makes noise as loud as the rest."""
+    alive = side.std_P[side.dead_P < 0.5]
+    return int(np.sum(alive < 0.1 * np.median(alive))) if len(alive) > 2 else 0
+
+
+def reach(trial: "Trial") -> list[float]:
+    """The axis of the dots: all rewards that occur, 0 included."""
+    both = [trial.new_B] + ([] if trial.old_B is None else [trial.old_B])
+    known = np.concatenate(both)
+    known = known[np.isfinite(known)]
+    low, high = min(0.0, float(known.min(initial=0.0))), max(0.0, float(known.max(initial=0.0)))
+    return [low, high if high > low else low + 1.0]
+
+
+def _typical(sizes: Sequence[int]) -> int:
+    return max(2, int(np.median(sizes))) if sizes else 2
+
+
+def _list(values: NDArray[np.float64] | None) -> list[float | None]:
+    return [] if values is None else [_number(value) for value in values]
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _truth(value: float) -> bool | None:
+    return None if np.isnan(value) else bool(value)

@@ -1,0 +1,191 @@
+"""The lab's routes below /wb/api/lab: what is written, tried and attacked. They run the owner's code, so they stand behind the guard and
+its token like all others and are listed nowhere. Whatever writes or runs is a POST, which the guard of a read-only dashboard refuses.
+
+In: JSON. Out: JSON, or lines of JSON while a trial goes on.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench import launch
+from workbench.config import presets
+from workbench.errors import RewardError, RunError, WorkbenchError
+from workbench.record import folder as record
+from workbench.rewards.catalogue import REWARDS
+from workbench.view.lab import code, result
+from workbench.view.lab.desk import LONGEST, Case, Desk, Written
+from workbench.view.lab.samples import Choice
+from workbench.view.lab.trials import SECONDS, Trials, TryBody
+from workbench.view.store import Store
+
+Answered = Callable[[Callable[..., Any]], Callable[..., Any]]
+RUNS = 40
+"""Runs that are offered, newest first."""
+
+
+class DraftBody(BaseModel):
+    """What is in the editor."""
+
+    model_config = ConfigDict(extra="forbid")
+    written: Written
+    base: int | None = None
+    revision: int = 0
+
+
+class KeepBody(BaseModel):
+    """A version to keep."""
+
+    model_config = ConfigDict(extra="forbid")
+    written: Written
+    title: str = Field("", max_length=200)
+
+
+class AddBody(BaseModel):
+    """A catalogue reward to put into code."""
+
+    model_config = ConfigDict(extra="forbid")
+    code: str
+    name: str
+
+
+class CasesBody(BaseModel):
+    """All own cases."""
+
+    model_config = ConfigDict(extra="forbid")
+    cases: list[Case] = Field(max_length=500)
+
+
+class PeekBody(BaseModel):
+    """Answers to look at."""
+
+    model_config = ConfigDict(extra="forbid")
+    on: Choice
+
+
+def router(store: Store, answered: Answered) -> APIRouter:
+    """All routes. `answered` turns what a user can put right into JSON."""
+    api = APIRouter()
+    desk = Desk(store.root)
+    trials = Trials(store, desk)
+
+    @api.get("")
+    @answered
+    def everything() -> Any:
+        return {
+            "place": hashlib.sha256(str(desk.folder).encode()).hexdigest()[:12],
+            "draft": desk.draft(),
+            "versions": [version.json() for version in desk.versions()],
+            "cases": [case.model_dump() for case in desk.cases()],
+            "catalogue": [
+                {"name": one.name, "title": one.title, "family": one.family, "about": one.about, "weakness": one.weakness}
+                for one in REWARDS.values()
+            ],
+            "runs": _runs(store),
+            "presets": [{"name": one.name, "title": one.title} for one in presets()],
+            "limits": {"seconds": SECONDS, "bytes": LONGEST},
+        }  # fmt: skip
+
+    @api.post("/draft")
+    @answered
+    def write(body: DraftBody) -> Any:
+        return {**desk.write(body.written, body.base, body.revision), **_read(body.written)}
+
+    @api.post("/look")
+    @answered
+    def look(body: Written) -> Any:
+        trials.warm_up()  # somebody has opened the page
+        return _read(body)
+
+    @api.post("/versions")
+    @answered
+    def keep(body: KeepBody) -> Any:
+        return desk.keep(body.written, body.title).json()
+
+    @api.post("/add")
+    @answered
+    def add(body: AddBody) -> Any:
+        return {"code": code.added(body.code, body.name)}
+
+    @api.post("/cases")
+    @answered
+    def cases(body: CasesBody) -> Any:
+        desk.write_cases(body.cases)
+        return {"cases": len(body.cases)}
+
+    @api.post("/try")
+    @answered
+    def run(body: TryBody) -> Any:
+        return StreamingResponse(_lines(trials.run(body)), media_type="application/x-ndjson")
+
+    @api.post("/peek")
+    @answered
+    def peek(body: PeekBody) -> Any:
+        return trials.peek(body.on)
+
+    @api.post("/attack")
+    @answered
+    def attack(body: TryBody) -> Any:
+        try:
+            return trials.attack(body)
+        except (RewardError, RunError) as error:
+            return result.refused(error)
+
+    @api.get("/trials/{trial}/groups/{k}")
+    @answered
+    def group(trial: str, k: int) -> Any:
+        found = trials.get(trial)
+        if not 0 <= k < len(found.samples.groups):
+            raise RunError(f"There is no group {k}: they are numbered 0 to {len(found.samples.groups) - 1}.")
+        return result.group(found, k)
+
+    @api.get("/trials/{trial}/forecast")
+    @answered
+    def forecast(trial: str, size: int = Query(ge=2, le=1024)) -> Any:
+        return result.forecast(trials.get(trial), size)
+
+    return api
+
+
+def _read(written: Written) -> dict[str, Any]:
+    """The functions of the code, or what is wrong with it; nothing is run."""
+    try:
+        return {
+            "functions": [one._asdict() for one in code.functions(written.checked().code)],
+            "problem": None,
+        }
+    except WorkbenchError as error:
+        return {"functions": None, "problem": {"text": str(error), "line": code.line_of(str(error))}}
+
+
+def _runs(store: Store) -> list[dict[str, Any]]:
+    """Runs with something recorded."""
+    found: list[dict[str, Any]] = []
+    for folder in record.folders(store.root):
+        if len(found) == RUNS:
+            break
+        try:
+            reader = store.reader(folder.id)
+            about = folder.about()
+            last = reader.last_step()
+            if about.get("kind", "train") != "train" or last is None:
+                continue
+            config = reader.config
+            state = launch.state(folder)
+            found.append({
+                "id": folder.id, "name": config.run_name or folder.id, "model": config.model, "last": last,
+                "size": config.num_generations, "state": state.state, "alive": state.alive and not state.over,
+            })  # fmt: skip
+        except RunError:
+            continue
+    return found
+
+
+def _lines(pieces: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield json.dumps(piece, allow_nan=False).encode() + b"\n"

@@ -1,0 +1,323 @@
+"""On what a reward is tried: recorded groups of a run, fresh answers of a base model, or rows that a person typed.
+
+In: what the page asks for. Out: `Samples`, groups as the pool takes them, with what is known about each answer.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench import advantages, estimate, rescoring
+from workbench.config import RunConfig
+from workbench.errors import RunError
+from workbench.record import folder as record
+from workbench.record import notes
+from workbench.record.files import make_folder, write_json
+from workbench.record.folder import RunFolder
+from workbench.rewards.text import said
+from workbench.rewards.wire import Ratings, WireGroup
+from workbench.view import bench
+from workbench.view.lab.desk import Case, Desk
+from workbench.view.store import Store
+
+MOST = 10_000
+"""Answers of one trial."""
+_HASHED = 256 * 2**20
+_NOTED_RUNS = 20
+Json = dict[str, Any]
+
+
+class Recorded(BaseModel):
+    """The newest steps of a run."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["run"]
+    run: str
+    last: int = Field(5, ge=1, le=100_000)
+
+
+class Fresh(BaseModel):
+    """Answers of a base model to the prompts of its first step."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["base"]
+    of: str = "preset:embedded"
+    """`preset:NAME` or `run:ID`: whose model, prompts and sampling."""
+    prompts: int = Field(16, ge=1, le=64)
+    n: int = Field(12, ge=2, le=64)
+
+
+class Own(BaseModel):
+    """The typed rows."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["cases"]
+
+
+Choice = Annotated[Recorded | Fresh | Own, Field(discriminator="kind")]
+
+
+@dataclass
+class Samples:
+    """Answers in flat order, group after group."""
+
+    key: str
+    """The same answers have the same key."""
+    title: str
+    groups: list[WireGroup]
+    config: RunConfig
+    reward_B: NDArray[np.float64] | None = None
+    """As recorded; None where they were never scored."""
+    right_B: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """1, 0, or NaN where nobody knows."""
+    steps: list[int | None] = field(default_factory=list)
+    """Of each group."""
+    worth_B: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """What a person said: 1 good, 0 bad, between by rank; NaN not rated."""
+    tokens: Callable[[], list[list[list[int]] | None]] | None = None
+    """Reads the token ids of each group's answers, which few rewards want and which are most of the bytes."""
+
+    @property
+    def sizes(self) -> list[int]:
+        """Answers in each group."""
+        return [len(group["completions"]) for group in self.groups]
+
+    @property
+    def group_ids_B(self) -> NDArray[np.int64]:
+        """Which group each answer belongs to."""
+        return np.repeat(np.arange(len(self.groups)), self.sizes)
+
+    @property
+    def columns(self) -> set[str]:
+        """What the data has beside prompt and answer."""
+        return {name for group in self.groups for name in group["columns"]}
+
+    def with_tokens(self) -> list[WireGroup]:
+        """The groups, token ids included where they are kept."""
+        if self.tokens is None:
+            return self.groups
+        return [
+            WireGroup(**{**group, "tokens": ids})
+            for group, ids in zip(self.groups, self.tokens(), strict=True)
+        ]
+
+    def how(self) -> Json:
+        """The arguments of `advantages.compute` that the run, or a run with these settings, uses."""
+        scale: advantages.Scale = self.config.scale_rewards
+        return {
+            "scale": scale,
+            "std": self.config.advantage_std,
+            "eps": self.config.advantage_eps,
+            "baseline": self.config.advantage_baseline,
+        }
+
+
+def load(store: Store, desk: Desk, choice: Recorded | Fresh | Own) -> Iterator[str | Samples]:
+    """Words for people while it takes time, and at last the samples. Raises RunError and ConfigError."""
+    if isinstance(choice, Own):
+        yield of_cases(desk.cases())
+    elif isinstance(choice, Recorded):
+        yield of_run(store, choice)
+    else:
+        yield from fresh(store, desk, choice)
+
+
+def of_run(store: Store, choice: Recorded) -> Samples:
+    """Recorded groups. Raises RunError."""
+    reader = store.reader(choice.run)
+    steps = reader.steps()[-choice.last :]
+    if not steps:
+        raise RunError("Nothing is recorded yet: the first step is still under way.")
+    ratings = _ratings([reader.folder])
+    rows: list[Json] = []
+    for step in reversed(steps):  # the newest are sure to be among them
+        rows = [*reader.answers(step, step), *rows]
+        if sum(len(row["texts"]) for row in rows) >= MOST:
+            break
+    groups = [rescoring.wire_group(row, ratings) for row in rows]
+    name = reader.config.run_name or reader.folder.id
+    first = rows[0]["step"]
+    return Samples(
+        key=f"run/{reader.folder.id}/{first}-{steps[-1]}/{rows[-1]['ids'][-1]}",
+        title=f"{f'step {first}' if first == steps[-1] else f'steps {first} to {steps[-1]}'} of {name}",
+        groups=groups,
+        config=reader.config,
+        reward_B=_floats(value for row in rows for value in row["rewards"]),
+        right_B=_floats(value for row in rows for value in row["rights"]),
+        steps=[row["step"] for row in rows],
+        worth_B=_worth(groups),
+        tokens=lambda: [row["tokens"] for row in reader.answers(first, steps[-1], tokens=True)],
+    )
+
+
+def of_cases(cases: Sequence[Case]) -> Samples:
+    """Typed rows: those with one prompt and answer are a group. Raises RunError where there is none."""
+    rows = [case for case in cases if case.prompt or case.answer or case.completion]
+    if not rows:
+        raise RunError(
+            "There are no cases yet. Type a prompt, its gold answer and a completion, or add an answer with n."
+        )
+    by_prompt: dict[tuple[str, str], list[str]] = {}
+    for case in rows:
+        by_prompt.setdefault((case.prompt, case.answer), []).append(case.completion)
+    found: list[Json] = [
+        {"prompt_id": str(i), "question": prompt, "text": prompt, "answer": answer or None, "columns": {}}
+        for i, (prompt, answer) in enumerate(by_prompt)
+    ]
+    groups = [
+        _group(row, [{"text": text, "length": len(text.split()), "finish_reason": "stop"} for text in texts])
+        for row, texts in zip(found, by_prompt.values(), strict=True)
+    ]
+    content = json.dumps([case.model_dump() for case in rows])
+    return Samples(
+        key=f"cases/{hashlib.sha256(content.encode()).hexdigest()}",
+        title=f"{len(rows)} {'case' if len(rows) == 1 else 'cases'} of yours",
+        groups=groups,
+        config=RunConfig.build(None),
+        right_B=_says_gold(groups),
+        steps=[None] * len(groups),
+        worth_B=_worth(groups),
+    )
+
+
+def fresh(store: Store, desk: Desk, choice: Fresh) -> Iterator[str | Samples]:
+    """Answers that a bench worker samples now, or that it sampled before from the same weights with the same settings."""
+    config, place = _place(store, desk, choice)
+    rows = _cached(place)
+    if rows is None:
+        yield "Starting a worker…"
+        for told in bench.ask(config, store.root, "fresh", prompts=choice.prompts, n=choice.n):
+            if told.failed:
+                raise RunError(told.words)
+            if told.result is not None:
+                rows = told.result["groups"]
+            else:
+                yield told.words
+        if rows is None:
+            raise RunError("The worker ended without an answer. Try again.")
+        make_folder(place.parent)
+        write_json(place, {"groups": rows})
+    ratings = _ratings(record.folders(store.root)[:_NOTED_RUNS])
+    groups = [_group(row, row["samples"], ratings) for row in rows]
+    tokens = [[sample["tokens"] for sample in row["samples"]] for row in rows]
+    name = "the embedded model" if config.model == "embedded" else Path(config.model).name
+    yield Samples(
+        key=f"base/{place.stem}",
+        title=f"{sum(len(group['completions']) for group in groups)} answers of {name}",
+        groups=groups,
+        config=config,
+        right_B=_says_gold(groups),
+        steps=[None] * len(groups),
+        worth_B=_worth(groups),
+        tokens=lambda: list(tokens),
+    )
+
+
+def is_cached(store: Store, desk: Desk, choice: Fresh) -> bool:
+    """Whether these answers are there already. Raises RunError, ConfigError."""
+    return _cached(_place(store, desk, choice)[1]) is not None
+
+
+def _place(store: Store, desk: Desk, choice: Fresh) -> tuple[RunConfig, Path]:
+    config = config_of(store, choice.of).changed(
+        num_generations=choice.n, prompts_per_step=choice.prompts, use_peft=False, beta=0.0
+    )
+    return config, desk.folder / "base" / f"{_key(config)}.json"
+
+
+def config_of(store: Store, of: str) -> RunConfig:
+    """The settings behind `preset:NAME` or `run:ID`. Raises RunError, ConfigError."""
+    kind, _, name = of.partition(":")
+    if kind == "run":
+        return store.folder(name).config()
+    if kind == "preset":
+        return RunConfig.build(name)
+    raise RunError(f"{of[:80]!r} names no model. Give preset:NAME or run:ID.")
+
+
+def _key(config: RunConfig) -> str:
+    """Model and sampling: whatever changes an answer changes it."""
+    asked = {
+        name: getattr(config, name)
+        for name in (
+            "task", "data", "data_split", "prompt_column", "answer_column", "heldout", "min_level", "max_level", "template", "seed",
+            "temperature", "top_p", "top_k", "min_p", "max_completion_length", "num_generations", "prompts_per_step", "dtype", "model",
+        )
+    }  # fmt: skip
+    data = Path(config.data) if config.data else None
+    when = data.stat().st_mtime_ns if data is not None and data.exists() else 0
+    text = json.dumps([asked, when, fingerprint(config.model)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def fingerprint(model: str) -> str:
+    """Of the weights on this machine: their bytes, or names, sizes and times where they are large. '' where they are not here yet."""
+    facts = estimate.facts(model)
+    if facts is None:
+        return ""
+    files = sorted(facts.folder.glob("*.safetensors"))
+    digest = hashlib.sha256()
+    small = sum(file.stat().st_size for file in files) <= _HASHED
+    for file in files:
+        about = file.stat()
+        digest.update(
+            file.read_bytes() if small else f"{file.name}/{about.st_size}/{about.st_mtime_ns}".encode()
+        )
+    return digest.hexdigest()
+
+
+def _cached(place: Path) -> list[Json] | None:
+    try:
+        rows = json.loads(place.read_bytes())["groups"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return list(rows)
+
+
+def _group(row: Json, samples: Sequence[Json], ratings: Ratings | None = None) -> WireGroup:
+    said = ratings or {}
+    return WireGroup(
+        id=str(row["prompt_id"]),
+        prompt=str(row["question"] or ""),
+        rendered=str(row["text"] or ""),
+        answer=row["answer"],
+        columns=row["columns"],
+        completions=[str(sample["text"] or "") for sample in samples],
+        tokens=None,
+        lengths=[sample["length"] for sample in samples],
+        finish_reasons=[str(sample["finish_reason"]) for sample in samples],
+        ratings=[said.get((str(row["prompt_id"]), sample["text"])) for sample in samples],
+    )
+
+
+def _says_gold(groups: Sequence[WireGroup]) -> NDArray[np.float64]:
+    """Whether an answer's last word is the gold answer; unknown where there is none."""
+    return _floats(
+        None if group["answer"] is None else float(said(text).strip() == group["answer"].strip())
+        for group in groups
+        for text in group["completions"]
+    )
+
+
+def _ratings(folders: Iterable[RunFolder]) -> Ratings:
+    """What people said about these very words, in any of these runs."""
+    found: dict[tuple[str, str], float] = {}
+    for folder in folders:
+        if folder.notes_path.exists():
+            found |= notes.values(notes.Notes(folder).ratings())
+    return found
+
+
+def _worth(groups: Sequence[WireGroup]) -> NDArray[np.float64]:
+    return _floats(value for group in groups for value in group["ratings"])
+
+
+def _floats(values: Iterable[float | bool | None]) -> NDArray[np.float64]:
+    return np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)

@@ -1,0 +1,365 @@
+"""Trying what is in the editor: score, compare, foresee, attack. What was scored once with the same code is not scored again.
+
+In: code with weights, samples, what to compare with. Out: plain JSON pieces, the first as soon as one group is scored. The code runs
+in killable processes; what hangs or ends its process is ended and named.
+"""
+
+import itertools
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench import advantages
+from workbench.config import RewardSpec
+from workbench.errors import RewardError, RunError, WorkbenchError
+from workbench.rewards import attacks, crew, source
+from workbench.rewards.outcome import is_failure
+from workbench.rewards.warm import Ready, Workshop
+from workbench.rewards.wire import WireGroup
+from workbench.types import Score
+from workbench.view.lab import code, result, samples
+from workbench.view.lab.desk import FILE, Desk, Part, Written
+from workbench.view.lab.samples import Choice, Samples
+from workbench.view.store import Store
+
+SECONDS = 2.0
+"""One call may take; a run's own limit is longer, but here a person waits."""
+LOAD_SECONDS = 15.0
+AGAIN = 96
+"""Answers that are scored twice, to see whether a reward says the same again."""
+ATTACKED = 8
+"""Prompts that tricks are tried on, evenly spread over those there are."""
+KEPT = 12
+_SLICES = (1, 4, 16, 64)
+"""Groups scored between two words to the page; the last one again and again."""
+Json = dict[str, Any]
+
+
+class TryBody(BaseModel):
+    """What to score, on what, beside what."""
+
+    model_config = ConfigDict(extra="forbid")
+    written: Written
+    on: Choice
+    against: int | None = None
+    """A version; None: the rewards as they were recorded, or nothing."""
+    size: int | None = Field(None, ge=2, le=1024)
+
+
+class Scored(NamedTuple):
+    """What the functions of some code say about some samples, whatever their weights."""
+
+    values_B: dict[str, NDArray[np.float64]]
+    reasons: dict[str, dict[int, str]]
+    printed: str
+    again: bool | None
+    """Whether a second visit gave the same; None: not asked."""
+    each: float
+    """Seconds for one answer, processes warm."""
+    done: int
+    """Answers scored; fewer than there are where it was ended."""
+    ended: str = ""
+    """Why it was ended early."""
+
+
+class _Tally:
+    """What has been scored so far."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.values: dict[str, list[float]] = {name: [] for name in names}
+        self.reasons: dict[str, dict[int, str]] = {name: {} for name in self.values}
+        self.printed = ""
+        self.done = 0
+        self.started = time.perf_counter()
+
+    def take(self, scores: Sequence[Score], printed: str) -> None:
+        """More scores, in order, and the end of what was printed meanwhile."""
+        self.printed = (self.printed + printed)[-result.PRINTED :]
+        for score in scores:
+            for name, column in self.values.items():
+                value = score.values[name]
+                column.append(np.nan if value is None else value)
+                if value is None:
+                    self.reasons[name][self.done] = score.reasons[name]
+            self.done += 1
+
+    def lost(self) -> str:
+        """Why the rest need not be tried: a call hung, or took its process along."""
+        said = (text for reasons in self.reasons.values() for text in reasons.values())
+        return next((text for text in said if crew.lost(text, SECONDS)), "")
+
+    def state(self, ended: str, again: bool | None, each: float | None) -> Scored:
+        """All of it as it stands."""
+        values_B = {name: np.array(column) for name, column in self.values.items()}
+        reasons = {name: dict(said) for name, said in self.reasons.items()}
+        if each is None:
+            each = (time.perf_counter() - self.started) / max(1, self.done)
+        return Scored(values_B, reasons, self.printed, again, each, self.done, ended)
+
+
+@dataclass
+class Trial:
+    """One code on some samples, beside another one."""
+
+    samples: Samples
+    parts: list[Part]
+    new: Scored
+    old_B: NDArray[np.float64] | None
+    old_words: str
+    """What the old reward is called: v2, or the run's own."""
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def new_B(self) -> NDArray[np.float64]:
+        """Total reward of each answer, NaN where it was not scored."""
+        return padded(total(self.new, self.parts), sum(self.samples.sizes))
+
+    @property
+    def tried(self) -> int:
+        """Groups that were scored whole."""
+        return int(np.searchsorted(np.cumsum(self.samples.sizes), self.new.done, side="right"))
+
+
+class Trials:
+    """Everything that is being tried in this app. Safe to use from several threads."""
+
+    def __init__(self, store: Store, desk: Desk) -> None:
+        self.store = store
+        self.desk = desk
+        self.workshop = Workshop(SECONDS, LOAD_SECONDS)
+        self._scored: OrderedDict[tuple[str, str], Scored] = OrderedDict()
+        self._trials: OrderedDict[str, Trial] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Start what takes its time the first time: spare processes, and numpy's other name in `advantages`."""
+        self.workshop.warm_up()
+        threading.Thread(target=advantages.combine, args=(np.zeros((1, 1)), np.ones(1)), daemon=True).start()
+
+    def get(self, identity: str) -> Trial:
+        """A trial of a moment ago. Raises RunError where it is forgotten."""
+        found = self._trials.get(identity)
+        if found is None:
+            raise RunError(
+                "This trial is over: the dashboard was started anew, or many more came after it. Run it again."
+            )
+        return found
+
+    def run(self, body: TryBody) -> Iterator[Json]:
+        """Pieces for the page: `doing` (words), `group` (the first group whole), `progress`, and at last `done`, `ended` or
+        `refused`."""
+        try:
+            yield from self._run(body)
+        except WorkbenchError as error:
+            yield result.refused(error)
+
+    def peek(self, on: samples.Recorded | samples.Fresh | samples.Own) -> Json | None:
+        """The first group as it is, nothing run; None where its answers must be sampled first. Raises WorkbenchError."""
+        if isinstance(on, samples.Fresh) and not samples.is_cached(self.store, self.desk, on):
+            return None
+        *_, found = samples.load(self.store, self.desk, on)
+        assert isinstance(found, Samples)
+        words = "" if found.reward_B is None else "recorded"
+        trial = Trial(found, [], Scored({}, {}, "", None, 0.0, 0), found.reward_B, words)
+        self._remember(trial)
+        return {
+            **result.opened(trial),
+            "trial": trial.id,
+            "range": result.reach(trial),
+            "group": result.group(trial, 0),
+        }
+
+    def attack(self, body: TryBody) -> Json:
+        """What each trick earns, with the old version's score beside it. Raises WorkbenchError."""
+        found = self._samples_now(body)
+        ready = self._load(body.written, found)
+        asked = found.groups[:: max(1, len(found.groups) // ATTACKED)][:ATTACKED]
+        tricks = attacks.attack(ready.sources, asked, pool=ready.pool)
+        old: dict[str, float | None] = {}
+        if body.against is not None:
+            version = self.desk.version(body.against)
+            before = self._load(Written(code=version.code, parts=version.parts), found)
+            old = {a.name: a.score for a in attacks.attack(before.sources, asked, pool=before.pool)}
+        return result.attacked(tricks, old, body.against)
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _run(self, body: TryBody) -> Iterator[Json]:
+        parts = wanted(body.written)  # a mistake shows before anything is sampled
+        found: Samples | None = None
+        for said in samples.load(self.store, self.desk, body.on):
+            if isinstance(said, Samples):
+                found = said
+            else:
+                yield {"type": "doing", "words": said}
+        assert found is not None
+        yield {"type": "doing", "words": "Loading your code…"}
+        now: Trial | None = None
+        for scored in self._score(body.written, found):
+            first = now is None
+            now = Trial(found, parts, scored, *self._old(body, found, wait=False))
+            if first:
+                yield {
+                    "type": "group",
+                    **result.opened(now),
+                    "range": result.reach(now),
+                    "group": result.group(now, 0),
+                }
+            yield {"type": "progress", "done": scored.done, "total": sum(found.sizes)}
+        assert now is not None
+        now.old_B, now.old_words = self._old(body, found, wait=True)
+        self._remember(now)
+        yield {"type": "ended" if now.new.ended else "done", **result.summary(now, body.size)}
+
+    def _old(self, body: TryBody, found: Samples, wait: bool) -> tuple[NDArray[np.float64] | None, str]:
+        """The rewards to compare with, and what they are called; `wait` False: only where they are known."""
+        if body.against is None:
+            return found.reward_B, "" if found.reward_B is None else "recorded"
+        version = self.desk.version(body.against)
+        written, words = Written(code=version.code, parts=version.parts), f"v{version.number}"
+        try:
+            if wait:
+                *_, scored = self._score(written, found)
+            else:
+                known = self._scored.get(_key(written, found))
+                if known is None:
+                    return None, words
+                scored = known
+        except RewardError as error:
+            return None, f"{words} (cannot be used: {error})"
+        return padded(total(scored, wanted(written)), sum(found.sizes)), words
+
+    def _remember(self, trial: Trial) -> None:
+        with self._lock:
+            self._trials[trial.id] = trial
+            while len(self._trials) > KEPT:
+                self._trials.popitem(last=False)
+
+    def _samples_now(self, body: TryBody) -> Samples:
+        *_, found = samples.load(self.store, self.desk, body.on)
+        assert isinstance(found, Samples)
+        return found
+
+    def _load(self, written: Written, found: Samples) -> Ready:
+        parts = wanted(written)
+        raw = written.code.encode("utf-8", "surrogatepass")
+        specs = [RewardSpec(name=part.name, weight=part.weight, enabled=part.enabled) for part in parts]
+        texts = [source.SourceText(raw, part.name, FILE) for part in parts]
+        return self.workshop.load(specs, texts, found.columns, found.config.max_completion_length)
+
+    def _score(self, written: Written, found: Samples) -> Iterator[Scored]:
+        """The state of the scoring, again and again; the last one is whole, or says why it was ended."""
+        key = _key(written, found)
+        if (known := self._scored.get(key)) is not None:
+            yield known
+            return
+        ready = self._load(written, found)
+        tally = _Tally(one.name for one in ready.sources)
+        wants_tokens = any(one.shape.wants_tokens for one in ready.sources)
+        groups = found.with_tokens() if wants_tokens else found.groups
+        over = False
+        try:
+            for part in _sliced(groups):
+                tally.take(ready.pool.score_wire(part), ready.pool.printed)
+                lost = tally.lost()
+                whole = tally.done == sum(found.sizes) and not lost
+                state = tally.state(lost, *self._again(ready, groups, tally) if whole else (None, None))
+                if whole:
+                    self._keep(key, state)
+                over = whole or bool(lost)
+                if lost:
+                    self.workshop.forget(ready)
+                yield state
+                if lost:
+                    return
+        finally:
+            if not over:  # the page has gone, or asked for something else: nobody waits for the rest
+                self.workshop.forget(ready)
+
+    @staticmethod
+    def _again(ready: Ready, groups: Sequence[WireGroup], tally: "_Tally") -> tuple[bool, float]:
+        """Whether a second visit gives the same, and the seconds of one answer now that all is warm."""
+        few, count = [], 0
+        for one in groups:
+            few.append(one)
+            count += len(one["completions"])
+            if count >= AGAIN:
+                break
+        started = time.perf_counter()
+        scores = ready.pool.score_wire(few, step=1)  # another step, so other random numbers
+        seconds = time.perf_counter() - started
+        same = all(
+            _same(score.values[name], column[i])
+            for i, score in enumerate(scores)
+            for name, column in tally.values.items()
+        )
+        return same, seconds / len(scores)
+
+    def _keep(self, key: tuple[str, str], state: Scored) -> None:
+        with self._lock:
+            self._scored[key] = state
+            while len(self._scored) > KEPT:
+                self._scored.popitem(last=False)
+
+
+def wanted(written: Written) -> list[Part]:
+    """The functions of the code with the weights that were given; those without count once. Raises RewardError."""
+    found = code.functions(written.checked().code)
+    if not found:
+        raise RewardError(
+            "There is no reward in this code yet. Write a function at the top level, for example "
+            "`def short(completion: str) -> float:`."
+        )
+    given = {part.name: part for part in written.parts}
+    parts = [given.get(one.name, Part(name=one.name)) for one in found]
+    if not any(part.enabled and part.weight for part in parts):
+        raise RewardError("No function counts. Switch one on, with a weight other than 0.")
+    return parts
+
+
+def total(scored: Scored, parts: Sequence[Part]) -> NDArray[np.float64]:
+    """(B,) weighted sum of what counts; NaN where all of that is absent."""
+    counting = [part for part in parts if part.enabled]
+    if not counting:
+        return np.zeros(0)
+    columns = np.column_stack([scored.values_B[part.name] for part in counting])
+    return np.asarray(
+        advantages.combine(columns, np.array([part.weight for part in counting])), dtype=np.float64
+    )
+
+
+def padded(values_B: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """With NaN for what was not tried."""
+    return np.concatenate([values_B, np.full(count - len(values_B), np.nan)])
+
+
+def failures(scored: Scored) -> int:
+    """Answers for which some function gave nothing without having chosen to."""
+    return len({i for said in scored.reasons.values() for i, text in said.items() if is_failure(text)})
+
+
+def _sliced(groups: Sequence[WireGroup]) -> Iterator[list[WireGroup]]:
+    start = 0
+    for size in itertools.chain(_SLICES, itertools.repeat(_SLICES[-1])):
+        if start >= len(groups):
+            return
+        yield list(groups[start : start + size])
+        start += size
+
+
+def _same(one: float | None, other: float) -> bool:
+    return np.isnan(other) if one is None else one == other
+
+
+def _key(written: Written, found: Samples) -> tuple[str, str]:
+    names = ",".join(part.name for part in wanted(written))
+    rated = hash(found.worth_B.tobytes())  # a reward may ask for what people said
+    return f"{names}\n{written.code}", f"{found.key}/{found.config.max_completion_length}/{rated}"
