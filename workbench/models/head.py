@@ -16,6 +16,7 @@ from workbench.types import Sampling
 
 CHUNK_LOGITS = 1 << 22
 """Logits of one block: 16 MB in float32. Smaller blocks multiply matrices more slowly, larger ones only need memory."""
+_ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
 Weigh = Callable[[slice, Tensor], Tensor]
 """(which of the tokens, their log-probabilities) -> d(loss)/d(log-prob) of each."""
 
@@ -100,6 +101,14 @@ def look_and_pull(
     return Passed(TokenStats.joined(seen), torch.cat(gradients).to(hidden_ND.dtype))
 
 
+def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x weight^T + bias, without gradient. On a CPU oneDNN's float32 product is a third faster for large vocabularies, slower else."""
+    if _ONEDNN and weight.numel() >= 1 << 22 and x.dtype == weight.dtype == torch.float32 and not x.is_cuda:
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return out
+    return functional.linear(x, weight, bias)
+
+
 def chunks(head: Any, tokens: int) -> list[slice]:
     """Blocks of tokens of about CHUNK_LOGITS logits each, all of one size."""
     count = max(1, -(-tokens * int(head.weight.shape[0]) // CHUNK_LOGITS))
@@ -117,7 +126,7 @@ def add_gradient(parameter: Tensor) -> Tensor:
 def _block(
     head: Any, hidden_ND: Tensor, target_N: Tensor, sampling: Sampling, *, logp_only: bool = False
 ) -> Block:
-    scaled_NV = functional.linear(hidden_ND.to(head.weight.dtype), head.weight, head.bias)
+    scaled_NV = project(hidden_ND.to(head.weight.dtype), head.weight, head.bias)
     scaled_NV = scaled_NV if scaled_NV.dtype == torch.float64 else scaled_NV.float()
     if sampling.temperature not in (0.0, 1.0):
         scaled_NV /= sampling.temperature

@@ -73,16 +73,20 @@ def select_rows(cache: Cache, rows: Tensor) -> None:
         layer.select(rows)
 
 
-def causal_mask(valid_RK: Tensor, queries: int, dtype: torch.dtype) -> Tensor:
-    """(R, 1, queries, K) additive mask for the last `queries` columns: each sees valid columns up to its own."""
+def causal_mask(valid_RK: Tensor, queries: int, dtype: torch.dtype, window: int | None = None) -> Tensor:
+    """(R, 1, queries, K) additive mask for the last `queries` columns: each sees valid columns up to its own, `window` at most."""
     keys = valid_RK.shape[1]
-    position_Q = torch.arange(keys - queries, keys, device=valid_RK.device)
-    seen_QK = torch.arange(keys, device=valid_RK.device)[None, :] <= position_Q[:, None]
-    allowed = valid_RK[:, None, None, :] & seen_QK[None, None]
-    # A padding query would see nothing and turn NaN; letting it see itself is harmless, as nobody reads it.
-    allowed = (
-        allowed | (torch.arange(keys, device=valid_RK.device)[None, :] == position_Q[:, None])[None, None]
+    distance_QK = (
+        torch.arange(keys - queries, keys, device=valid_RK.device)[:, None]
+        - torch.arange(keys, device=valid_RK.device)[None, :]
     )
-    return torch.zeros(allowed.shape, dtype=dtype, device=valid_RK.device).masked_fill(
+    seen_QK = (distance_QK >= 0) & (distance_QK < (keys if window is None else window))
+    # A padding query would see nothing and turn NaN; letting it see itself is harmless, as nobody reads it.
+    return additive((valid_RK[:, None, None, :] & seen_QK) | (distance_QK == 0), dtype)
+
+
+def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where allowed, the lowest number elsewhere."""
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
         ~allowed, torch.finfo(dtype).min
     )

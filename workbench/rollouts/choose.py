@@ -1,8 +1,9 @@
 """Which engine a run gets."""
 
 from workbench.models.load import Policy
+from workbench.rollouts.decoder import drivable
 from workbench.rollouts.engine import Engine
-from workbench.rollouts.local import LocalEngine, drivable
+from workbench.rollouts.local import LocalEngine
 from workbench.rollouts.plain import PlainEngine
 
 

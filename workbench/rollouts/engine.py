@@ -1,5 +1,6 @@
 """One interface for everything that answers: requests in, groups out, log-probabilities in every path."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -45,18 +46,31 @@ def draw(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tens
 
     Temperature 0 takes the likeliest token; its log-probability is then the model's own, at temperature 1.
     """
-    scaled_RV = logits_RV.float() / (sampling.temperature or 1.0)
+    scaled_RV = logits_RV.float()
+    if sampling.temperature not in (0.0, 1.0):
+        scaled_RV = scaled_RV / sampling.temperature
     if sampling.temperature == 0:
         token_R = scaled_RV.argmax(-1)
-    else:
-        kept_RV = scoring.keep(scaled_RV, sampling)
-        if kept_RV is not None:
-            scaled_RV = scaled_RV.masked_fill(~kept_RV, float("-inf"))
-        # Subtracting the maximum is enough for a CDF: it needs no normaliser of its own.
-        cdf_RV = (scaled_RV - scaled_RV.amax(-1, keepdim=True)).exp().double().cumsum(-1)
-        target_R1 = (uniform_R * cdf_RV[:, -1])[:, None]
-        token_R = torch.searchsorted(cdf_RV, target_R1, right=True)[:, 0].clamp(max=logits_RV.shape[-1] - 1)
-    logp_R = scaled_RV.gather(1, token_R[:, None])[:, 0] - scaled_RV.logsumexp(-1)
+        return token_R, scaled_RV.gather(1, token_R[:, None])[:, 0] - scaled_RV.logsumexp(-1)
+    kept_RV = scoring.keep(scaled_RV, sampling)
+    if kept_RV is not None:
+        scaled_RV = scaled_RV.masked_fill(~kept_RV, float("-inf"))
+    # The CDF in two levels, blocks and tokens: only one block of each row is ever summed up token by token.
+    rows, vocabulary = scaled_RV.shape
+    size = math.isqrt(vocabulary - 1) + 1
+    mass_RV = scaled_RV.new_zeros((rows, -(-vocabulary // size) * size))
+    top_R1 = scaled_RV.amax(-1, keepdim=True)
+    torch.sub(scaled_RV, top_R1, out=mass_RV[:, :vocabulary]).exp_()
+    mass_RCV = mass_RV.view(rows, -1, size)
+    blocks_RC = mass_RCV.sum(-1).double().cumsum(-1)
+    target_R1 = uniform_R[:, None] * blocks_RC[:, -1:]
+    block_R1 = torch.searchsorted(blocks_RC, target_R1, right=True).clamp_(max=blocks_RC.shape[1] - 1)
+    inside_RV = mass_RCV[torch.arange(rows, device=mass_RV.device), block_R1[:, 0]].double().cumsum(-1)
+    before_R1 = blocks_RC.gather(1, block_R1) - inside_RV[:, -1:]
+    # Rounding may put the target on the block's very end, where a token without mass may stand.
+    rest_R1 = torch.minimum((target_R1 - before_R1).clamp_(min=0.0), inside_RV[:, -1:] * (1.0 - 1e-12))
+    token_R = (block_R1 * size + torch.searchsorted(inside_RV, rest_R1, right=True))[:, 0]
+    logp_R = scaled_RV.gather(1, token_R[:, None])[:, 0] - top_R1[:, 0] - blocks_RC[:, -1].log().float()
     return token_R, logp_R
 
 

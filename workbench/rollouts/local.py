@@ -1,19 +1,18 @@
 """The local engine: prompts are read once per group, fanned out to its samples, and finished rows leave the batch.
 
-It drives any decoder with plain attention layers through the model's own forward; `drivable` says which it leaves to `generate`.
+It draws and keeps the books; a `Decoder` turns tokens into logits.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workbench.models import logits as scoring
 from workbench.models.load import Policy
-from workbench.rollouts import cache as kv
+from workbench.rollouts import lean
+from workbench.rollouts.decoder import Decoder, LibraryDecoder
 from workbench.rollouts.engine import Progress, Whole, assemble, draw, limit, uniforms
 from workbench.types import Group, Request, Sampling
 
@@ -21,21 +20,6 @@ Answers = list[tuple[NDArray[np.int32], NDArray[np.float32]]]
 """Token ids and log-probabilities of each answer."""
 LIVE_SHARE = 0.8
 """Rows are compacted when at most this share of them is still running."""
-
-
-def drivable(config: Any) -> str | None:
-    """Why the local engine cannot drive a model; None where it can."""
-    text = config.get_text_config(decoder=True)
-    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"} or (
-        getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True)
-    ):
-        return f"it has {', '.join(sorted(kinds | {'sliding_attention'} - {'full_attention'}))} layers"
-    if not scoring.plain_head(config):
-        return "its logits are capped or scaled after the output head"
-    if getattr(config, "is_encoder_decoder", False):
-        return "it is an encoder-decoder"
-    return None
 
 
 class LocalEngine:
@@ -107,6 +91,8 @@ class _Decoding:
         self.eos = torch.tensor(sorted(policy.eos_ids), device=self.device)
         self.sample_R = torch.arange(len(seeds), device=self.device)
         self.repeat = torch.from_numpy(np.repeat(np.arange(len(requests)), counts)).to(self.device)
+        kind = lean.LeanDecoder if lean.fits(policy.model) else LibraryDecoder
+        self.decoder: Decoder = kind(policy.model, policy.pad_id)
 
     @torch.no_grad()
     def run(
@@ -115,10 +101,12 @@ class _Decoding:
         """Decode until every row has ended or reached its limit. `ended` hears of requests that are done early."""
         told: set[int] = set()
         if len(self.sample_R):
-            hidden_RD = self._prefill()
+            logits_RV = self.decoder.start(
+                [request.prompt.token_ids for request in self.requests], self.repeat, self.tokens_BT.shape[1]
+            )
             alive_R = self.limit_B > 0
             for t in range(self.tokens_BT.shape[1]):
-                alive_R = self._take(t, hidden_RD, alive_R)
+                alive_R = self._take(t, logits_RV, alive_R)
                 running = int(alive_R.sum())
                 if t % 16 == 0 or not running:
                     report(len(self.tokens_BT) - running)
@@ -128,7 +116,7 @@ class _Decoding:
                     break
                 if running <= LIVE_SHARE * len(alive_R):
                     alive_R = self._compact(alive_R)
-                hidden_RD = self._step(t)
+                logits_RV = self.decoder.step(self.token_R)
         return self._answers(slice(None))
 
     def _answers(self, rows: slice) -> Answers:
@@ -146,41 +134,8 @@ class _Decoding:
                 told.add(place)
                 ended(place, self._answers(rows))
 
-    def _prefill(self) -> Tensor:
-        """Read every prompt once, left-padded, and fan its cache out to the rows of its group."""
-        lengths = [len(request.prompt.token_ids) for request in self.requests]
-        width = max(lengths)
-        ids_PK = torch.full((len(lengths), width), self.policy.pad_id, dtype=torch.int64)
-        valid_PK = torch.zeros((len(lengths), width), dtype=torch.bool)
-        for row, (request, length) in enumerate(zip(self.requests, lengths, strict=True)):
-            ids_PK[row, width - length :] = torch.tensor(request.prompt.token_ids)
-            valid_PK[row, width - length :] = True
-        ids_PK, valid_PK = ids_PK.to(self.device), valid_PK.to(self.device)
-        model = self.policy.model
-        text = model.config.get_text_config(decoder=True)
-        self.cache = kv.growing_cache(text.num_hidden_layers)
-        self.dtype = next(model.parameters()).dtype
-        hidden_PKD = scoring.backbone(model)(
-            input_ids=ids_PK,
-            attention_mask=kv.causal_mask(valid_PK, width, self.dtype),
-            position_ids=(valid_PK.cumsum(1) - 1).clamp(min=0),
-            past_key_values=self.cache,
-            use_cache=True,
-        ).last_hidden_state
-        kv.select_rows(self.cache, self.repeat)
-        self.width = width
-        self.prompt_R = torch.tensor(lengths, device=self.device)[self.repeat]
-        # Built once for the whole answer: column k of row r is masked where the prompt's left padding lies.
-        columns = torch.arange(width + self.tokens_BT.shape[1], device=self.device)
-        masked_RK = columns[None, :] < (width - self.prompt_R)[:, None]
-        self.mask_R11K = torch.zeros(masked_RK.shape, dtype=self.dtype, device=self.device).masked_fill(
-            masked_RK, torch.finfo(self.dtype).min
-        )[:, None, None, :]
-        return hidden_PKD[:, -1][self.repeat]
-
-    def _take(self, t: int, hidden_RD: Tensor, alive_R: Tensor) -> Tensor:
+    def _take(self, t: int, logits_RV: Tensor, alive_R: Tensor) -> Tensor:
         """Draw token t of every live row, write it down, and tell which rows go on."""
-        logits_RV = scoring.head(self.policy.model)(hidden_RD)
         token_R, logp_R = draw(logits_RV, self.uniform_BT[self.sample_R, t], self.sampling)
         live_N = self.sample_R[alive_R]
         self.tokens_BT[live_N, t] = token_R[alive_R].to(torch.int32)
@@ -191,22 +146,6 @@ class _Decoding:
 
     def _compact(self, alive_R: Tensor) -> Tensor:
         rows = alive_R.nonzero()[:, 0]
-        kv.select_rows(self.cache, rows)
-        self.sample_R, self.token_R, self.prompt_R = (
-            self.sample_R[rows],
-            self.token_R[rows],
-            self.prompt_R[rows],
-        )
-        self.mask_R11K = self.mask_R11K[rows]
+        self.decoder.select(rows)
+        self.sample_R, self.token_R = self.sample_R[rows], self.token_R[rows]
         return alive_R[rows]
-
-    def _step(self, t: int) -> Tensor:
-        """Hidden state of the token just drawn, (R, D)."""
-        hidden_R1D = scoring.backbone(self.policy.model)(
-            input_ids=self.token_R[:, None],
-            attention_mask=self.mask_R11K[..., : self.width + t + 1],
-            position_ids=(self.prompt_R + t)[:, None],
-            past_key_values=self.cache,
-            use_cache=True,
-        ).last_hidden_state
-        return hidden_R1D[:, 0]

@@ -5,9 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from tests.tiny import tiny_policy
 from workbench.models import logits as scoring
+from workbench.rollouts import lean
 from workbench.rollouts.choose import make_engine
 from workbench.rollouts.engine import draw, uniforms
 from workbench.rollouts.local import LocalEngine
@@ -36,7 +38,7 @@ def tokens(groups: list[Group]) -> list[list[int]]:
     return [rollout.token_ids.tolist() for group in groups for rollout in group.rollouts]
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma", "mistral-sliding", "qwen3-moe"])
 @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS.keys())
 def test_local_engine_draws_the_tokens_of_generate_with_equal_log_probabilities(architecture, sampling):
     policy = tiny_policy(architecture)
@@ -125,11 +127,33 @@ def test_filters_keep_what_they_promise():
 
 
 def test_a_model_the_local_engine_cannot_drive_goes_through_generate_and_says_so():
-    policy = tiny_policy("mistral-sliding")
+    policy = tiny_policy()
+    policy.model.config.layer_types = ["full_attention", "linear_attention"]
     engine = make_engine("local", policy)
     assert engine.name == "transformers"
-    assert "sliding_attention" in policy.notes[0]
+    assert "linear_attention" in policy.notes[0]
     assert make_engine("local", tiny_policy()).name == "local"
+
+
+def test_the_lean_decoder_and_the_library_say_the_same_with_and_without_an_adapter(monkeypatch):
+    for architecture in ("llama", "qwen3"):
+        policy = tiny_policy(architecture)
+        policy.model = get_peft_model(policy.model, LoraConfig(r=4, target_modules="all-linear"))
+        with torch.no_grad():
+            for name, parameter in policy.model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(0.0, 0.3)
+        assert lean.fits(policy.model)
+        few = LocalEngine(policy).generate(requests(), SAMPLINGS["plain"])
+        with policy.model.disable_adapter():
+            base = LocalEngine(policy).generate(requests(), SAMPLINGS["plain"])
+        with monkeypatch.context() as patch:
+            patch.setattr(lean, "fits", lambda model: False)
+            library = LocalEngine(policy).generate(requests(), SAMPLINGS["plain"])
+        assert tokens(few) == tokens(library) != tokens(base)
+        for ours, theirs in zip(few, library, strict=True):
+            for a, b in zip(ours.rollouts, theirs.rollouts, strict=True):
+                np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
 
 
 def test_progress_counts_up_to_every_answer():
