@@ -179,7 +179,9 @@ class LeanDecoder:
         self.caches = [cache[:, rows] for cache in self.caches]
         self.position_R = self.position_R[rows]
         if self.mask_R1K is not None:
-            self.mask_R1K = self.mask_R1K.view(-1, self.key_heads, 1, self.mask_R1K.shape[2])[rows].flatten(0, 1)
+            self.mask_R1K = self.mask_R1K.view(-1, self.key_heads, 1, self.mask_R1K.shape[2])[rows].flatten(
+                0, 1
+            )
 
     def _scale(self, x: Tensor) -> Tensor:
         """1 / root mean square of the last axis."""
