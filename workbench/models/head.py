@@ -113,7 +113,7 @@ def chunks(head: Any, tokens: int) -> list[slice]:
     """Blocks of tokens of about CHUNK_LOGITS logits each, all of one size."""
     count = max(1, -(-tokens * int(head.weight.shape[0]) // CHUNK_LOGITS))
     size = -(-tokens // count)
-    return [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
+    return [slice(start, min(start + size, tokens)) for start in range(0, max(1, tokens), max(1, size))]
 
 
 def add_gradient(parameter: Tensor) -> Tensor:

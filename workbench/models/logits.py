@@ -111,7 +111,7 @@ def token_stats(
         step = max(1, chunk_logits // int(head(model).weight.shape[0]))
         blocks = (
             (head(model)(hidden_ND[i : i + step]), target_N[i : i + step])
-            for i in range(0, len(target_N), step)
+            for i in range(0, max(1, len(target_N)), step)  # once where every answer is empty
         )
     else:
         blocks = (
