@@ -196,6 +196,24 @@ def test_case_30_runs_take_turns_on_one_device_and_a_queued_one_can_be_cancelled
     wait_until(lambda: lease.holder(yard.root / lease.HOUSE, "cpu") == "")
 
 
+def test_case_30_runs_are_served_in_the_order_they_came_whatever_their_names(yard: Yard) -> None:
+    first = yard.start(step_seconds=0.02)
+    yard.goes_on(first)
+    waiting = []
+    for _ in range(3):
+        waiting.append(yard.start(steps=2, step_seconds=0.3))
+        ids = ", ".join(run.id for run in [first, *waiting[:-1]])
+        wait_until(lambda ids=ids: launch.state(waiting[-1]).reason == f"waits for {ids}")  # type: ignore[misc]
+    launch.stop(first)
+    for number, run in enumerate(waiting):
+        yard.reaches(run, "running")
+        behind = [launch.state(later) for later in waiting[number + 1 :]]
+        assert [one.state for one in behind] == ["queued"] * len(behind)
+    yard.reaches(waiting[-1], "finished")
+    ends = [launch.state(run).ended for run in waiting]
+    assert ends == sorted(ends, key=lambda end: end or 0.0) and None not in ends
+
+
 def test_case_30b_a_queued_run_outlives_the_app_that_queued_it(yard: Yard) -> None:
     first = yard.start(step_seconds=0.02)
     yard.goes_on(first)

@@ -63,6 +63,29 @@ def test_waiting_runs_are_served_in_the_order_they_came(tmp_path: Path) -> None:
     assert served == ["c", "a", "b"]
 
 
+def test_a_free_device_is_not_for_those_behind_in_the_queue(tmp_path: Path) -> None:
+    """Without threads and luck: the device lies free, and still only the oldest living ticket may take it."""
+    folder = lease.lease_folder("cpu", tmp_path)
+    early = [lease._take_ticket(folder, "cpu", name) for name in ("z-came-first", "a-came-second")]
+    seen: list[list[str]] = []
+
+    def look() -> lease.Lease | None:
+        return lease.acquire(
+            "cpu", tmp_path, "m-came-last", iter([False, True]).__next__, lambda now: seen.append(now.ahead)
+        )
+
+    assert lease.holder(folder, "cpu") == "" and look() is None
+    early[0].close()  # the first is served, or has died
+    assert look() is None
+    early[1].close()
+    assert seen == [["z-came-first", "a-came-second"], ["a-came-second"]]
+    assert look() is not None
+    # Every ticket gets a higher number than all that are there, so age is the order and no clock is asked.
+    numbers = [lease._take_ticket(folder, "cpu", "x") for _ in range(11)]
+    assert [int(Path(one.name).name.split("-")[1]) for one in numbers] == list(range(1, 12))
+    assert lease.waiting(tmp_path, "cpu") == ["x"] * 11
+
+
 def test_a_waiting_run_knows_who_is_ahead_and_can_give_up(tmp_path: Path) -> None:
     first = lease.acquire("cpu", tmp_path, "first", never)
     seen: list[list[str]] = []
