@@ -75,10 +75,13 @@ def compute(case: Case) -> dict[str, Any]:
     inputs, function = case["inputs"], case["function"]
     if case.get("category") == "loss":
         return loss_case(inputs)
-    for name, run in FUNCTIONS.items():
-        if function == name or (name.endswith("*") and function.startswith(name[:-1])):
-            return run(inputs)
-    raise ValueError(f"function {function!r} is not known: {', '.join(FUNCTIONS)}, or category loss.")
+    if case.get("category") == "advantages":
+        return advantages(_named_variant(function) | inputs)
+    # A longer name is a variation of the shorter one it begins with: self_bleu4 of self_bleu.
+    known = [name for name in FUNCTIONS if function.startswith(name)]
+    if not known:
+        raise ValueError(f"function {function!r} is not known: {', '.join(FUNCTIONS)}, or category loss.")
+    return FUNCTIONS[max(known, key=len)](inputs)
 
 
 # -- losses ----------------------------------------------------------------------------------------
@@ -143,24 +146,27 @@ def loss_and_gradient(inputs: Inputs) -> dict[str, Any]:
 def objective(inputs: Inputs, width: int) -> weights.Objective:
     """The settings that a case's inputs stand for; what a case leaves out has the settings' default."""
     tis = inputs.get("tis") or {}
-    kl = inputs.get("kl") or "k3"
+    kl = inputs.get("kl") or inputs.get("kl_estimator") or "k3"
     return weights.Objective(
         loss_type=inputs.get("loss_type", "grpo"),
-        importance_sampling_level=inputs.get("level") or "token",
-        epsilon=_or(inputs.get("eps_low"), 0.2),
-        epsilon_high=inputs.get("eps_high"),
+        importance_sampling_level=_first(inputs, "level", "importance_sampling_level", default="token"),
+        epsilon=_first(inputs, "eps_low", "epsilon", default=0.2),
+        epsilon_high=_first(inputs, "eps_high", "epsilon_high"),
         delta=inputs.get("delta"),
         dual_clip=inputs.get("dual_clip"),
-        sapo_temperature_pos=inputs.get("tau_pos", 1.0),
-        sapo_temperature_neg=inputs.get("tau_neg", 1.05),
-        importance_sampling_correction=tis.get("mode", "sequence_mask") if tis else "off",
+        sapo_temperature_pos=_first(inputs, "tau_pos", "sapo_temperature_pos", default=1.0),
+        sapo_temperature_neg=_first(inputs, "tau_neg", "sapo_temperature_neg", default=1.05),
+        importance_sampling_correction=(tis.get("mode") or "sequence_mask") if tis else "off",
         importance_sampling_clip_max=tis.get("cmax", 3.0),
         importance_sampling_clip_min=tis.get("cmin"),
-        off_policy_mask_threshold=inputs.get("off_policy_threshold"),
-        beta=_or(inputs.get("beta"), 0.0),
+        off_policy_mask_threshold=_first(
+            inputs, "off_policy_threshold", "off_policy_mask_threshold", "off_policy_delta", "threshold"
+        ),
+        beta=_first(inputs, "beta", default=0.0),
         kl_estimator=f"{kl}_ratio" if inputs.get("kl_is") and not kl.endswith("_ratio") else kl,
-        entropy_coef=_or(inputs.get("entropy_coef"), 0.0),
-        max_completion_length=_or(inputs.get("max_len"), width),
+        kl_in=inputs.get("kl_in") or "loss",
+        entropy_coef=_first(inputs, "entropy_coef", "entropy_bonus", default=0.0),
+        max_completion_length=_first(inputs, "max_len", "max_completion_length", default=width),
     )
 
 
@@ -208,19 +214,46 @@ def advantages(inputs: Inputs) -> dict[str, Any]:
         inputs["rewards_per_func"] if "rewards_per_func" in inputs else [[r] for r in inputs["rewards"]],
         float,
     )
-    excluded = inputs.get("excluded")
+    excluded = _first(inputs, "excluded", "truncated")
+    scale, std = inputs.get("scale", "group"), inputs.get("std", inputs.get("ddof", 1))
     found = adv.from_rewards(
         table,
         np.array(inputs.get("weights") or np.ones(table.shape[1]), float),
         _groups(inputs, len(table)).numpy(),
         aggregation=inputs.get("aggregation", "sum_then_normalize"),
-        scale=inputs.get("scale", "group"),
-        std=STD[inputs.get("ddof", 1)],
-        eps=_or(inputs.get("eps"), 1e-4),
+        scale={True: "group", False: "none"}.get(scale, scale),
+        std=STD.get(std, std),
+        eps=_first(inputs, "eps", default=1e-4),
         baseline=inputs.get("baseline", "mean"),
         excluded_B=None if excluded is None else np.array(excluded, bool),
     )
-    return {"advantages": found.advantages_B.tolist(), "value": float(found.zero_std_P.mean())}
+    return {
+        "advantages": found.advantages_B.tolist(),
+        "value": float(found.zero_std_P.mean()),
+        "std": found.std_P.tolist(),
+        "mean": found.mean_P.tolist(),
+    }
+
+
+def _named_variant(function: str) -> dict[str, Any]:
+    """What the name of an advantages function says beyond its inputs."""
+    if "rloo" in function:
+        return {"baseline": "leave_one_out", "scale": "none"}
+    if "gdpo" in function:
+        return {"aggregation": "normalize_then_sum"}
+    return {"scale": "none"} if function.startswith("dr_grpo") else {}
+
+
+def kl_in_reward(inputs: Inputs) -> dict[str, Any]:
+    rewards = weights.kl_in_rewards(
+        np.array(inputs["rewards"], float),
+        np.array(inputs["logps"], float),
+        np.array(inputs["ref_logps"], float),
+        np.array(inputs["mask"]),
+        inputs["beta"],
+        inputs.get("kl", "k1"),
+    )
+    return {"rewards": rewards.tolist()}
 
 
 # -- KL --------------------------------------------------------------------------------------------
@@ -337,13 +370,10 @@ def self_bleu(inputs: Inputs) -> dict[str, Any]:
 
 
 FUNCTIONS: dict[str, Callable[[Inputs], dict[str, Any]]] = {
-    "advantages": advantages,
-    "advantages_with_none": advantages,
-    "rloo_advantages": lambda i: advantages({"baseline": "leave_one_out", "scale": "none", **i}),
-    "gdpo_advantages": lambda i: advantages({"aggregation": "normalize_then_sum", **i}),
     "frac_reward_zero_std": advantages,
+    "kl_in_reward": kl_in_reward,
     "estimators_discrete": kl_discrete,
-    "estimators_gaussian": lambda i: theory.gaussian_kl(i["mu"])._asdict(),
+    "estimators_gaussian": lambda i: theory.gaussian_kl(_mean_of_normal(i))._asdict(),
     "group_statistics": lambda i: theory.group_statistics(i["p"], i["group_size"])._asdict(),
     "min_group_size": lambda i: {"group_size": theory.min_group_size(i["p"], i["prob_mixed_at_least"])},
     "time_to_half": time_to_half,
@@ -360,13 +390,17 @@ FUNCTIONS: dict[str, Callable[[Inputs], dict[str, Any]]] = {
     "beta_c_direct_Ginf": lambda i: {"beta_c": theory.beta_critical(i["pi_ref"])},
     "direct_Ginf_roots": lambda i: theory.direct_large_group_roots(i["pi_ref"], i["beta"])._asdict(),
     "multi_output": multi_output,
-    "token_level_kl*": token_level,
+    "token_level": token_level,
     "pass_at_k": lambda i: {"value": text.pass_at_k(i["n"], i["c"], i["k"])},
     "maj_at_k": lambda i: {"value": text.maj_at_k(i["answers"], i["correct"])},
+    "avg_at_k": lambda i: {"value": text.avg_at_k(i["n"], i["c"])},
+    "unique_answers": lambda i: {"value": text.unique_answers(i["answers"])},
+    "duplicate": lambda i: {"value": text.duplicate_fraction([_hashable(t) for t in i["texts"]])},
+    "repeat_fraction": lambda i: {"value": text.repeat_fraction(i["items"], i.get("n", 3))},
     "entropy_nats": entropy_nats,
     "distinct_n": lambda i: {"value": text.distinct_n(i["texts"], i["n"])},
-    "self_bleu*": self_bleu,
-    "reflection_count*": lambda i: text.reflection_counts(i["text"], i.get("words", text.R1_WORDS))._asdict(),
+    "self_bleu": self_bleu,
+    "reflection_count": lambda i: text.reflection_counts(i["text"], i.get("words", text.R1_WORDS))._asdict(),
     "ess_fraction": lambda i: {"value": shares.ess_fraction(np.array(i["weights"], float))},
     "soft_overlong": lambda i: {"value": formulas.soft_overlong(i["length"], i["max_len"], i["cache"])},
     "repetition_penalty": lambda i: {
@@ -398,8 +432,18 @@ def _log(probs: Any) -> torch.Tensor | None:
     return None if probs is None else _tensor(probs).log()
 
 
-def _or(value: Any, default: float) -> Any:
-    return default if value is None else value
+def _first(inputs: Inputs, *names: str, default: Any = None) -> Any:
+    """The first of these inputs that is there and not null."""
+    return next((inputs[name] for name in names if inputs.get(name) is not None), default)
+
+
+def _mean_of_normal(inputs: Inputs) -> float:
+    """`mu`, or the mean that `p` is written with: N(0.5,1)."""
+    return inputs["mu"] if "mu" in inputs else float(inputs["p"].strip("N() ").split(",")[0])
+
+
+def _hashable(item: Any) -> Any:
+    return tuple(item) if isinstance(item, list) else item
 
 
 def _groups(inputs: Inputs, count: int) -> torch.Tensor:

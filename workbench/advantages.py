@@ -303,6 +303,13 @@ def members(group_ids_B: Array) -> Members:
     return Members(index_B, order_B[xp.where(inside_P_G, first_P[:, None] + slot_G[None, :], 0)], inside_P_G)
 
 
+def tied(rewards_B: Array) -> bool:
+    """Whether one group's rewards are the same up to rounding, so that it asks for nothing."""
+    xp = array_namespace(rewards_B)
+    groups = members(xp.zeros(rewards_B.shape[0], dtype=xp.int64, device=device(rewards_B)))
+    return bool(_ties(rewards_B, xp.isfinite(rewards_B), groups)[0])
+
+
 def sum_by_group(values_B: Array, group_ids_B: Array) -> Array:
     """(P,) sums of sample values by ascending group id: each group's share of the gradient, for example."""
     return members(group_ids_B).sum(values_B)

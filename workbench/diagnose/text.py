@@ -36,6 +36,11 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
 
 
+def avg_at_k(n: int, correct: int) -> float:
+    """Share of right answers among all n: what R1's report calls pass@1."""
+    return correct / n
+
+
 def majority(answers: Sequence[str | None]) -> str | None:
     """The most frequent answer; None does not vote, and among equals the one seen first wins."""
     votes = Counter(answer for answer in answers if answer is not None)

@@ -10,14 +10,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench import advantages
 from workbench.config import RunConfig
 from workbench.types import Score, StepRecord, TokenArrays
 
 Dead = Literal["", "right", "wrong", "tied"]
 RIGHT = 0.5
 """An answer counts as right from this value of the accuracy reward on."""
-SAME = 1e-8
-"""Rewards closer together than this are the same reward (torch.isclose against zero, as TRL decides it)."""
 
 
 class SampleNumbers(NamedTuple):
@@ -129,9 +128,7 @@ def group_numbers(record: StepRecord, numbers: SampleNumbers, config: RunConfig)
 def dead_side(rewards: NDArray[np.float64], right: NDArray[np.float64]) -> Dead:
     """Why a group teaches nothing: every reward the same, and all right, all wrong, or merely tied. '' where
     it teaches."""
-    if len(rewards) > 1 and float(rewards.max() - rewards.min()) > SAME * max(
-        1.0, float(np.abs(rewards).max())
-    ):
+    if len(rewards) > 1 and not advantages.tied(rewards):
         return ""
     if len(right) and right.all():
         return "right"
