@@ -5,6 +5,7 @@ groups.
 dashboard and the command line.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,10 +142,47 @@ class Run:
         ]
         return pd.DataFrame(rows)
 
-    def group(self, step: int, k: int = 0, kind: GroupKind = "train") -> "Group":
+    def group(self, step: int, k: int | str = 0, kind: GroupKind = "train") -> "Group":
         """All answers to one prompt in one step, with token ids and per-token figures: a dict that a notebook
-        draws as the dashboard does."""
+        draws as the dashboard does. `k`: the group's number, or its prompt: the question or the prompt's id."""
+        if isinstance(k, str):
+            rows = self.reader.groups(step, kind)
+            found = [row["k"] for row in rows if k in (row["prompt_id"], row["question"])]
+            if not found:
+                asked = ", ".join(repr(row["question"][:40]) for row in rows[:5])
+                raise RunError(f"Step {step} did not ask {k[:80]!r}. It asked, among others: {asked}.")
+            k = found[0]
         return Group(self.folder, kind, self.reader.group(step, k, kind, arrays=True))
+
+    def html(self, path: Path | str, max_mb: float = 12.0) -> str:
+        """Write the run as a page in one file that opens anywhere without a server: every curve, and as many
+        steps with their groups as `max_mb` holds. Returns a sentence that says which."""
+        from workbench.view import embed  # noqa: PLC0415 (as in Group: only a picture needs it)
+
+        page = embed.run_page(self.folder, int(max_mb * 2**20))
+        Path(path).expanduser().write_text(page.html, encoding="utf-8")
+        return page.words
+
+    def live(self, every: float = 2.0) -> RunState:
+        """In a notebook: draws the dashboard's overview here and draws it anew with every step, until the run is
+        over. Interrupting ends only the watching. In a script it follows in words."""
+        try:
+            from IPython.display import HTML, display  # noqa: PLC0415 (a script has no notebook)
+        except ImportError:
+            return self.follow()
+        from workbench.view import embed  # noqa: PLC0415 (as in Group)
+
+        shown = None
+        handle = display(HTML("<p>Waiting for the first step…</p>"), display_id=True)
+        while True:
+            now = self.state
+            drawn = (self.reader.last_step(), now.state)
+            if drawn != shown and handle is not None:
+                shown = drawn
+                handle.update(HTML(embed.frame(embed.live_page(self.folder))))
+            if now.over:
+                return now
+            time.sleep(every)
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """What happened to the run: commands and their answers, changed settings, checkpoints."""

@@ -426,16 +426,28 @@ app.command(judging.ratings)
 def export(
     run: RunName,
     *,
-    model: Annotated[Path, Parameter(help="Folder to write; must not hold anything yet.")],
+    model: Annotated[Path | None, Parameter(help="Folder to write; must not hold anything yet.")] = None,
+    html: Annotated[
+        Path | None, Parameter(help="A page of the run in one file, that opens anywhere.")
+    ] = None,
+    max_mb: Annotated[float, Parameter(help="With --html: about how large the file may become.")] = 12.0,
     step: Annotated[int | None, Parameter(help="A checkpoint instead of the final model.")] = None,
     merge: Annotated[bool, Parameter(negative="", help="Fold a LoRA adapter into the weights.")] = False,
     runs: Root = DEFAULT_ROOT,
     json: AsJson = False,
 ) -> int:
-    """Write the trained model as a plain Hugging Face folder."""
-    target = api.export(record.find(run, runs), model, step, merge)
+    """Write the trained model as a plain Hugging Face folder, or the run as a page in one file."""
+    folder = record.find(run, runs)
+    if (model is None) == (html is None):
+        raise ConfigError(
+            "Say what to export: --model FOLDER (the weights) or --html FILE (a page to look at)."
+        )
+    if html is not None:
+        page = api.Run(folder).html(html, max_mb)
+        print(page, file=sys.stderr)
+    target = html if model is None else api.export(folder, model, step, merge)
     if json:
-        _print_json({"model": str(target)})
+        _print_json({"html" if model is None else "model": str(target)})
     else:
         print(target)
     return 0

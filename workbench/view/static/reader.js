@@ -53,7 +53,8 @@ export async function mount(element, { fetchJson, postJson = null, navigate = nu
 }
 
 function assemble(element, { cursor, store, hits, ask, header, glossary, postJson, navigate, live }) {
-  const go = (change) => cursor.move(change);
+  const { held = null, excerpt = null } = header; // an exported page holds some steps only: the cursor stays among them
+  const go = (change) => cursor.move(held && Number.isInteger(change.step) ? { ...change, step: nearest(held, change.step) } : change);
   const link = (change) => format({ ...cursor.now, tok: null, ...change }, location.search);
   const newest = () => store.newest;
   const stepNow = () => cursor.now.step ?? newest();
@@ -77,7 +78,7 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
   const keyBar = makeKeyBar();
   const help = makeHelp(header.search);
   const bottom = makeBottomBar({ commands, onAlarms: liveView.showAlarms, onStep: turn, onAll: groupView.toggleAll });
-  show(element, lost.element, strip.element, hitBar.element, liveView.element, groupView.element, promptView.element, searchView.element, tryView.element, keyBar.element, bottom.element, help.element, change.element);
+  show(element, lost.element, excerpt && h("p", { class: "excerpt", role: "note" }, excerpt), strip.element, hitBar.element, liveView.element, groupView.element, promptView.element, searchView.element, tryView.element, keyBar.element, bottom.element, help.element, change.element);
   const tips = makeTips(element, (anchor) => explain(anchor, { glossary, store, header, step: stepNow(), group: groupView.shown, lens: cursor.now.lens }));
 
   /** What rating keys speak to: the group on screen, or on Live the answers that wait. */
@@ -96,7 +97,7 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
       const next = by > 0 ? steps.find((step) => step > at) : steps.findLast((step) => step < at);
       return next === undefined ? null : go({ step: next });
     }
-    const to = at + by;
+    const to = held ? ((by > 0 ? held.find((step) => step > at) : held.findLast((step) => step < at)) ?? at) : at + by;
     const keep = cursor.now.view === "group" ? { prompt: null } : {};
     if (to < 0) return;
     go({ ...keep, step: to > newest() ? null : to });
@@ -235,6 +236,8 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
     },
   };
 }
+
+const nearest = (steps, wanted) => steps.reduce((best, step) => (Math.abs(step - wanted) < Math.abs(best - wanted) ? step : best), steps[0] ?? wanted);
 
 // The page's own top bar, where there is one: its Live, Group and Prompt switch views here, its right end shows the keys.
 function takeTopBar({ go, help, search, trial }) {
