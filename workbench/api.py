@@ -5,6 +5,7 @@ groups.
 dashboard and the command line.
 """
 
+import importlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -145,14 +146,15 @@ class Run:
     def group(self, step: int, k: int | str = 0, kind: GroupKind = "train") -> "Group":
         """All answers to one prompt in one step, with token ids and per-token figures: a dict that a notebook
         draws as the dashboard does. `k`: the group's number, or its prompt: the question or the prompt's id."""
+        number = k if isinstance(k, int) else 0
         if isinstance(k, str):
             rows = self.reader.groups(step, kind)
             found = [row["k"] for row in rows if k in (row["prompt_id"], row["question"])]
             if not found:
                 asked = ", ".join(repr(row["question"][:40]) for row in rows[:5])
                 raise RunError(f"Step {step} did not ask {k[:80]!r}. It asked, among others: {asked}.")
-            k = found[0]
-        return Group(self.folder, kind, self.reader.group(step, k, kind, arrays=True))
+            number = int(found[0])
+        return Group(self.folder, kind, self.reader.group(step, number, kind, arrays=True))
 
     def html(self, path: Path | str, max_mb: float = 12.0) -> str:
         """Write the run as a page in one file that opens anywhere without a server: every curve, and as many
@@ -167,19 +169,19 @@ class Run:
         """In a notebook: draws the dashboard's overview here and draws it anew with every step, until the run is
         over. Interrupting ends only the watching. In a script it follows in words."""
         try:
-            from IPython.display import HTML, display  # noqa: PLC0415 (a script has no notebook)
-        except ImportError:
+            screen: Any = importlib.import_module("IPython.display")
+        except ImportError:  # a script has no notebook
             return self.follow()
         from workbench.view import embed  # noqa: PLC0415 (as in Group)
 
         shown = None
-        handle = display(HTML("<p>Waiting for the first step…</p>"), display_id=True)
+        handle = screen.display(screen.HTML("<p>Waiting for the first step…</p>"), display_id=True)
         while True:
             now = self.state
             drawn = (self.reader.last_step(), now.state)
             if drawn != shown and handle is not None:
                 shown = drawn
-                handle.update(HTML(embed.frame(embed.live_page(self.folder))))
+                handle.update(screen.HTML(embed.frame(embed.live_page(self.folder))))
             if now.over:
                 return now
             time.sleep(every)

@@ -162,11 +162,8 @@ def _side(
     right = [rollup.is_right(score, accuracy) for score in scores]
     text = ""
     if token is not None:
-        text = (
-            importlib.import_module("workbench.models.chat")
-            .token_text(bench.tokenizer)(token)
-            .decode("utf-8", "replace")
-        )
+        raw = importlib.import_module("workbench.models.chat").token_text(bench.tokenizer)(token)
+        text = raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
     if all(reward is None for reward in rewards):
         reason = next(
             (reason for score in scores for reason in score.reasons.values()), "no reward gave a value"
