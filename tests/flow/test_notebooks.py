@@ -8,9 +8,7 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
-
-
-READS = {"05_read_a_run"}
+READS = {"02_write_a_reward", "03_rescore_a_run", "04_reward_pitfalls", "05_read_a_run"}
 """Notebooks that read runs; they find recorded ones."""
 
 

@@ -18,7 +18,7 @@ from workbench.rewards.declare import reward
 from workbench.rewards.outcome import Origin
 from workbench.rewards.signature import Shape, read_shape
 
-GIVEN = {"reward": reward, "workbench": sys.modules["workbench"]}
+GIVEN = {"reward": reward, "workbench": sys.modules["workbench"], "wb": sys.modules["workbench"]}
 """Names that reward code finds without an import: what is pasted or taken from a cell often lacks it. The
 package itself comes from the table of modules: an import would tie this room to everything it offers."""
 

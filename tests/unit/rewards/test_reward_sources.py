@@ -227,3 +227,10 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(RewardError, match="cannot be written"):
         resolve([RewardSpec(name="correct")], tmp_path / "taken" / "rewards")
+
+
+@pytest.mark.parametrize("mark", ["@wb.reward", "@workbench.reward", "@reward"])
+def test_a_cell_may_use_the_names_that_a_notebook_gives_the_package(mark: str):
+    code = f"{mark}\ndef f(completion):\n    return float(len(completion))\n"
+    (score,) = try_reward(code, [{"completion": "abc"}])
+    assert score.reward == 3.0
