@@ -6,24 +6,54 @@ was seen.
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any
 
 Json = dict[str, Any]
 Column = list[float | None]
+Keep = Callable[[list[int], Column | None], list[int]]
+"""Steps and their rewards to the places of those that are shown."""
 _SEEN = "SELECT id, step, kind, mode, {} AS numbers FROM steps WHERE current"
 _TABLES = (("train", "train", ""), ("sampled", "eval", "sampled"), ("greedy", "eval", "greedy"))
 
 
-def series(db: sqlite3.Connection, since: int, names: Sequence[str] | None, limit: int | None) -> Json:
+def series(
+    db: sqlite3.Connection,
+    since: int,
+    names: Sequence[str] | None,
+    limit: int | None,
+    keep: Keep | None = None,
+) -> Json:
     """See `Reader.series`."""
     numbers, order = numbers_column(db, names)
-    query = f"{_SEEN.format(numbers)} AND id > ? ORDER BY id LIMIT ?"
-    rows = db.execute(query, (since, -1 if limit is None else limit)).fetchall()
+    query, only, count = f"{_SEEN.format(numbers)} AND id > ?", "", None
+    if keep is not None:
+        count, only = _kept(db, since, keep)
+    rows = db.execute(
+        f"{query}{only} ORDER BY id LIMIT ?", (since, -1 if limit is None else limit)
+    ).fetchall()
     more = limit is not None and len(rows) == limit
     seen = {"cursor": _cursor(db, rows, since, more), "forget_from": forget_from(db, since)}
-    return {**seen, **_tables(rows, order, names)}
+    return {**seen, **_tables(rows, order, names), **({} if count is None else {"count": count})}
+
+
+def _kept(db: sqlite3.Connection, since: int, keep: Keep) -> tuple[int, str]:
+    """How many training steps are new, and the condition that leaves out those that `keep` does not choose: what is
+    not shown is not parsed."""
+    numbers, _ = numbers_column(db, ["reward"])
+    train = "AND kind = 'train' AND id > ? ORDER BY id"
+    [(count,)] = db.execute(
+        "SELECT count(*) FROM steps WHERE current AND kind = 'train' AND id > ?", (since,)
+    )
+    if count <= len(keep([0] * count, None)):  # few enough
+        return count, ""
+    rows = db.execute(f"{_SEEN.format(numbers)} {train}", (since,)).fetchall()
+    table = json.loads(f"[{','.join(row['numbers'] for row in rows)}]")
+    chosen = keep([row["step"] for row in rows], [row[0] if row else None for row in table])
+    ids = ",".join(str(rows[place]["id"]) for place in chosen)
+    newest = rows[-1]["id"]
+    return count, f" AND (kind <> 'train' OR id IN ({ids}) OR id > {newest})"
 
 
 def ends(db: sqlite3.Connection, names: Sequence[str] | None, head: int, tail: int) -> Json:
@@ -46,7 +76,9 @@ def ribbon(db: sqlite3.Connection, since: int) -> Json:
     """See `Reader.ribbon`."""
     query = "SELECT id, step, kind, cells_json FROM steps WHERE id > ? AND current ORDER BY id"
     rows = db.execute(query, (since,)).fetchall()
-    steps = [{"step": row["step"], **json.loads(row["cells_json"])} for row in rows if row["kind"] == "train"]
+    mine = [row for row in rows if row["kind"] == "train"]
+    cells = json.loads(f"[{','.join(row['cells_json'] for row in mine)}]")
+    steps = [{"step": row["step"], **cell} for row, cell in zip(mine, cells, strict=True)]
     seen = {"cursor": _cursor(db, rows, since), "forget_from": forget_from(db, since)}
     return {**seen, "steps": steps, "marks": marks(db)}
 

@@ -20,11 +20,12 @@ from workbench.view.store import Store
 Json = dict[str, Any]
 MUTE = "mute"
 """Kind of the notes that silence an alarm, by its name."""
+CHECKED = ("heldout/", "reflection/")
+"""What a page shows of a held-out check; the record holds some fifty figures more."""
 MOST_STEPS = 1000
 """More new steps than this are thinned: of each stretch, the steps with the lowest and the highest reward
 stay."""
 _CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})-(\d{1,18})")
-_DEAD = {".": "", "r": "right", "w": "wrong", "t": "tied"}
 
 
 class Cursor(NamedTuple):
@@ -54,14 +55,13 @@ def delta(store: Store, run: str, since: str | None) -> Json:
     """The answer of `runs/RUN/delta`. Raises RunError for a cursor that none of our answers gave."""
     reader, cursor = store.reader(run), Cursor.parse(since)
     reset = False
-    series = reader.series(cursor.row)
+    series = reader.series(cursor.row, keep=keep)
     if series["forget_from"] is not None:
         # A resumed run has overtaken steps that this page still shows: it starts over.
         cursor, reset = Cursor(), True
-        series = reader.series()
+        series = reader.series(keep=keep)
     train = series["train"]
     steps = train.pop("step")
-    kept = keep(steps, train.get("reward"))
     events = reader.events(cursor.event)
     alarms = reader.alarms(open_only=True)
     muted = set(Notes(reader.folder).kept(MUTE)) if alarms else set()
@@ -74,18 +74,14 @@ def delta(store: Store, run: str, since: str | None) -> Json:
         "now": time.time(),
         "status": status(now),
         "verdict": store.verdict(reader, now),
-        "steps": [steps[i] for i in kept],
-        "metrics": {
-            name: [values[i] for i in kept]
-            for name, values in train.items()
-            if not name.startswith("rewards/")
-        },
+        "steps": steps,
+        "metrics": {name: values for name, values in train.items() if not name.startswith("rewards/")},
         "metric_parts": {
-            name.removeprefix("rewards/").removesuffix("/mean"): [values[i] for i in kept]
+            name.removeprefix("rewards/").removesuffix("/mean"): values
             for name, values in train.items()
             if name.startswith("rewards/") and name.endswith("/mean")
         },
-        "thinned": max(1, round(len(steps) / len(kept))) if kept else 1,
+        "thinned": max(1, round(series["count"] / len(steps))) if steps else 1,
         "checks": checks(series),
         "ribbon": ribbon(reader, cursor.row),
         "events": events,
@@ -128,7 +124,7 @@ def checks(series: Json) -> list[Json]:
             metrics = {
                 name: values[i]
                 for name, values in columns.items()
-                if name != "step" and values[i] is not None
+                if name.startswith(CHECKED) and values[i] is not None
             }
             found.append(
                 {"step": step, "mode": mode, "metrics": metrics, "n": metrics.get(f"heldout/{mode}/problems")}
@@ -137,15 +133,24 @@ def checks(series: Json) -> list[Json]:
 
 
 def ribbon(reader: Reader, since: int) -> list[Json]:
-    """The new columns of the ribbon, best group first: [share right or mean reward, dead side]."""
-    found = []
-    for column in reader.ribbon(since)["steps"]:
-        cells = [
-            [reward if right is None else right, _DEAD[letter]]
-            for right, reward, letter in zip(column["right"], column["reward"], column["dead"], strict=True)
-        ]
-        found.append({"step": column["step"], "groups": cells[::-1], "count": column["groups"]})
-    return found
+    """The new columns of the ribbon, best group first: of each group its share right or mean reward, and the letter
+    of its dead side (a row of cells would be sixteen lists a step)."""
+    return [
+        {
+            "step": column["step"],
+            "values": [
+                _short(reward if right is None else right)
+                for right, reward in zip(reversed(column["right"]), reversed(column["reward"]), strict=True)
+            ],
+            "dead": column["dead"][::-1],
+        }
+        for column in reader.ribbon(since)["steps"]
+    ]
+
+
+def _short(share: float | None) -> float | None:
+    """As exact as a colour can show."""
+    return None if share is None else round(share, 4)
 
 
 def by_weight(alarms: list[Json]) -> list[Json]:
@@ -178,7 +183,7 @@ def alarm_row(alarm: Json, muted: bool) -> Json:
 
 
 def keep(steps: list[int], rewards: list[float | None] | None) -> list[int]:
-    """Indices of the steps to send: all, or per stretch the ones with the lowest and the highest reward,
+    """Places of the steps to send: all, or per stretch the ones with the lowest and the highest reward,
     the ends included.
 
     A spike is never thinned away: the extremes of every stretch stay."""

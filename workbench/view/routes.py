@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench import launch, preflight, steer
@@ -245,7 +245,9 @@ def _answered(route: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(route)
     def answered(*args: Any, **kwargs: Any) -> Any:
         try:
-            return route(*args, **kwargs)
+            found = route(*args, **kwargs)
+            # Plain data already: FastAPI's own encoder would walk through megabytes of numbers once more.
+            return found if isinstance(found, Response) else JSONResponse(found)
         except ConfigError as error:
             return problem(400, error)
         except RunError as error:

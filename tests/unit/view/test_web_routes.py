@@ -96,10 +96,10 @@ def test_ribbon_columns_run_from_the_best_group_to_the_worst(client: TestClient,
     delta = get(client, f"runs/{run.id}/delta")
     groups = get(client, f"runs/{run.id}/steps/3")["groups"]
     column = next(column for column in delta["ribbon"] if column["step"] == 3)
-    assert [cell[0] for cell in column["groups"]] == sorted(
-        (group["right"] / group["n"] for group in groups), reverse=True
+    assert column["values"] == sorted(
+        (round(group["right"] / group["n"], 4) for group in groups), reverse=True
     )
-    assert sorted(cell[1] for cell in column["groups"]) == sorted(group["dead"] for group in groups)
+    assert sorted(column["dead"]) == sorted((group["dead"] or ".")[0] for group in groups)
 
 
 def test_a_second_delta_holds_only_what_is_new(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import { path } from "./fetch.js";
 const KEPT_STEPS = 32;
 const KEPT_GROUPS = 24;
 
+const SIDES = { ".": "", r: "right", w: "wrong", t: "tied" }; // why a group is dead, by the letter a column carries
+
 const EMPTY = () => ({
   cursor: null,
   now: null,
@@ -60,7 +62,7 @@ export function makeStore({ fetchJson }, run) {
     grow(data.metrics, delta.metrics, before, delta.steps.length);
     grow(data.parts, delta.metric_parts ?? {}, before, delta.steps.length);
     data.checks.push(...delta.checks.map(check).filter(({ accuracy }) => typeof accuracy === "number"));
-    for (const column of delta.ribbon) data.ribbon.set(column.step, column.groups);
+    for (const column of delta.ribbon) data.ribbon.set(column.step, column.values.map((value, i) => [value, SIDES[column.dead[i]]]));
     data.events.push(...delta.events);
     if (delta.alarms) data.alarms = delta.alarms;
     if (delta.thinned) data.thinned = delta.thinned;
