@@ -75,6 +75,13 @@ class RatingBody(BaseModel):
     )
 
 
+class ScoreBody(BaseModel):
+    """A reward to score recorded answers with: of the catalogue, or path/file.py:function."""
+
+    model_config = ConfigDict(extra="forbid")
+    reward: str = Field(min_length=1, max_length=1000)
+
+
 def router(store: Store) -> APIRouter:
     """All routes over the runs of `store`."""
     api = APIRouter()
@@ -116,6 +123,12 @@ def router(store: Store) -> APIRouter:
     @_answered
     def ask(run: str, set: Sets = (), step: int | None = None) -> Any:
         return whatif.answer(store.reader(run), set, step)
+
+    @api.post("/runs/{run}/whatif/score")
+    @_answered
+    def score(run: str, body: ScoreBody) -> Any:
+        whatif.score(store.reader(run), body.reward)
+        return JSONResponse({"reward": body.reward}, status_code=202)
 
     @api.get("/runs/{run}/whatif/tokens")
     @_answered

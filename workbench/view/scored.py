@@ -36,28 +36,38 @@ class Scores:
     """All rewards that were asked about. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._jobs: dict[tuple[str, str, str], _Job] = {}
+        self._jobs: dict[tuple[str, str], _Job] = {}
         self._lock = threading.Lock()
 
-    def values(self, reader: Reader, samples: SampleArrays, name: str) -> Scored:
-        """What is known by now; goes on scoring whatever is missing. Raises RewardError for a reward that
-        cannot be found."""
-        key = (str(reader.folder.path), name, registry.find(name).sha)
+    def start(self, reader: Reader, name: str) -> None:
+        """Begins to score the run's answers, or does nothing where this very code is at it. The only door
+        through which code is run. Raises RewardError for a reward that cannot be found."""
+        key, sha = (str(reader.folder.path), name), registry.find(name).sha
         with self._lock:
-            job = self._jobs.setdefault(key, _Job(reader, name))
+            known = self._jobs.get(key)
+            if known is not None and known.sha == sha and not known.error:
+                return
+            if known is not None:
+                known.stop()
+            self._jobs[key] = _Job(reader, name, sha)
             while len(self._jobs) > REMEMBERED:
                 self._jobs.pop(next(iter(self._jobs))).stop()
-        return job.values(samples)
+
+    def values(self, reader: Reader, samples: SampleArrays, name: str) -> Scored | None:
+        """What is known by now; goes on scoring whatever is missing. None for a reward that nobody started."""
+        with self._lock:
+            job = self._jobs.get((str(reader.folder.path), name))
+        return None if job is None else job.values(samples)
 
 
 class _Job:
-    def __init__(self, reader: Reader, name: str) -> None:
-        self._reader, self._name = reader, name
+    def __init__(self, reader: Reader, name: str, sha: str) -> None:
+        self._reader, self._name, self.sha = reader, name, sha
         self._known: dict[int, float] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopped = False
-        self._error = ""
+        self.error = ""
 
     def stop(self) -> None:
         self._stopped = True
@@ -69,12 +79,12 @@ class _Job:
                 step for step, value in zip(samples.step_B.tolist(), found, strict=True) if value is None
             ]
             idle = self._thread is None or not self._thread.is_alive()
-            if missing and idle and not self._error:
+            if missing and idle and not self.error:
                 self._thread = threading.Thread(target=self._score, args=(missing[0],), daemon=True)
                 self._thread.start()
         values_B = np.array([np.nan if value is None else value for value in found], dtype=np.float64)
         scored = [value for value in found if value is not None]
-        return Scored(values_B, len(scored), int(np.isnan(scored).sum()) if scored else 0, self._error)
+        return Scored(values_B, len(scored), int(np.isnan(scored).sum()) if scored else 0, self.error)
 
     def _score(self, since: int) -> None:
         try:
@@ -90,4 +100,4 @@ class _Job:
                             for sample, value in zip(ids, values, strict=True)
                         )
         except WorkbenchError as error:  # the user's own code: told, not raised, in a thread nobody waits for
-            self._error = str(error)
+            self.error = str(error)

@@ -60,10 +60,13 @@ class WhatIf:
                 self._known.popitem(last=False)
             return known
 
+    def score(self, reader: Reader, reward: str) -> None:
+        """Begins to score the recorded answers with a reward that the run never had. Raises RewardError."""
+        self._scores.start(reader, reward)
+
     def answer(self, reader: Reader, sets: Sequence[str], step: int | None = None) -> Json:
         """The sample-level question over all recorded steps; with `step`, also what each of its answers
-        would have been asked, by group. Raises ConfigError for what cannot be asked, RewardError for a reward
-        that cannot be found."""
+        would have been asked, by group. Raises ConfigError for what cannot be asked."""
         asked = self._asked(reader, sets)
         samples = asked.samples
         before = whatif.recorded(samples, asked.settings)
@@ -142,6 +145,8 @@ class WhatIf:
         rescored = {}
         for name in new:
             found = self._scores.values(reader, asked.samples, name)
+            if found is None:
+                continue  # `whatif.ask` says what to do
             if found.error:
                 raise ConfigError(found.error, {"rewards": found.error})
             rescored[name] = found.values_B

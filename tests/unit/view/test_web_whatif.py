@@ -32,6 +32,12 @@ def ask(client, run, *sets, status=200, **more):
     return get(client, f"runs/{run.id}/whatif?{query}", status)
 
 
+def start(client, run, reward, status=202):
+    answer = client.post(f"/wb/api/runs/{run.id}/whatif/score", json={"reward": reward})
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
 def test_asking_nothing_else_repeats_the_record(client, run):
     answer = ask(client, run, step=3)
     assert answer["steps"] == list(range(12)) and answer["samples"] == 12 * 24
@@ -56,7 +62,7 @@ def test_what_cannot_be_asked_is_refused_in_words(client, run):
         "only 4 samples" in ask(client, run, "num_generations=5", status=400)["problems"]["num_generations"]
     )
     assert "cannot be asked" in ask(client, run, "seed=5", status=400)["error"]
-    assert "not known" in ask(client, run, "rewards=nobody=1", status=400)["error"]
+    assert "No sample of this run was scored" in ask(client, run, "rewards=nobody=1", status=400)["error"]
     assert "epsilon" in get(client, f"runs/{run.id}/whatif/tokens?set=epsilon=-1", 400)["problems"]
 
 
@@ -85,6 +91,10 @@ def test_a_reward_from_a_file_is_scored_in_the_background_over_every_recorded_an
     client = serve(Store(tmp_path))
     question = (f"rewards={own}:short=1", "scale_rewards=none")
 
+    refused = ask(client, run, *question, status=400)
+    assert "Score it first" in refused["error"]  # a question alone runs nobody's code
+    start(client, run, f"{own}:short")
+
     def done():
         answer = ask(client, run, *question)
         return answer if answer["scoring"]["done"] == answer["scoring"]["of"] == 72 else None
@@ -101,7 +111,9 @@ def test_a_reward_from_a_file_is_scored_in_the_background_over_every_recorded_an
     own.write_text(
         "def short(completion: str) -> float:\n    return 1.0\n"
     )  # another version is another reward
-    assert ask(client, run, *question)["scoring"]["done"] < 72 or set(done()["asked"]["reward"]) == {1.0}
+    start(client, run, f"{own}:short")
+    assert set(wait_until(done, 60, "every answer scored anew")["asked"]["reward"]) == {1.0}
+    assert "not known" in start(client, run, "nobody", 400)["error"]
 
 
 def test_new_steps_join_what_was_read_before(tmp_path: Path):

@@ -40,7 +40,7 @@ export async function mount(element, { fetchJson, postJson = null, navigate = nu
   try {
     const run = cursor.now.run ?? (await fetchJson("runs")).runs[0]?.id;
     if (!run) return say("No runs yet. ", navigate && postJson && h("a", { class: "link", href: "/new" }, "Start one"));
-    const store = makeStore({ fetchJson }, run);
+    const store = makeStore({ fetchJson, postJson }, run);
     const [header, glossary] = await Promise.all([store.header(), store.glossary().catch(() => NO_WORDS)]);
     clearTimeout(patience);
     return assemble(element, { cursor, store, hits: makeHits({ fetchJson }, run), ask: makeAsking({ fetchJson, postJson }, run), header, glossary, postJson, navigate, live });
@@ -64,8 +64,8 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
   const lost = makeLostBar();
   const change = makeChange({ header, store, commands });
   const strip = makeStrip({ commands, change, fork: (step) => forkLink(store.run, step), ribbon: miniRibbon, onLive: () => go({ step: null }) });
-  const whatIf = makeWhatIf({ store, header, go, onAnswer: () => draw(), canFork: Boolean(navigate) });
-  const askWhatIf = postJson ? () => go({ whatif: cursor.now.whatif === null ? "" : null }) : null; // a page without a server cannot ask
+  const whatIf = makeWhatIf({ store, header, go, onAnswer: () => draw(), canRun: Boolean(navigate && postJson) });
+  const askWhatIf = navigate ? () => go({ whatif: cursor.now.whatif === null ? "" : null }) : null; // a page without a server cannot ask
   const rater = makeRater({ postJson, run: store.run, onChange: () => (cursor.now.view === "live" ? people.paint() : groupView.repaint()), say: (words) => keyBar.say(words) });
   const people = makePeople({ store, rater, goOn: () => commands.post("waiting/go-on", {}, "Goes on with the ratings there are.") });
   const liveView = makeLive({ store, header, go, link, commands, people, whatIf, askWhatIf });

@@ -40,7 +40,7 @@ function remembering(fetchJson, limit) {
 }
 
 /** The store of run `run`. `data` is replaced by nothing and grows by `refresh()`. */
-export function makeStore({ fetchJson }, run) {
+export function makeStore({ fetchJson, postJson }, run) {
   const data = EMPTY();
   let version = 0;
   const steps = remembering(fetchJson, KEPT_STEPS);
@@ -86,6 +86,8 @@ export function makeStore({ fetchJson }, run) {
     searchChoices: () => once.get(path(["runs", run, "search", "choices"])),
     /** What every recorded step would have asked for with `sets`, a list of "name=value". */
     whatif: (sets, step) => fetchJson(path(["runs", run, "whatif"], { set: sets, step })),
+    /** Begin to score the recorded answers with a reward that the run never had; the dashboard's server runs it. */
+    score: (reward) => postJson(`${path(["runs", run, "whatif", "score"])}`, { reward }),
     whatifTokens: (sets, after) => fetchJson(path(["runs", run, "whatif", "tokens"], { set: sets, after })),
     waiting: async () => (await fetchJson(path(["runs", run, "waiting"]))).waiting,
     branches: (step, k, mode = null) => fetchJson(path(["runs", run, "steps", step, "groups", k, "branches"], kindOf(mode))),

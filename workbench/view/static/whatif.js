@@ -25,8 +25,8 @@ const lines = (sets) => Object.entries(sets).map(([name, value]) => `${name}=${v
 /** The address of New run, filled in for a fork of `run` from `step` with these settings. */
 export const forkLink = (run, step, sets) => `/new?${new URLSearchParams([["parent", run], ["step", step], ...lines(sets).map((line) => ["set", line])])}`;
 
-/** `go(change)` moves the cursor; `onAnswer()` when there is a new answer to draw; `canFork` where New run can be opened. */
-export function makeWhatIf({ store, header, go, onAnswer, canFork }) {
+/** `go(change)` moves the cursor; `onAnswer()` when there is a new answer to draw; `canRun` where code may be run and New run opened. */
+export function makeWhatIf({ store, header, go, onAnswer, canRun }) {
   let cursor = null;
   let step = null;
   let answer = null; // of the sample-level question, with the sets and the step it was asked for
@@ -45,7 +45,7 @@ export function makeWhatIf({ store, header, go, onAnswer, canFork }) {
     go({ whatif: written(sets) });
   }
 
-  const controls = makeControls({ header, value, set });
+  const controls = makeControls({ header, value, set, score: canRun ? score : null });
   const head = h("div", { class: "ph" }, h("h2", {}, "What if"), h("span", { class: "note" }, "what each recorded step would have asked for with these, not how the run would have gone"), h("span", { class: "sp" }),
     h("button", { type: "button", class: "link quiet", "aria-label": "Close what if", on: { click: () => go({ whatif: null }) } }, "Close ", h("kbd", { class: "desk" }, "w")));
   const said = h("div", { class: "ifsaid", role: "status" });
@@ -57,9 +57,22 @@ export function makeWhatIf({ store, header, go, onAnswer, canFork }) {
     !wrong && (Object.keys(sets).length ? table(result, token, at) : h("p", { class: "i2" }, "Change something on the left. Every recorded step is asked again in the time of a click; curves then carry a dashed line.")),
   ]);
   const actsPart = part(acts, (sets, at) => Object.keys(sets).length > 0 && [
-    canFork && at !== null && h("a", { class: "btn pri", href: forkLink(store.run, at, sets), "data-key": "iffork" }, `Fork from step ${at} with these`),
+    canRun && at !== null && h("a", { class: "btn pri", href: forkLink(store.run, at, sets), "data-key": "iffork" }, `Fork from step ${at} with these`),
     h("button", { type: "button", class: "btn", "data-key": "ifreset", on: { click: () => go({ whatif: "" }) } }, "As recorded"),
   ]);
+
+  /** Have the server score every recorded answer with a reward; what it says against it is shown. */
+  async function score(name) {
+    try {
+      await store.score(name);
+      trouble = "";
+      asked = "";
+    } catch (error) {
+      trouble = error.status ? error.message : "Not sent: the server does not answer.";
+      drawSaid();
+      throw error;
+    }
+  }
 
   async function look() {
     const mine = ++round;
@@ -134,7 +147,7 @@ export function makeWhatIf({ store, header, go, onAnswer, canFork }) {
 
 // -- controls --------------------------------------------------------------------------------------
 
-function makeControls({ header, value, set }) {
+function makeControls({ header, value, set, score }) {
   const syncs = [];
   const field = (title, ...children) => h("div", { class: "iffield" }, h("span", { class: "lab" }, title), h("div", { class: "ifctl" }, children));
 
@@ -167,7 +180,7 @@ function makeControls({ header, value, set }) {
   const loss = h("select", { class: "ifnumber", "aria-label": "Loss", "data-set": "loss_type", on: { change: () => set({ loss_type: loss.value }) } }, LOSSES.map((name) => h("option", { value: name }, name)));
   syncs.push(() => (loss.value = value("loss_type")));
 
-  const rewards = makeRewards({ header, value, set });
+  const rewards = makeRewards({ header, value, set, score });
   syncs.push(rewards.sync);
 
   return {
@@ -180,7 +193,7 @@ function makeControls({ header, value, set }) {
 }
 
 // Rewards: on or off, with a weight; and one that the run never had, from a file.
-function makeRewards({ header, value, set }) {
+function makeRewards({ header, value, set, score }) {
   const body = h("div", { class: "ifrewards" });
   const specs = () => {
     const text = value("rewards");
@@ -208,14 +221,14 @@ function makeRewards({ header, value, set }) {
     const name = add.value.trim();
     if (!name || name.includes(",") || name.includes("=")) return;
     add.value = "";
-    write([...specs(), { name, weight: 1, on: true }]);
+    score(name).then(() => write([...specs().filter((one) => one.name !== name), { name, weight: 1, on: true }]), () => (add.value = name));
   } } });
 
   const rows = part(body, (list) => list.map((one, i) => h("label", { class: "ifreward", title: one.name },
     h("input", { type: "checkbox", checked: one.on, "aria-label": `Count ${label(one.name)}`, "data-key": `ifon-${one.name}`, on: { change: (event) => change(i, { on: event.target.checked }) } }),
     h("span", { class: "clip" }, label(one.name)),
     h("input", { type: "number", class: "ifnumber", step: "any", value: one.weight, disabled: !one.on, "aria-label": `Weight of ${label(one.name)}`, "data-key": `ifweight-${one.name}`, on: { change: (event) => event.target.value !== "" && Number(event.target.value) !== 0 && change(i, { weight: Number(event.target.value) }) } }))));
-  return { element: h("div", {}, body, add), sync: () => rows.update(specs()) };
+  return { element: h("div", {}, body, score && add), sync: () => rows.update(specs()) };
 }
 
 // -- what comes out --------------------------------------------------------------------------------
