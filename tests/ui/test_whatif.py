@@ -51,7 +51,9 @@ def test_a_smaller_group_is_asked_of_every_step_and_drawn_over_the_curves(page, 
     )
     expect(page.locator(".whatif")).to_contain_text("not how the run would have gone")
     fork = page.get_by_role("link", name="Fork from step 23 with these")
-    assert fork.get_attribute("href") == f"/new?parent={run.id}&step=23&set=num_generations%3D4"
+    assert (
+        fork.get_attribute("href") == f"/new?fork={run.id}&step=23&set=%7B%22num_generations%22%3A%224%22%7D"
+    )
     assert query(page)["whatif"] == "num_generations=4"
     page.reload()  # the question is part of the link
     expect(row(page, "Dead groups").nth(0)).to_contain_text(f"{dead * 100:.0f} %")

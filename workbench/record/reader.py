@@ -239,6 +239,14 @@ class Reader:
         with self._maybe() as db:
             return groups.scores(db, step)
 
+    def watched(self) -> list[str]:
+        """Ids of the held-out prompts whose answers are kept at every check."""
+        query = (
+            "SELECT DISTINCT g.prompt_id FROM groups g JOIN steps t ON t.id = g.step_id "
+            "WHERE t.current AND t.kind = 'eval' AND t.mode = 'sampled' AND g.n > 1"
+        )
+        return [row[0] for row in self._all(query)]
+
     def search(
         self, text: str = "", filters: Filters | None = None, after_id: int | None = None, limit: int = 50
     ) -> list[Json]:

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workbench.view import routes
 from workbench.view.guard import BODY_LIMIT, Guard
-from workbench.view.pages import lab, live, new_run, runs, shell
+from workbench.view.pages import compare, lab, live, new_run, runs, shell
 from workbench.view.store import Store
 
 STATIC = Path(__file__).parent / "static"
@@ -71,6 +71,8 @@ def pages(store: Store, read_only: bool = False) -> gr.Blocks:
             new_run.build(store, page)
     with blocks.route("Runs", "/runs"):
         runs.build()
+    with blocks.route("Compare", "/compare"):
+        compare.build()
     return blocks
 
 

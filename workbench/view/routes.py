@@ -21,6 +21,7 @@ from workbench.record import rating
 from workbench.record.notes import Notes
 from workbench.record.reader import Reader
 from workbench.view import asks, find, lens, look, words
+from workbench.view import compare as comparing
 from workbench.view import delta as deltas
 from workbench.view.lab import routes as lab
 from workbench.view.store import Store
@@ -28,6 +29,8 @@ from workbench.view.whatif import WhatIf
 
 Kind = Literal["train", "eval"]
 Mode = Literal["sampled", "greedy"]
+Runs = Annotated[Sequence[str], Query(max_length=12)]
+"""Ids, once for each run."""
 Sets = Annotated[Sequence[str], Query(max_length=40)]
 """`name=value`, once for each setting."""
 Step = Annotated[str, "a number or `latest`"]
@@ -91,6 +94,16 @@ def router(store: Store) -> APIRouter:
     @_answered
     def runs() -> Any:
         return look.runs(store)
+
+    @api.get("/compare")
+    @_answered
+    def compare(run: Runs) -> Any:
+        return comparing.compare(store, run)
+
+    @api.get("/compare/{prompt_id}")
+    @_answered
+    def compare_prompt(prompt_id: str, run: Runs, step: int | None = None) -> Any:
+        return comparing.answers(store, run, prompt_id, step)
 
     @api.get("/runs/{run}")
     @_answered

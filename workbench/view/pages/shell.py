@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from workbench.view.markup import tag
 
-PageName = Literal["live", "lab", "new", "runs"]
+PageName = Literal["live", "lab", "new", "runs", "compare"]
 STATIC = "/wb/static/"
 
 # Gradio paints its own ground for the first frame, and no custom head of ours may block it: sheets first,
@@ -81,7 +81,7 @@ def _links(page: PageName) -> list[Markup]:
         tag("span", class_="sep"),
         link("Reward lab", "/lab", page == "lab", data_page="lab"),
         link("New run", "/new", page == "new", data_page="new"),
-        link("Runs", "/runs", page == "runs", data_page="runs"),
+        link("Runs", "/runs", page in ("runs", "compare"), data_page="runs"),
     ]
 
 

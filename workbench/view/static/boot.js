@@ -44,3 +44,4 @@ whenThere("#wb-reader", async (element) => (await import("./reader.js")).mount(e
 whenThere("#wb-lab", async (element) => (await import("./lab/lab.js")).mount(element));
 whenThere("#wb-form", async (element) => (await import("./form.js")).mount(element, { fetchJson }));
 whenThere("#wb-runs", async (element) => (await import("./runs.js")).mount(element, { fetchJson, postJson, navigate }));
+whenThere("#wb-compare", async (element) => (await import("./compare.js")).mount(element, { fetchJson, navigate }));

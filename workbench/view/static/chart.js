@@ -18,6 +18,7 @@ const FONT = '11px "IBM Plex Sans", system-ui, sans-serif';
  *   band     {low, high}                                 arrays like values
  *   bars     [{values, colour, hatched}]                 stacked
  *   points   [{x, y, low, high, open}]                   diamonds, with a margin where there is one
+ *   marks    [{x, text}]                                 dotted rules across, named on top
  *   range    [lowest, highest]
  *   tick     value -> text
  *   ends     index -> [{y, text, colour, bold, icon}]    labels at the right end, for the step at that index
@@ -58,7 +59,7 @@ export function makeChart({ title, sync, onPick }) {
           { ...axis, size: 18, gap: 3, grid: { show: false }, splits: (u) => ticks(lastX(), u.bbox.width / devicePixelRatio / 34), values: (u, all) => all },
           { ...axis, size: 34, gap: 3, splits: () => middle(picture.range), values: (u, all) => all.map(picture.tick), grid: { stroke: () => ink("--line"), width: 1 } },
         ],
-        series: [{}, ...picture.lines.map((line) => ({ stroke: () => ink(line.colour), width: line.width ?? 1.4, dash: line.dash, spanGaps: false, points: { show: (u) => u.data[0].length === 1, size: 5, fill: () => ink(line.colour) } }))],
+        series: [{}, ...picture.lines.map((line) => ({ stroke: () => ink(line.colour), width: line.width ?? 1.4, dash: line.dash, spanGaps: line.span ?? false, points: { show: (u) => u.data[0].length === 1, size: 5, fill: () => ink(line.colour) } }))],
         hooks: { drawAxes: [under], draw: [above], setCursor: [hover] },
       },
       table(),
@@ -152,6 +153,22 @@ export function makeChart({ title, sync, onPick }) {
       ctx.setLineDash([]);
     }
     for (const { x } of picture.marks) pencil(ctx, u.valToPos(x, "x", true), u.bbox.top, px);
+    for (const mark of picture.marks) {
+      const x = Math.round(u.valToPos(mark.x, "x", true)) + 0.5;
+      ctx.strokeStyle = ink("--ink3");
+      ctx.lineWidth = px;
+      ctx.setLineDash([2 * px, 3 * px]);
+      ctx.beginPath();
+      ctx.moveTo(x, u.bbox.top);
+      ctx.lineTo(x, u.bbox.top + u.bbox.height);
+      ctx.stroke();
+      ctx.setLineDash([]);
+      ctx.fillStyle = ink("--ink3");
+      ctx.textAlign = "left";
+      ctx.textBaseline = "alphabetic";
+      ctx.font = FONT.replace("11px", `${11 * px}px`);
+      ctx.fillText(mark.text, x + 4 * px, u.bbox.top + 10 * px);
+    }
     if (parked !== null) {
       ctx.fillStyle = ink("--ink");
       ctx.fillRect(Math.round(u.valToPos(parked, "x", true)), u.bbox.top, px, u.bbox.height);
@@ -219,7 +236,7 @@ export function makeChart({ title, sync, onPick }) {
     element,
     /** Show a picture; `step` is where the reader is parked, null when live. */
     update(next, step) {
-      picture = { lines: [], bars: [], points: [], marks: [], limits: [], band: null, sub: "", ...next };
+      picture = { lines: [], bars: [], points: [], marks: [], marks: [], limits: [], band: null, sub: "", ...next };
       const { ends, limits } = picture;
       picture.ends = (index) => [...ends(index), ...limits.map(({ y, text }) => ({ y, text, colour: "--ink3" }))];
       parked = step;

@@ -223,6 +223,7 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
       if (span) tips.open(span);
     });
   });
+  for (const item of document.querySelectorAll("#wb-top [data-page=runs]")) item.href = `/runs?${new URLSearchParams({ run: store.run })}`; // there it is ticked for Compare
   const leaveTopBar = takeTopBar({ go, help, search: header.search ? openSearch : null, trial: ask ? openTry : null });
   addEventListener("popstate", () => cursor.move(parse(location.search)));
   matchMedia("(max-width: 600px)").addEventListener("change", draw);

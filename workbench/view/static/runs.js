@@ -5,11 +5,26 @@ import { duration, percent } from "./format.js";
 import { poll } from "./poller.js";
 import { isBad, isOver, pill } from "./states.js";
 
-export async function mount(element, { fetchJson, postJson }) {
+const MOST = 6;
+
+export async function mount(element, { fetchJson, postJson, navigate }) {
   const lost = h("div", { class: "lost", role: "status", hidden: true });
   const note = h("p", { class: "wb-said", role: "status" });
   const body = h("div");
-  show(element, lost, h("div", { class: "wb-runs-head" }, h("h1", {}, "Runs"), note, h("span", { class: "sp" }), postJson ? h("a", { class: "btn pri", href: "/new" }, "New run") : h("span", { class: "i3" }, "Read-only: look, don't steer")), body);
+  // The run one comes from is ticked already: to set another beside it takes one tick.
+  const ticked = new Set(new URLSearchParams(location.search).getAll("run"));
+  const compare = h("button", { type: "button", class: "btn", disabled: true, on: { click: () => navigate(`/compare?${new URLSearchParams([...ticked].map((run) => ["run", run]))}`) } });
+  const tick = (id, on) => {
+    if (on) ticked.add(id);
+    else ticked.delete(id);
+    sayCompare();
+  };
+  const sayCompare = () => {
+    compare.disabled = ticked.size < 2 || ticked.size > MOST;
+    compare.textContent = ticked.size < 2 ? "Compare: tick two runs" : ticked.size > MOST ? `Compare takes at most ${MOST}` : `Compare ${ticked.size} runs`;
+  };
+  sayCompare();
+  show(element, lost, h("div", { class: "wb-runs-head" }, h("h1", {}, "Runs"), note, h("span", { class: "sp" }), compare, postJson ? h("a", { class: "btn pri", href: "/new" }, "New run") : h("span", { class: "i3" }, "Read-only: look, don't steer")), body);
   const asked = new Set();
 
   async function stop(run) {
@@ -24,9 +39,10 @@ export async function mount(element, { fetchJson, postJson }) {
     poller.now();
   }
 
-  const table = part(body, (runs) => (runs.length ? list(runs, postJson && stop, asked) : empty(postJson)));
+  const table = part(body, (runs) => (runs.length ? list(runs, postJson && stop, asked, ticked, tick) : empty(postJson)));
   const poller = poll(async () => {
     const { runs, now } = await fetchJson("runs");
+    for (const id of ticked) if (!runs.some((run) => run.id === id)) tick(id, false);
     table.update(runs.map((run) => ({ ...run, pill: pill(run, now), ago: ago(run, now) })));
     return runs.some((run) => !isOver(run.state)) ? 2 : 10;
   }, (seconds) => {
@@ -39,20 +55,21 @@ const title = (run) => oneLine(run.name || run.id, 60);
 
 const empty = (canStart) => h("div", { class: "panel wb-empty" }, h("p", {}, "No runs here yet. "), canStart && h("a", { class: "btn pri", href: "/new" }, "Start the first one"));
 
-function list(runs, stop, asked) {
-  const heads = ["Run", "State", "Reward", "Held-out right", "Steps", "Time", "What became of it", ""];
+function list(runs, stop, asked, ticked, tick) {
+  const heads = [h("span", { class: "unseen" }, "Compare"), "Run", "State", "Reward", "Held-out right", "Steps", "Time", "What became of it", ""];
   return h("div", { class: "panel wb-runs-panel" }, h("table", {},
     h("thead", {}, h("tr", {}, heads.map((words) => h("th", { scope: "col" }, words)))),
-    h("tbody", {}, runs.map((run) => row(run, stop, asked)))));
+    h("tbody", {}, runs.map((run) => row(run, stop, asked, ticked, tick)))));
 }
 
-function row(run, stop, asked) {
+function row(run, stop, asked, ticked, tick) {
   const { words, look } = run.pill;
   const over = isOver(run.state);
   return h("tr", { "data-run": run.id },
+    h("td", { class: "wb-run-tick" }, !run.damaged && h("input", { type: "checkbox", checked: ticked.has(run.id), "aria-label": `Compare ${title(run)}`, "data-key": `tick-${run.id}`, on: { change: (event) => tick(run.id, event.target.checked) } })),
     h("td", { class: "wb-run-name" }, h("a", { href: `/?run=${encodeURIComponent(run.id)}`, "data-key": `open-${run.id}` }, title(run)),
       h("span", { class: "i3" }, run.damaged ? "" : [run.model && oneLine(run.model, 40), run.task].filter(Boolean).join(" · ")),
-      run.parent && h("span", { class: "i3" }, "fork of ", h("a", { href: `/?run=${encodeURIComponent(run.parent.run)}&step=${Math.max(0, run.parent.step - 1)}`, "data-key": `parent-${run.id}` }, oneLine(run.parent.run, 40)), run.parent.step ? ` at step ${run.parent.step}` : " from its base model")),
+      run.parent && h("span", { class: "i3 wb-run-fork" }, "fork of ", h("a", { href: `/?run=${encodeURIComponent(run.parent.run)}&step=${Math.max(0, run.parent.step - 1)}`, "data-key": `parent-${run.id}` }, oneLine(run.parent.run, 40)), run.parent.step ? ` at step ${run.parent.step}` : " from its base model")),
     h("td", {}, h("span", { class: `live ${look}` }, h("i"), words)),
     h("td", { class: "wb-run-curve" }, spark(run.spark)),
     h("td", { class: "wb-run-check" }, run.heldout.sampled === null ? h("span", { class: "i3" }, "–") : [h("b", {}, percent(run.heldout.sampled)), h("span", { class: "i3" }, run.heldout.greedy === null ? "" : ` greedy ${percent(run.heldout.greedy)}`)]),

@@ -1,6 +1,7 @@
 // The what-if drawer: other settings asked of every recorded step, without a GPU. It says what a step would have asked for,
 // never how the run would have gone. The question lies in the cursor, so a link carries it.
 
+import { forkLink } from "./alarms.js";
 import { h, oneLine, part, show } from "./dom.js";
 import { count, fixed, known, percent, plain, short } from "./format.js";
 
@@ -21,9 +22,6 @@ const TOKENS = ["loss_type", "epsilon", "epsilon_high"];
 export const question = (cursor) => (cursor.whatif === null ? null : Object.fromEntries(new URLSearchParams(cursor.whatif)));
 const written = (sets) => String(new URLSearchParams(sets));
 const lines = (sets) => Object.entries(sets).map(([name, value]) => `${name}=${value}`);
-
-/** The address of New run, filled in for a fork of `run` from `step` with these settings. */
-export const forkLink = (run, step, sets) => `/new?${new URLSearchParams([["parent", run], ["step", step], ...lines(sets).map((line) => ["set", line])])}`;
 
 /** `go(change)` moves the cursor; `onAnswer()` when there is a new answer to draw; `canRun` where code may be run and New run opened. */
 export function makeWhatIf({ store, header, go, onAnswer, canRun }) {
