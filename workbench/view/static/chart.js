@@ -18,7 +18,7 @@ const FONT = '11px "IBM Plex Sans", system-ui, sans-serif';
  *   band     {low, high}                                 arrays like values
  *   bars     [{values, colour, hatched}]                 stacked
  *   points   [{x, y, low, high, open}]                   diamonds, with a margin where there is one
- *   marks    [{x, text}]                                 dotted rules across, named on top
+ *   rules    [{x, text}]                                 dotted rules across, named on top
  *   range    [lowest, highest]
  *   tick     value -> text
  *   ends     index -> [{y, text, colour, bold, icon}]    labels at the right end, for the step at that index
@@ -153,8 +153,8 @@ export function makeChart({ title, sync, onPick }) {
       ctx.setLineDash([]);
     }
     for (const { x } of picture.marks) pencil(ctx, u.valToPos(x, "x", true), u.bbox.top, px);
-    for (const mark of picture.marks) {
-      const x = Math.round(u.valToPos(mark.x, "x", true)) + 0.5;
+    for (const rule of picture.rules) {
+      const x = Math.round(u.valToPos(rule.x, "x", true)) + 0.5;
       ctx.strokeStyle = ink("--ink3");
       ctx.lineWidth = px;
       ctx.setLineDash([2 * px, 3 * px]);
@@ -167,7 +167,7 @@ export function makeChart({ title, sync, onPick }) {
       ctx.textAlign = "left";
       ctx.textBaseline = "alphabetic";
       ctx.font = FONT.replace("11px", `${11 * px}px`);
-      ctx.fillText(mark.text, x + 4 * px, u.bbox.top + 10 * px);
+      ctx.fillText(rule.text, x + 4 * px, u.bbox.top + 10 * px);
     }
     if (parked !== null) {
       ctx.fillStyle = ink("--ink");
@@ -236,7 +236,7 @@ export function makeChart({ title, sync, onPick }) {
     element,
     /** Show a picture; `step` is where the reader is parked, null when live. */
     update(next, step) {
-      picture = { lines: [], bars: [], points: [], marks: [], marks: [], limits: [], band: null, sub: "", ...next };
+      picture = { lines: [], bars: [], points: [], marks: [], rules: [], limits: [], band: null, sub: "", ...next };
       const { ends, limits } = picture;
       picture.ends = (index) => [...ends(index), ...limits.map(({ y, text }) => ({ y, text, colour: "--ink3" }))];
       parked = step;

@@ -80,8 +80,8 @@ export async function mount(element, { fetchJson, navigate }) {
   }
 
   function drawCharts() {
-    const marks = data.runs.flatMap((run, i) => (run.parent?.step && data.runs.some((one) => one.id === run.parent.run) ? [{ x: run.parent.step, text: `${LETTERS[i]} forks` }] : []));
-    for (const { curve, chart } of charts) chart.update(picture(curve, data.runs, marks), step);
+    const rules = data.runs.flatMap((run, i) => (run.parent?.step && data.runs.some((one) => one.id === run.parent.run) ? [{ x: run.parent.step, text: `${LETTERS[i]} forks` }] : []));
+    for (const { curve, chart } of charts) chart.update(picture(curve, data.runs, rules), step);
   }
 
   async function drawAnswers() {
@@ -172,7 +172,7 @@ function checkSteps(runs) {
   return [...new Set(all)].sort((a, b) => a - b);
 }
 
-function picture(curve, runs, marks) {
+function picture(curve, runs, rules) {
   const columns = runs.map((run) => (curve.check ? accuracyOf(run) : new Map(run.steps.map((step, i) => [step, run.metrics[curve.name]?.[i] ?? null]))));
   const x = [...new Set(columns.flatMap((column) => [...column.keys()]))].sort((a, b) => a - b);
   const lines = columns.map((column, i) => ({ values: x.map((step) => column.get(step) ?? null), span: true, ...LOOKS[i] }));
@@ -186,7 +186,7 @@ function picture(curve, runs, marks) {
     x,
     sub: curve.sub ?? "",
     lines,
-    marks,
+    rules,
     points: curve.check ? columns.flatMap((column) => [...column].map(([step, y]) => ({ x: step, y })).filter(({ y }) => known(y))) : [],
     range: [low, high],
     tick: curve.tick,
