@@ -104,21 +104,25 @@ def test_case_26_a_process_that_got_the_pid_is_never_signalled(yard: Yard) -> No
     stranger = subprocess.Popen(
         [sys.executable, "-S", "-c", "import time; time.sleep(600)", status["token"]], start_new_session=True
     )
+    other = subprocess.Popen(
+        [sys.executable, "-S", "-c", "import time; time.sleep(600)"], start_new_session=True
+    )
     try:
         wait_until(lambda: status["token"] in psutil.Process(stranger.pid).cmdline())
         folder.write_status({**status, "pid": stranger.pid, "create_time": status["create_time"] - 1000})
         assert launch.state(folder).state == "crashed"
         assert launch.stop(folder, grace=0, kill_after=0).state == "crashed"
         # and one with the right start time but without the token
-        folder.write_status(
-            {**status, "pid": os.getpid(), "create_time": psutil.Process().create_time() - psutil.boot_time()}
-        )
+        started = psutil.Process(other.pid).create_time() - psutil.boot_time()
+        folder.write_status({**status, "pid": other.pid, "create_time": started})
         assert launch.state(folder).state == "crashed"
         launch.stop(folder, grace=0, kill_after=0)
-        assert stranger.poll() is None and psutil.Process(stranger.pid).status() != psutil.STATUS_ZOMBIE
+        for process in (stranger, other):
+            assert process.poll() is None and psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE
     finally:
-        stranger.kill()
-        stranger.wait()
+        for process in (stranger, other):
+            process.kill()
+            process.wait()
 
 
 def test_case_27_a_stop_ends_at_a_boundary_and_past_its_grace_by_force_with_all_children(yard: Yard) -> None:

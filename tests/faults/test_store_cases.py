@@ -19,6 +19,7 @@ import pytest
 from tests.fakes import fake_config, make_step, write_fake_run
 from tests.helpers import wait_until
 from workbench.control import Control, Status
+from workbench.diagnose.metrics import step_metrics
 from workbench.errors import DiskFull, RunError
 from workbench.guards import Disk
 from workbench.record import checkpoints, room, schema, tokens
@@ -27,6 +28,7 @@ from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.record.search import Filters
 from workbench.record.writer import Writer
+from workbench.types import Score
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,6 +75,29 @@ def victims() -> Iterator[Victims]:
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     return record.create(tmp_path, fake_config(groups=3, samples=4))
+
+
+def test_case_19_groups_without_signal_are_told_apart_by_side(folder: RunFolder) -> None:
+    step = make_step(0, groups=4, samples=2)
+    rewards = [1.0, 1.0, 0.0, 0.0, 0.5, 0.5, 1.0, 0.0]
+    right = [1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0]
+    step.scores_B = [
+        Score({"correct": is_right}, {}, reward) for reward, is_right in zip(rewards, right, strict=True)
+    ]
+    metrics = step_metrics(step, fake_config())
+    sides = {name: metrics[f"frac_reward_zero_std/{name}"] for name in ("all_right", "all_wrong", "tied")}
+    assert (
+        sides == {"all_right": 0.25, "all_wrong": 0.25, "tied": 0.25}
+        and metrics["frac_reward_zero_std"] == 0.75
+    )
+    with Writer(folder) as writer:
+        writer.step(step)
+    assert {row["k"]: row["dead"] for row in Reader(folder).groups(0)} == {
+        0: "right",
+        1: "wrong",
+        2: "tied",
+        3: "",
+    }
 
 
 def test_case_32_25_kills_of_the_writer_lose_nothing_but_the_unfinished_step(
@@ -439,6 +464,25 @@ def test_case_38_a_runs_root_without_room_is_a_clear_error_and_leaves_no_half_ma
 ) -> None:
     assert "could not be written" in limited("create", tmp_path, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_case_39_a_checkpoint_is_on_the_disk_before_it_gets_its_name(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, str]] = []
+    sync, rename = os.fsync, os.rename
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda fd: (done.append(("sync", Path(os.readlink(f"/proc/self/fd/{fd}")).name)), sync(fd)),
+    )
+    monkeypatch.setattr(
+        os, "rename", lambda old, new: (done.append(("name", Path(new).name)), rename(old, new))
+    )
+    checkpoints.save(folder, 10, lambda place: (place / "model.safetensors").write_bytes(b"x"))
+    named = done.index(("name", "step-000010"))
+    assert {("sync", "model.safetensors"), ("sync", "manifest.json")} <= set(done[:named])
+    assert ("sync", "checkpoints") in done[named:]
 
 
 def test_case_39_kills_during_a_save_leave_the_checkpoint_before_it(
