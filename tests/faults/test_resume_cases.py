@@ -34,9 +34,9 @@ EDITS = {
 class Runs:
     """Real workers on small runs of the embedded model, forked from one process that has torch already."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, **settings: Any) -> None:
         self.root = root
-        self.report = preflight.check(RunConfig.build("embedded", SETTINGS))
+        self.report = preflight.check(RunConfig.build("embedded", SETTINGS | settings))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.run_victim"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )  # fmt: skip
@@ -46,14 +46,22 @@ class Runs:
             self.root, self.report.config, rewards=self.report.rewards, files=self.report.files
         )
 
-    def work(
-        self, folder: RunFolder, kill: tuple[str, int] | None = None, edits: dict[str, Any] | None = None
-    ) -> int:
+    def work(self, folder: RunFolder, kill: tuple[str, int] | None = None) -> int:
         """Let a worker work on it until it ends; returns its exit code (-9: killed)."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        order = {"folder": str(folder.path), "kill": kill, "edits": EDITS if edits is None else edits}
-        self.process.stdin.write(json.dumps(order) + "\n")
+        self.begin(folder, kill)
+        return self.end()
+
+    def begin(self, folder: RunFolder, kill: tuple[str, int] | None = None) -> None:
+        """As `work`, without waiting."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(
+            json.dumps({"folder": str(folder.path), "kill": kill, "edits": EDITS}) + "\n"
+        )
         self.process.stdin.flush()
+
+    def end(self) -> int:
+        """The exit code of what was begun."""
+        assert self.process.stdout is not None
         return int(self.process.stdout.readline())
 
     def close(self) -> None:
@@ -82,7 +90,7 @@ def left_behind(folder: RunFolder) -> dict[str, Any]:
     reader = Reader(folder)
     found: dict[str, Any] = {
         f"checkpoint {path.name}": path.read_bytes()
-        for path in (folder.checkpoints / "step-000006").glob("*.safetensors")
+        for path in (folder.checkpoints / f"step-{folder.config().steps:06d}").glob("*.safetensors")
     }
     found |= {f"tokens {path.name}": path.read_bytes() for path in folder.tokens.iterdir()}
     found["final"] = (folder.final / "model.safetensors").read_bytes()
