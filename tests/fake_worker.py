@@ -2,7 +2,7 @@
 in the run folder.
 
 Keys: step_seconds; hang_at (step in which the loop hears nothing); deaf (TERM ignored); raise_at (with `message`); children
-(how many, with the worker's environment); ranks (children that work together: where one ends, the run fails); escaped (a child in a session of its own); teardown_hang; idle.
+(how many, with the worker's environment); escaped (a child in a session of its own); teardown_hang; idle.
 """
 
 import json
@@ -18,7 +18,6 @@ from workbench import worker
 from workbench.config import RunConfig
 from workbench.control import Control
 from workbench.errors import ModelError
-from workbench.launch import watch
 from workbench.record.folder import RunFolder
 from workbench.record.writer import Writer
 
@@ -36,21 +35,15 @@ def count(config: RunConfig, folder: RunFolder, control: Control) -> None:
     wanted = plan(folder)
     with Writer(folder, config) as record:
         control.record_to(record.event)
-        ranks = []
-        for number in range(int(wanted.get("ranks") or wanted.get("children", 0))):
+        for number in range(int(wanted.get("children", 0))):
             child = subprocess.Popen(SLEEPER, start_new_session=bool(wanted.get("escaped")))
             (folder.path / f"child-{number}.pid").write_text(str(child.pid))
-            if wanted.get("ranks"):
-                ranks.append(child)
         for step in range(control.status.step, config.steps):
             for command in control.poll(step):
                 control.answer(command, True, f"{command.command} taken")
             if control.stop_requested:
                 break
             take_step(step, folder, wanted)
-            for rank, child in enumerate(ranks):
-                if (code := child.poll()) is not None:
-                    raise RuntimeError(f"rank {rank} of {len(ranks)} is gone: {watch.exit_sentence(code)}")
             control.phase("sample", 0, 4)
             time.sleep(float(wanted.get("step_seconds", 0.02)))
             control.progress(step + 1, config.steps)

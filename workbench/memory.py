@@ -24,8 +24,10 @@ ADVICE = (
 class Pieces:
     """Into how many pieces work is cut so that it fits."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, cuttable: bool = True) -> None:
+        """`cuttable` False: several processes work in step, and one of them alone must not begin again."""
         self.what = what
+        self._cuttable = cuttable
         self.count = 1
         self._told: list[str] = []
 
@@ -50,10 +52,9 @@ class Pieces:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             _set_random_state(numbers)
-            if self.count >= most:
-                raise RunError(
-                    f"Out of memory in {self.what}, even with one answer at a time ({said}). {ADVICE}"
-                )
+            if self.count >= most or not self._cuttable:
+                even = ", even with one answer at a time" if self._cuttable else ""
+                raise RunError(f"Out of memory in {self.what}{even} ({said}). {ADVICE}")
             self.count *= 2
             self._told.append(
                 f"out of memory in {self.what}: from now on in {self.count} pieces at a time, same result"

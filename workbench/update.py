@@ -72,7 +72,7 @@ class Updater:
             fused=policy.device.type in ("cpu", "cuda"),
         )
         self.skips_in_a_row = 0
-        self.pieces = Pieces("the update")
+        self.pieces = Pieces("the update", cuttable=self.team.size == 1)
 
     def score(self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool = False) -> Scored:
         """The answers as the policy sees them now."""

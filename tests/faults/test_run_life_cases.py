@@ -12,8 +12,7 @@ import psutil
 import pytest
 
 from tests.helpers import FAKE_WORKER, Yard, wait_until
-from workbench import launch, preflight
-from workbench.config import RunConfig
+from workbench import launch
 from workbench.launch import lease, watch
 from workbench.record.folder import RunFolder
 
@@ -227,24 +226,6 @@ def test_case_30b_a_queued_run_outlives_the_app_that_queued_it(yard: Yard) -> No
     process.wait()
     launch.stop(first)
     yard.goes_on(second)
-
-
-def test_case_31_where_one_of_several_processes_dies_all_end_and_one_error_is_shown(yard: Yard) -> None:
-    folder = yard.start(ranks=2, escaped=True)
-    yard.goes_on(folder)
-    ranks = [int((folder.path / f"child-{number}.pid").read_text()) for number in range(2)]
-    os.kill(ranks[1], signal.SIGKILL)
-    dead = yard.reaches(folder, "failed")
-    assert dead.reason == "RuntimeError: rank 1 of 2 is gone: It was ended by signal 9 (SIGKILL)."
-    assert folder.error()["message"] in dead.reason and folder.log_path.read_text().count("Traceback") == 1
-    for pid in ranks:
-        wait_until(lambda pid=pid: not _runs(pid), what="every rank is gone")  # type: ignore[misc]
-    wait_until(lambda: lease.holder(yard.root / lease.HOUSE, "cpu") == "")
-
-
-def test_case_31_several_training_processes_are_refused_as_long_as_there_is_only_one() -> None:
-    config = RunConfig.build("embedded", {"nproc": 2, "prompts_per_step": 16})
-    assert "trains in one process" in preflight.check(config).problems["nproc"]
 
 
 def _runs(pid: int) -> bool:

@@ -11,7 +11,7 @@ import torch
 from tests.flow.test_loop import SMALL, run, values, weights
 from tests.helpers import wait_until
 from tests.recorded import finish
-from workbench import launch, preflight
+from workbench import preflight
 from workbench.config import RunConfig
 from workbench.models import embedded
 from workbench.record.folder import RunFolder
@@ -60,19 +60,6 @@ def test_a_run_of_two_processes_equals_the_run_of_one(tmp_path):
         torch.testing.assert_close(together[name], tensor, atol=1e-6, rtol=0)
     assert max(float((tensor - before[name]).abs().max()) for name, tensor in alone.items()) > 4e-5
     assert values(two, "grad_norm")[0] > 0
-
-
-def test_when_a_process_dies_the_run_fails_with_one_error_and_leaves_none_behind(tmp_path):
-    folder = start(tmp_path, steps=10_000, eval_problems=0)
-    wait_until(lambda: launch.state(folder).step >= 1 or launch.state(folder).over, 120)
-    ranks = processes(folder)
-    assert sorted(ranks) == [0, 1]
-    ranks[1].kill()
-    wait_until(lambda: launch.state(folder).over, 60)
-    ended = launch.state(folder)
-    assert ended.state == "failed" and ("gone" in ended.reason or "died" in ended.reason)
-    assert folder.error()["sentence"] == ended.reason
-    wait_until(lambda: not any(alive(process) for process in ranks.values()), 60)
 
 
 def test_a_worker_dies_with_its_torchrun():
