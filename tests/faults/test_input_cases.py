@@ -4,6 +4,8 @@ made."""
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,3 +129,16 @@ def test_case_55_a_busy_port_is_named(capfd: pytest.CaptureFixture[str], tmp_pat
         port = busy.getsockname()[1]
         assert cli.main(["app", "--port", str(port), "--runs", str(tmp_path / "runs")]) == 2
     assert f"port = {port}" in capfd.readouterr().err
+
+
+def test_case_52_a_file_in_the_working_directory_stands_in_for_no_library(tmp_path: Path) -> None:
+    for name in ("pydantic", "cyclopts", "click", "workbench_config"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('ran a file of the working directory')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "workbench", "list", "--runs", "none", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
