@@ -23,6 +23,7 @@ from workbench.record.reader import Reader
 from workbench.view import asks, find, lens, look, words
 from workbench.view import compare as comparing
 from workbench.view import delta as deltas
+from workbench.view.code import reward_code
 from workbench.view.lab import routes as lab
 from workbench.view.store import Store
 from workbench.view.whatif import WhatIf
@@ -131,6 +132,11 @@ def router(store: Store) -> APIRouter:
     @_answered
     def prompt(run: str, prompt_id: str) -> Any:
         return lens.prompt(store.reader(run), prompt_id)
+
+    @api.get("/runs/{run}/rewards/{name}")
+    @_answered
+    def code(run: str, name: str) -> Any:
+        return reward_code(store.reader(run), name)
 
     @api.get("/runs/{run}/whatif")
     @_answered

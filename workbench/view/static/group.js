@@ -11,6 +11,7 @@ import { picture } from "./picture.js";
 import { chooseCards, nearestOpposite, sharedPrefix } from "./siblings.js";
 import { available, LENSES } from "./tokens.js";
 import { treePanel } from "./tree.js";
+import { openCode } from "./code.js";
 import { following } from "./waiting.js";
 
 const isNarrow = () => matchMedia("(max-width: 600px)").matches;
@@ -115,7 +116,7 @@ export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWha
     if (points) show(happened, h("h3", {}, "Asked (across) against happened (up)"), scatter(group.samples, picked), h("p", {}, scatterSentence(group.samples)));
     show(share, sharePanel(group, list));
     share.hidden = !group.divisor;
-    show(parts, partsPanel(first ?? group.samples[0], header));
+    show(parts, partsPanel(first ?? group.samples[0], header, askWhatIf && ((name) => openCode({ root: element, store, name, sample: first ?? group.samples[0] }))));
   }
 
   /** What the drawer's settings, or the divisor that is looked at, would have asked of each answer; null for what was asked. */

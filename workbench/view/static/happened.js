@@ -146,8 +146,9 @@ export function sharePanel(group, shares, width = 258) {
   ];
 }
 
-/** The reward of one sample, part by part; what is absent says why. */
-export function partsPanel(sample, header) {
+/** The reward of one sample, part by part; what is absent says why. `onCode(name)` shows the lines behind a part; null where nobody can be asked. */
+export function partsPanel(sample, header, onCode = null) {
+  const named = (name) => (onCode ? h("button", { type: "button", class: "link partname", title: "Show the lines of this reward", "data-key": `part-${name}`, on: { click: () => onCode(name) } }, oneLine(name, 24)) : oneLine(name, 24));
   const watched = Object.fromEntries(header.rewards.map((reward) => [reward.name, reward.enabled === false || reward.weight === 0]));
   const counted = Object.keys(sample.rewards).filter((name) => !watched[name]);
   return [
@@ -156,8 +157,8 @@ export function partsPanel(sample, header) {
       Object.entries(sample.rewards).map(([name, value]) => {
         const weight = sample.weights?.[name] ?? 1;
         return value === null
-          ? [h("tr", {}, h("td", {}, oneLine(name, 24)), h("td", { class: "r crit", colspan: 3 }, "error: no score")), h("tr", { class: "reason" }, h("td", { colspan: 4 }, visible(sample.reasons?.[name] ?? "No reason was recorded.", 400)))]
-          : h("tr", {}, h("td", {}, oneLine(name, 24)), h("td", { class: "r mono" }, fixed(value)), h("td", { class: "r mono" }, `× ${plain(weight)}`), watched[name] ? h("td", { class: "r i3" }, "watched only") : h("td", { class: "r mono" }, `= ${fixed(value * weight)}`));
+          ? [h("tr", {}, h("td", {}, named(name)), h("td", { class: "r crit", colspan: 3 }, "error: no score")), h("tr", { class: "reason" }, h("td", { colspan: 4 }, visible(sample.reasons?.[name] ?? "No reason was recorded.", 400)))]
+          : h("tr", {}, h("td", {}, named(name)), h("td", { class: "r mono" }, fixed(value)), h("td", { class: "r mono" }, `× ${plain(weight)}`), watched[name] ? h("td", { class: "r i3" }, "watched only") : h("td", { class: "r mono" }, `= ${fixed(value * weight)}`));
       }),
       h("tr", { class: "total" }, h("td", { class: "b" }, "total r"), h("td", {}), h("td", {}), h("td", { class: "r mono b" }, known(sample.reward) ? `= ${fixed(sample.reward)}` : "none")))),
     counted.length > 1 && sample.rewards && Object.values(sample.rewards).includes(null) && h("p", {}, "Left out of the group's mean and std."),

@@ -84,6 +84,8 @@ export function makeStore({ fetchJson, postJson }, run) {
       groups.get(path(["runs", run, "steps", step, "groups", k], { ...kindOf(mode), tokens: 1 })),
     prompt: (id) => fetchJson(path(["runs", run, "prompts", id])),
     searchChoices: () => once.get(path(["runs", run, "search", "choices"])),
+    /** The lines of one of its rewards. */
+    code: (name) => once.get(path(["runs", run, "rewards", name])),
     /** What every recorded step would have asked for with `sets`, a list of "name=value". */
     whatif: (sets, step) => fetchJson(path(["runs", run, "whatif"], { set: sets, step })),
     /** Begin to score the recorded answers with a reward that the run never had; the dashboard's server runs it. */
