@@ -1,6 +1,8 @@
 """What a newcomer comes for, counted in real pointer clicks from the Live page. A count that grows fails."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -10,6 +12,7 @@ from tests.helpers import wait_until
 from tests.ui.reading import GROUPS, ask, number, texts
 from workbench import launch
 from workbench.record.folder import folders
+from workbench.rewards import answers
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(600)]
 COUNTER = """addEventListener("click", (event) => {
@@ -91,6 +94,31 @@ def test_task_02_see_the_newest_group_with_its_rewards_and_advantages(page, clic
     assert asked == pytest.approx(sorted(round(value, 2) for (value,) in stored), abs=0.0051)
 
 
+def test_task_03_find_why_a_sample_got_its_reward(page, clicks, live):
+    _, run, open_live = live
+    open_live()
+    clicks.on(".groups tbody tr td.prompt")
+    page.locator(".hero").wait_for()
+    clicks.on(".parts .partname")  # one more than to see the group
+    sheet = page.locator("dialog.codesheet[open]")
+    expect(sheet.locator(".code")).to_contain_text("def correct(")
+    assert clicks.count == 2
+    # The very lines, with the numbers they have in the file.
+    lines = Path(str(answers.__file__)).read_text().splitlines()
+    shown = sheet.locator(".code .row").evaluate_all(
+        "rows => rows.map((row) => [...row.children].map((one) => one.textContent))"
+    )
+    assert all(lines[int(number_) - 1].strip() == text.strip() for number_, text in shown if number_ != "⋯")
+    picked = int(page.locator(".sib tr.picked button").inner_text()) - 1
+    group = "SELECT id FROM groups WHERE step_id = (SELECT max(id) FROM steps WHERE kind = 'train') ORDER BY gradient_share DESC LIMIT 1"
+    [(value,)] = ask(
+        run,
+        f"SELECT value FROM sample_rewards JOIN samples ON samples.id = sample_id WHERE group_id = ({group}) AND name = 'correct' ORDER BY idx LIMIT 1 OFFSET ?",
+        picked,
+    )
+    assert number(sheet.locator(".codefacts b").first.inner_text()) == value
+
+
 def test_task_04_write_a_reward_and_test_it_on_real_samples(page, clicks, live):
     _, run, open_live = live
     open_live()
@@ -148,3 +176,51 @@ def test_task_07_close_the_browser_return_and_see_the_run_as_it_is(page, clicks,
     assert number(label.inner_text().removeprefix("train")) == pytest.approx(reward, abs=0.005)
     assert returned.count == 0
     wait_until(lambda: launch.state(run).over)
+
+
+def test_task_08_follow_one_prompt_from_step_0_to_now(page, clicks, live):
+    _, run, open_live = live
+    open_live()
+    clicks.on(".groups tbody tr td.prompt")
+    page.locator(".hero").wait_for()
+    clicks.on(".head [data-key=overtime]")
+    page.locator(".riverpanel h2").wait_for()
+    assert clicks.count == 2
+    newest = (
+        f"SELECT prompt_id FROM {GROUPS} WHERE kind = 'train' ORDER BY step DESC, gradient_share DESC LIMIT 1"
+    )
+    visits = ask(
+        run,
+        f"SELECT step, right, n FROM {GROUPS} WHERE prompt_id = ({newest}) AND kind = 'train' ORDER BY step",
+    )
+    assert len(visits) > 1 and visits[0][0] < visits[-1][0]
+    first, last = (round(100 * right / n) for _, right, n in (visits[0], visits[-1]))
+    expect(page.locator(".riverpanel h2")).to_have_text(
+        f"{first} % → {last} % right in {len(visits)} visits."
+    )
+    expect(page.locator(".river [data-visit]")).to_have_count(len(visits))
+
+
+def test_task_10_compare_two_values_of_beta_on_the_same_prompts(page, clicks, live, tmp_path):
+    _, first, _ = live
+    second = write_fake_run(tmp_path, steps=20, total=50, seed=2, name="pulled")
+    about = second.about()
+    second.config_path.write_text(json.dumps({**about, "config": {**about["config"], "beta": 0.04}}))
+    page.goto(live[0].url("/", run=first.id))
+    page.locator(".groups tbody tr").first.wait_for(timeout=60_000)
+    clicks.on("#wb-top [data-page=runs]")  # the run one comes from is ticked there
+    clicks.on(f"#wb-runs tr[data-run='{second.id}'] input[type=checkbox]")
+    clicks.on("#wb-runs .wb-runs-head button:has-text('Compare')")
+    expect(page.locator(".cmphead h1")).to_contain_text("beta: 0 against 0.04")
+    assert clicks.count == 3
+    expect(page.locator(".cmpsettings tbody tr")).to_have_count(1)
+    expect(page.locator(".cmpside")).to_have_count(2)
+    prompt = page.locator(".cmpselect").input_value()
+    for run in (first, second):
+        said = ask(
+            run,
+            f"SELECT samples.text FROM samples JOIN {GROUPS} g ON g.id = group_id WHERE g.prompt_id = ? AND g.mode = 'sampled' AND g.step = (SELECT max(step) FROM steps WHERE mode = 'sampled') ORDER BY idx",
+            prompt,
+        )
+        shown = page.locator(f".cmpside[data-run='{run.id}'] pre").all_text_contents()
+        assert shown == [text for (text,) in said]
