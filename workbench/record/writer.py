@@ -59,7 +59,7 @@ class Writer:
         self._max_pending = max_pending
         self._max_token_bytes = max_token_bytes
         make_folder(folder.tokens)
-        for rest in folder.tokens.glob(".*.tmp"):  # of a process that was killed
+        for rest in folder.tokens.glob(".*"):  # of a process that was killed: ours, and safetensors' own
             rest.unlink(missing_ok=True)
         self._db = schema.open_writer(folder.db_path)
         self.attempt = store.begin(self._db)
