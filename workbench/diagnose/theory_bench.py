@@ -4,8 +4,12 @@ Groups are enumerated (expected flow) or drawn with a fixed seed (sampled), scor
 `advantages.py` and into token weights by `weights.py`; the policy's logits follow. Numpy only, some seconds.
 """
 
-from collections.abc import Callable, Iterator
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +17,32 @@ from numpy.typing import NDArray
 
 from workbench import advantages, weights
 from workbench.diagnose import theory
+from workbench.record.files import write_json
 from workbench.weights import Objective
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 TOLERANCE = 0.01
 """End points count as reached within this."""
+
+
+PANELS = {
+    "Groups of 2, k3: eq 14": "p = ½ (1 − x + √((1 − x)² + 4 x p_ref)) with x = β. A weak reference barely matters: k3 pulls weakly where "
+    "p_ref is small.",
+    "Groups of 2, direct KL": "logit p = logit p_ref + 1/β, the end of RLHF. k3 × ratio and k2 lead here; k1 in the loss does not pull at all. "
+    "TRL's defaults (sample std, k3 × ratio) end lower.",
+    "Groups of 4 and 8, k3": "Where E[group std] = β (p − p_ref). Larger groups push harder against the same β.",
+    "Large groups, k3": "With a verifier that is never wrong the end is eq 15, whatever the rewards are. With 30 % wrong verdicts the group's std "
+    "holds that noise too: the corrected form is met, eq 15 is not.",
+    "No division by the std": "Dr. GRPO: the size of the reward counts. The pull of a gap of 1 in groups of 4 is ¾, of .6 in groups of 8 is .525.",
+    "More answers, more tokens": "Three answers worth 1, ½ and 0; and answers of two tokens, where a KL taken token by token ends below the form for "
+    "whole answers.",
+}
+"""The pictures and what each shows."""
+PAIRS, DIRECT, FINITE = "Groups of 2, k3: eq 14", "Groups of 2, direct KL", "Groups of 4 and 8, k3"
+LARGE, NO_STD, MORE = "Large groups, k3", "No division by the std", "More answers, more tokens"
+TWO_TOKENS = "token-level k3: two tokens, G = 2"
+SHOWN_BETA = (0.04, 4.0)
 
 
 class Row(NamedTuple):
@@ -31,6 +55,21 @@ class Row(NamedTuple):
     curve: str
     """Settings that differ in beta alone belong to one curve."""
     beta: float
+
+
+class Curve(NamedTuple):
+    """One closed form over beta, and the end points reached on it."""
+
+    panel: str
+    """Which picture it belongs to."""
+    name: str
+    pi_ref: float
+    beta: list[float]
+    closed_form: list[float]
+    reached: list[tuple[float, float]]
+    """(beta, end point); none for a form that is only shown beside the right one."""
+    sampled: bool
+    """Whether groups were drawn rather than enumerated."""
 
 
 class Task(NamedTuple):
@@ -50,6 +89,10 @@ class Task(NamedTuple):
     noisy: bool = False
     draws: int = 0
     """Groups drawn in each of the sampled steps; 0 = the expected flow."""
+    panel: str = ""
+    """The picture it is drawn in; '' for the table alone."""
+    name: str = ""
+    """What its line is called there."""
 
     def objective(self, beta: float) -> Objective:
         return Objective(loss_type="grpo", beta=beta, kl_estimator=self.kl_estimator)
@@ -61,36 +104,44 @@ def tasks() -> list[Task]:
     a, b = 0.25, 0.05
     # fmt: off
     return [
-        Task("eq 14: G = 2, k3", partial(theory.eq14, a), betas),
-        Task("eq 14: G = 2, k3, reference .05", partial(theory.eq14, b), (0.04, 0.5, 1), pi_ref=(b, 1 - b)),
-        Task("eq 14: G = 2, k3, sampled", partial(theory.eq14, a), (0.5, 1.0), draws=512),
-        Task("direct KL: G = 2, k3 x ratio", partial(theory.direct_pair, a), betas, kl_estimator="k3_ratio"),
-        Task("direct KL: G = 2, k2", partial(theory.direct_pair, a), (0.5, 1.0), kl_estimator="k2"),
-        Task("k1 in the loss does not pull", lambda beta: 1.0, (0.5,), kl_estimator="k1"),
-        Task("finite G = 4, k3", partial(theory.finite_group, a, group_size=4), (0.25, 1.0), 4),
-        Task("finite G = 8, k3", partial(theory.finite_group, a, group_size=8), betas, 8),
+        Task("eq 14: G = 2, k3", partial(theory.eq14, a), betas, panel=PAIRS, name="from .25"),
+        Task("eq 14: G = 2, k3, reference .05", partial(theory.eq14, b), (0.04, 0.5, 1), pi_ref=(b, 1 - b),
+             panel=PAIRS, name="from .05"),
+        Task("eq 14: G = 2, k3, sampled", partial(theory.eq14, a), (0.5, 1.0), draws=512, panel=PAIRS),
+        Task("direct KL: G = 2, k3 x ratio", partial(theory.direct_pair, a), betas, kl_estimator="k3_ratio",
+             panel=DIRECT, name="k3 × ratio"),
+        Task("direct KL: G = 2, k2", partial(theory.direct_pair, a), (0.35, 0.7), kl_estimator="k2",
+             panel=DIRECT),
+        Task("k1 in the loss does not pull", lambda beta: 1.0, (0.5, 2.0), kl_estimator="k1",
+             panel=DIRECT, name="k1 in the loss"),
+        Task("finite G = 4, k3", partial(theory.finite_group, a, group_size=4), (0.25, 1.0), 4,
+             panel=FINITE, name="G = 4"),
+        Task("finite G = 8, k3", partial(theory.finite_group, a, group_size=8), betas, 8,
+             panel=FINITE, name="G = 8"),
         Task("finite G = 8, k3, sampled", partial(theory.finite_group, a, group_size=8),
-             (0.5,), 8, draws=128),
+             (0.5,), 8, draws=128, panel=FINITE),
         Task("finite G = 8, k3, sample std", partial(theory.finite_group, a, group_size=8, std="sample"),
              (0.25, 1.0), 8, std="sample"),
         Task("TRL's std and KL: G = 2",
              partial(theory.finite_group, a, group_size=2, std="sample", penalty="direct"),
-             (0.5, 1.0), std="sample", kl_estimator="k3_ratio"),
+             (0.5, 1.0), std="sample", kl_estimator="k3_ratio", panel=DIRECT, name="TRL's defaults"),
         Task("finite G = 256, direct KL, the lower of two",
              partial(theory.finite_group, 0.5, group_size=256, penalty="direct"),
              (2.0,), 256, pi_ref=(0.5, 0.5), kl_estimator="k3_ratio"),
-        Task("eq 15: G = 256, k3, deterministic", partial(theory.eq15, a), (0.25, 0.5, 1.0, 2.0), 256),
+        Task("eq 15: G = 256, k3, deterministic", partial(theory.eq15, a), (0.25, 0.5, 1.0, 2.0), 256,
+             panel=LARGE, name="never wrong: eq 15"),
         Task("corrected eq 15: G = 256, verifier right .7 / .3",
              partial(theory.large_group_noisy, a, right_a=0.7, right_b=0.3),
-             (0.25, 1.0), 256, (0.7, 0.3), noisy=True, draws=16),
+             (0.25, 1.0), 256, (0.7, 0.3), noisy=True, draws=16, panel=LARGE, name="30 % wrong: corrected"),
         Task("no std: G = 4, k3", partial(theory.shift_only, a, gap=1.0, group_size=4),
-             (0.5, 1.0), 4, scale="none"),
+             (0.5, 1.0), 4, scale="none", panel=NO_STD, name="k3, gap 1"),
         Task("no std: G = 8, direct KL, gap .6",
              partial(theory.shift_only, a, gap=0.6, group_size=8, penalty="direct"),
-             (0.5,), 8, (0.6, 0.0), kl_estimator="k3_ratio", scale="none"),
+             (0.5, 1.0), 8, (0.6, 0.0), kl_estimator="k3_ratio", scale="none", panel=NO_STD,
+             name="direct, gap .6"),
         Task("eq 11: three outputs, G = 4, k3",
-             lambda beta: float(theory.multi_output((1, 0.5, 0), (0.2, 0.5, 0.3), beta, 4)[0]),
-             (0.3, 1.0), 4, (1.0, 0.5, 0.0), (0.2, 0.5, 0.3)),
+             lambda beta: float(theory.multi_output((1, 0.5, 0), (0.25, 0.45, 0.3), beta, 4)[0]),
+             (0.3, 1.0), 4, (1.0, 0.5, 0.0), (0.25, 0.45, 0.3), panel=MORE, name="three answers: eq 11"),
     ]
     # fmt: on
 
@@ -103,9 +154,64 @@ def run() -> list[Row]:
         for beta in task.betas
     ]
     for beta in (0.5, 1.0):
-        curve = "token-level k3: two tokens, G = 2"
-        rows.append(_row(curve, beta, theory.token_level(0.5, beta), two_token_end_point(beta)))
+        rows.append(_row(TWO_TOKENS, beta, theory.token_level(0.5, beta), two_token_end_point(beta)))
     return rows + list(_identities())
+
+
+def stamp() -> str:
+    """Changes when the code that is checked does: what was found before is then no proof."""
+    sources = (theory, advantages, weights)
+    files = [Path(str(module.__file__)) for module in sources] + [Path(__file__)]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+
+
+def report() -> dict[str, Any]:
+    """Everything the page shows, as plain values."""
+    started = time.perf_counter()
+    rows = run()
+    return {
+        "stamp": stamp(),
+        "made": time.time(),
+        "rows": [row._asdict() for row in rows],
+        "curves": [curve._asdict() for curve in picture(rows)],
+        "panels": PANELS,
+        "tolerance": TOLERANCE,
+        "beta_range": SHOWN_BETA,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def picture(rows: Sequence[Row]) -> list[Curve]:
+    """The closed forms over beta, each with the end points of `rows` that lie on it."""
+    betas = [float(beta) for beta in np.geomspace(*SHOWN_BETA, 33)]
+    curves = []
+    for task in tasks():
+        if task.panel:
+            # The same curve with drawn groups, or by another estimator, adds points and no second line.
+            line = [task.closed_form(beta) for beta in betas] if task.name else []
+            curves.append(
+                _curve(task.panel, task.name, task.pi_ref[0], betas, line, rows, task.curve, task.draws > 0)
+            )
+    wrong = [theory.eq15(0.25, beta) for beta in betas]
+    curves.append(_curve(LARGE, "30 % wrong: eq 15 fails", 0.25, betas, wrong, (), "", False))
+    two = [theory.token_level(0.5, beta) for beta in betas]
+    curves.append(_curve(MORE, "two tokens, k3 a token", 0.25, betas, two, rows, TWO_TOKENS, False))
+    whole = [theory.eq14(0.25, beta) for beta in betas]
+    return [*curves, _curve(MORE, "two tokens, eq 14 fails", 0.25, betas, whole, (), "", False)]
+
+
+def _curve(
+    panel: str,
+    name: str,
+    pi_ref: float,
+    betas: list[float],
+    line: list[float],
+    rows: Sequence[Row],
+    curve: str,
+    sampled: bool,
+) -> Curve:
+    reached = [(row.beta, row.reached) for row in rows if row.curve == curve]
+    return Curve(panel, name, pi_ref, betas if line else [], line, reached, sampled)
 
 
 def _row(curve: str, beta: float, closed_form: float, reached: float, point: str = "") -> Row:
@@ -260,3 +366,7 @@ def _log_orders(group_size: int, outputs: int) -> Floats:
 
 def _log_softmax(logits_V: Any) -> Floats:
     return np.asarray(logits_V - np.logaddexp.reduce(logits_V))
+
+
+if __name__ == "__main__":
+    write_json(Path(sys.argv[1]), report())

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workbench.view import routes
 from workbench.view.guard import BODY_LIMIT, Guard
-from workbench.view.pages import compare, lab, live, new_run, runs, shell
+from workbench.view.pages import compare, lab, live, new_run, runs, shell, theory
 from workbench.view.store import Store
 
 STATIC = Path(__file__).parent / "static"
@@ -73,6 +73,8 @@ def pages(store: Store, read_only: bool = False) -> gr.Blocks:
         runs.build()
     with blocks.route("Compare", "/compare"):
         compare.build()
+    with blocks.route("Theory", "/theory"):
+        theory.build()
     return blocks
 
 

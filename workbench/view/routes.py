@@ -26,6 +26,7 @@ from workbench.view import delta as deltas
 from workbench.view.code import reward_code
 from workbench.view.lab import routes as lab
 from workbench.view.store import Store
+from workbench.view.theory import TheoryCheck
 from workbench.view.whatif import WhatIf
 
 Kind = Literal["train", "eval"]
@@ -90,6 +91,7 @@ def router(store: Store) -> APIRouter:
     """All routes over the runs of `store`."""
     api = APIRouter()
     whatif = WhatIf()
+    check = TheoryCheck(store.root)
 
     @api.get("/runs")
     @_answered
@@ -202,6 +204,16 @@ def router(store: Store) -> APIRouter:
     @_answered
     def log(run: str, lines: Annotated[int, Query(ge=1, le=2000)] = 200) -> Any:
         return look.log(store.reader(run), lines)
+
+    @api.get("/theory")
+    @_answered
+    def theory() -> Any:
+        return check.answer()
+
+    @api.post("/theory")
+    @_answered
+    def check_theory() -> Any:
+        return JSONResponse(check.start(), status_code=202)
 
     @api.get("/glossary")
     @_answered

@@ -8,14 +8,14 @@ from markupsafe import Markup
 
 from workbench.view.markup import tag
 
-PageName = Literal["live", "lab", "new", "runs", "compare"]
+PageName = Literal["live", "lab", "new", "runs", "compare", "theory"]
 STATIC = "/wb/static/"
 
 # Gradio paints its own ground for the first frame, and no custom head of ours may block it: sheets first,
 # module last.
 HEAD = (
     f'<link rel="stylesheet" href="{STATIC}wb.css"><link rel="stylesheet" href="{STATIC}pages.css">'
-    f'<link rel="stylesheet" href="{STATIC}lab/lab.css">'
+    f'<link rel="stylesheet" href="{STATIC}lab/lab.css"><link rel="stylesheet" href="{STATIC}theory.css">'
     f'<link rel="icon" href="{STATIC}icon.svg" type="image/svg+xml">'
     f'<script type="module" src="{STATIC}boot.js"></script>'
 )
@@ -82,6 +82,7 @@ def _links(page: PageName) -> list[Markup]:
         link("Reward lab", "/lab", page == "lab", data_page="lab"),
         link("New run", "/new", page == "new", data_page="new"),
         link("Runs", "/runs", page in ("runs", "compare"), data_page="runs"),
+        link("Theory", "/theory", page == "theory", data_page="theory"),
     ]
 
 

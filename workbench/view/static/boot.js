@@ -45,3 +45,4 @@ whenThere("#wb-lab", async (element) => (await import("./lab/lab.js")).mount(ele
 whenThere("#wb-form", async (element) => (await import("./form.js")).mount(element, { fetchJson }));
 whenThere("#wb-runs", async (element) => (await import("./runs.js")).mount(element, { fetchJson, postJson, navigate }));
 whenThere("#wb-compare", async (element) => (await import("./compare.js")).mount(element, { fetchJson, navigate }));
+whenThere("#wb-theory", async (element) => (await import("./theory.js")).mount(element, { fetchJson, postJson }));

@@ -1,0 +1,60 @@
+"""The theory page's route: nothing yet, a check in the background, kept figures, and figures of another version of the code."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import wait_until
+from workbench.diagnose import theory_bench
+from workbench.view import theory
+from workbench.view.theory import TheoryCheck
+
+QUICK = "import json, sys; from pathlib import Path; Path(sys.argv[1]).write_text(json.dumps({'stamp': %r, 'rows': [1]}))"
+
+
+def command(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    monkeypatch.setattr(theory, "COMMAND", (sys.executable, "-c", code))
+
+
+def test_a_check_runs_in_the_background_and_its_figures_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(monkeypatch, QUICK % theory_bench.stamp())
+    check = TheoryCheck(tmp_path)
+    assert check.answer()["state"] == "none"
+    assert check.start()["state"] in ("running", "done")
+    wait_until(lambda: check.answer()["state"] == "done", 30)
+    assert TheoryCheck(tmp_path).answer()["rows"] == [1]  # another process finds them too
+
+
+def test_figures_of_other_code_are_told_apart(tmp_path: Path) -> None:
+    check = TheoryCheck(tmp_path)
+    check.path.parent.mkdir()
+    check.path.write_text(json.dumps({"stamp": "of another day", "rows": [1]}))
+    assert check.answer()["state"] == "old"
+
+
+def test_a_check_that_fails_says_so_and_keeps_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(monkeypatch, "raise SystemExit(1)")
+    check = TheoryCheck(tmp_path)
+    check.start()
+    wait_until(lambda: check.answer()["state"] == "failed", 30)
+    assert "rows" not in check.answer()
+
+
+def test_every_point_of_the_pictures_lies_on_its_line() -> None:
+    rows = [
+        theory_bench.Row("", 0.0, 0.0, 0.0, task.curve, beta)._replace(reached=task.closed_form(beta))
+        for task in theory_bench.tasks()
+        for beta in task.betas[:1]
+    ]
+    curves = theory_bench.picture(rows)
+    assert {curve.panel for curve in curves} == set(theory_bench.PANELS)
+    for curve in curves:
+        assert len(curve.beta) == len(curve.closed_form)
+        assert all(0 <= p <= 1 for p in curve.closed_form)
+        assert curve.name or curve.reached
