@@ -222,7 +222,10 @@ class Run:
         """Go on: after a pause, or in a new process from the last whole checkpoint, exactly as if it had never
         stopped. `settings` change before the next step; `warm_start` goes on although something was lost."""
         if self.state.over:
-            launch.resume(self.folder, changes=settings, warm=warm_start)
+            if "rewards" in settings:
+                settings["rewards"] = reward_specs(settings["rewards"])
+            orders = steer.orders(self.folder, settings) if settings else []
+            launch.resume(self.folder, commands=orders, warm=warm_start)
             return f"goes on from step {self.state.step}"
         if settings:
             self.set(**settings)

@@ -235,7 +235,8 @@ def resume(
     run: RunName,
     *,
     set: Annotated[
-        list[str] | None, Parameter(negative="", help="name=value: change this before the next step.")
+        list[str] | None,
+        Parameter(negative="", consume_multiple=True, help="name=value: change this before the next step."),
     ] = None,
     yes: Annotated[bool, Parameter(negative="", help="Make the changes of --set without asking.")] = False,
     warm_start: Annotated[
@@ -247,14 +248,14 @@ def resume(
 ) -> int:
     """Go on: after a pause, or in a new process from the last whole checkpoint, exactly as if it had never stopped."""
     folder = record.find(run, runs)
-    changes = _live_values(folder, set) if set else {}
-    if changes and not yes and not _confirmed(Reader(folder).live(), changes):
+    orders = steer.orders(folder, pairs(set)) if set else []
+    if orders and not yes and not _confirmed(Reader(folder).live(), orders[-1].args):
         return 2
     if not launch.state(folder).over:
-        if changes:
-            _tell(run, runs, "set", changes, json)
+        for order in orders:
+            launch.ask(folder, *order)
         return _tell(run, runs, "resume", {}, json)
-    now = launch.resume(folder, changes=changes, warm=warm_start)
+    now = launch.resume(folder, commands=orders, warm=warm_start)
     if json:
         _print_json(
             {
@@ -326,13 +327,6 @@ def set_live(
     """Change settings of a living run from its next step on."""
     folder = record.find(run, runs)
     return _answer(folder, steer.ask(folder, pairs(changes)), json)
-
-
-def _live_values(folder: RunFolder, changes: Sequence[str]) -> dict[str, Any]:
-    """`name=value` texts as settings of this run. Raises ConfigError for what cannot change while it goes on."""
-    values = pairs(changes)
-    changed = folder.config().live_changed(values).model_dump(mode="json")
-    return {name: changed[name] for name in values}
 
 
 def pairs(changes: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.flow.test_loop import SMALL
 from tests.helpers import FAKE_WORKER, Yard, wait_until
-from workbench import cli, launch, preflight
+from workbench import api, cli, launch, preflight
 from workbench.config import RunConfig
 from workbench.control import Control, Status
 from workbench.errors import ConfigError, RunError
@@ -169,5 +169,5 @@ def test_case_44_what_cannot_change_in_a_run_is_refused_before_anything_starts(y
     yard.goes_on(folder)
     launch.stop(folder)
     with pytest.raises(ConfigError, match=r"seed cannot change while a run goes on.*Fork"):
-        launch.resume(folder, changes={"seed": 4})
+        api.Run(folder).resume(seed=4)
     assert launch.state(folder).over

@@ -87,18 +87,15 @@ def resume(
     folder: RunFolder,
     worker: Sequence[str] | None = None,
     *,
-    changes: Mapping[str, Any] | None = None,
+    commands: Sequence[tuple[str, Mapping[str, Any]]] = (),
     warm: bool = False,
 ) -> RunState:
     """Start a worker again on a run that is over but not finished; it goes on from the last whole checkpoint.
     Two callers at once start one worker.
 
-    `changes`: settings that change before its next step, as `set` would. `warm`: go on although something
-    that exactness needs is missing or was changed. Raises RunError: finished, damaged; ConfigError: a setting
-    that cannot change.
+    `commands`: what it is told before its next step, each with its arguments. `warm`: go on although something
+    that exactness needs is missing or was changed. Raises RunError: finished, damaged.
     """
-    if changes:
-        folder.config().live_changed(changes)
     with lease.locked(folder.path / "start.lock"):
         now = watch.state(folder)
         if now.state == "damaged":
@@ -114,8 +111,8 @@ def resume(
             pass
         config = folder.config()
         folder.error_path.unlink(missing_ok=True)
-        if changes:
-            folder.put("set", changes)
+        for command, args in commands:
+            folder.put(command, args)
         spawn(
             folder,
             steps=config.steps,
