@@ -34,9 +34,9 @@ class Told(NamedTuple):
         return self.failed or self.result is not None
 
 
-def ask(config: RunConfig, root: Path, probe: str, **args: Any) -> Iterator[Told]:
-    """Says what the worker is at until the answer is there. Raises ConfigError and RunError before anything
-    is started.
+def ask(config: RunConfig, root: Path, probe: str, *, often: bool = False, **args: Any) -> Iterator[Told]:
+    """Says what the worker is at until the answer is there; `often`: also when there is nothing new, so that
+    who asks can end it. Raises ConfigError and RunError before anything is started.
 
     The worker gives its device back as soon as this ends, however it ends: a run that is started next must
     not queue behind it.
@@ -44,13 +44,13 @@ def ask(config: RunConfig, root: Path, probe: str, **args: Any) -> Iterator[Told
     folder = preflight.start(config, root, "bench")
     try:
         command = folder.put("probe", {"probe": probe, **args})
-        yield from _until_answered(folder, command)
+        yield from _until_answered(folder, command, often)
     finally:
         launch.stop(folder, grace=2.0, wait=True, kill_after=2.0)
         shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def _until_answered(folder: RunFolder, command: str) -> Iterator[Told]:
+def _until_answered(folder: RunFolder, command: str, often: bool) -> Iterator[Told]:
     deadline = time.monotonic() + PATIENCE
     reader = Reader(folder)
     said = ""
@@ -65,7 +65,7 @@ def _until_answered(folder: RunFolder, command: str) -> Iterator[Told]:
             yield Told(state.reason or f"The bench worker {state.state} without an answer.", failed=True)
             return
         words = doing(state)
-        if words != said:
+        if words != said or often:
             said = words
             yield Told(words)
         time.sleep(LOOK)

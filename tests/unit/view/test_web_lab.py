@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from tests.fakes import write_fake_run
+from tests.helpers import wait_until
 from workbench import advantages
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes, Visit
@@ -21,6 +23,8 @@ from workbench.view import routes
 from workbench.view.guard import Guard
 from workbench.view.lab import code, offer
 from workbench.view.lab.desk import START, Desk, Part, Written
+from workbench.view.lab.going import Going
+from workbench.view.lab.trials import Trials, TryBody
 from workbench.view.store import Store
 
 LONG = "def long(completion: str) -> float:\n    return len(completion) / 100\n"
@@ -292,3 +296,19 @@ def test_a_read_only_dashboard_runs_and_writes_nothing_of_it(tmp_path: Path) -> 
         assert answer.status_code == 403 and "read-only" in answer.json()["error"]
     assert client.get("/wb/api/lab").json()["draft"]["code"] == START
     assert not (tmp_path / ".workbench" / "lab").exists()
+
+
+def test_a_page_that_turns_away_ends_its_trial_and_the_processes(lab: Lab) -> None:
+    trials = Trials(Store(lab.root), Desk(lab.root))
+    slow = "import time\n\n\ndef f(completion):\n    time.sleep(1.5)\n    return 1.0\n"
+    body = TryBody.model_validate({"written": {"code": slow, "parts": []}, "on": lab.on})
+    going = Going(trials, body)
+    wait_until(lambda: going._ready, what="the scoring")
+    ready = going._ready
+    assert ready is not None
+    pids = ready.pool.pids
+    started = time.monotonic()
+    going.stop()
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids), what="their end")
+    assert time.monotonic() - started < 20  # 32 answers were asked about, at 1.5 s each
+    trials.workshop.close()

@@ -5,8 +5,7 @@ In: JSON. Out: JSON, or lines of JSON while a trial goes on.
 """
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Query
@@ -20,6 +19,7 @@ from workbench.record import folder as record
 from workbench.rewards.catalogue import REWARDS
 from workbench.view.lab import code, result
 from workbench.view.lab.desk import LONGEST, Case, Desk, Written
+from workbench.view.lab.going import Going
 from workbench.view.lab.samples import Choice
 from workbench.view.lab.trials import SECONDS, Trials, TryBody
 from workbench.view.store import Store
@@ -121,7 +121,7 @@ def router(store: Store, answered: Answered) -> APIRouter:
     @api.post("/try")
     @answered
     def run(body: TryBody) -> Any:
-        return StreamingResponse(_lines(trials.run(body)), media_type="application/x-ndjson")
+        return StreamingResponse(Going(trials, body).lines(), media_type="application/x-ndjson")
 
     @api.post("/peek")
     @answered
@@ -184,8 +184,3 @@ def _runs(store: Store) -> list[dict[str, Any]]:
         except RunError:
             continue
     return found
-
-
-def _lines(pieces: Iterator[dict[str, Any]]) -> Iterator[bytes]:
-    for piece in pieces:
-        yield json.dumps(piece, allow_nan=False).encode() + b"\n"

@@ -129,6 +129,17 @@ def load(store: Store, desk: Desk, choice: Recorded | Fresh | Own) -> Iterator[s
         yield from fresh(store, desk, choice)
 
 
+def state_of(store: Store, choice: Recorded) -> str:
+    """Changes whenever something is recorded in the run, or somebody rates an answer of it. Raises RunError."""
+    folder = store.folder(choice.run)
+    found = []
+    for path in (folder.db_path, folder.notes_path):
+        for place in (path, path.with_name(path.name + "-wal")):
+            about = place.stat() if place.exists() else None
+            found.append(f"{about.st_mtime_ns}/{about.st_size}" if about else "")
+    return " ".join(found)
+
+
 def of_run(store: Store, choice: Recorded) -> Samples:
     """Recorded groups. Raises RunError."""
     reader = store.reader(choice.run)
@@ -193,7 +204,7 @@ def fresh(store: Store, desk: Desk, choice: Fresh) -> Iterator[str | Samples]:
     rows = _cached(place)
     if rows is None:
         yield "Starting a worker…"
-        for told in bench.ask(config, store.root, "fresh", prompts=choice.prompts, n=choice.n):
+        for told in bench.ask(config, store.root, "fresh", often=True, prompts=choice.prompts, n=choice.n):
             if told.failed:
                 raise RunError(told.words)
             if told.result is not None:

@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,9 +38,11 @@ AGAIN = 96
 ATTACKED = 8
 """Prompts that tricks are tried on, evenly spread over those there are."""
 KEPT = 12
+KEPT_RUNS = 3
 _SLICES = (1, 4, 16, 64)
 """Groups scored between two words to the page; the last one again and again."""
 Json = dict[str, Any]
+Hold = Callable[[Ready | None], None]
 
 
 class TryBody(BaseModel):
@@ -137,6 +139,7 @@ class Trials:
         self.workshop = Workshop(SECONDS, LOAD_SECONDS)
         self._scored: OrderedDict[tuple[str, str], Scored] = OrderedDict()
         self._trials: OrderedDict[str, Trial] = OrderedDict()
+        self._recorded: OrderedDict[tuple[str, str], Samples] = OrderedDict()
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
@@ -153,11 +156,11 @@ class Trials:
             )
         return found
 
-    def run(self, body: TryBody) -> Iterator[Json]:
+    def run(self, body: TryBody, hold: Hold = lambda ready: None) -> Generator[Json]:
         """Pieces for the page: `doing` (words), `group` (the first group whole), `progress`, and at last `done`, `ended` or
-        `refused`."""
+        `refused`. `hold` is told which processes are at it."""
         try:
-            yield from self._run(body)
+            yield from self._run(body, hold)
         except WorkbenchError as error:
             yield result.refused(error)
 
@@ -165,7 +168,7 @@ class Trials:
         """The first group as it is, nothing run; None where its answers must be sampled first. Raises WorkbenchError."""
         if isinstance(on, samples.Fresh) and not samples.is_cached(self.store, self.desk, on):
             return None
-        *_, found = samples.load(self.store, self.desk, on)
+        *_, found = self._fetch(on)
         assert isinstance(found, Samples)
         words = "" if found.reward_B is None else "recorded"
         trial = Trial(found, [], Scored({}, {}, "", None, 0.0, 0), found.reward_B, words)
@@ -192,10 +195,10 @@ class Trials:
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    def _run(self, body: TryBody) -> Iterator[Json]:
+    def _run(self, body: TryBody, hold: Hold) -> Iterator[Json]:
         parts = wanted(body.written)  # a mistake shows before anything is sampled
         found: Samples | None = None
-        for said in samples.load(self.store, self.desk, body.on):
+        for said in self._fetch(body.on):
             if isinstance(said, Samples):
                 found = said
             else:
@@ -203,9 +206,9 @@ class Trials:
         assert found is not None
         yield {"type": "doing", "words": "Loading your code…"}
         now: Trial | None = None
-        for scored in self._score(body.written, found):
+        for scored in self._score(body.written, found, hold):
             first = now is None
-            now = Trial(found, parts, scored, *self._old(body, found, wait=False))
+            now = Trial(found, parts, scored, *self._old(body, found, None))
             if first:
                 yield {
                     "type": "group",
@@ -215,19 +218,21 @@ class Trials:
                 }
             yield {"type": "progress", "done": scored.done, "total": sum(found.sizes)}
         assert now is not None
-        now.old_B, now.old_words = self._old(body, found, wait=True)
+        now.old_B, now.old_words = self._old(body, found, hold)
         self._remember(now)
         yield {"type": "ended" if now.new.ended else "done", **result.summary(now, body.size)}
 
-    def _old(self, body: TryBody, found: Samples, wait: bool) -> tuple[NDArray[np.float64] | None, str]:
-        """The rewards to compare with, and what they are called; `wait` False: only where they are known."""
+    def _old(
+        self, body: TryBody, found: Samples, hold: Hold | None
+    ) -> tuple[NDArray[np.float64] | None, str]:
+        """The rewards to compare with, and what they are called; without `hold` only where they are known."""
         if body.against is None:
             return found.reward_B, "" if found.reward_B is None else "recorded"
         version = self.desk.version(body.against)
         written, words = Written(code=version.code, parts=version.parts), f"v{version.number}"
         try:
-            if wait:
-                *_, scored = self._score(written, found)
+            if hold is not None:
+                *_, scored = self._score(written, found, hold)
             else:
                 known = self._scored.get(_key(written, found))
                 if known is None:
@@ -243,8 +248,23 @@ class Trials:
             while len(self._trials) > KEPT:
                 self._trials.popitem(last=False)
 
+    def _fetch(self, on: samples.Recorded | samples.Fresh | samples.Own) -> Iterator[str | Samples]:
+        """`samples.load`; recorded ones are kept until somebody writes to that run."""
+        if not isinstance(on, samples.Recorded):
+            yield from samples.load(self.store, self.desk, on)
+            return
+        key = (on.model_dump_json(), samples.state_of(self.store, on))
+        found = self._recorded.get(key)
+        if found is None:
+            found = samples.of_run(self.store, on)
+            with self._lock:
+                self._recorded[key] = found
+                while len(self._recorded) > KEPT_RUNS:
+                    self._recorded.popitem(last=False)
+        yield found
+
     def _samples_now(self, body: TryBody) -> Samples:
-        *_, found = samples.load(self.store, self.desk, body.on)
+        *_, found = self._fetch(body.on)
         assert isinstance(found, Samples)
         return found
 
@@ -255,7 +275,7 @@ class Trials:
         texts = [source.SourceText(raw, part.name, FILE) for part in parts]
         return self.workshop.load(specs, texts, found.columns, found.config.max_completion_length)
 
-    def _score(self, written: Written, found: Samples) -> Iterator[Scored]:
+    def _score(self, written: Written, found: Samples, hold: Hold) -> Iterator[Scored]:
         """The state of the scoring, again and again; the last one is whole, or says why it was ended."""
         key = _key(written, found)
         if (known := self._scored.get(key)) is not None:
@@ -266,6 +286,7 @@ class Trials:
         wants_tokens = any(one.shape.wants_tokens for one in ready.sources)
         groups = found.with_tokens() if wants_tokens else found.groups
         over = False
+        hold(ready)
         try:
             for part in _sliced(groups):
                 tally.take(ready.pool.score_wire(part), ready.pool.printed)
@@ -281,6 +302,7 @@ class Trials:
                 if lost:
                     return
         finally:
+            hold(None)
             if not over:  # the page has gone, or asked for something else: nobody waits for the rest
                 self.workshop.forget(ready)
 

@@ -1,6 +1,7 @@
 // The reward lab: write, try, foresee, attack, use. The state lies here; each part draws itself from it (editor, table, forecast, ...).
 
-import { h, part, show } from "../dom.js";
+import { h, oneLine, part, show } from "../dom.js";
+import { routes } from "../fetch.js";
 import { count, duration, known, plain } from "../format.js";
 import { listen } from "../keys.js";
 import { get, post, stream } from "./api.js";
@@ -15,6 +16,7 @@ import { makeCatalogue, makeWeights } from "./weights.js";
 import { headline } from "./words.js";
 
 const SHOWN_VERSIONS = 5;
+const { postJson } = routes("/wb/api/");
 const isNarrow = () => matchMedia("(max-width: 600px)").matches;
 
 export async function mount(root) {
@@ -66,10 +68,11 @@ export async function mount(root) {
   tryhead.append(againstBox);
 
   // -- drawing ---------------------------------------------------------------------------------------------
-  const drawActs = part(acts, (busy, attacking, keepable, next, usable, same) => [
+  const drawActs = part(acts, (busy, attacking, keepable, next, usable, same, taker) => [
     busy ? h("button", { type: "button", class: "btn", "data-key": "run", on: { click: cancel } }, "Stop") : h("button", { type: "button", class: "btn", id: "lab-run", "data-key": "run", on: { click: run } }, "Run ", h("kbd", {}, "ctrl ↵")),
     h("button", { type: "button", class: "btn", id: "lab-attack", disabled: attacking, "data-key": "attack", on: { click: attack } }, attacking ? "Attacking…" : "Attack it"),
     h("button", { type: "button", class: "btn", disabled: !keepable, "data-key": "keep", on: { click: () => keep() } }, same ? "Saved" : `Save v${next}`),
+    taker && h("button", { type: "button", class: "btn", id: "lab-give", disabled: !usable, "data-key": "give", on: { click: () => give(taker) } }, `Give to ${oneLine(taker.name, 18)}`),
     h("button", { type: "button", class: "btn pri", disabled: !usable, "data-key": "use", on: { click: use } }, "Use in a new run"),
   ]);
   const drawTabs = part(tabs, (versions, at, base, next, dirty, sameAs) => [
@@ -123,7 +126,7 @@ export async function mount(root) {
     const { looking, result, group, busy } = state;
     const complaintNow = looking ? null : state.note ?? state.problem;
     title.textContent = headline({ label: label(), problem: looking ? null : state.problem, result: fresh() ? result : null, attack: state.attacked === JSON.stringify(written()) ? state.attack : null, busy, stale: Boolean(result) });
-    drawActs.update(busy, state.attacking, !looking && !desk.same && !state.problem && desk.code.trim() !== "", desk.next, !state.problem, Boolean(looking || desk.same));
+    drawActs.update(busy, state.attacking, !looking && !desk.same && !state.problem && desk.code.trim() !== "", desk.next, !state.problem, Boolean(looking || desk.same), taker());
     drawTabs.update(desk.versions.map(({ n, title }) => ({ n, title })), looking?.n ?? null, desk.base, desk.next, saved.textContent, desk.same?.n ?? null);
     drawTools.update(looking && { n: looking.n, created: looking.created, sha: looking.sha, code: looking.code, parts: looking.parts }, desk.before ? desk.base : null, state.whole, !state.whole);
     drawComplaint.update(complaintNow);
@@ -229,6 +232,25 @@ export async function mount(root) {
       complain();
       return null;
     }
+  }
+
+  /** The living run that could go on with this reward: the one whose steps are looked at, else the newest. */
+  function taker() {
+    const alive = desk.runs.filter((run) => run.alive);
+    return alive.find(({ id }) => id === source.choice.run) ?? alive[0] ?? null;
+  }
+
+  async function give(to) {
+    const version = state.looking ?? desk.same ?? (await keep());
+    if (!version) return;
+    const rewards = version.parts.map(({ name, weight, enabled }) => ({ name: `${version.path}:${name}`, weight, enabled }));
+    try {
+      await postJson(`runs/${encodeURIComponent(to.id)}/commands`, { command: "set", args: { rewards } });
+      note.textContent = `${to.name} goes on with v${version.n} from its next step.`;
+    } catch (error) {
+      state.note = { text: error.status ? error.message : "Not sent: the server does not answer.", line: null };
+    }
+    complain();
   }
 
   async function use() {
