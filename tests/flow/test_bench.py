@@ -9,6 +9,8 @@ from tests.helpers import Yard
 from workbench import bench, launch
 from workbench.config import RunConfig
 from workbench.errors import RunError
+from workbench.prompts import task_of
+from workbench.prompts.stream import PromptStream
 
 
 @pytest.fixture
@@ -32,6 +34,13 @@ def test_a_bench_answers_about_any_settings_and_goes_when_a_run_wants_its_device
     plain = bench.ask(yard.root, config.changed(template="plain"), "sample", prompt="6+8-3", n=2)
     assert len(plain["samples"]) == 2 and plain["prompt"]["text"] == "6+8-3"
     assert bench.living(yard.root) == folder and launch.state(folder).device == "cpu"
+    # Answers to try rewards on: those a run with these settings would sample first, with all a reward may ask for.
+    fresh = bench.ask(yard.root, config.changed(prompts_per_step=2), "fresh", prompts=2, n=3)["groups"]
+    first = PromptStream(task_of(config).load(config).train, 2, config.seed).at(0)
+    assert [(group["question"], group["answer"]) for group in fresh] == [(p.question, p.answer) for p in first]
+    for group in fresh:
+        assert len({sample["text"] for sample in group["samples"]}) > 1 and group["columns"]["level"] >= 1
+        assert all(len(sample["tokens"]) == sample["length"] <= 16 for sample in group["samples"])
     with pytest.raises(RunError, match="There is no probe 'dance'"):
         bench.ask(yard.root, config, "dance")
     run = yard.start(steps=400)

@@ -6,6 +6,7 @@ earns, next to what honest answers earn, with a verdict. Building the tricks is 
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from workbench.rewards import wire
 from workbench.rewards.outcome import is_failure
 from workbench.rewards.pool import RewardPool, weighted
 from workbench.rewards.registry import DEFAULT_TIMEOUT, RewardSource
-from workbench.rewards.text import said
+from workbench.rewards.text import said, thoughts
 from workbench.rewards.wire import WireGroup
 from workbench.types import Score
 
@@ -76,6 +77,10 @@ TRICKS: dict[str, Trick] = {
     "tag spam": Trick(
         "Gives every answer it knows, each in a tag.",
         lambda given: "<think></think>" + "".join(f"<answer>{item}</answer>" for item in given.candidates),
+    ),
+    "signs only": Trick(
+        "Keeps an honest answer's signs three times over, without its words and numbers.",
+        lambda given: _wrapped("", re.sub(r"\w+", "", thoughts(given.honest)) * 3),
     ),
     "10x length": Trick(
         "An honest answer, its words repeated to ten times the length before its end.",

@@ -1,21 +1,21 @@
 // The reward lab: write, try, foresee, attack, use. The state lies here; each part draws itself from it (editor, table, forecast, ...).
 
-import { h, oneLine, part, show } from "../dom.js";
+import { h, show } from "../dom.js";
 import { routes } from "../fetch.js";
-import { count, duration, known, plain } from "../format.js";
+import { count, plain } from "../format.js";
 import { listen } from "../keys.js";
 import { get, post, stream } from "./api.js";
 import { makeAttacks } from "./attacks.js";
 import { openDesk } from "./desk.js";
 import { makeEditor } from "./editor.js";
 import { makeForecast } from "./forecast.js";
+import { makeFrame } from "./frame.js";
 import { makePrefer } from "./prefer.js";
 import { defaults, makeSource } from "./source.js";
 import { makeTable } from "./table.js";
 import { makeCatalogue, makeWeights } from "./weights.js";
 import { headline } from "./words.js";
 
-const SHOWN_VERSIONS = 5;
 const { postJson } = routes("/wb/api/");
 const isNarrow = () => matchMedia("(max-width: 600px)").matches;
 
@@ -45,69 +45,27 @@ export async function mount(root) {
 
   const title = h("h1", {});
   const note = h("p", { class: "lab-note", role: "status" });
-  const acts = h("span", { class: "acts" });
-  const tabs = h("div", { class: "tabs", role: "group", "aria-label": "Versions" });
-  const complaint = h("div", { class: "lab-complaint", role: "alert" });
-  const tools = h("div", { class: "lab-tools" });
-  const checks = h("div", { class: "lab-checks" });
-  const printed = h("div", { class: "lab-printed" });
+  const frame = makeFrame({
+    saved, run, cancel, attack, use, give, view, goOn, toLine, keep: () => keep(), catalogue: catalogue.open,
+    whole: (shown) => ((state.whole = shown), compare(), draw()),
+    against: (chosen) => ((state.against = chosen === "run" ? null : chosen === "none" ? undefined : Number(chosen)), pickedAgainst()),
+  });
+  const { acts, tabs, tools, checks, complaint, beside, printed } = frame;
   const tryhead = h("div", { class: "lab-tryhead" });
   const progress = h("div", { class: "lab-progress", role: "status" });
   show(root,
-    h("div", { class: "lab-bar" }, title, h("span", { class: "sp" }), acts), note,
+    h("div", { class: "lab-bar" }, title, h("span", { class: "sp" }), acts.element), note,
     h("div", { class: "lab-top" },
-      h("section", { class: "panel lab-left", "aria-label": "Code" }, tabs, h("div", { class: "lab-editor" }, editor.element), complaint, weights.element, tools, checks),
-      h("section", { class: "panel lab-right", "aria-label": "Trial" }, tryhead, source.rows, progress, table.element, printed)),
+      h("section", { class: "panel lab-left", "aria-label": "Code" }, tabs.element, h("div", { class: "lab-editor" }, editor.element), complaint.element, weights.element, tools.element, checks.element),
+      h("section", { class: "panel lab-right", "aria-label": "Trial" }, tryhead, source.rows, progress, table.element, printed.element)),
     h("div", { class: "lab-bottom" }, forecast.element, attacks.element, prefer.element),
     h("div", { class: "keys" }, h("span", { class: "keylist" }, [["ctrl ↵", "run"], ["a", "attack"], ["j k", "group"], ["[ ]", "version"], ["n", "add as my case"], ["esc", "leave the editor"]].map(([key, words]) => h("span", {}, h("kbd", {}, key), " ", words))),
       h("span", { class: "sp" }), h("span", {}, `Reward code runs in a process of its own: ${plain(desk.limits.seconds)} s a call`)),
     catalogue.element);
 
-  tryhead.append(source.element, h("span", { class: "sp" }));
-  const againstBox = h("span", { class: "lab-against" });
-  tryhead.append(againstBox);
+  tryhead.append(source.element, h("span", { class: "sp" }), beside.element);
 
   // -- drawing ---------------------------------------------------------------------------------------------
-  const drawActs = part(acts, (busy, attacking, keepable, next, usable, same, taker) => [
-    busy ? h("button", { type: "button", class: "btn", "data-key": "run", on: { click: cancel } }, "Stop") : h("button", { type: "button", class: "btn", id: "lab-run", "data-key": "run", on: { click: run } }, "Run ", h("kbd", {}, "ctrl ↵")),
-    h("button", { type: "button", class: "btn", id: "lab-attack", disabled: attacking, "data-key": "attack", on: { click: attack } }, attacking ? "Attacking…" : "Attack it"),
-    h("button", { type: "button", class: "btn", disabled: !keepable, "data-key": "keep", on: { click: () => keep() } }, same ? "Saved" : `Save v${next}`),
-    taker && h("button", { type: "button", class: "btn", id: "lab-give", disabled: !usable, "data-key": "give", on: { click: () => give(taker) } }, `Give to ${oneLine(taker.name, 18)}`),
-    h("button", { type: "button", class: "btn pri", disabled: !usable, "data-key": "use", on: { click: use } }, "Use in a new run"),
-  ]);
-  const drawTabs = part(tabs, (versions, at, base, next, dirty, sameAs) => [
-    versions.length > SHOWN_VERSIONS && h("select", { class: "lab-select", "aria-label": "Older versions", on: { change: (event) => event.target.value && view(Number(event.target.value)) } }, h("option", { value: "" }, "older"), versions.slice(0, -SHOWN_VERSIONS).map((one) => h("option", { value: one.n }, `v${one.n} ${one.title}`))),
-    versions.slice(-SHOWN_VERSIONS).map((one) => h("button", { type: "button", class: at === one.n ? "on" : "", "aria-pressed": String(at === one.n), title: one.title, "data-key": `v${one.n}`, on: { click: () => view(one.n) } }, `v${one.n}`, one.title && h("span", { class: "i3 desk" }, ` ${one.title}`))),
-    h("button", { type: "button", class: at === null ? "on" : "", "aria-pressed": String(at === null), "data-key": "draft", on: { click: () => view(null) } }, sameAs === null ? [`v${next}`, h("b", {}, "*")] : "Editor"),
-    h("span", { class: "sp" }), saved,
-  ]);
-  const drawTools = part(tools, (looking, base, whole, lines) => looking !== null
-    ? [h("span", { class: "i2" }, `v${looking.n}, kept ${when(looking.created)}, `, h("span", { class: "mono", title: looking.sha }, looking.sha.slice(0, 12))), h("span", { class: "sp" }), h("button", { type: "button", class: "btn sm", on: { click: () => goOn(looking) } }, "Go on from here")]
-    : [h("button", { type: "button", class: "link", "data-key": "catalogue", on: { click: catalogue.open } }, "Start from the catalogue"),
-        h("span", { class: "sp" }),
-        base !== null && h("label", { class: "lab-check i2" }, h("input", { type: "checkbox", checked: whole, "data-key": "whole", on: { change: (event) => ((state.whole = event.target.checked), compare(), draw()) } }), ` what v${base} had too`),
-        base !== null && lines && h("span", { class: "i3 desk" }, `shaded: new since v${base}`)]);
-  const drawChecks = part(checks, (found, ended) => found && [
-    check(found.again !== false, found.again === null ? "not scored twice" : found.again ? "same score twice" : "another score the second time", found.again === null),
-    check(!found.nan, found.nan ? `NaN for ${count(found.nan, "answer")}` : "no NaN"),
-    check(!found.failed, found.failed ? `fails on ${found.failed} of ${found.scored}` : "no errors"),
-    check(!found.constant, found.low === null ? "no values" : found.constant ? `always ${plain(found.low)}` : `${plain(found.low)} to ${plain(found.high)}`, found.low === null),
-    check(!ended && found.milliseconds < 100, `${time(found.milliseconds)} each`),
-  ]);
-  const drawComplaint = part(complaint, (found) => found && [
-    h("span", {}, found.text), found.line && [" ", h("button", { type: "button", class: "link", "data-key": "complaintline", on: { click: () => toLine(found.line) } }, `Go to line ${found.line}`)],
-  ]);
-  const drawAgainst = part(againstBox, (value, options) => options.length > 1 && [
-    h("label", { class: "i3" }, "beside ", select(value, options, (chosen) => ((state.against = chosen === "run" ? null : chosen === "none" ? undefined : Number(chosen)), pickedAgainst()))),
-  ]);
-  const drawPrinted = part(printed, (text) => text && h("details", { open: true }, h("summary", {}, "Printed", h("span", { class: "i3" }, text.length >= 2000 ? " (the end of it)" : "")), h("pre", {}, text)));
-
-  function select(value, options, onPick) {
-    const box = h("select", { class: "lab-select", "aria-label": "Compare with", "data-key": "against", on: { change: () => onPick(box.value) } }, options.map(([name, words]) => h("option", { value: name }, words)));
-    box.value = value;
-    return box;
-  }
-
   const label = () => (state.looking ? `v${state.looking.n}` : desk.same ? `v${desk.same.n}` : `v${desk.next}*`);
   const fresh = () => state.tried === signature();
   const signature = () => JSON.stringify([written(), source.choice, against()]);
@@ -126,17 +84,17 @@ export async function mount(root) {
     const { looking, result, group, busy } = state;
     const complaintNow = looking ? null : state.note ?? state.problem;
     title.textContent = headline({ label: label(), problem: looking ? null : state.problem, result: fresh() ? result : null, attack: state.attacked === JSON.stringify(written()) ? state.attack : null, busy, stale: Boolean(result) });
-    drawActs.update(busy, state.attacking, !looking && !desk.same && !state.problem && desk.code.trim() !== "", desk.next, !state.problem, Boolean(looking || desk.same), taker());
-    drawTabs.update(desk.versions.map(({ n, title }) => ({ n, title })), looking?.n ?? null, desk.base, desk.next, saved.textContent, desk.same?.n ?? null);
-    drawTools.update(looking && { n: looking.n, created: looking.created, sha: looking.sha, code: looking.code, parts: looking.parts }, desk.before ? desk.base : null, state.whole, !state.whole);
-    drawComplaint.update(complaintNow);
-    complaint.hidden = !complaintNow;
+    acts.update(busy, state.attacking, !looking && !desk.same && !state.problem && desk.code.trim() !== "", desk.next, !state.problem, Boolean(looking || desk.same), taker());
+    tabs.update(desk.versions.map(({ n, title }) => ({ n, title })), looking?.n ?? null, desk.base, desk.next, saved.textContent, desk.same?.n ?? null);
+    tools.update(looking && { n: looking.n, created: looking.created, sha: looking.sha, code: looking.code, parts: looking.parts }, desk.before ? desk.base : null, state.whole, !state.whole);
+    complaint.update(complaintNow);
+    complaint.element.hidden = !complaintNow;
     weights.update(looking ? looking.parts.map(({ name }) => ({ name, line: 1 })) : state.functions, written().parts, Boolean(looking));
-    drawChecks.update(fresh() ? result?.checks : null, fresh() ? result?.ended : null);
-    checks.hidden = !checks.childElementCount;
+    checks.update(fresh() ? result?.checks : null, fresh() ? result?.ended : null);
+    checks.element.hidden = !checks.element.childElementCount;
     const options = [...(source.choice.kind === "run" ? [["run", "the run's own reward"]] : [["none", "nothing"]]), ...desk.versions.toReversed().map(({ n, title }) => [String(n), `v${n} ${title}`.trim()])];
     const now = against();
-    drawAgainst.update(now === null ? options[0][0] : String(now), options);
+    beside.update(now === null ? options[0][0] : String(now), options);
     progress.textContent = busy ? state.words : "";
     progress.hidden = !busy;
     root.classList.toggle("lab-stale", Boolean(result) && !fresh() && !busy);
@@ -144,7 +102,7 @@ export async function mount(root) {
     forecast.update({ result, forecast: state.forecast, size: state.size ?? state.opened?.size ?? 8, label: state.opened?.label ?? label(), oldLabel: state.opened?.old_words, chosen: group?.k });
     prefer.update({ result, label: state.opened?.label ?? label(), oldLabel: state.opened?.old_words });
     attacks.update({ attack: state.attack, label: state.attackLabel ?? label(), busy: state.attacking });
-    drawPrinted.update(fresh() ? result?.printed ?? "" : "");
+    printed.update(fresh() ? result?.printed ?? "" : "");
   }
 
   const empty = () => source.choice.kind === "base" ? "Run samples answers of this model and scores them. The first time a worker has to start, which takes some seconds; after that they are kept." : source.choice.kind === "cases" ? "Type a prompt, its gold answer and a completion, then run." : "Opening the recorded answers…";
@@ -418,12 +376,6 @@ export async function mount(root) {
   await Promise.all([post("/look", desk.written).then(looked).catch(() => null), peek()]);
   root.dataset.ready = "";
 }
-
-const check = (good, words, unknown = false) => h("span", { class: unknown ? "i3" : good ? "" : "crit" }, h("span", { class: unknown ? "i3" : good ? "ok" : "b" }, unknown ? "–" : good ? "✓" : "✗"), ` ${words}`);
-
-const time = (milliseconds) => (!known(milliseconds) ? "–" : milliseconds < 1 ? `${(milliseconds * 1000).toFixed(0)} µs` : milliseconds < 1000 ? `${milliseconds.toFixed(1)} ms` : duration(milliseconds / 1000));
-
-const when = (seconds) => new Date(seconds * 1000).toLocaleString("en", { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
 
 /** A version's name: its functions. */
 const titleOf = (functions) => (functions ?? []).map(({ name }) => name).slice(0, 3).join(" + ");

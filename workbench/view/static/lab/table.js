@@ -80,7 +80,7 @@ function heads({ names, more, scored, label, oldLabel, narrow, old }) {
     scored && [
       old && !narrow && h("th", { scope: "col" }, h("span", { class: "unseen" }, "to")),
       h("th", { class: "r", scope: "col" }, `A, ${label}`),
-      old && h("th", { class: "r", scope: "col" }, "Place"),
+      old && h("th", { class: "r place", scope: "col" }, "Place"),
       old && !narrow && h("th", { scope: "col" }, "○ to ●"),
     ],
     h("th", { scope: "col" }, h("span", { class: "unseen" }, "Keep"))));
@@ -114,7 +114,7 @@ function row(sample, group, { told, names, more, scored, old, narrow, opened, on
     scored && [
       old && !narrow && h("td", { class: "i3" }, "→"),
       h("td", { class: "r mono b" }, advantage(sample.advantage, sample.reward)),
-      old && h("td", { class: "r nw" }, moved(sample)),
+      old && h("td", { class: "r nw place" }, moved(sample)),
       old && !narrow && h("td", { class: "movecell" }, shift(sample)),
     ],
     h("td", { class: "r" }, h("button", { type: "button", class: "link quiet i3 keepcase", title: "Add to my cases", "aria-label": `Add answer ${sample.index + 1} to my cases`, "data-key": `case-${sample.index}`, on: { click: () => onCase(group, sample) } }, "+")),
