@@ -37,7 +37,9 @@ def test_a_bench_answers_about_any_settings_and_goes_when_a_run_wants_its_device
     # Answers to try rewards on: those a run with these settings would sample first, with all a reward may ask for.
     fresh = bench.ask(yard.root, config.changed(prompts_per_step=2), "fresh", prompts=2, n=3)["groups"]
     first = PromptStream(task_of(config).load(config).train, 2, config.seed).at(0)
-    assert [(group["question"], group["answer"]) for group in fresh] == [(p.question, p.answer) for p in first]
+    assert [(group["question"], group["answer"]) for group in fresh] == [
+        (p.question, p.answer) for p in first
+    ]
     for group in fresh:
         assert len({sample["text"] for sample in group["samples"]}) > 1 and group["columns"]["level"] >= 1
         assert all(len(sample["tokens"]) == sample["length"] <= 16 for sample in group["samples"])
