@@ -13,7 +13,7 @@ from workbench import preflight, steer
 from workbench.config import RunConfig, presets
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.prompts import TASKS
-from workbench.view import bench, expect, forking, form, parts
+from workbench.view import bench, contained, expect, forking, form, parts
 from workbench.view.check import EMBEDDED, OTHER, Checked, check, read
 from workbench.view.lab import offer
 from workbench.view.store import Store
@@ -48,7 +48,10 @@ class Actions:
             str(parts.chance(checked, known.base if known else None)),
             str(parts.beta_line(checked)),
             str(parts.choices(checked)),
-            str(offer.line(offer.used(self.store.root, (spec["name"] for spec in given["rewards"])))),
+            str(
+                offer.line(offer.used(self.store.root, (spec["name"] for spec in given["rewards"])))
+                + contained.badge(checked.sketch)
+            ),
             str(parts.rail(ahead, checked.facts, known)) if ahead else gr.skip(),  # stays as it was
             str(parts.problem_list(checked.problems)),
             gr.update(value=_start_words(config, base)) if config else gr.skip(),

@@ -11,11 +11,11 @@ from markupsafe import Markup
 from tests.fakes import write_fake_run
 from workbench import launch, preflight
 from workbench.config import RunConfig, presets, settings
-from workbench.errors import ConfigError, RunError
+from workbench.errors import ConfigError, RunError, SandboxError
 from workbench.estimate import Device, Duration, Memory
 from workbench.prompts import TASKS
 from workbench.record.folder import RunFolder
-from workbench.view import actions, bench, check, expect, form, parts, pictures
+from workbench.view import actions, bench, check, contained, expect, form, parts, pictures
 from workbench.view import sentences as say
 from workbench.view.actions import Actions
 from workbench.view.markup import join, tag, text
@@ -438,3 +438,21 @@ def test_errors_of_no_field_are_told_apart() -> None:
     assert actions.sentences(RunError("full")) == {"": "full"}
     assert actions.sentences(ConfigError("x", {"beta": "y"})) == {"beta": "y"}
     assert "This cannot start" in parts.problem_list({"": "full"})
+
+
+def test_a_reward_that_runs_programs_shows_what_contains_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs_code = RunConfig.build(None, {"rewards": "code_tests=1"})
+    said = Markup(contained.badge(runs_code)).striptags()
+    assert said.startswith("contained Model-written code runs inside") and "escape attempts failed" in said
+    attempts = re.search(r"(\d+) of (\d+) escape attempts failed", said)
+    assert attempts and attempts[1] == attempts[2]
+    assert contained.badge(RunConfig.build()) == "" and contained.badge(None) == ""
+
+    def refuse() -> None:
+        raise SandboxError("Landlock is <missing>.")
+
+    monkeypatch.setattr(contained, "Sandbox", refuse)
+    contained._looked.cache_clear()
+    refused = contained.badge(runs_code)
+    contained._looked.cache_clear()
+    assert "chip warn" in refused and "Landlock is &lt;missing&gt;." in refused
