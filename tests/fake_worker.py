@@ -2,7 +2,8 @@
 in the run folder.
 
 Keys: step_seconds; hang_at (step in which the loop hears nothing); deaf (TERM ignored); raise_at (with `message`); children
-(how many, with the worker's environment); escaped (a child in a session of its own); teardown_hang; idle.
+(how many, with the worker's environment); escaped (a child in a session of its own); teardown_hang; idle; shows (how many fake
+steps are recorded at the start); alarm (raised there).
 """
 
 import json
@@ -38,9 +39,21 @@ def count(config: RunConfig, folder: RunFolder, control: Control) -> None:
         for number in range(int(wanted.get("children", 0))):
             child = subprocess.Popen(SLEEPER, start_new_session=bool(wanted.get("escaped")))
             (folder.path / f"child-{number}.pid").write_text(str(child.pid))
+        for number in range(int(wanted.get("shows", 0))):
+            sys.path.insert(0, str(Path(__file__).parents[1]))
+            from tests.fakes import make_step  # noqa: PLC0415 (most fake runs record nothing)
+
+            record.step(make_step(number, groups=4, samples=6, steps=config.steps))
+        if "alarm" in wanted:
+            record.alarm(**wanted["alarm"])
         for step in range(control.status.step, config.steps):
             for command in control.poll(step):
                 control.answer(command, True, f"{command.command} taken")
+                if command.command == "set":
+                    changed = config.live_changed(command.args)
+                    moved = {n: {"from": getattr(config, n), "to": getattr(changed, n)} for n in command.args}
+                    control.event("setting_changed", moved)
+                    config = changed
             if control.stop_requested:
                 break
             take_step(step, folder, wanted)

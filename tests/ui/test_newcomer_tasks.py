@@ -8,10 +8,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.fakes import write_fake_run
-from tests.helpers import wait_until
+from tests.helpers import Yard, wait_until
 from tests.ui.reading import GROUPS, ask, number, texts
 from workbench import launch
 from workbench.record.folder import folders
+from workbench.record.reader import Reader
 from workbench.rewards import answers
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(600)]
@@ -159,6 +160,60 @@ def test_task_05_find_out_whether_a_reward_is_hackable_before_training(page, cli
     part = sum(verdict == "doubtful" for verdict in found.values())
     said = f"{through} trick" if through else f"{part} trick" if part else "no trick"
     expect(page.locator("#wb-lab .lab-bar h1")).to_contain_text(said)
+
+
+@pytest.fixture
+def yard(tmp_path):
+    """Living runs that only count."""
+    made = Yard(tmp_path)
+    yield made
+    made.close()
+
+
+def test_task_06_pause_change_beta_and_continue(page, clicks, dashboard, yard, tmp_path):
+    run = yard.start(steps=5000, step_seconds=0.05, shows=3)
+    yard.reaches(run, "running")
+    page.goto(dashboard(tmp_path).url("/"))
+    page.locator(".groups tbody tr").first.wait_for(timeout=60_000)
+    clicks.on(".runacts button:has-text('Pause')")
+    expect(page.locator(".live")).to_have_text("Paused")
+    clicks.on("[data-key=set-beta]")
+    field = page.locator("#change-beta")
+    expect(field).to_be_focused()
+    # What is wrong is said beside the field, and nothing is sent.
+    field.fill("-1")
+    expect(page.locator("#change-beta-said")).to_contain_text("cannot be negative")
+    field.fill("0.04")
+    expect(page.locator("#change-beta-said")).to_be_empty()
+    field.press("Enter")
+    [event] = wait_until(lambda: Reader(run).events(kind="setting_changed"))
+    assert event["data"] == {"beta": {"from": 0.0, "to": 0.04}} and event["step"] == launch.state(run).step
+    expect(page.locator(".runacts .note")).to_contain_text("Set taken")
+    expect(page.locator("[data-key=set-beta]")).to_have_text("0.04")
+    expect(page.locator(".ribbon .pencil title").first).to_have_text(f"step {event['step']}: beta 0 → 0.04")
+    clicks.on(".runacts button:has-text('Continue')")
+    yard.reaches(run, "running")
+    assert clicks.count == 3
+
+
+def test_task_09_act_on_an_alarm(page, clicks, dashboard, yard, tmp_path):
+    remedies = [{"label": "Beta 0 → 0.04", "command": "set", "args": {"beta": 0.04}}]
+    alarm = {
+        "name": "drift",
+        "level": "warning",
+        "step": 2,
+        "claim": "Drifting without gain",
+        "text": "KL .01 → .3.",
+        "remedies": remedies,
+    }
+    run = yard.start(steps=5000, step_seconds=0.05, shows=3, alarm=alarm)
+    yard.reaches(run, "running")
+    page.goto(dashboard(tmp_path).url("/"))
+    expect(page.locator(".alarm h3")).to_contain_text("Drifting without gain", timeout=60_000)
+    clicks.on(".alarm button:has-text('Beta 0 → 0.04')")
+    assert clicks.count == 1  # the alarm is open already: one less than the two one would expect
+    [event] = wait_until(lambda: Reader(run).events(kind="setting_changed"))
+    assert event["data"] == {"beta": {"from": 0.0, "to": 0.04}}
 
 
 def test_task_07_close_the_browser_return_and_see_the_run_as_it_is(page, clicks, live):

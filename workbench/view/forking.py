@@ -56,10 +56,9 @@ def base(store: Store, choice: str) -> Base:
 
 def arrive(store: Store, query: Mapping[str, str]) -> Arrival | None:
     """`?fork=RUN&step=N&set={...}`; None for a page without a link's wish. Raises RunError, ConfigError."""
-    run = query.get("fork")
+    run, step = query.get("fork"), query.get("step") or "0"
     if not run:
         return None
-    step = query.get("step", "0")
     if not step.isascii() or not step.isdigit() or len(step) > 9:
         raise RunError(f"step = {step[:40]!r}: give the number of a step.")
     begin = steer.origin(store.folder(run), int(step))

@@ -37,7 +37,7 @@ def truncation(seen: History) -> Finding | None:
 def collapse(seen: History) -> Finding | None:
     """The same answer again and again, and not because it is right."""
     limit = limits("collapse")
-    if seen.thriving:
+    if not seen.faltering:
         return None
     copies, distinct, unique = (seen.move(name) for name in (COPIES, DISTINCT, UNIQUE))
     if copies is None or distinct is None:

@@ -18,6 +18,8 @@ GOOD = 0.8
 """With this share right, sure and similar answers are what one wants."""
 BETTER = 0.1
 """A gain in the share of right answers that no fluctuation explains."""
+PATIENCE = 6
+"""Steps that a dip may last."""
 EDGE = 3
 """Steps that make a start or a now."""
 
@@ -65,6 +67,7 @@ class History:
         self.around = around or Surroundings()
         self.steps: list[int] = []
         self.checks: list[Check] = []
+        self._thrived: list[bool] = []
         self._columns: dict[str, Column] = {}
 
     def add(self, step: int, metrics: Mapping[str, float | None]) -> None:
@@ -74,6 +77,7 @@ class History:
         self.steps.append(step)
         for name, column in self._columns.items():
             column.append(metrics.get(name))
+        self._thrived.append(self.thriving)
 
     def add_check(self, step: int, metrics: Mapping[str, float | None]) -> None:
         """A held-out check, where it is a sampled one."""
@@ -167,6 +171,11 @@ class History:
         best = self.peak[1]
         keeps = trained.gain >= (best - trained.first) / 2
         return max(right.gain, trained.gain) > BETTER and keeps
+
+    @property
+    def faltering(self) -> bool:
+        """Whether it has not been thriving for a while: a dip that passes is no reason to speak up."""
+        return not any(self._thrived[-PATIENCE:])
 
 
 def limits(name: str) -> Mapping[str, float]:

@@ -16,14 +16,14 @@ def entropy(seen: History) -> Finding | None:
         return None
     gone = seen.below("entropy", limit["critical"] * start, limit["steps"]) is not None
     right = seen.truth
-    if seen.thriving and right is not None:
+    if not seen.faltering and right is not None:
         aside = (
             f"Right answers went from {share(right.first)} to {share(right.last)}, so this may be harmless."
         )
     else:
         aside = ""
     return Finding(
-        "info" if seen.thriving else "critical" if gone else "warning",
+        "critical" if gone and seen.faltering else "warning" if seen.faltering else "info",
         f"Entropy fell to {share(now / start)}",
         f"{figure(start)} → {figure(now)} nats per token, below {figure(limit['warn'] * start)} since step {since}.",
         since,

@@ -2,6 +2,7 @@
 
 import { h, oneLine, part, show, visible } from "./dom.js";
 import { mark } from "./dots.js";
+import { forkLink } from "./fork.js";
 import { count, fixed, signed } from "./format.js";
 
 const WORDS = { critical: "Act now", warning: "Warning", info: "Observation" };
@@ -12,13 +13,6 @@ export const badge = (level) => h("span", { class: `badge ${level in WORDS ? lev
 
 /** Alarms that are neither muted nor mere observations. */
 export const loud = (alarms) => alarms.filter((alarm) => alarm.level !== "info" && !alarm.muted);
-
-/** Where New run stands with a fork of `run` filled in. */
-export const forkLink = (run, step, settings = {}) => {
-  const query = new URLSearchParams({ fork: run, step: String(step) });
-  if (Object.keys(settings).length) query.set("set", JSON.stringify(settings));
-  return `/new?${query}`;
-};
 
 /** The panel. `update(alarms)`; `showing` tells whether there is anything. */
 export function makeAlarms({ store, go, link, commands }) {

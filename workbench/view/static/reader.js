@@ -2,9 +2,9 @@
 // `mount(element, {fetchJson, postJson, navigate})` serves the dashboard; a notebook cell or an exported page gives the
 // answers themselves (fetch.js, `embedded`), a cursor to start from, and no postJson.
 
-import { forkLink } from "./alarms.js";
 import { makeAsking } from "./asking.js";
 import { makeChange } from "./change.js";
+import { forkLink } from "./fork.js";
 import { format, makeCursor, parse } from "./cursor.js";
 import { h, show } from "./dom.js";
 import { explain } from "./explain.js";

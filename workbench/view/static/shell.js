@@ -147,7 +147,7 @@ export function makeStrip({ commands, change, fork, ribbon, onLive }) {
     done !== null && h("span", { class: "kv" }, h("b", {}, done), ` of ${total} steps`),
     pace && h("span", { class: "kv" }, h("b", {}, pace), " a step"),
     eta && h("span", { class: "kv" }, h("b", {}, eta), " left"),
-    setup && h("span", { class: "kv setup desk" }, setup.map((fact, i) => [i ? " · " : "", fact.map(([text, name]) => (name === true ? h("b", {}, text) : name && live ? setting(text, name) : name ? h("b", {}, text) : text))])),
+    setup && h("span", { class: "kv setup desk" }, setup.map((fact, i) => h("span", { class: fact.aside ?? "" }, i ? " · " : "", fact.map(([text, name]) => (!name ? text : name !== true && live ? setting(text, name) : h("b", {}, text)))))),
   ]);
 
   // Redrawn only when it changes: a click must find the button it began on.
@@ -185,13 +185,14 @@ export function makeStrip({ commands, change, fork, ribbon, onLive }) {
 function setup({ model, prompts_per_step, num_generations, live_settings, config, seed }, events) {
   const now = { ...config, num_generations, ...Object.fromEntries(live_settings.map(({ name, value }) => [name, value])) };
   for (const { kind, data } of events) if (kind === "setting_changed") for (const [name, change] of Object.entries(data)) if (change && "to" in change) now[name] = change.to;
+  const aside = (fact, name) => Object.assign(fact, { aside: name }); // what goes first where there is little room
   return [
-    [[oneLine(model.name, 40), true]],
-    [[prompts_per_step, true], [" prompts × ", false], [now.num_generations, "num_generations"], [" answers", false]],
     [["β ", false], [plain(now.beta), "beta"]],
     [["lr ", false], [plain(now.learning_rate), "learning_rate"]],
     [["T ", false], [plain(now.temperature), "temperature"]],
-    [["seed ", false], [seed, true]],
+    aside([[prompts_per_step, true], [" prompts × ", false], [now.num_generations, "num_generations"], [" answers", false]], "aside2"),
+    aside([["seed ", false], [seed, true]], "aside"),
+    aside([[oneLine(model.name, 40), true]], "aside"),
   ];
 }
 

@@ -1,8 +1,8 @@
 // The what-if drawer: other settings asked of every recorded step, without a GPU. It says what a step would have asked for,
 // never how the run would have gone. The question lies in the cursor, so a link carries it.
 
-import { forkLink } from "./alarms.js";
 import { h, oneLine, part, show } from "./dom.js";
+import { forkLink } from "./fork.js";
 import { count, fixed, known, percent, plain, short } from "./format.js";
 
 const WAIT = 120; // milliseconds after the last change before the server is asked
