@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from workbench.config import RunConfig
+from workbench.diagnose.attempts import Attempts, at_k
 from workbench.diagnose.interval import wilson
+from workbench.diagnose.style import final_answer
 from workbench.prompts import watched
 from workbench.rollouts.engine import Engine
 from workbench.scoring import Phase, Scoring
@@ -86,13 +88,16 @@ def _check(
 def _metrics(
     groups: Sequence[Group], scores_B: Sequence[Score], accuracy_reward: str, mode: EvalMode
 ) -> dict[str, float]:
-    shares, rewards = [], []
+    shares, rewards, problems = [], [], []
     start = 0
     for group in groups:
         scores = scores_B[start : start + len(group)]
         start += len(group)
         values = [value for score in scores if (value := score.values.get(accuracy_reward)) is not None]
         rewards += [score.reward for score in scores if score.reward is not None]
+        right = [_share(score.values.get(accuracy_reward)) for score in scores]
+        answers = [final_answer(rollout.text) for rollout in group.rollouts]
+        problems.append(Attempts(np.array(right), answers))
         if values:
             shares.append(float(np.mean([value >= RIGHT for value in values])))
     # A watched prompt counts once, with the share of its answers that are right, so every problem weighs the same.
@@ -111,4 +116,9 @@ def _metrics(
     }
     if rewards:
         found[f"{name}/reward"] = float(np.mean(rewards))
-    return found
+    return found | {f"{name}/{metric}": value for metric, value in at_k(problems).items()}
+
+
+def _share(value: float | None) -> float:
+    """1 for right, 0 for wrong, NaN where nothing judged."""
+    return np.nan if value is None else float(value >= RIGHT)

@@ -10,10 +10,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench import shares
 from workbench.config import RunConfig
 from workbench.diagnose import text
+from workbench.diagnose.attempts import Attempts, at_k
 from workbench.diagnose.style import STYLES, final_answer, style
 from workbench.record import rollup
+from workbench.rewards.language import language
 from workbench.types import Score, StepRecord, TokenArrays, group_ids
 
 Floats = NDArray[np.float64]
@@ -21,6 +24,8 @@ Metrics = dict[str, float]
 TINY_STD = 0.01
 """A group's std below this share of the step's reward range is noise that division by it would amplify."""
 SURE = 0.99
+BLEU_GROUPS, BLEU_ANSWERS, BLEU_WORDS = 16, 8, 128
+"""Self-BLEU costs the square of the group and is looked at in the first so many groups, answers and words only."""
 
 
 def step_metrics(record: StepRecord, config: RunConfig) -> Metrics:
@@ -137,6 +142,7 @@ def lengths(record: StepRecord, numbers: rollup.SampleNumbers) -> Metrics:
         return {}
     cut_B = np.array([rollout.finish_reason == "length" for rollout in record.rollouts()])
     found = {**_spread(length_B, ""), **_spread(length_B[~cut_B], "terminated_")}
+    found["completions/mean_truncated_length"] = _mean(length_B[cut_B])
     for name, share in (("p10", 10), ("p50", 50), ("p90", 90)):
         found[f"completions/{name}_length"] = float(np.percentile(length_B, share))
     return found | {
@@ -173,7 +179,20 @@ def texts(record: StepRecord, numbers: rollup.SampleNumbers, ids_B: NDArray[np.i
     return found | {
         "completions/repeat_3": _mean([text.repeat_fraction(words, 3) for words in words_B]),
         "completions/longest_sure_run": float(_sure_run([rollout.logprobs for rollout in record.rollouts()])),
-        "diversity/distinct_2": _mean([text.distinct_n([words_B[i] for i in rows], 2) for rows in members]),
+        **{
+            f"diversity/distinct_{n}": _mean(
+                [text.distinct_n([words_B[i] for i in rows], n) for rows in members]
+            )
+            for n in (1, 2, 3)
+        },
+        "diversity/self_bleu_2": _mean(
+            [
+                _number(text.self_bleu([words_B[i][:BLEU_WORDS] for i in rows[:BLEU_ANSWERS]]))
+                for rows in members[:BLEU_GROUPS]
+            ]
+        ),
+        "completions/language_consistency": _mean([_number(language(answer)) for answer in texts_B]),
+        **at_k([Attempts(numbers.right_B[rows], [answers_B[i] for i in rows]) for rows in members]),
         "diversity/duplicates": _mean(
             [text.duplicate_fraction([texts_B[i] for i in rows]) for rows in members]
         ),
@@ -214,7 +233,7 @@ def tokens(arrays: TokenArrays, numbers: rollup.SampleNumbers) -> Metrics:
             "sampling/importance_sampling_ratio/min": float(ratio.min()),
             "sampling/importance_sampling_ratio/mean": _mean(ratio),
             "sampling/importance_sampling_ratio/max": float(ratio.max()),
-            "sampling/ess": float(ratio.sum() ** 2 / (len(ratio) * (ratio**2).sum())),
+            "sampling/ess": shares.ess_fraction(ratio),
         }
     return found
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import fake_config, make_step
+from workbench.diagnose import text
 from workbench.diagnose.metrics import step_metrics
 from workbench.glossary import metric
 from workbench.record import rollup
@@ -306,3 +307,25 @@ def test_the_accuracy_reward_is_what_the_record_says_then_the_settings() -> None
 )
 def test_right_is_at_least_half_marks(value: float | None, right: bool | None) -> None:
     assert rollup.is_right(Score({"correct": value}), "correct") is right
+
+
+def test_several_answers_and_their_wording() -> None:
+    expect(
+        step(),
+        **{
+            "pass_at/2": 2 / 3,
+            "avg_at/2": 0.5,
+            "maj_at/2": 1.0,  # group c gives no answer, so nobody votes there
+            "completions/mean_truncated_length": 10,
+            "completions/language_consistency": 1.0,  # wait, wait: the only reasoning with words
+            # a: < think > 1 + = 2 / answer 3 among 28 signs and words; b: < answer > 5 / among 16; c: six among seven
+            "diversity/distinct_1": np.mean([10 / 28, 5 / 16, 6 / 7]),
+        },
+    )
+
+
+def test_self_bleu_is_one_for_copies_and_nought_without_anything_in_common() -> None:
+    record = step()
+    words = [[text.words(rollout.text) for rollout in group.rollouts] for group in record.groups]
+    assert text.self_bleu(words[1]) == pytest.approx(1.0) and text.self_bleu(words[2]) == 0.0
+    expect(record, **{"diversity/self_bleu_2": np.mean([text.self_bleu(group) for group in words])})

@@ -1,0 +1,63 @@
+"""Several answers to one problem: does any hit, how many do, and what would their vote be? Right or wrong and final answers in,
+pass@k, avg@k and maj@k out.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.diagnose import text
+
+_RIGHT = "\0right"
+"""Stands for every right answer in a vote: 42 and 42.0 are one answer."""
+
+
+class Attempts(NamedTuple):
+    """The answers to one problem, in the order in which they were drawn."""
+
+    right: NDArray[np.float64]
+    """1, 0, or NaN where nothing judged it."""
+    answers: Sequence[str | None]
+    """What each finally says, None where it says nothing."""
+
+
+def at_k(problems: Sequence[Attempts]) -> dict[str, float]:
+    """`pass_at/<k>`, `avg_at/<k>` and `maj_at/<k>`, means over the problems with at least k judged answers.
+
+    k runs over the powers of 2 and the number that every problem with several answers has. pass@k is unbiased from all of a
+    problem's answers (Chen 2021); avg@k and maj@k are of its first k; a tie goes to the answer seen first, no answer is no vote, and
+    where nobody votes the problem is left out.
+    """
+    judged = [_judged(problem) for problem in problems]
+    several = [len(problem.right) for problem in judged if len(problem.right) > 1]
+    found: dict[str, float] = {}
+    if not several:
+        return found
+    common = min(several)
+    for k in sorted({common, *(2**power for power in range(1, common.bit_length()))}):
+        enough = [problem for problem in judged if len(problem.right) >= k]
+        found[f"pass_at/{k}"] = _mean([text.pass_at_k(len(p.right), int(p.right.sum()), k) for p in enough])
+        found[f"avg_at/{k}"] = _mean([text.avg_at_k(k, int(p.right[:k].sum())) for p in enough])
+        votes = [_votes(problem, k) for problem in enough]
+        if any(vote for vote in votes):
+            found[f"maj_at/{k}"] = _mean([text.maj_at_k(vote, _RIGHT) for vote in votes if vote])
+    return found
+
+
+def _judged(problem: Attempts) -> Attempts:
+    known = np.isfinite(problem.right)
+    return Attempts(
+        problem.right[known], [a for a, there in zip(problem.answers, known, strict=True) if there]
+    )
+
+
+def _votes(problem: Attempts, k: int) -> list[str]:
+    """The votes of the first k answers; right ones vote alike."""
+    pairs = zip(problem.answers[:k], problem.right[:k], strict=True)
+    return [_RIGHT if right else answer for answer, right in pairs if answer is not None]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
