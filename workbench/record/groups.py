@@ -32,7 +32,7 @@ def rows_of_step(db: sqlite3.Connection, step_id: int) -> list[Json]:
         (step_id,),
     ).fetchall()
     samples = db.execute(
-        "SELECT group_id, reward, right, length, advantage FROM samples WHERE step_id = ? ORDER BY idx",
+        "SELECT group_id, reward, right, length, finish_reason, advantage FROM samples WHERE step_id = ? ORDER BY idx",
         (step_id,),
     ).fetchall()
     dots: dict[int, list[Json]] = {group["id"]: [] for group in groups}
@@ -40,7 +40,8 @@ def rows_of_step(db: sqlite3.Connection, step_id: int) -> list[Json]:
         mine = dots[sample["group_id"]]
         mine.append({
             "i": len(mine), "reward": sample["reward"], "right": truth(sample["right"]),
-            "length": sample["length"], "advantage": sample["advantage"],
+            "length": sample["length"], "cut": sample["finish_reason"] == "length",
+            "advantage": sample["advantage"],
         })  # fmt: skip
     found = []
     for group in groups:

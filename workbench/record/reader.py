@@ -141,7 +141,7 @@ class Reader:
 
         Each: k, prompt_id, question, answer, n, right, reward_mean, reward_std, a_right and a_wrong (mean
         advantage of either side), gradient_share, dead, and dots: a sample each (i, reward, right, length,
-        advantage), wrong to right, then by length. Raises RunError for a step that is not recorded.
+        cut, advantage), wrong to right, then by length. Raises RunError for a step that is not recorded.
         """
         with self._db() as db:
             return groups.rows_of_step(db, self._step(db, step, kind, mode)["id"])

@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench import estimate
 from workbench.config import RunConfig, settings
+from workbench.diagnose.text import R1_WORDS
 from workbench.errors import ModelError, RunError
 from workbench.launch import RunState
 from workbench.record import rollup
@@ -52,6 +53,7 @@ def header(reader: Reader) -> Json:
             if info.live and info.name != "rewards"
         ],
         "live_rewards": now["rewards"],
+        "reflection_words": list(R1_WORDS),
         "notice": reader.notice,
         "search": True,
     }

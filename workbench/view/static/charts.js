@@ -102,11 +102,14 @@ function length({ store, header }) {
   const [p10, p90, cut] = ["p10_length", "p90_length", "clipped_ratio"].map((name) => column(store, `${LENGTH}/${name}`));
   const high = roundUp(most(values, p90)) || 10;
   const limit = header.config.max_completion_length;
+  const sides = [["right", "--accent", []], ["wrong", "--ink2", [4, 2.5]]]
+    .map(([name, colour, dash]) => ({ name, colour, dash, values: column(store, `${LENGTH}/mean_length_${name}`) }))
+    .filter(({ values: mean }) => mean.some(known));
   const n = (value) => fixed(value, 0);
   return {
     x: steps,
     sub: known(cut.at(-1)) ? `tokens · ${percent(cut.at(-1))} cut at ${limit}` : "tokens",
-    lines: [{ values, colour: "--ink", width: 2 }],
+    lines: [{ values, colour: "--ink", width: 2 }, ...sides.map((side) => ({ values: side.values, colour: side.colour, width: 1.4, dash: side.dash }))],
     band: { low: p10, high: p90 },
     range: [0, high],
     tick: (value) => plain(value),
@@ -115,6 +118,7 @@ function length({ store, header }) {
       return [
         { y: p90[index], text: `p90 ${n(p90[index])}`, colour: "--ink3" },
         { y: values[index], text: `mean ${n(values[index])}`, colour: "--ink", bold: true },
+        ...sides.map((side) => ({ y: lastKnown(side.values, index), text: `${side.name} ${n(lastKnown(side.values, index))}`, colour: side.colour })),
         { y: p10[index], text: `p10 ${n(p10[index])}`, colour: "--ink3" },
       ];
     },

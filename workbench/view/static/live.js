@@ -5,6 +5,7 @@ import { makeCharts } from "./charts.js";
 import { h, oneLine, part, show, visible } from "./dom.js";
 import { mark } from "./dots.js";
 import { isGraded, makeGroups } from "./groups.js";
+import { makeMeters } from "./meters.js";
 import { fixed, known, percent, signed } from "./format.js";
 import { legend, makeRibbon } from "./ribbon.js";
 import { chooseCards } from "./siblings.js";
@@ -32,14 +33,15 @@ export function makeLive({ store, header, go, link, commands, people, whatIf, as
   const alarms = makeAlarms({ store, go, link, commands });
   const says = h("section", { class: "panel says", "aria-label": "What it says now" });
   const start = h("section", { class: "panel startup", "aria-label": "Progress" });
-  rail.append(alarms.element, says);
+  const meters = makeMeters({ store, header, go, link });
+  rail.append(alarms.element, meters.element, says);
   const grid = h("div", { class: "grid" }, h("div", { class: "maincol" }, charts.element, groups.element), rail);
   const slot = h("div", { class: "slot" });
   const element = h("div", { class: "view viewlive" }, h("div", { class: "rib" }, ribbon.element), verdict, slot, crash, people.element, start, grid);
   const follow = following(groups.element);
   const followSays = following(says);
 
-  groups.element.hidden = says.hidden = true; // until there is something to show
+  groups.element.hidden = meters.element.hidden = says.hidden = true; // until there is something to show
 
   const verdictPart = part(verdict, (sentence, facts, graded, narrow, asking) => [
     h("h1", {}, visible(sentence, 200)),
@@ -81,9 +83,11 @@ export function makeLive({ store, header, go, link, commands, people, whatIf, as
     if (!answer) return;
     groups.element.hidden = Boolean(answer.error);
     says.hidden = Boolean(answer.error);
+    if (answer.error) meters.element.hidden = true;
     if (answer.error) return;
     shownStep = answer.step;
     groups.update(answer, { range: header.reward_range ?? range(answer), chosen: cursor.prompt, narrow: isNarrow() });
+    meters.update(answer, answer.step);
     if (drawn !== answer) await showSays(step, answer);
     drawn = answer;
   }
