@@ -14,8 +14,8 @@ def picky(completion: str, answer: str) -> float:
 
 
 def long_when_wrong(completion: str, answer: str) -> float:
-    """Right answers get full marks, wrong ones the more the longer they are."""
-    return 1.0 if f"<answer>{answer}</answer>" in completion else min(0.9, len(completion) / 400)
+    """Right answers get little, wrong ones the more the longer they are."""
+    return 0.2 if f"<answer>{answer}</answer>" in completion else min(1.0, len(completion) / 150)
 
 
 def says_five(completion: str) -> float:
@@ -24,8 +24,8 @@ def says_five(completion: str) -> float:
 
 
 def huge(completion: str) -> float:
-    """A reward on a scale where float32 gives up."""
-    return 1e38 * len(completion)
+    """A reward on a scale where single precision gives up: the squares of the gradient are infinite."""
+    return 1e30 * len(completion)
 
 
 def needle(completion: str, answer: str) -> float:
