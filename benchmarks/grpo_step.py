@@ -8,7 +8,6 @@ included. A step ends where the loop says so; the last line printed is JSON.
 
 import argparse
 import json
-import os
 import shutil
 import sqlite3
 import sys
@@ -17,7 +16,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "peer")]
+import psutil
+import torch
+import transformers
+from peer import common
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from workbench import loop, preflight
+from workbench.config import RunConfig
+from workbench.control import Control, Status
+from workbench.models.load import load_policy
+from workbench.record import folder as record
 
 REWARD = '''"""The reward of common.reward_ids: share of even token ids, the end token (1) not counted in the length."""
 
@@ -28,7 +37,9 @@ def even(completion_ids):
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model-dir", required=True)
     parser.add_argument("--prompts", required=True, help="JSONL with a column prompt")
     parser.add_argument("--prompts-per-step", type=int, default=8)
@@ -43,28 +54,14 @@ def options() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tag", default="workbench")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any further setting")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any further setting"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     a = options()
-    os.environ.setdefault("OMP_NUM_THREADS", str(a.threads))
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    # What the process needs anyway is loaded before memory is looked at, as in bench_trl.py.
-    import common
-    import psutil
-    import torch
-    import transformers
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from workbench import loop, preflight
-    from workbench.config import RunConfig
-    from workbench.control import Control, Status
-    from workbench.models.load import load_policy
-    from workbench.record import folder as record
-
     torch.set_num_threads(a.threads)
     root = Path(tempfile.mkdtemp())
     (root / "even.py").write_text(REWARD)

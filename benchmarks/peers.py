@@ -15,8 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from workbench.models import embedded
 from workbench.record.origin import hardware, versions
 
@@ -55,10 +53,14 @@ WORKS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--work", nargs="+", choices=list(WORKS), default=list(WORKS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--models", type=Path, help="keep the random models here (made where they are missing)")
+    parser.add_argument(
+        "--models", type=Path, help="keep the random models here (made where they are missing)"
+    )
     parser.add_argument("--json", action="store_true", help="nothing but one JSON line a work")
     parser.add_argument("--keep", action="store_true", help=f"write {RESULT.relative_to(HERE.parent)}")
     options = parser.parse_args()
@@ -87,7 +89,9 @@ def make_models(folder: Path) -> None:
             "import json; c = RunConfig.build('embedded'); _, t = load.read('embedded')\n"
             "for p in chat.render(task_of(c).load(c).train, t, c.template, None, 1000): print(json.dumps({'prompt': p.text}))"
         )
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=HERE.parent)
+        done = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=HERE.parent
+        )
         (folder / "prompts_embedded.jsonl").write_text(done.stdout)
 
 
@@ -107,7 +111,8 @@ def compare(name: str, models: Path, rounds: int, known: dict[str, Any] | None) 
         "about": work.about,
         "samples_per_second_ratio": us["samples_per_s"] / them["samples_per_s"],
         "samples_per_cpu_second_ratio": us["samples_per_cpu_s"] / them["samples_per_cpu_s"],
-        "tokens_per_cpu_second_ratio": us["completion_tokens_per_cpu_s"] / them["completion_tokens_per_cpu_s"],
+        "tokens_per_cpu_second_ratio": us["completion_tokens_per_cpu_s"]
+        / them["completion_tokens_per_cpu_s"],
         "peak_memory_ratio": us["peak_above_loaded_model_mb"] / them["peak_above_loaded_model_mb"],
         "completion_length_ratio": lengths,
         "lengths_comparable": abs(lengths - 1) <= LENGTHS_MAY_DIFFER,
@@ -134,7 +139,7 @@ def run(program: str, work: Work, models: Path, seed: int, more: tuple[str, ...]
     core = max(os.sched_getaffinity(0))
     done = subprocess.run(
         command,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
         capture_output=True,
         text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),

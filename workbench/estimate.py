@@ -125,7 +125,7 @@ def memory(config: RunConfig, model: ModelFacts) -> Memory:
     rows = min(ROWS, max(config.samples_per_step, config.eval_problems) // config.nproc)
     kv_cache = rows * longest * model.layers * 2 * model.kv_heads * model.head_size * width
 
-    tokens = max(config.micro_batch_tokens, longest)
+    tokens = max(config.micro_batch_tokens or 1024, longest)
     # Logits, their log-softmax and its gradient, all float32; with prompts counted in, because how long
     # they are is not known here.
     logits = 3 * 4 * tokens * model.vocab

@@ -123,10 +123,10 @@ def run(
     pad_id: int,
     *,
     has_signal: bool,
-    autocast: AbstractContextManager[Any] | None = None,
+    precision: AbstractContextManager[Any] | None = None,
 ) -> Pass:
     """Read the samples and, where anything is asked of them, add the loss's gradient to the parameters' own."""
-    with torch.set_grad_enabled(has_signal), autocast or nullcontext():
+    with torch.set_grad_enabled(has_signal), precision or nullcontext():
         if packed(model):
             return _packed(model, packing.lay_out(batch, samples, asked.mask_B_T.device), asked, sampling)
         stats = token_stats(

@@ -6,6 +6,7 @@ normaliser is made once for a whole update, so they sum to the objective exactly
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ from workbench.models.reference import move
 from workbench.ranks import Team
 from workbench.types import Group, Sampling, TokenArrays, group_ids
 
+CPU_TOKENS, TOKENS = 1024, 8192
+"""Tokens of a micro-batch where nothing is set: on a CPU larger ones only cost memory."""
 MAX_SKIPS = 3
 """Updates in a row that may be skipped because something was not finite."""
 
@@ -73,15 +76,25 @@ class Updater:
         )
         self.skips_in_a_row = 0
         self.pieces = Pieces("the update", cuttable=self.team.size == 1)
+        self.most_tokens = config.micro_batch_tokens or (
+            CPU_TOKENS if policy.device.type == "cpu" else TOKENS
+        )
 
     def score(self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool = False) -> Scored:
         """The answers as the policy sees them now."""
-        return self._scored(self.policy.model, groups, config, logp_only)
+        with self._precision(config):
+            return self._scored(self.policy.model, groups, config, logp_only)
 
     def reference(self, groups: Sequence[Group], config: RunConfig, *, initial: bool = False) -> Tensor:
         """(B, T) log-probabilities of the answers under the frozen reference, or under the model as it was at the start."""
         with self.policy.as_reference(initial=initial) as model:
             return self._scored(model, groups, config, logp_only=True).logp_B_T
+
+    def _precision(self, config: RunConfig) -> AbstractContextManager[Any]:
+        """In what the policy's layers compute when the trainer reads it."""
+        if config.update_dtype == "same":
+            return nullcontext()
+        return torch.autocast(self.policy.device.type, dtype=torch.bfloat16)
 
     def moments(self) -> dict[str, Tensor]:
         """The optimiser's tensors, keyed by parameter number and name; empty before the first update."""
@@ -116,10 +129,10 @@ class Updater:
                     part,
                     sampling_of(config),
                     self.policy.pad_id,
-                    config.micro_batch_tokens // count,
+                    self.most_tokens // count,
                     logp_only=logp_only,
                 ),
-                most=config.micro_batch_tokens // max(1, int(part.lengths().max())),
+                most=self.most_tokens // max(1, int(part.lengths().max())),
             )
 
         if self.team.size == 1:
@@ -253,7 +266,7 @@ class Updater:
     def _planned(self, generation: Generation, rows: NDArray[np.int64], config: RunConfig) -> "_Share":
         """Micro-batches of this rank's samples `rows`, and what the sums over all ranks are divided by."""
         objective = algorithm.Objective.of(config)
-        plan = _plan(self.policy.model, generation, rows, objective, config.micro_batch_tokens)
+        plan = _plan(self.policy.model, generation, rows, objective, self.most_tokens)
         micro_B = np.zeros(len(generation.group_ids_B), dtype=np.int64)
         for number, (index, _) in enumerate(plan):
             micro_B[index] = number
@@ -317,6 +330,7 @@ class Updater:
                 sampling,
                 self.policy.pad_id,
                 has_signal=has_signal,
+                precision=self._precision(config),
             )
             if seen is not None:
                 seen.put(index, generation.valid_B_T, done.stats)

@@ -126,7 +126,8 @@ def add_gradient(parameter: Tensor) -> Tensor:
 def _block(
     head: Any, hidden_ND: Tensor, target_N: Tensor, sampling: Sampling, *, logp_only: bool = False
 ) -> Block:
-    scaled_NV = project(hidden_ND.to(head.weight.dtype), head.weight, head.bias)
+    with torch.autocast(hidden_ND.device.type, enabled=False):  # the head keeps its own precision
+        scaled_NV = project(hidden_ND.to(head.weight.dtype), head.weight, head.bias)
     scaled_NV = scaled_NV if scaled_NV.dtype == torch.float64 else scaled_NV.float()
     if sampling.temperature not in (0.0, 1.0):
         scaled_NV /= sampling.temperature

@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from workbench.config import RunConfig
 from workbench.errors import ModelError
 from workbench.models import embedded, packing
+from workbench.models.thrifty import thrifty
 
 DTYPES: dict[str, torch.dtype | str] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": "auto"}
 
@@ -105,6 +106,7 @@ def load_policy(
         # Padding never reaches the loss or the attention, so any id serves; the file on disk is left alone.
         notes.append(f"no pad token: id {min(eos_ids)} (end of sequence) stands in")
     pad_id = min(eos_ids) if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+    thrifty(model)
     if config.packed_update and (reason := packing.prepare(model)):
         notes.append(
             f"answers are read padded, each with its prompt: packing leaves this model alone, because {reason}"
@@ -122,6 +124,8 @@ def load_policy(
     )
     if with_reference and config.keeps_reference:
         policy.reference = _frozen(model)
+        if config.reference_dtype != "same":
+            policy.reference.to(DTYPES[config.reference_dtype])
     if with_reference and config.records_initial_kl and not config.use_peft:
         policy.initial = _frozen(model)
     if config.use_peft:
