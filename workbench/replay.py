@@ -31,8 +31,9 @@ class Replay:
     def __init__(self, folder: RunFolder, first: int) -> None:
         self._reader = Reader(folder)
         self.changes = later_changes(self._reader.events(kind="command", limit=2**31), first)
-        self.last = max([self._reader.last_step() or 0, self._reader.last_step("eval") or 0])
-        self.begun = self._reader.last_step() is not None or self._reader.last_step("eval") is not None
+        reached = self._reader.reached()
+        self.last = -1 if reached is None else reached
+        self.begun = reached is not None
         """Whether anything was recorded before."""
         self.checked = all(first in self._reader.steps("eval", mode) for mode in ("sampled", "greedy"))
         """Whether the held-out check at `first` is in the record: the checkpoint was written after it."""

@@ -6,11 +6,13 @@ In: a connection of the reader and the row of a step. Out: what routes send and 
 import codecs
 import itertools
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workbench.errors import RunError
 from workbench.record.tokens import SampleTokens
@@ -222,9 +224,16 @@ def _sample(
     if arrays and found:
         sample["tokens"] = token_strings(found.token_ids.tolist(), texts)
         for name, values in found.arrays.items():
-            rounded = None if values is None else np.round(values.astype(np.float64), 6).tolist()
+            rounded = None if values is None else _numbers(values)
             sample["entropy_T" if name == "entropy" else name] = rounded
     return sample
+
+
+def _numbers(values_T: NDArray[np.float32]) -> list[float | None]:
+    """Six digits are enough to look at; None where a number broke, for which JSON has no word."""
+    return [
+        value if math.isfinite(value) else None for value in np.round(values_T.astype(np.float64), 6).tolist()
+    ]
 
 
 def _token_texts(db: sqlite3.Connection, samples: list[SampleTokens | None]) -> dict[int, bytes]:

@@ -82,6 +82,11 @@ class Reader:
         rows = self._all("SELECT max(step) FROM steps WHERE current AND kind = ?", (kind,))
         return rows[0][0] if rows else None
 
+    def reached(self) -> int | None:
+        """The furthest step or check that any attempt has recorded; None before the first."""
+        rows = self._all("SELECT max(step) FROM steps")
+        return rows[0][0] if rows else None
+
     def series(
         self,
         since: int = 0,
