@@ -148,8 +148,16 @@ def test_the_lens_colours_each_token_by_its_own_value(page, served, recorded_run
         after - before for after, before in zip(sample["after_logp"], sample["policy_logp"], strict=True)
     ]
     assert shown() == [step(value) for value in moved]
+    page.get_by_role("button", name="Weight").click()
+    lengths = ask(
+        recorded_run,
+        "SELECT sum(length) FROM samples WHERE step_id = (SELECT id FROM steps WHERE step = ? AND kind = 'train' AND current)",
+        STEP,
+    )
+    assert shown() == [step(-weight * lengths[0][0]) for weight in sample["weight"]]
+    page.get_by_role("button", name="Δ log p").click()
     page.keyboard.press("t")
-    expect(page.get_by_role("button", name="Ratio")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="Mismatch")).to_have_attribute("aria-pressed", "true")
 
 
 def test_cards_part_where_the_tokens_do(page, served, recorded_run, group):

@@ -53,6 +53,11 @@ def group(
         if kind == "train"
         else {"divisor": None, "batch_std": None, "whatif": None}
     )
+    tokens_of_update = asks.pop("tokens_of_update", None)
+    for sample in found["samples"]:
+        if sample["tokens"] is not None:
+            # The recorded weight times this is A where every token counts alike and nothing is clipped.
+            sample["tokens"]["weight_scale"] = tokens_of_update
     return {**found, **asks, "visits": visits(reader, found["prompt_id"])}
 
 
@@ -87,6 +92,8 @@ def _whatif(reader: Reader, number: int, k: int, config: RunConfig) -> Json:
             for name, values in asked.items()
         },
         "batch_std": batch,
+        "tokens_of_update": sum(dot["length"] for row in rows for dot in row["dots"])
+        / config.steps_per_generation,
         "divisor": {
             "kind": config.scale_rewards,
             "std": config.advantage_std,

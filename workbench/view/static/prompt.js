@@ -1,6 +1,7 @@
 // The Prompt view: one prompt on every visit. Its answers as a river, then length, entropy and variety per visit, then the
 // best, the median and the worst answer of the first visit and of the one under the cursor.
 
+import { makeBeside } from "./beside.js";
 import { h, oneLine, s, show, visible } from "./dom.js";
 import { mark } from "./dots.js";
 import { count, fixed, known, percent, plain } from "./format.js";
@@ -20,7 +21,8 @@ export function makePrompt({ store, header, go, link }) {
   const flow = h("section", { class: "panel riverpanel", "aria-label": "Answers over time" });
   const strip = h("section", { class: "panel film", "aria-label": "Answers then and now" });
   const missing = h("p", { class: "missing", role: "status", hidden: true });
-  const column = h("div", { class: "maincol" }, flow, strip);
+  const beside = makeBeside({ store, complete: completed, sentence });
+  const column = h("div", { class: "maincol" }, flow, strip, beside.element);
   const body = h("div", { class: "overtime" }, side, column);
   const element = h("div", { class: "view viewprompt" }, head, missing, body);
   const follow = following(body);
@@ -48,6 +50,7 @@ export function makePrompt({ store, header, go, link }) {
       h("div", { class: "frames" }, (at > 0 ? [first, visit] : [visit]).map((one) => h("div", { class: "filmrow" },
         h("div", { class: "filmhead" }, h("b", {}, `Step ${one.step}`), h("span", {}, `${known(one.pass_rate) ? `${percent(one.pass_rate)} right` : `mean ${fixed(one.reward_mean)}`}`)),
         ["best", "median", "worst"].map((which) => frame(which, one[which], one, { go, cursor }))))));
+    beside.update({ prompt: cursor.prompt, mode: visit.mode, width, narrow });
     paintLists();
   }
 
@@ -67,7 +70,7 @@ export function makePrompt({ store, header, go, link }) {
   new ResizeObserver(() => shown && element.offsetParent && paint()).observe(flow);
   element.addEventListener("click", (event) => {
     const column = event.target.closest("[data-visit]");
-    if (column && shown) go({ step: shown.visits[Number(column.dataset.visit)].step });
+    if (column && shown && !beside.element.contains(column)) go({ step: shown.visits[Number(column.dataset.visit)].step });
   });
 
   return {

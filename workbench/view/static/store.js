@@ -83,6 +83,8 @@ export function makeStore({ fetchJson, postJson }, run) {
     group: (step, k, mode = null) =>
       groups.get(path(["runs", run, "steps", step, "groups", k], { ...kindOf(mode), tokens: 1 })),
     prompt: (id) => fetchJson(path(["runs", run, "prompts", id])),
+    promptOf: (other, id) => fetchJson(path(["runs", other, "prompts", id])),
+    runs: () => fetchJson("runs").then((answer) => answer.runs),
     searchChoices: () => once.get(path(["runs", run, "search", "choices"])),
     /** The lines of one of its rewards. */
     code: (name) => once.get(path(["runs", run, "rewards", name])),

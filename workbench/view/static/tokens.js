@@ -15,7 +15,8 @@ export const LENSES = {
   push: { label: "Push", needs: [], value: (t, i, a) => a * (1 - Math.exp(policy(t)[i])), signed: true, ends: ["push down", "up"], formula: "push = A · (1 − p)" },
   advantage: { label: "A", needs: [], value: (t, i, a) => a, signed: true, ends: ["down", "up"], formula: "A, the same for every token" },
   delta: { label: "Δ log p", needs: ["after"], value: (t, i) => t.after[i] - policy(t)[i], signed: true, ends: ["less likely", "more"], formula: "Δ log p = after − before" },
-  ratio: { label: "Ratio", needs: ["policy"], value: (t, i) => t.policy[i] - t.sampler[i], signed: true, ends: ["trainer lower", "higher"], formula: "log(p trainer ÷ p sampler)" },
+  weight: { label: "Weight", needs: ["weight", "weight_scale"], value: (t, i) => -t.weight[i] * t.weight_scale, signed: true, ends: ["loss pushes down", "up"], formula: "−∂loss/∂log p × tokens" },
+  ratio: { label: "Mismatch", needs: ["policy"], value: (t, i) => t.policy[i] - t.sampler[i], signed: true, ends: ["trainer lower", "higher"], formula: "log(p trainer ÷ p sampler)" },
   kl: { label: "KL", needs: ["reference"], value: (t, i) => k3(t.reference[i] - policy(t)[i]), domain: 1, ends: ["0", "1 nat"], formula: "KL(policy ‖ base), k3" },
   entropy: { label: "Entropy", needs: ["entropy"], value: (t, i) => t.entropy[i], domain: Math.LN2, ends: ["0", "ln 2"], formula: "entropy, nats" },
 };

@@ -1,0 +1,36 @@
+"""One prompt's river, and the same prompt of another run below it."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.fakes import write_fake_run
+from tests.ui.reading import GROUPS, ask, open_reader, texts
+
+pytestmark = [pytest.mark.ui, pytest.mark.timeout(600)]
+
+
+def test_the_same_prompt_of_another_run_stands_below(page, dashboard, tmp_path):
+    first, second = (
+        write_fake_run(tmp_path, steps=steps, groups=4, samples=4, eval_steps=3, seed=seed, name=name)
+        for steps, seed, name in ((6, 1, "one"), (9, 2, "two"))
+    )
+    watched = f"SELECT prompt_id FROM {GROUPS} WHERE mode = 'sampled' LIMIT 1"
+    [(prompt,)] = ask(first, watched)
+    open_reader(page, dashboard(tmp_path), first, view="prompt", prompt=prompt, mode="sampled")
+    page.locator(".beside select").select_option(second.id)
+    visits = ask(
+        second,
+        f"SELECT step, right, n FROM {GROUPS} WHERE prompt_id = ? AND mode = 'sampled' ORDER BY step",
+        prompt,
+    )
+    columns = page.locator(".beside .river [data-visit]")
+    expect(columns).to_have_count(len(visits))
+    said = texts(page.locator(".beside .note"))[-1]
+    for step, right, n in visits:
+        assert f"step {step} {round(100 * right / n)} %" in said
+    before = page.url
+    columns.first.click()  # another run's visits are no place of this one
+    assert page.url == before
+    expect(page.locator(".beside a", has_text="Open it there")).to_have_attribute(
+        "href", f"/?run={second.id}&view=prompt&prompt={prompt}"
+    )
