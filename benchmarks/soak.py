@@ -32,7 +32,7 @@ from workbench.record.search import Filters
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "soak.json"
 SETTINGS = {
-    "prompts_per_step": 4, "num_generations": 6, "max_completion_length": 48, "eval_steps": 100, "eval_problems": 16, "save_steps": 50,
+    "prompts_per_step": 3, "num_generations": 4, "max_completion_length": 32, "eval_steps": 100, "eval_problems": 8, "save_steps": 50,
     "device": "cpu", "threads": 1, "wandb": "off", "seed": 1,
 }  # fmt: skip
 WARM = 0.2
