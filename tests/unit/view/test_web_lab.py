@@ -18,7 +18,7 @@ from workbench import advantages
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes, Visit
 from workbench.record.reader import Reader
-from workbench.rewards import catalogue
+from workbench.rewards import catalogue, registry
 from workbench.view import routes
 from workbench.view.guard import Guard
 from workbench.view.lab import code, offer
@@ -208,6 +208,21 @@ def test_a_pasted_megabyte_is_kept_and_three_are_refused_in_words(lab: Lab) -> N
     assert "at most 2 MB" in refused["error"]
 
 
+def test_a_reward_that_asks_for_tokens_gets_the_recorded_ones(lab: Lab) -> None:
+    done = lab.tried("def f(tokens, length):\n    return len(tokens) if len(tokens) == length else None\n")[
+        -1
+    ]
+    first = next(iter(Reader(lab.run).answers(since=1)))
+    shown = lab.get(f"/trials/{done['trial']}/groups/0")["samples"]
+    assert [one["reward"] for one in shown] == first["lengths"]
+
+
+def test_a_hanging_reward_is_not_attacked(lab: Lab) -> None:
+    text = "def f(completion):\n    while True:\n        pass\n"
+    refused = lab.post("/attack", {"written": {"code": text, "parts": []}, "on": lab.on})
+    assert refused["type"] == "refused" and "No answer within 2 s" in refused["error"]
+
+
 def test_attacks_come_with_the_worst_first_and_a_verdict_each(lab: Lab) -> None:
     body = {"written": {"code": LONG, "parts": []}, "on": lab.on}
     found = lab.post("/attack", body)
@@ -267,12 +282,14 @@ def test_helpers_are_no_rewards() -> None:
     assert [(one.name, one.line, one.asks) for one in code.functions(text)] == [("c", 3, ("completion",))]
 
 
-def test_a_new_run_gets_exactly_the_version_and_names_its_hash(lab: Lab) -> None:
+def test_a_new_run_gets_exactly_the_version_and_names_its_hash(lab: Lab, tmp_path: Path) -> None:
     desk = Desk(lab.root)
     version = desk.keep(Written(code=LONG + "# mine\n", parts=[Part(name="long", weight=0.5)]), "")
     assert offer.asked_for(lab.root, str(version.number)) == version
     assert offer.asked_for(lab.root, "../1") is None and offer.asked_for(lab.root, "999") is None
     [spec] = offer.specs(version)
+    [run_by] = registry.resolve([spec], tmp_path)
+    assert run_by.sha == version.sha and Path(run_by.path).read_text() == version.code
     assert spec.weight == 0.5 and offer.label(spec.name) == f"v{version.number} · long"
     assert version.sha[:16] in str(offer.line(offer.used(lab.root, [spec.name, "correct"])))
 

@@ -33,7 +33,8 @@ FINAL = re.compile(r"<answer>([^<]*)</answer>\\s*$")
 def correct(completion: str, answer: str) -> float:
     """1 where the final answer is the gold one."""
     found = FINAL.search(completion)
-    return float(found is not None and found[1].strip() == answer)
+    said = found[1].strip() if found else None
+    return float(said == answer)
 '''
 _VERSION = re.compile(r"v(\d{1,6})\.json")
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench import advantages
 from workbench.config import RewardSpec
 from workbench.errors import RewardError, RunError, WorkbenchError
-from workbench.rewards import attacks, crew, source
+from workbench.rewards import attacks, crew, source, wire
 from workbench.rewards.outcome import is_failure
 from workbench.rewards.warm import Ready, Workshop
 from workbench.rewards.wire import WireGroup
@@ -122,7 +122,8 @@ class Trial:
     @property
     def new_B(self) -> NDArray[np.float64]:
         """Total reward of each answer, NaN where it was not scored."""
-        return padded(total(self.new, self.parts), sum(self.samples.sizes))
+        clip = self.samples.config.reward_clip
+        return padded(total(self.new, self.parts, clip), sum(self.samples.sizes))
 
     @property
     def tried(self) -> int:
@@ -185,6 +186,7 @@ class Trials:
         found = self._samples_now(body)
         ready = self._load(body.written, found)
         asked = found.groups[:: max(1, len(found.groups) // ATTACKED)][:ATTACKED]
+        self._refuse_hanging(ready, asked[0])
         tricks = attacks.attack(ready.sources, asked, pool=ready.pool)
         old: dict[str, float | None] = {}
         if body.against is not None:
@@ -194,6 +196,14 @@ class Trials:
         return result.attacked(tricks, old, body.against)
 
     # -- inside --------------------------------------------------------------------------------------------
+
+    def _refuse_hanging(self, ready: Ready, group: WireGroup) -> None:
+        """Tricks by the dozen on a reward that hangs on an honest answer would take minutes. Raises RewardError."""
+        [score] = ready.pool.score_wire([wire.with_answers(group, group["completions"][:1])])
+        for reason in score.reasons.values():
+            if crew.lost(reason, SECONDS):
+                self.workshop.forget(ready)
+                raise RewardError(reason)
 
     def _run(self, body: TryBody, hold: Hold) -> Iterator[Json]:
         parts = wanted(body.written)  # a mistake shows before anything is sampled
@@ -240,7 +250,7 @@ class Trials:
                 scored = known
         except RewardError as error:
             return None, f"{words} (cannot be used: {error})"
-        return padded(total(scored, wanted(written)), sum(found.sizes)), words
+        return padded(total(scored, wanted(written), found.config.reward_clip), sum(found.sizes)), words
 
     def _remember(self, trial: Trial) -> None:
         with self._lock:
@@ -347,15 +357,16 @@ def wanted(written: Written) -> list[Part]:
     return parts
 
 
-def total(scored: Scored, parts: Sequence[Part]) -> NDArray[np.float64]:
-    """(B,) weighted sum of what counts; NaN where all of that is absent."""
+def total(scored: Scored, parts: Sequence[Part], clip: float | None) -> NDArray[np.float64]:
+    """(B,) weighted sum of what counts, clipped as the run clips it; NaN where all of that is absent."""
     counting = [part for part in parts if part.enabled]
     if not counting:
         return np.zeros(0)
     columns = np.column_stack([scored.values_B[part.name] for part in counting])
-    return np.asarray(
+    total_B = np.asarray(
         advantages.combine(columns, np.array([part.weight for part in counting])), dtype=np.float64
     )
+    return total_B if clip is None else np.clip(total_B, -clip, clip)
 
 
 def padded(values_B: NDArray[np.float64], count: int) -> NDArray[np.float64]:

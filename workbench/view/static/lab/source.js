@@ -64,7 +64,7 @@ export function makeSource(desk, { onChange, start }) {
       h("div", { class: "lab-caserow lab", "aria-hidden": "true" }, h("span", {}, "Prompt"), h("span", {}, "Gold answer"), h("span", {}, "Completion"), h("span", {})),
       ...cases.map((one, i) => h("div", { class: "lab-caserow" },
         ["prompt", "answer", "completion"].map((name) => {
-          const box = h("textarea", { rows: name === "completion" ? 2 : 1, "aria-label": `${name === "answer" ? "gold answer" : name} of case ${i + 1}`, spellcheck: "false", on: { input: () => ((one[name] = box.value), save()) } });
+          const box = h("textarea", { rows: name === "completion" ? 2 : 1, placeholder: { prompt: "Prompt", answer: "Gold answer", completion: "Completion" }[name], "aria-label": `${name === "answer" ? "gold answer" : name} of case ${i + 1}`, spellcheck: "false", on: { input: () => ((one[name] = box.value), save()) } });
           box.value = one[name];
           return box;
         }),
