@@ -1,6 +1,7 @@
 """The lab's routes: what is written survives, what is tried is scored in processes that can be killed, every complaint names its line."""
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +22,8 @@ from workbench.record.reader import Reader
 from workbench.rewards import catalogue, registry
 from workbench.view import routes
 from workbench.view.guard import Guard
-from workbench.view.lab import code, offer
-from workbench.view.lab.desk import START, Desk, Part, Written
+from workbench.view.lab import code, offer, samples
+from workbench.view.lab.desk import START, Case, Desk, Part, Written
 from workbench.view.lab.going import Going
 from workbench.view.lab.trials import Trials, TryBody
 from workbench.view.store import Store
@@ -110,6 +111,7 @@ def test_a_trial_gives_the_rewards_and_advantages_that_a_run_would(lab: Lab) -> 
         new = [2 * len(text) / 100 for text in group["texts"]]
         assert [one["reward"] for one in shown["samples"]] == pytest.approx(new)
         assert [one["old"]["reward"] for one in shown["samples"]] == group["rewards"]
+        assert [one["old"]["advantage"] for one in shown["samples"]] == pytest.approx(group["advantages"])
         assert [one["parts"]["long"] for one in shown["samples"]] == pytest.approx(
             [value / 2 for value in new]
         )
@@ -121,6 +123,18 @@ def test_a_trial_gives_the_rewards_and_advantages_that_a_run_would(lab: Lab) -> 
     assert done["forecast"]["exact"] and done["forecast"]["size"] == 4
     again = lab.get(f"/trials/{done['trial']}/forecast?size=2")
     assert again["size"] == 2 and not again["exact"]
+
+
+def test_advantages_follow_the_settings_of_the_run() -> None:
+    rows = [Case(prompt=prompt, answer="1", completion=text) for prompt in "ab" for text in ("x", "y")]
+    found = samples.of_cases(rows)
+    found.config = found.config.changed(scale_rewards="batch", advantage_eps=0.0)
+    rewards = np.array([[1.0], [0.0], [3.0], [1.0]])
+    # Means .5 and 2; one std of all four: mean 1.25, sample variance 4.75 / 3.
+    std = math.sqrt(4.75 / 3)
+    assert found.asked(rewards, np.ones(1)) == pytest.approx([0.5 / std, -0.5 / std, 1 / std, -1 / std])
+    found.config = found.config.changed(scale_rewards="none")
+    assert found.asked(rewards, np.ones(1)) == pytest.approx([0.5, -0.5, 1.0, -1.0])
 
 
 def test_a_weight_or_a_switch_changes_the_total_without_running_anything(lab: Lab) -> None:

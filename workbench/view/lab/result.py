@@ -4,7 +4,7 @@ In: a trial's arrays. Out: what the page draws. Advantages, winners and dead gro
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,15 @@ from workbench.errors import WorkbenchError
 from workbench.rewards.attacks import Attack
 from workbench.rewards.outcome import is_failure
 from workbench.view.lab import code
+from workbench.view.lab.tried import Trial, failures
 
-if TYPE_CHECKING:
-    from workbench.view.lab.trials import Trial
-
-PRINTED = 2000
 TEXT = 2000
 """Characters of an answer in the table; the rest is cut and said so."""
 BARS = 400
 """Groups that the page lists one by one."""
 _VERDICTS = ("hackable", "breaks", "doubtful", "untested", "safe")
 Json = dict[str, Any]
+Floats = NDArray[np.float64]
 
 
 def refused(error: WorkbenchError) -> Json:
@@ -33,7 +31,7 @@ def refused(error: WorkbenchError) -> Json:
     return {"type": "refused", "error": str(error), "line": code.line_of(str(error))}
 
 
-def opened(trial: "Trial") -> Json:
+def opened(trial: Trial) -> Json:
     """What is being looked at."""
     return {
         "title": trial.samples.title,
@@ -45,7 +43,7 @@ def opened(trial: "Trial") -> Json:
     }
 
 
-def group(trial: "Trial", k: int) -> Json:
+def group(trial: Trial, k: int) -> Json:
     """One group whole: every answer with both rewards, both advantages, parts, reasons, places."""
     asked = trial.samples.groups[k]
     start = sum(trial.samples.sizes[:k])
@@ -73,10 +71,10 @@ def group(trial: "Trial", k: int) -> Json:
                 "right": _truth(trial.samples.right_B[start + i]),
                 "worth": _number(trial.samples.worth_B[start + i]),
                 "reward": _number(new_G[i]),
-                "advantage": _number(new.advantages_B[i]),
+                "advantage": _number(trial.new_A[start + i]),
                 "old": {
                     "reward": None if old_G is None else _number(old_G[i]),
-                    "advantage": None if old is None else _number(old.advantages_B[i]),
+                    "advantage": None if trial.old_A is None else _number(trial.old_A[start + i]),
                 },
                 "place": new_places[i],
                 "old_place": old_places[i],
@@ -95,7 +93,7 @@ def group(trial: "Trial", k: int) -> Json:
     }  # fmt: skip
 
 
-def summary(trial: "Trial", size: int | None) -> Json:
+def summary(trial: Trial, size: int | None) -> Json:
     """Everything that is known once all answers are scored."""
     count = sum(trial.samples.sizes[: trial.tried])
     found: Json = {
@@ -117,7 +115,7 @@ def summary(trial: "Trial", size: int | None) -> Json:
     }
 
 
-def forecast(trial: "Trial", size: int) -> Json:
+def forecast(trial: Trial, size: int) -> Json:
     """Both rewards at a group size, and each group's spread for the bars."""
     count = sum(trial.samples.sizes[: trial.tried])
     ids_B = trial.samples.group_ids_B[:count]
@@ -147,10 +145,8 @@ def forecast(trial: "Trial", size: int) -> Json:
     }
 
 
-def checks(trial: "Trial") -> Json:
+def checks(trial: Trial) -> Json:
     """What a person should know about a reward before trusting it."""
-    from workbench.view.lab.trials import failures  # noqa: PLC0415 (the two describe one thing; this is the only way back)
-
     scored = trial.new
     known = trial.new_B[np.isfinite(trial.new_B)]
     reasons = [text for said in scored.reasons.values() for text in said.values() if is_failure(text)]
@@ -170,22 +166,19 @@ def checks(trial: "Trial") -> Json:
     }
 
 
-def prefer(trial: "Trial", count: int) -> Json | None:
+def prefer(trial: Trial, count: int) -> Json | None:
     """Mean reward of right and of wrong answers, and who is pushed the wrong way. None where nobody knows what is right."""
     right_B = trial.samples.right_B[:count]
     if not np.isfinite(right_B).any():
         return None
-    ids_B = trial.samples.group_ids_B[:count]
 
-    def side(rewards_B: NDArray[np.float64] | None) -> Json | None:
-        if rewards_B is None:
+    def side(rewards_B: Floats | None, pushed_B: Floats | None) -> Json | None:
+        if rewards_B is None or pushed_B is None:
             return None
-        rewards_B = rewards_B[:count]
-        pushed_B = advantages.compute(rewards_B, ids_B, **trial.samples.how()).advantages_B
-        wrong_up, right_down = foresee.wrongly_pushed(pushed_B, right_B)
+        wrong_up, right_down = foresee.wrongly_pushed(pushed_B[:count], right_B)
         return {
-            "right": _mean(rewards_B[right_B == 1]),
-            "wrong": _mean(rewards_B[right_B == 0]),
+            "right": _mean(rewards_B[:count][right_B == 1]),
+            "wrong": _mean(rewards_B[:count][right_B == 0]),
             "wrong_up": wrong_up,
             "right_down": right_down,
         }
@@ -193,17 +186,15 @@ def prefer(trial: "Trial", count: int) -> Json | None:
     return {
         "right": int(np.sum(right_B == 1)),
         "wrong": int(np.sum(right_B == 0)),
-        "old": side(trial.old_B),
-        "new": side(trial.new_B),
+        "old": side(trial.old_B, trial.old_A),
+        "new": side(trial.new_B, trial.new_A),
     }
 
 
-def thumbs(trial: "Trial", count: int) -> Json:
+def thumbs(trial: Trial, count: int) -> Json:
     """Whether the reward pushes what a person called good up, and the bad down; the answers where it does not."""
     worth_B = trial.samples.worth_B[:count]
-    pushed_B = advantages.compute(
-        trial.new_B[:count], trial.samples.group_ids_B[:count], **trial.samples.how()
-    ).advantages_B
+    pushed_B = trial.new_A[:count]
     asked_B = np.sign(worth_B - 0.5)
     rated_B = np.isfinite(worth_B) & (asked_B != 0)
     against_B = rated_B & (np.sign(pushed_B) == -asked_B)
@@ -242,11 +233,11 @@ def attacked(tricks: Sequence[Attack], old: dict[str, float | None], against: in
     }
 
 
-def _advantages(trial: "Trial", rewards_G: NDArray[np.float64]) -> advantages.Advantages:
+def _advantages(trial: Trial, rewards_G: NDArray[np.float64]) -> advantages.Advantages:
     return advantages.compute(rewards_G, np.zeros(len(rewards_G), dtype=np.int64), **trial.samples.how())
 
 
-def _changed(trial: "Trial", old_B: NDArray[np.float64] | None, new_B: NDArray[np.float64]) -> list[bool]:
+def _changed(trial: Trial, old_B: NDArray[np.float64] | None, new_B: NDArray[np.float64]) -> list[bool]:
     """Whether each group as it is has another winner."""
     if old_B is None:
         return [False] * trial.tried
@@ -264,7 +255,7 @@ def _noise(side: foresee.Side) -> int:
     return int(np.sum(alive < 0.1 * np.median(alive))) if len(alive) > 2 else 0
 
 
-def reach(trial: "Trial") -> list[float]:
+def reach(trial: Trial) -> list[float]:
     """The axis of the dots: all rewards that occur, 0 included."""
     both = [trial.new_B] + ([] if trial.old_B is None else [trial.old_B])
     known = np.concatenate(both)

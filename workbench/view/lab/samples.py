@@ -75,6 +75,8 @@ class Samples:
     config: RunConfig
     reward_B: NDArray[np.float64] | None = None
     """As recorded; None where they were never scored."""
+    advantage_B: NDArray[np.float64] | None = None
+    """As recorded."""
     right_B: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """1, 0, or NaN where nobody knows."""
     steps: list[int | None] = field(default_factory=list)
@@ -107,6 +109,24 @@ class Samples:
             WireGroup(**{**group, "tokens": ids})
             for group, ids in zip(self.groups, self.tokens(), strict=True)
         ]
+
+    def asked(self, rewards_B_F: NDArray[np.float64], weights_F: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(B,) the advantages that the run, or a run with these settings, would give for these rewards, step by step."""
+        config, ids_B, how = self.config, self.group_ids_B, self.how()
+        cut_B = np.array([reason == "length" for group in self.groups for reason in group["finish_reasons"]])
+        found_B = np.zeros(len(ids_B))
+        step_B = np.repeat([-1 if step is None else step for step in self.steps], self.sizes)
+        for step in dict.fromkeys(step_B.tolist()):
+            rows = np.flatnonzero(step_B == step)
+            found_B[rows] = advantages.from_rewards(
+                rewards_B_F[rows],
+                weights_F,
+                ids_B[rows],
+                aggregation=config.multi_objective_aggregation,
+                excluded_B=cut_B[rows] if config.mask_truncated_completions else None,
+                **how,
+            ).advantages_B
+        return found_B
 
     def how(self) -> Json:
         """The arguments of `advantages.compute` that the run, or a run with these settings, uses."""
@@ -161,6 +181,7 @@ def of_run(store: Store, choice: Recorded) -> Samples:
         groups=groups,
         config=reader.config,
         reward_B=_floats(value for row in rows for value in row["rewards"]),
+        advantage_B=_floats(value for row in rows for value in row["advantages"]),
         right_B=_floats(value for row in rows for value in row["rights"]),
         steps=[row["step"] for row in rows],
         worth_B=_worth(groups),

@@ -4,14 +4,13 @@ In: code with weights, samples, what to compare with. Out: plain JSON pieces, th
 in killable processes; what hangs or ends its process is ended and named.
 """
 
+import dataclasses
 import itertools
-import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +20,12 @@ from workbench import advantages
 from workbench.config import RewardSpec
 from workbench.errors import RewardError, RunError, WorkbenchError
 from workbench.rewards import attacks, crew, source, wire
-from workbench.rewards.outcome import is_failure
 from workbench.rewards.warm import Ready, Workshop
 from workbench.rewards.wire import WireGroup
-from workbench.types import Score
 from workbench.view.lab import code, result, samples
 from workbench.view.lab.desk import FILE, Desk, Part, Written
 from workbench.view.lab.samples import Choice, Samples
+from workbench.view.lab.tried import RECORDED, Scored, Tally, Trial, padded, total
 from workbench.view.store import Store
 
 SECONDS = 2.0
@@ -54,81 +52,6 @@ class TryBody(BaseModel):
     against: int | None = None
     """A version; None: the rewards as they were recorded, or nothing."""
     size: int | None = Field(None, ge=2, le=1024)
-
-
-class Scored(NamedTuple):
-    """What the functions of some code say about some samples, whatever their weights."""
-
-    values_B: dict[str, NDArray[np.float64]]
-    reasons: dict[str, dict[int, str]]
-    printed: str
-    again: bool | None
-    """Whether a second visit gave the same; None: not asked."""
-    each: float
-    """Seconds for one answer, processes warm."""
-    done: int
-    """Answers scored; fewer than there are where it was ended."""
-    ended: str = ""
-    """Why it was ended early."""
-
-
-class _Tally:
-    """What has been scored so far."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self.values: dict[str, list[float]] = {name: [] for name in names}
-        self.reasons: dict[str, dict[int, str]] = {name: {} for name in self.values}
-        self.printed = ""
-        self.done = 0
-        self.started = time.perf_counter()
-
-    def take(self, scores: Sequence[Score], printed: str) -> None:
-        """More scores, in order, and the end of what was printed meanwhile."""
-        self.printed = (self.printed + printed)[-result.PRINTED :]
-        for score in scores:
-            for name, column in self.values.items():
-                value = score.values[name]
-                column.append(np.nan if value is None else value)
-                if value is None:
-                    self.reasons[name][self.done] = score.reasons[name]
-            self.done += 1
-
-    def lost(self) -> str:
-        """Why the rest need not be tried: a call hung, or took its process along."""
-        said = (text for reasons in self.reasons.values() for text in reasons.values())
-        return next((text for text in said if crew.lost(text, SECONDS)), "")
-
-    def state(self, ended: str, again: bool | None, each: float | None) -> Scored:
-        """All of it as it stands."""
-        values_B = {name: np.array(column) for name, column in self.values.items()}
-        reasons = {name: dict(said) for name, said in self.reasons.items()}
-        if each is None:
-            each = (time.perf_counter() - self.started) / max(1, self.done)
-        return Scored(values_B, reasons, self.printed, again, each, self.done, ended)
-
-
-@dataclass
-class Trial:
-    """One code on some samples, beside another one."""
-
-    samples: Samples
-    parts: list[Part]
-    new: Scored
-    old_B: NDArray[np.float64] | None
-    old_words: str
-    """What the old reward is called: v2, or the run's own."""
-    id: str = field(default_factory=lambda: secrets.token_hex(8))
-
-    @property
-    def new_B(self) -> NDArray[np.float64]:
-        """Total reward of each answer, NaN where it was not scored."""
-        clip = self.samples.config.reward_clip
-        return padded(total(self.new, self.parts, clip), sum(self.samples.sizes))
-
-    @property
-    def tried(self) -> int:
-        """Groups that were scored whole."""
-        return int(np.searchsorted(np.cumsum(self.samples.sizes), self.new.done, side="right"))
 
 
 class Trials:
@@ -171,7 +94,7 @@ class Trials:
             return None
         *_, found = self._fetch(on)
         assert isinstance(found, Samples)
-        words = "" if found.reward_B is None else "recorded"
+        words = "" if found.reward_B is None else RECORDED
         trial = Trial(found, [], Scored({}, {}, "", None, 0.0, 0), found.reward_B, words)
         self._remember(trial)
         return {
@@ -228,7 +151,8 @@ class Trials:
                 }
             yield {"type": "progress", "done": scored.done, "total": sum(found.sizes)}
         assert now is not None
-        now.old_B, now.old_words = self._old(body, found, hold)
+        old_B, old_words = self._old(body, found, hold)
+        now = dataclasses.replace(now, old_B=old_B, old_words=old_words)
         self._remember(now)
         yield {"type": "ended" if now.new.ended else "done", **result.summary(now, body.size)}
 
@@ -237,7 +161,7 @@ class Trials:
     ) -> tuple[NDArray[np.float64] | None, str]:
         """The rewards to compare with, and what they are called; without `hold` only where they are known."""
         if body.against is None:
-            return found.reward_B, "" if found.reward_B is None else "recorded"
+            return found.reward_B, "" if found.reward_B is None else RECORDED
         version = self.desk.version(body.against)
         written, words = Written(code=version.code, parts=version.parts), f"v{version.number}"
         try:
@@ -292,7 +216,7 @@ class Trials:
             yield known
             return
         ready = self._load(written, found)
-        tally = _Tally(one.name for one in ready.sources)
+        tally = Tally((one.name for one in ready.sources), SECONDS)
         wants_tokens = any(one.shape.wants_tokens for one in ready.sources)
         groups = found.with_tokens() if wants_tokens else found.groups
         over = False
@@ -317,7 +241,7 @@ class Trials:
                 self.workshop.forget(ready)
 
     @staticmethod
-    def _again(ready: Ready, groups: Sequence[WireGroup], tally: "_Tally") -> tuple[bool, float]:
+    def _again(ready: Ready, groups: Sequence[WireGroup], tally: Tally) -> tuple[bool, float]:
         """Whether a second visit gives the same, and the seconds of one answer now that all is warm."""
         few, count = [], 0
         for one in groups:
@@ -355,28 +279,6 @@ def wanted(written: Written) -> list[Part]:
     if not any(part.enabled and part.weight for part in parts):
         raise RewardError("No function counts. Switch one on, with a weight other than 0.")
     return parts
-
-
-def total(scored: Scored, parts: Sequence[Part], clip: float | None) -> NDArray[np.float64]:
-    """(B,) weighted sum of what counts, clipped as the run clips it; NaN where all of that is absent."""
-    counting = [part for part in parts if part.enabled]
-    if not counting:
-        return np.zeros(0)
-    columns = np.column_stack([scored.values_B[part.name] for part in counting])
-    total_B = np.asarray(
-        advantages.combine(columns, np.array([part.weight for part in counting])), dtype=np.float64
-    )
-    return total_B if clip is None else np.clip(total_B, -clip, clip)
-
-
-def padded(values_B: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """With NaN for what was not tried."""
-    return np.concatenate([values_B, np.full(count - len(values_B), np.nan)])
-
-
-def failures(scored: Scored) -> int:
-    """Answers for which some function gave nothing without having chosen to."""
-    return len({i for said in scored.reasons.values() for i, text in said.items() if is_failure(text)})
 
 
 def _sliced(groups: Sequence[WireGroup]) -> Iterator[list[WireGroup]]:
