@@ -70,14 +70,13 @@ SICK: dict[str, dict[str, object]] = {
     "tiny-bonus": {"rewards": f"{REWARDS}:tiny_bonus=1", **SHORT},
     "picky": {"rewards": f"{REWARDS}:picky=1", **SHORT},
     "needle": {"rewards": f"{REWARDS}:needle=1", "eval_reward": "needle", **SHORT},
-    "solved": {"min_level": 1, "max_level": 1, "train_problems": 128, **SHORT, "steps": 40},
     "long-when-wrong": {"rewards": f"{REWARDS}:long_when_wrong=1", **SHORT, **SHARP, "steps": 40},
     "says-five": {"rewards": f"{REWARDS}:says_five=1", **SHORT, **SHARP, "steps": 30},
     "kl-target": {"beta": 0.001, "beta_controller": "ppo", "kl_target": 0.002, **SHORT, **SHARP},
     "kl-tail": {"beta": 0.001, **SHORT, **SHARP, "learning_rate": 2e-3, "steps": 30},
     "bfloat16": {"dtype": "bfloat16", **SHORT},
     "lr-1": {"learning_rate": 1.0, "warmup_steps": 0, "adam_epsilon": 1e-8, **SHORT},
-    "huge": {"rewards": f"{REWARDS}:huge=1", "scale_rewards": "none", **SHORT},
+    "huge": {"rewards": "correct=1e30", "scale_rewards": "none", **SHORT},
 }
 
 

@@ -23,11 +23,6 @@ def says_five(completion: str) -> float:
     return float(completion.strip().endswith("<answer>5</answer>"))
 
 
-def huge(completion: str) -> float:
-    """A reward on a scale where single precision gives up: the squares of the gradient are infinite."""
-    return 1e30 * len(completion)
-
-
 def needle(completion: str, answer: str) -> float:
     """Pays for a right answer that also checks itself: about one in a hundred at first."""
     return float(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import write_fake_run
 from tests.helpers import FAKE_WORKER, wait_until
 from workbench import cli, launch
 from workbench.config import settings
@@ -229,3 +230,15 @@ def test_settings_can_be_read_by_programs(workbench: Any) -> None:
 def test_the_doctor_says_what_this_machine_offers(root: Path, workbench: Any) -> None:
     found = workbench("doctor", "--json", "--runs", root).json
     assert found["device"] in ("cpu", "cuda", "mps") and found["busy"] == []
+
+
+def test_doctor_tells_of_a_runs_alarms_and_its_loss(tmp_path, capsys):
+    run = write_fake_run(tmp_path, steps=16, groups=4, samples=3)
+    assert cli.main(["doctor", run.id, "--runs", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "Why is the loss what it is?" in said and "Alarms: 1 on, none over." in said
+    assert f"workbench set {run.id} temperature=1.2" in said
+    assert f"workbench fork {run.id} --step 14 --set beta=0.04" in said
+    assert cli.main(["doctor", run.id, "--runs", str(tmp_path), "--json"]) == 0
+    [alarm] = json.loads(capsys.readouterr().out)["alarms"]
+    assert alarm["name"] == "entropy" and alarm["condition"].startswith("below 27 % of its start")

@@ -1,0 +1,88 @@
+"""What the page asks of a run and its alarms: settings checked before they are sent, alarms muted for good, forks filled in."""
+
+import json
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from tests.fakes import write_fake_run
+from workbench import preflight
+from workbench.config import RunConfig
+from workbench.errors import ConfigError, RunError
+from workbench.record.folder import RunFolder, create
+from workbench.view import forking, form, routes
+from workbench.view.store import Store
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return write_fake_run(tmp_path, steps=16, groups=4, samples=3, name="parent")  # step 14 raises an alarm
+
+
+@pytest.fixture
+def client(run: RunFolder) -> TestClient:
+    app = FastAPI()
+    app.include_router(routes.router(Store(run.root)), prefix="/wb/api")
+    return TestClient(app, base_url="http://127.0.0.1")
+
+
+def test_a_muted_alarm_stays_muted_until_somebody_wants_it_back(client: TestClient, run: RunFolder) -> None:
+    def told(since: str = "") -> dict:  # type: ignore[type-arg]
+        return dict(client.get(f"/wb/api/runs/{run.id}/delta?since={since}").json())
+
+    first = told()
+    [alarm] = first["alarms"]
+    assert (alarm["muted"], alarm["label"], alarm["metric"]) == (False, "Entropy", "entropy")
+    assert [sample["step"] for sample in alarm["samples"]] == [14] * 3 and alarm["figures"]["limit"] == 0.08
+    for muted in (True, False):
+        before = told()["cursor"]
+        assert told(before)["alarms"] is None
+        answer = client.post(f"/wb/api/runs/{run.id}/mutes", json={"alarm": "entropy", "muted": muted})
+        assert answer.status_code == 200
+        assert [one["muted"] for one in told(before)["alarms"]] == [muted]  # a page that looks hears of it
+
+
+def test_settings_are_checked_without_being_sent(client: TestClient, run: RunFolder) -> None:
+    def check(args: dict) -> tuple[int, dict]:  # type: ignore[type-arg]
+        answer = client.post(
+            f"/wb/api/runs/{run.id}/commands", json={"command": "set", "args": args, "check": True}
+        )
+        return answer.status_code, answer.json()["problems"]
+
+    assert check({"beta": "0.1"}) == (200, {})
+    status, problems = check({"beta": "-1", "temperature": "0"})
+    assert (
+        status == 400
+        and set(problems) == {"beta", "temperature"}
+        and "cannot be negative" in problems["beta"]
+    )
+    assert not run.control.exists() or not list(run.control.iterdir())
+
+
+def test_a_link_fills_in_a_fork(run: RunFolder) -> None:
+    store = Store(run.root)
+    found = forking.arrive(store, {"fork": run.id, "step": "12", "set": json.dumps({"beta": 0.1})})
+    assert found is not None
+    assert (found.choice, found.title) == (
+        f"fork:{run.id}:0",
+        "Fork of parent from the base model",
+    )  # it kept no checkpoint
+    assert (found.config.beta, found.config.run_name, found.config.seed) == (0.1, None, run.config().seed)
+    assert forking.arrive(store, {}) is None
+    for query, words in (
+        ({"fork": "../etc"}, "not a run id"),
+        ({"fork": run.id, "step": "-1"}, "give the number"),
+        ({"fork": run.id, "set": "[1]"}, "cannot be read"),
+    ):
+        with pytest.raises((RunError, ConfigError), match=words):
+            forking.arrive(store, query)
+
+
+def test_figures_that_read_the_same_in_the_form_are_no_change(tmp_path: Path) -> None:
+    report = preflight.check(RunConfig.build(None, {"learning_rate": 0.000123456789}))
+    folder = create(tmp_path, report.config, rewards=report.rewards, files=dict(report.files))
+    base = forking.base(Store(tmp_path), f"fork:{folder.id}:0")
+    as_typed = base.config.changed(learning_rate=form.compact(0.000123456789), beta="0.2")
+    assert forking.changes(base, as_typed) == {"beta": 0.2}
