@@ -10,6 +10,7 @@ from workbench.errors import RewardError
 from workbench.rewards.outcome import NOT_APPLICABLE
 from workbench.rewards.pool import RewardPool
 from workbench.rewards.registry import resolve
+from workbench.rewards.wire import of_groups
 
 
 def values(folder: Path, code: str, *groups, function: str = "f", **spec):
@@ -232,7 +233,8 @@ def test_rewards_that_hold_a_model_get_one_process_of_their_own(tmp_path):
     with RewardPool(resolve(specs, tmp_path / "sources"), workers=2) as pool:
         assert len(pool.pids) == 3
         scores = pool.score([group("a", "b"), group("c", "d")])
-        waiting = pool.submit(group("a", "b")).result(timeout=60)
+        asked = of_groups([group("a", "b")], tokens=False)
+        waiting = pool.score_wire(asked, begun={0: pool.begin(asked)})
     assert len({score.values["f"] for score in scores}) == 1
     assert {score.values["f"] for score in scores}.isdisjoint(score.values["g"] for score in scores)
     assert [list(score.values) for score in waiting] == [["f", "g"]] * 2
