@@ -24,6 +24,8 @@ EMBEDDED = Path(__file__).parent / "models" / "embedded" / "chain"
 GIB = 2**30
 RUNTIME = 424 * 2**20
 """Resident bytes of a worker that has imported torch and transformers and done nothing else."""
+BLOCK_LOGITS = 1 << 22
+"""Logits that exist at once in a packed update (`models/head.py`)."""
 ROWS = 512
 """Answers that the local sampler holds at once; more are sampled in rounds."""
 _HEADER_LIMIT = 100 * 2**20
@@ -128,7 +130,10 @@ def memory(config: RunConfig, model: ModelFacts) -> Memory:
     tokens = max(config.micro_batch_tokens or 1024, longest)
     # Logits, their log-softmax and its gradient, all float32; with prompts counted in, because how long
     # they are is not known here.
-    logits = 3 * 4 * tokens * model.vocab
+    table = tokens * model.vocab
+    if config.packed_update:  # head and loss go through one block of tokens at a time
+        table = min(table, BLOCK_LOGITS)
+    logits = 3 * 4 * table
     # What a decoder layer keeps for its backward pass: attention in and out (about 8 hidden-wide tensors
     # with queries, keys and values) and the three wide ones of a gated MLP.
     per_layer = 8 * model.hidden + 3 * model.intermediate

@@ -91,6 +91,19 @@ def test_full_training_holds_weights_gradients_two_moments_and_a_reference(model
     assert memory.total == memory.runtime + 4 * 408 * 4 + max(memory.kv_cache, update)
 
 
+def test_a_packed_update_never_holds_more_than_a_block_of_logits(model: Path) -> None:
+    facts = estimate.facts(str(model))
+    assert facts is not None
+    large = facts._replace(vocab=150_000)
+    packed, padded = (
+        estimate.memory(RunConfig.build(overrides={"packed_update": on, "micro_batch_tokens": 4096}), large)
+        for on in (True, False)
+    )
+    longest = min(large.context, large.context + 256)
+    assert packed.logits == 3 * 4 * 2**22
+    assert padded.logits == 3 * 4 * max(4096, longest) * 150_000
+
+
 def test_lora_needs_no_reference_and_trains_only_the_adapter(model: Path) -> None:
     facts = estimate.facts(str(model))
     assert facts is not None

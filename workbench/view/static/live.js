@@ -9,6 +9,7 @@ import { makeMeters } from "./meters.js";
 import { fixed, known, percent, signed } from "./format.js";
 import { legend, makeRibbon } from "./ribbon.js";
 import { chooseCards } from "./siblings.js";
+import { makeSpent } from "./spent.js";
 import { isBad, isOver, phase, STAGES } from "./states.js";
 import { following } from "./waiting.js";
 
@@ -34,14 +35,15 @@ export function makeLive({ store, header, go, link, commands, people, whatIf, as
   const says = h("section", { class: "panel says", "aria-label": "What it says now" });
   const start = h("section", { class: "panel startup", "aria-label": "Progress" });
   const meters = makeMeters({ store, header, go, link });
-  rail.append(alarms.element, meters.element, says);
+  const spent = makeSpent({ store });
+  rail.append(alarms.element, meters.element, spent.element, says);
   const grid = h("div", { class: "grid" }, h("div", { class: "maincol" }, charts.element, groups.element), rail);
   const slot = h("div", { class: "slot" });
   const element = h("div", { class: "view viewlive" }, h("div", { class: "rib" }, ribbon.element), verdict, slot, crash, people.element, start, grid);
   const follow = following(groups.element);
   const followSays = following(says);
 
-  groups.element.hidden = meters.element.hidden = says.hidden = true; // until there is something to show
+  groups.element.hidden = meters.element.hidden = spent.element.hidden = says.hidden = true; // until there is something to show
 
   const verdictPart = part(verdict, (sentence, facts, graded, narrow, asking) => [
     h("h1", {}, visible(sentence, 200)),
@@ -83,11 +85,12 @@ export function makeLive({ store, header, go, link, commands, people, whatIf, as
     if (!answer) return;
     groups.element.hidden = Boolean(answer.error);
     says.hidden = Boolean(answer.error);
-    if (answer.error) meters.element.hidden = true;
+    if (answer.error) meters.element.hidden = spent.element.hidden = true;
     if (answer.error) return;
     shownStep = answer.step;
     groups.update(answer, { range: header.reward_range ?? range(answer), chosen: cursor.prompt, narrow: isNarrow() });
     meters.update(answer, answer.step);
+    spent.update(answer.step);
     if (drawn !== answer) await showSays(step, answer);
     drawn = answer;
   }
