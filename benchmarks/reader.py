@@ -85,7 +85,9 @@ def lengthened(record: StepRecord, length: int) -> StepRecord:
         trunk = noise.integers(3, 100, length).astype(np.int32)
         rollouts = []
         for i in range(len(group)):
-            mine = np.where(np.arange(length) < 40 * (i + 1), trunk, noise.integers(3, 100, length)).astype(np.int32)
+            mine = np.where(np.arange(length) < 40 * (i + 1), trunk, noise.integers(3, 100, length)).astype(
+                np.int32
+            )
             mine[-1] = END
             text = b"".join(token_text(int(token)) for token in mine[:-1]).decode()
             logps = -noise.exponential(0.3, length).astype(np.float32)
@@ -208,7 +210,7 @@ def tokens(page: Page, address: str, run: RunFolder) -> dict[str, float]:
     session = watched(page)
     found = {}
     steps = {
-        "group_view_cpu_ms": (lambda: page.keyboard.press("Enter"), ".card [data-tok='1000']"),
+        "group_view_cpu_ms": (lambda: page.keyboard.press("Enter"), ".card [data-tok='300']"),
         "tree_cpu_ms": (lambda: page.keyboard.press("f"), ".tree .branch"),
         "all_16_cards_cpu_ms": (
             lambda: page.evaluate("document.querySelector('.bar [data-key^=\"bar-All\"]').click()"), ".cards.nall .card:nth-child(16)"
@@ -274,15 +276,29 @@ def empty_page() -> FastAPI:
     """A Gradio page with nothing on it: the floor of what a page costs."""
     with gr.Blocks(title="empty", analytics_enabled=False) as blocks:
         gr.HTML("<p id='empty'>nothing</p>")
-    return gr.mount_gradio_app(FastAPI(), blocks, path="/", ssr_mode=False, run_history=False, footer_links=[], enable_monitoring=False)
+    return gr.mount_gradio_app(
+        FastAPI(),
+        blocks,
+        path="/",
+        ssr_mode=False,
+        run_history=False,
+        footer_links=[],
+        enable_monitoring=False,
+    )
 
 
 def browser(root: Path, usual: RunFolder, long: RunFolder) -> dict[str, Any]:
     """Everything that needs a browser."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    with sync_playwright() as playwright, served(app.build(root, token=None)) as address, served(empty_page()) as empty:
+    with (
+        sync_playwright() as playwright,
+        served(app.build(root, token=None)) as address,
+        served(empty_page()) as empty,
+    ):
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = chromium.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce").new_page()
+        page = chromium.new_context(
+            viewport={"width": 1440, "height": 900}, reduced_motion="reduce"
+        ).new_page()
         page.set_default_timeout(120_000)
         found: dict[str, Any] = {"tokens": tokens(page, address, long), "keys": keys(page, address, usual)}
         floor = [standing(page, empty, "#empty")]
@@ -301,7 +317,9 @@ def browser(root: Path, usual: RunFolder, long: RunFolder) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--run", type=Path, help="a run with very many samples that is there already")
     parser.add_argument("--json", action="store_true", help="print all figures as one JSON line")

@@ -26,7 +26,9 @@ VIEWS = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return write_fake_run(tmp_path_factory.mktemp("axe"), steps=12, groups=6, samples=8, failures=0.05, name="seen")
+    return write_fake_run(
+        tmp_path_factory.mktemp("axe"), steps=12, groups=6, samples=8, failures=0.05, name="seen"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,9 @@ def served(dashboard, run):
 
 def serious(page, within: str | None) -> dict[str, list[str]]:
     """Rules broken, each with the first elements that break it."""
-    context = {"include": [[one] for one in within.split(", ") if page.locator(one).count()]} if within else None
+    context = (
+        {"include": [[one] for one in within.split(", ") if page.locator(one).count()]} if within else None
+    )
     found = Axe().run(page, context=context, options={"resultTypes": ["violations"]}).response["violations"]
     return {
         one["id"]: [f"{node['target']} {node['html'][:120]}" for node in one["nodes"][:4]]

@@ -34,7 +34,7 @@ function remark(sample, samples, limit) {
   return "";
 }
 
-function card(sample, { group, lens, cut, picked, tok, onPick, onToken, different, limit, folded }) {
+function card(sample, { group, lens, cut, picked, tok, onPick, onToken, different, limit, folded, first }) {
   const up = (sample.advantage ?? 0) > 0;
   const share = group.gradient_share > 0 && known(sample.gradient_share) ? sample.gradient_share / group.gradient_share : null;
   const note = remark(sample, group.samples, limit);
@@ -42,7 +42,7 @@ function card(sample, { group, lens, cut, picked, tok, onPick, onToken, differen
     h("button", { type: "button", class: `hd ${known(sample.advantage) ? (up ? "up" : "down") : ""}`, "aria-pressed": String(picked), "data-key": `card-${sample.index}`, on: { click: () => onPick(sample.index) } },
       h("b", {}, number(sample)), mark(sample), h("b", {}, nature(sample, group.samples)), ratingChip(sample), h("span", { class: "sp" }), known(sample.advantage) && h("span", { class: `mono b ${up ? "pos" : "neg"}` }, signed(sample.advantage))),
     h("div", { class: "meta" }, h("span", {}, count(sample.length, "token")), h("span", {}, share === null ? "" : [percent(share), h("span", { class: "desk" }, " of the push")])),
-    tokenText(sample, { lens, cut, different, picked: picked ? tok : null, onPick: (i) => onToken(sample.index, i), shared: !folded }),
+    tokenText(sample, { lens, cut, different, picked: picked ? tok : null, onPick: (i) => onToken(sample.index, i), shared: !folded, first }),
     note && h("p", { class: "note" }, note));
 }
 
@@ -60,7 +60,7 @@ export function cardsPanel({ group, rater = null, shown, lens, cursor, onPick, o
     tree,
     h("div", { class: `cards n${all ? "all" : shown.length}` }, shown.map((sample, i) => card(sample, {
       group, lens, cut: same ? 0 : cut, picked: sample.index === cursor.sample, tok: cursor.tok, onPick, onToken, limit,
-      different: pair ? differing(sample, shown[1 - i]) : null,
+      different: pair ? differing(sample, shown[1 - i]) : null, first: shown.length > 4 ? 128 : undefined,
     }))),
     cut > 0 && !same && !all && splitRow(group, shown, cut),
     rater && !rater.ranking && ratingRow(rater, group, cursor.sample),

@@ -44,6 +44,7 @@ export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWha
   const element = h("div", { class: "view viewgroup" }, head, missing, slot, hero, main);
   const follow = following(element);
 
+  const widths = new Map(); // of the parts that are drawn to measure, as last seen
   hero.hidden = main.hidden = true; // until there is something to show
   let shown = null; // {group, list, cursor}
   let rank = 0;
@@ -108,7 +109,7 @@ export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWha
     const below = branch && group.samples.filter((sample) => branch.has(sample.index));
     const chosen = branch ? chooseCards(below, picked, room) : all || rater.ranking ? order(group.samples) : compare && opposite ? [first, opposite] : chooseCards(group.samples, picked, room);
     show(cards, cardsPanel({ group, rater, shown: chosen, lens: cursor.lens, cursor: { ...cursor, sample: picked }, onPick: pick, onToken: token, compare: compare && !branch, all: all || rater.ranking, limit: header.config.max_completion_length, branch, onTree: toggleTree,
-      tree: forks && treePanel({ group, chosen: branch, width: Math.max(260, cards.clientWidth - 30), onPick: pickBranch }) }));
+      tree: forks && treePanel({ group, chosen: branch, width: Math.max(260, (widths.get(cards) || cards.clientWidth) - 30), onPick: pickBranch }) }));
     credit.update(group, picked, cursor.sample === picked ? cursor.tok : null);
     show(siblings, siblingsTable({ group, shown: branch ? [...branch] : chosen.map((sample) => sample.index), picked, graded, other: otherAsk(), onPick: pick }));
     const points = group.samples.some((sample) => known(sample.delta_logp)) && !group.dead;
@@ -133,7 +134,7 @@ export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWha
     const own = asks ? used(group.divisor) : null;
     const now = choice ?? own;
     strip.hidden = !asks;
-    const width = art.clientWidth || (narrow ? innerWidth - 30 : innerWidth - 640);
+    const width = widths.get(art) || art.clientWidth || (narrow ? innerWidth - 30 : innerWidth - 640);
     show(art, picture({ group, asked: asks ? askedBy(group, now) : null, sigma: asks ? sigmaOf(group, now) : null, picked, binary: !graded }, width, !asks ? 104 : narrow ? 172 : 206));
     if (!asks) return;
     const decorated = header.config.multi_objective_aggregation === "normalize_then_sum" ? "each reward was normalised in the group first (GDPO)" : header.config.kl_in === "reward" ? "the KL penalty is part of the reward" : "";
@@ -145,7 +146,13 @@ export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWha
     } }));
   }
 
-  new ResizeObserver(() => shown && element.offsetParent && paint()).observe(art);
+  // Asking an element for its width in the middle of a redraw would lay the page out twice.
+  const sizes = new ResizeObserver((seen) => {
+    for (const { target, contentRect } of seen) if (contentRect.width) widths.set(target, Math.round(contentRect.width));
+    if (shown && element.offsetParent && seen.some(({ target }) => target === art)) paint();
+  });
+  sizes.observe(art);
+  sizes.observe(cards);
   element.addEventListener("click", (event) => {
     const dot = event.target.closest("svg [data-sample]");
     if (dot) pick(Number(dot.dataset.sample));

@@ -237,10 +237,16 @@ export function makeKeyBar() {
   const said = h("span", { class: "said", role: "status" });
   const element = h("div", { class: "keys" }, list, h("span", { class: "sp" }), said);
   let timer = null;
+  let drawn = "";
   const rest = "Every underlined word explains itself";
   return {
     element,
-    update: (view, hits = false) => show(list, [...(hits ? [["n N", "next, previous hit"]] : []), ...KEYS[view]].map(([key, words]) => h("span", {}, h("kbd", {}, key), " ", words))) && (said.textContent ||= rest),
+    update(view, hits = false) {
+      if (drawn === `${view} ${hits}`) return;
+      drawn = `${view} ${hits}`;
+      show(list, [...(hits ? [["n N", "next, previous hit"]] : []), ...KEYS[view]].map(([key, words]) => h("span", {}, h("kbd", {}, key), " ", words)));
+      said.textContent ||= rest;
+    },
     say(words) {
       clearTimeout(timer);
       said.textContent = words;

@@ -1,10 +1,12 @@
 // Tokens coloured by a lens. Scales are fixed, never stretched to a sample, so that two cards can be compared.
 
 import { h, oneLine, visible } from "./dom.js";
-import { fixed, known, signed } from "./format.js";
+import { count, fixed, known, signed } from "./format.js";
 
 const DIVERGING = [0.04, 0.2, 0.5];
 const SEQUENTIAL = [0.08, 0.25, 0.5, 0.75, 0.92]; // of the domain: below the first a token stays unmarked
+const FIRST = 320; // tokens of an answer that are drawn at once; more than a card shows
+const AHEAD = 64; // tokens drawn behind the fork or the chosen token
 const LONG = 14; // characters; a longer token may break inside, or it would not fit a card
 
 const policy = (tokens) => tokens.policy ?? tokens.sampler;
@@ -44,9 +46,9 @@ export const lensLegend = (name) => {
 
 /**
  * One sample's tokens as spans. `cut` is the number of shared tokens before the split (outlined), `different` a set of
- * indices to underline, `onPick(index)` follows a click. Without token arrays the text is shown plain.
+ * indices to underline, `onPick(index)` follows a click, `first` is how many tokens are drawn before somebody scrolls. Without token arrays the text is shown plain.
  */
-export function tokenText(sample, { lens, cut = 0, different = null, picked = null, onPick, shared = true }) {
+export function tokenText(sample, { lens, cut = 0, different = null, picked = null, onPick, shared = true, first = FIRST }) {
   const { tokens } = sample;
   if (!tokens) return h("div", { class: "toks plain", dir: "auto" }, visible(sample.text));
   const colour = available(lens, tokens) ? (i) => step(lens, LENSES[lens].value(tokens, i, sample.advantage ?? 0)) : () => "";
@@ -54,19 +56,27 @@ export function tokenText(sample, { lens, cut = 0, different = null, picked = nu
   const last = tokens.text.length - 1;
   const from = shared ? 0 : Math.max(0, cut - 4);
   if (from) box.append(h("span", { class: "i3" }, "… "));
-  for (let i = from; i <= last; i++) {
-    if (i === cut && cut > 0) unbroken(box).append(h("span", { class: "cut lab" }, h("span", {}, `${cut} ${cut === 1 ? "token" : "tokens"} shared, then`)));
-    const text = tokens.text[i];
-    const ends = i === last && sample.finish_reason === "stop" && (text === "" || /^<.*>$/.test(text)) && !sample.text.endsWith(text || "\u0000");
-    const classes = `tk ${colour(i)}${i === cut && cut > 0 ? " split" : ""}${different?.has(i) ? " differs" : ""}${i === picked ? " picked" : ""}${text.length > LONG ? " long" : ""}`;
-    const span = document.createElement("span");
-    span.className = classes;
-    span.dataset.tok = i;
-    span.dataset.tip = "token";
-    if (ends) span.append(h("span", { class: "eos" }));
-    else fillToken(span, text);
-    box.append(span, document.createElement("wbr"));
-  }
+
+  const draw = (start, end) => {
+    const part = document.createDocumentFragment();
+    for (let i = start; i < end; i++) {
+      if (i === cut && cut > 0) unbroken(part).append(h("span", { class: "cut lab" }, h("span", {}, `${cut} ${cut === 1 ? "token" : "tokens"} shared, then`)));
+      const text = tokens.text[i];
+      const ends = i === last && sample.finish_reason === "stop" && (text === "" || /^<.*>$/.test(text)) && !sample.text.endsWith(text || "\u0000");
+      const span = document.createElement("span");
+      span.className = `tk ${colour(i)}${i === cut && cut > 0 ? " split" : ""}${different?.has(i) ? " differs" : ""}${i === picked ? " picked" : ""}${text.length > LONG ? " long" : ""}`;
+      span.dataset.tok = i;
+      span.dataset.tip = "token";
+      if (ends) span.append(h("span", { class: "eos" }));
+      else fillToken(span, text);
+      part.append(span, document.createElement("wbr"));
+    }
+    return part;
+  };
+
+  const until = Math.min(last + 1, Math.max(from + first, cut + AHEAD, (picked ?? 0) + AHEAD));
+  box.append(draw(from, until));
+  if (until <= last) box.append(rest(box, until, last + 1, draw));
   box.addEventListener("click", (event) => {
     const at = event.target.closest("[data-tok]");
     if (at) onPick?.(Number(at.dataset.tok));
@@ -74,15 +84,31 @@ export function tokenText(sample, { lens, cut = 0, different = null, picked = nu
   return box;
 }
 
+// The tokens of a long answer that nobody has scrolled to yet: a button, pressed by itself when it comes into sight.
+function rest(box, start, end, draw) {
+  const button = h("button", { type: "button", class: "link moretokens" }, `… ${count(end - start, "more token")}`);
+  const show = () => {
+    watch.disconnect();
+    const next = Math.min(end, start + FIRST);
+    button.replaceWith(draw(start, next), ...(next < end ? [rest(box, next, end, draw)] : []));
+  };
+  const watch = new IntersectionObserver((seen) => seen.some(({ isIntersecting }) => isIntersecting) && show(), { root: null, rootMargin: "60px" });
+  button.addEventListener("click", (event) => (event.stopPropagation(), show()));
+  watch.observe(button);
+  return button;
+}
+
 // The rule of the split stands on a line of its own: a break right before it would leave an empty one.
-function unbroken(box) {
-  const last = box.querySelector(".tk:last-of-type")?.lastChild;
+function unbroken(part) {
+  const spans = part.querySelectorAll(".tk");
+  const last = spans[spans.length - 1]?.lastChild;
   if (last?.nodeType === Node.TEXT_NODE && last.data === "\n") last.remove();
-  return box;
+  return part;
 }
 
 // A line break is a grey return mark and then the break itself, both on the token's own ground.
 function fillToken(span, text) {
+  if (!text.includes("\n")) return void (text && span.append(document.createTextNode(visible(text, 4000))));
   const lines = text.split("\n");
   lines.forEach((line, i) => {
     if (line) span.append(document.createTextNode(visible(line, 4000)));
