@@ -218,7 +218,7 @@ export function settingsChanged(events) {
 const figure = (value) => (Array.isArray(value) ? value.map((one) => `${oneLine(one?.name, 30)} × ${one?.enabled === false ? 0 : plain(one?.weight)}`).join(", ") : typeof value === "number" ? plain(value) : oneLine(value, 30));
 
 function eventMarks(data, middle, top, quiet) {
-  const flags = [...new Map(loud(data.alarms).map((alarm) => [alarm.since ?? alarm.step, alarm])).values()];
+  const flags = [...new Map(loud(data.alarms).reverse().map((alarm) => [alarm.since ?? alarm.step, alarm])).values()];
   const changes = [...settingsChanged(data.events)];
   const crowded = (x) => data.checks.some((check) => Math.abs(middle(check.step) - x) < 60);
   const beside = (step) => data.checks.some((check) => check.step === step) || flags.some((alarm) => alarm.since === step);
