@@ -52,7 +52,7 @@ export function cardsPanel({ group, rater = null, shown, lens, cursor, onPick, o
   const cut = coloured && shown.length > 1 && !all ? commonPrefix(shown) : 0;
   const same = shown.length > 1 && shown.every((sample) => sample.text === shown[0].text);
   const title = branch ? `Branch of ${count(branch.size, "answer")}` : all ? `All ${group.samples.length} answers` : same ? "The same answer, twice" : compare ? `${number(shown[0])} against ${number(shown[1])}`
-    : cut > 0 ? `Same start, ${word(shown.length)} endings` : `${word(shown.length)} answers`.replace(/^./, (c) => c.toUpperCase());
+    : cut > 0 ? `Same start, ${word(shown.length)} endings` : `${word(shown.length)} ${shown.length === 1 ? "answer" : "answers"}`.replace(/^./, (c) => c.toUpperCase());
   const pair = compare && shown.length === 2 && shown[0].tokens && shown[1].tokens;
   return [
     h("div", { class: "cardshead" }, h("b", { class: "nw" }, title), group.samples.length > 1 && h("button", { type: "button", class: `btn sm ${tree ? "on" : ""}`, "aria-pressed": String(Boolean(tree)), "data-key": "tree", on: { click: onTree } }, "Tree ", h("kbd", { class: "desk" }, "f")), pair && h("span", { class: "note desk" }, "underlined: only here"), h("span", { class: "sp" }), coloured ? lensLegend(lens) : h("span", { class: "note" }, "token arrays of this step were not kept")),
