@@ -4,6 +4,7 @@ import itertools
 import json
 import types
 from collections import defaultdict
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -154,12 +155,15 @@ def test_loss_and_gradient_equal_those_of_trl(loss_type, level):
     print(
         f"{loss_type} {level}: worst difference {worst_value:.1e} of the value, {worst_gradient:.1e} of the gradient"
     )
-    _keep(f"{loss_type}/{level}", worst_value, worst_gradient)
+    keep(f"{loss_type}/{level}", {"value": worst_value, "gradient": worst_gradient})
     # TRL computes sapo's temperature in single precision.
     assert max(worst_value, worst_gradient) < (2e-7 if loss_type == "sapo" else 1e-12)
 
 
-def _keep(name: str, value: float, gradient: float) -> None:
+def keep(name: str, found: dict[str, float]) -> None:
+    """Keep worst differences, with the versions they were measured with."""
     known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    known[name] = {"value": float(f"{value:.1e}"), "gradient": float(f"{gradient:.1e}")}
+    versions = {package: version(package) for package in ("torch", "transformers", "trl")}
+    known["measured with"] = {**versions, "machine": "CPU"}
+    known[name] = {key: float(f"{value:.1e}") for key, value in found.items()}
     RESULT.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
