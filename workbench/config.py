@@ -126,7 +126,7 @@ class RunConfig(BaseModel):
     update_dtype: Literal["same", "bfloat16"] = setting(
         "same",
         "Precision of the update",
-        "bfloat16: layers compute in it, weights, head, loss and optimiser keep theirs. Faster; the sampler mismatch shows the cost.",
+        "bfloat16: layers compute in it; weights, head and optimiser keep theirs. Noisier gradients: the sampler mismatch tells.",
         "model",
     )
     reference_dtype: Literal["same", "bfloat16"] = setting(
