@@ -35,7 +35,7 @@ class Yard:
         self.started: list[RunFolder] = []
 
     def start(
-        self, *, steps: int = 500, kind: Kind = "train", key: str | None = None, **plan: Any
+        self, *, steps: int = 20_000, kind: Kind = "train", key: str | None = None, **plan: Any
     ) -> RunFolder:
         """Start a run; `plan` says what the counting loop does (see fake_worker)."""
         config = RunConfig.build(None, {"steps": steps, "device": "cpu"})

@@ -18,7 +18,7 @@ from workbench.record.folder import RunFolder
 
 APP = """
 import sys, time; from workbench import launch; from workbench.config import RunConfig
-config = RunConfig.build(None, {"steps": 500, "device": "cpu"})
+config = RunConfig.build(None, {"steps": 20_000, "device": "cpu"})
 folder = launch.start(config, sys.argv[1], worker=tuple(sys.argv[2:]))
 print(folder.id, flush=True); time.sleep(600)
 """
