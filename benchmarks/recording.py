@@ -67,4 +67,4 @@ def broke(folder: RunFolder) -> float:
 
 def machine() -> dict[str, Any]:
     """The hardware, without where things lie on it."""
-    return {name: value for name, value in hardware().items() if name != "executable"}
+    return hardware()

@@ -57,7 +57,7 @@ def main() -> None:
             cpus.append(cpu() - used)
         firsts = [first_rows(reader) for _ in range(5)]
     result = {
-        "hardware": {name: value for name, value in hardware().items() if name != "executable"},
+        "hardware": hardware(),
         "versions": versions(),
         "load_before": round(load, 2),
         "samples": len(found.scores),

@@ -40,7 +40,7 @@ def main() -> None:
             assert all(result.status == "ok" and result.values[3] == 7 for result in results)
         backend = sandbox.backend
     result = {
-        "hardware": {name: value for name, value in hardware().items() if name != "executable"},
+        "hardware": hardware(),
         "versions": versions(),
         "load_before": round(load, 2),
         "backend": backend,

@@ -74,7 +74,9 @@ def setting(
     **constraints: Any,
 ) -> Any:
     """A pydantic field that carries its label, section, level and remedy; `live` settings can change while a run goes on."""
-    extra = {"label": label, "section": section, "core": core, "live": live, "remedy": remedy}
+    extra: dict[str, Any] = {
+        "label": label, "section": section, "core": core, "live": live, "remedy": remedy
+    }  # fmt: skip
     if isinstance(default, list):
         return Field(
             default_factory=lambda: list(default), description=help, json_schema_extra=extra, **constraints

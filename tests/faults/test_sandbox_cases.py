@@ -46,7 +46,7 @@ def jobs_of(sandbox: Sandbox, but: Set[int] = frozenset()) -> list[psutil.Proces
     return found
 
 
-def test_case_1_an_endless_loop_that_ignores_signals_times_out_and_the_batch_goes_on(
+def test_case_01_an_endless_loop_that_ignores_signals_times_out_and_the_batch_goes_on(
     sandbox: Sandbox,
 ) -> None:
     ignore = "for n in range(1, 32):\n  try: signal.signal(n, signal.SIG_IGN)\n  except OSError: pass"
@@ -59,7 +59,7 @@ def test_case_1_an_endless_loop_that_ignores_signals_times_out_and_the_batch_goe
 
 
 @pytest.mark.parametrize("take", ["x = bytearray(10 << 30)", "x = []\nwhile True: x.append('x' * 1_000_000)"])
-def test_case_2_taking_all_memory_ends_the_job_and_not_the_trainer(sandbox: Sandbox, take: str) -> None:
+def test_case_02_taking_all_memory_ends_the_job_and_not_the_trainer(sandbox: Sandbox, take: str) -> None:
     before = psutil.Process().memory_info().rss
     result = run(sandbox, take, Limits(wall_s=10, memory_mb=128))
     assert result.status == "memory"
@@ -67,7 +67,7 @@ def test_case_2_taking_all_memory_ends_the_job_and_not_the_trainer(sandbox: Sand
     assert psutil.Process().memory_info().rss - before < 16 << 20
 
 
-def test_case_3_no_process_can_be_made_and_none_survives(sandbox: Sandbox) -> None:
+def test_case_03_no_process_can_be_made_and_none_survives(sandbox: Sandbox) -> None:
     fork = "try:\n    if os.fork() == 0: os._exit(0)\n    made += 1\n  except PermissionError: pass"
     bomb = f"made = 0\nfor _ in range(64):\n  {fork}\nreturn made"
     assert run(sandbox, bomb, Limits()).values == (0,)
@@ -78,7 +78,7 @@ def test_case_3_no_process_can_be_made_and_none_survives(sandbox: Sandbox) -> No
     assert jobs_of(sandbox) == []
 
 
-def test_case_4_endless_printing_is_stopped_and_little_is_kept(sandbox: Sandbox) -> None:
+def test_case_04_endless_printing_is_stopped_and_little_is_kept(sandbox: Sandbox) -> None:
     for stream in ("stdout", "stderr"):
         result = run(sandbox, f"while True: sys.{stream}.write('x' * 10_000)", Limits())
         assert result.status == "output_limit"
@@ -88,7 +88,7 @@ def test_case_4_endless_printing_is_stopped_and_little_is_kept(sandbox: Sandbox)
     assert sandbox.run(program).values == (None,)
 
 
-def test_case_5_no_secret_can_be_read(
+def test_case_05_no_secret_can_be_read(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = tmp_path / "token"
@@ -110,7 +110,7 @@ def test_case_5_no_secret_can_be_read(
         assert run(after_the_token, "return dict(os.environ)").values == ({},)
 
 
-def test_case_6_no_network_and_no_names(sandbox: Sandbox) -> None:
+def test_case_06_no_network_and_no_names(sandbox: Sandbox) -> None:
     for body in (
         "import socket\nsocket.socket()",
         "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM)",
@@ -122,7 +122,7 @@ def test_case_6_no_network_and_no_names(sandbox: Sandbox) -> None:
     )
 
 
-def test_case_7_nobody_can_be_killed_or_traced(sandbox: Sandbox) -> None:
+def test_case_07_nobody_can_be_killed_or_traced(sandbox: Sandbox) -> None:
     for pid in ("os.getppid()", str(os.getpid()), "1", "0", "-1"):
         assert "PermissionError" in str(run(sandbox, f"os.kill({pid}, 0)").error)
     trace = f"import ctypes\nreturn ctypes.CDLL(None).ptrace(16, {os.getpid()}, None, None)"
@@ -132,7 +132,7 @@ def test_case_7_nobody_can_be_killed_or_traced(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     "leave", ["os._exit(0)", "sys.exit(0)", "raise SystemExit", "os.kill(os.getpid(), 9)"]
 )
-def test_case_8_leaving_early_with_success_is_a_failure(sandbox: Sandbox, leave: str) -> None:
+def test_case_08_leaving_early_with_success_is_a_failure(sandbox: Sandbox, leave: str) -> None:
     result = run(sandbox, leave)
     assert result.status in ("error", "killed")
     assert result.values == (None,)
@@ -152,7 +152,7 @@ def test_case_8_leaving_early_with_success_is_a_failure(sandbox: Sandbox, leave:
         "return True",
     ],
 )
-def test_case_9_a_cheat_is_not_the_answer(sandbox: Sandbox, cheat: str) -> None:
+def test_case_09_a_cheat_is_not_the_answer(sandbox: Sandbox, cheat: str) -> None:
     assert not compare_exact(5, run(sandbox, cheat).values[0])
 
 

@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -43,7 +42,6 @@ def hardware() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
-        "executable": sys.executable,
     }
 
 

@@ -134,7 +134,7 @@ def of_waiting(reader: Reader) -> dict[str, Any] | None:
     found = waiting(reader.folder)
     if found is None:
         return None
-    groups = []
+    groups: list[dict[str, Any]] = []
     for group in found["groups"]:
         said = _said(reader, Visit(found["step"]), group["prompt_id"], group["texts"])
         pairs = zip(group["texts"], group["lengths"], said, strict=True)
@@ -142,8 +142,10 @@ def of_waiting(reader: Reader) -> dict[str, Any] | None:
             {"index": index, "text": text, "length": length, **about}
             for index, (text, length, about) in enumerate(pairs)
         ]
-        groups.append({name: group[name] for name in ("k", "prompt_id", "question", "answer")})
-        groups[-1] |= {"step": found["step"], "kind": "train", "mode": None, "samples": samples}
+        asked = {name: group[name] for name in ("k", "prompt_id", "question", "answer")}
+        groups.append(
+            asked | {"step": found["step"], "kind": "train", "mode": None, "samples": samples}
+        )
     return {"step": found["step"], "until": found["until"], "groups": groups}
 
 

@@ -3,6 +3,7 @@
 The library's dynamic layer concatenates at every token; this one writes into a buffer that grows by blocks and hands out views.
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ BLOCK = 64
 """Columns by which a full buffer grows."""
 
 
-class GrowingLayer(CacheLayerMixin):
+class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
     """Keys and values of one layer: buffers (rows, heads, capacity, dim) of which `length` columns are filled."""
 
     def __init__(self) -> None:
@@ -90,3 +91,9 @@ def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
         ~allowed, torch.finfo(dtype).min
     )
+
+
+def as_argument(body: Any, cache: Cache) -> dict[str, Cache]:
+    """The cache as the keyword that this body's forward takes: transformers 5.24 renamed `past_key_values` to `cache`."""
+    takes = inspect.signature(type(body).forward).parameters
+    return {"cache" if "cache" in takes else "past_key_values": cache}

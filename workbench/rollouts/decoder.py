@@ -65,12 +65,13 @@ class Prompts:
 
     def read(self, model: Any, cache: Any, masks: Any) -> Tensor:
         """(P, D) hidden state of each prompt's last token; fills the cache."""
-        last_PD: Tensor = scoring.backbone(model)(
+        body = scoring.backbone(model)
+        last_PD: Tensor = body(
             input_ids=self.ids_PK,
             attention_mask=masks,
             position_ids=(self.valid_PK.cumsum(1) - 1).clamp(min=0),
-            past_key_values=cache,
             use_cache=True,
+            **kv.as_argument(body, cache),
         ).last_hidden_state[:, -1]
         return last_PD
 
@@ -80,6 +81,7 @@ class LibraryDecoder:
 
     def __init__(self, model: Any, pad_id: int) -> None:
         self.model, self.pad_id = model, pad_id
+        self.body = scoring.backbone(model)
         text = model.config.get_text_config(decoder=True)
         self.layers = text.num_hidden_layers
         self.kinds = sorted(layer_kinds(text))
@@ -90,6 +92,7 @@ class LibraryDecoder:
         dtype = next(self.model.parameters()).dtype
         asked = Prompts(prompts, self.pad_id, repeat_R.device)
         self.cache = kv.growing_cache(self.layers)
+        self.cached = kv.as_argument(self.body, self.cache)
         hidden_PD = asked.read(
             self.model,
             self.cache,
@@ -117,14 +120,14 @@ class LibraryDecoder:
         if self.window is not None and self.filled >= self.window:  # one more column is too far back
             self.sliding_R11K[..., self.filled - self.window] = torch.finfo(self.sliding_R11K.dtype).min
         self.filled += 1
-        hidden_R1D = scoring.backbone(self.model)(
+        hidden_R1D = self.body(
             input_ids=token_R[:, None],
             attention_mask=self._by_kind(
                 self.mask_R11K[..., : self.filled], self.sliding_R11K[..., : self.filled]
             ),
             position_ids=self.position_R[:, None],
-            past_key_values=self.cache,
             use_cache=True,
+            **self.cached,
         ).last_hidden_state
         self.position_R = self.position_R + 1
         logits_RV: Tensor = scoring.head(self.model)(hidden_R1D[:, 0])

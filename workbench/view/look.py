@@ -194,7 +194,7 @@ def _rewards(about: Json, config: RunConfig) -> list[Json]:
             "name": spec.name,
             "weight": spec.weight,
             "enabled": spec.enabled,
-            "source_hash": sources.get(spec.name, {}).get("hash"),
+            "source_hash": sources.get(spec.name, {}).get("sha"),
         }
         for spec in config.rewards
     ]
