@@ -143,9 +143,7 @@ def of_waiting(reader: Reader) -> dict[str, Any] | None:
             for index, (text, length, about) in enumerate(pairs)
         ]
         asked = {name: group[name] for name in ("k", "prompt_id", "question", "answer")}
-        groups.append(
-            asked | {"step": found["step"], "kind": "train", "mode": None, "samples": samples}
-        )
+        groups.append(asked | {"step": found["step"], "kind": "train", "mode": None, "samples": samples})
     return {"step": found["step"], "until": found["until"], "groups": groups}
 
 
