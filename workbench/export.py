@@ -7,11 +7,11 @@ from pathlib import Path
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
-from workbench.checkpoint import OPTIMIZER, REFERENCE, STATE
 from workbench.errors import ModelError, RunError
 from workbench.models.load import DTYPES, locate
 from workbench.record import checkpoints
 from workbench.record.folder import RunFolder
+from workbench.safety.checkpoint import OPTIMIZER, REFERENCE, STATE
 
 ADAPTER = "adapter_config.json"
 NOT_FOR_OTHERS = (OPTIMIZER, STATE, REFERENCE, checkpoints.MANIFEST)

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from workbench import advantages, checkpoint, controllers, followers, guards, resume, weights
+from workbench import advantages, controllers, weights
 from workbench.collect import Collected, collect
 from workbench.config import RunConfig
 from workbench.control import Control
@@ -23,10 +23,9 @@ from workbench.diagnose.alarms.remedies import Surroundings
 from workbench.diagnose.metrics import step_metrics
 from workbench.errors import ConfigError, DataError, RewardError
 from workbench.evaluate import evaluate
-from workbench.guards import Disk
-from workbench.memory import FittingEngine
 from workbench.models import chat
 from workbench.models.load import Policy, load_policy, save_final
+from workbench.parallel import followers
 from workbench.pools import Pools
 from workbench.preflight import with_verifier
 from workbench.probes import Bench
@@ -38,6 +37,9 @@ from workbench.record.writer import Writer
 from workbench.rewards.pool import error_share
 from workbench.rollouts.choose import make_engine
 from workbench.rollouts.engine import Progress
+from workbench.safety import checkpoint, guards, resume
+from workbench.safety.guards import Disk
+from workbench.safety.memory import FittingEngine
 from workbench.scoring import MAX_FAILURES, Scoring
 from workbench.types import Prompt, Score, StepRecord, group_ids
 from workbench.update import Updater, sampling_of

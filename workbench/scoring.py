@@ -13,12 +13,12 @@ from workbench.control import Control
 from workbench.record import notes, rating
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes
-from workbench.replay import Replay
 from workbench.rewards import wire
 from workbench.rewards.crew import Said
 from workbench.rewards.pool import Begun, RewardPool, infrastructure_share
 from workbench.rewards.registry import RewardSource
 from workbench.rewards.wire import Ratings, WireGroup
+from workbench.safety.replay import Replay
 from workbench.types import Group, Score
 
 MAX_FAILURES = 0.05

@@ -18,12 +18,12 @@ from torch import Tensor
 from workbench import passes, shares
 from workbench import weights as algorithm
 from workbench.config import RunConfig
-from workbench.memory import Pieces
 from workbench.models import score as scoring
 from workbench.models.load import Policy
 from workbench.models.logits import Scored, Sequences, unflatten
 from workbench.models.reference import move
-from workbench.ranks import Team
+from workbench.parallel.ranks import Team
+from workbench.safety.memory import Pieces
 from workbench.types import Group, Sampling, TokenArrays, group_ids
 
 CPU_TOKENS, TOKENS = 1024, 8192

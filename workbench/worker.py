@@ -93,7 +93,7 @@ def _lend_a_hand(folder: RunFolder, token: str) -> int:
         time.sleep(lease.POLL_SECONDS)
     if status["state"] not in ENDED:
         try:
-            importlib.import_module("workbench.followers").serve(folder)
+            importlib.import_module("workbench.parallel.followers").serve(folder)
         except Exception as error:  # the border of a process
             _record_error(folder, error)
             return 1

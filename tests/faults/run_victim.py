@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from workbench import checkpoint, collect, evaluate, loop, worker
+from workbench import collect, evaluate, loop, worker
 from workbench.control import Control
 from workbench.record import checkpoints
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.rewards.crew import Crew
 from workbench.rollouts.local import LocalEngine
+from workbench.safety import checkpoint
 from workbench.update import Updater
 
 POINTS: dict[str, tuple[object, str, str]] = {

@@ -14,7 +14,6 @@ from tests.tiny import tiny_policy
 from workbench.config import RunConfig
 from workbench.diagnose.metrics import step_metrics
 from workbench.errors import RunError
-from workbench.memory import FittingEngine, Pieces
 from workbench.models import logits as scoring
 from workbench.models import score
 from workbench.models.load import load_policy
@@ -24,6 +23,7 @@ from workbench.record.folder import RunFolder, folders
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
 from workbench.rollouts.local import LocalEngine
+from workbench.safety.memory import FittingEngine, Pieces
 from workbench.types import Group, Prompt, Request, Rollout, Sampling, Score, StepRecord
 from workbench.update import Updater, sampling_of
 

@@ -22,13 +22,13 @@ from tests.helpers import wait_until
 from workbench.control import Control, Status
 from workbench.diagnose.metrics import step_metrics
 from workbench.errors import DiskFull, RunError
-from workbench.guards import Disk
 from workbench.record import checkpoints, room, schema, tokens
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.record.search import Filters
 from workbench.record.writer import Writer
+from workbench.safety.guards import Disk
 from workbench.types import Score
 
 ROOT = Path(__file__).parents[2]

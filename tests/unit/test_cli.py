@@ -1,6 +1,8 @@
 """The command line: options from RunConfig, messages on standard error, exit codes, JSON on the last line."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 from tests.fakes import write_fake_run
 from tests.helpers import FAKE_WORKER, wait_until
 from workbench import cli, launch
+from workbench.commands import runs
 from workbench.config import settings
 from workbench.launch import local
 from workbench.record import folder as record
@@ -214,7 +217,7 @@ def test_interrupting_the_following_leaves_the_run_alone(
         wait_until(lambda: launch.state(folder).step > 1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "follow", interrupt)
+    monkeypatch.setattr(runs, "follow", interrupt)
     said = workbench("run", "--runs", root, "--steps", 400)
     assert said.code == 130 and "The run goes on" in said.err
     [one] = launch.runs(root)
@@ -242,3 +245,11 @@ def test_doctor_tells_of_a_runs_alarms_and_its_loss(tmp_path, capsys):
     assert cli.main(["doctor", run.id, "--runs", str(tmp_path), "--json"]) == 0
     [alarm] = json.loads(capsys.readouterr().out)["alarms"]
     assert alarm["name"] == "entropy" and alarm["condition"].startswith("below 27 % of its start")
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_fault(root: Path) -> None:
+    command = [sys.executable, "-m", "workbench", "settings", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.wait(60) == 0 and process.stderr.read() == b""

@@ -10,9 +10,9 @@ from workbench.config import RewardSpec
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.writer import Writer
-from workbench.replay import Change, Replay, later_changes
 from workbench.rewards.pool import RewardPool
 from workbench.rewards.registry import resolve
+from workbench.safety.replay import Change, Replay, later_changes
 from workbench.types import Score, StepRecord
 
 

@@ -18,9 +18,9 @@ from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes, Visit
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
-from workbench.replay import Replay
 from workbench.rewards.pool import RewardPool
 from workbench.rewards.registry import RewardSource, resolve
+from workbench.safety.replay import Replay
 from workbench.scoring import Scoring
 from workbench.types import Group, Score, StepRecord
 

@@ -13,8 +13,8 @@ import torch
 from tests.tiny import tiny_policy
 from tests.unit.update.test_update import advantages, config, sampled, with_reference
 from workbench.config import RunConfig
-from workbench.followers import pack, unpack
-from workbench.ranks import Team
+from workbench.parallel.followers import pack, unpack
+from workbench.parallel.ranks import Team
 from workbench.types import Group
 from workbench.update import Updater, UpdateResult
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workbench import checkpoint, estimate
+from workbench import estimate
 from workbench.config import RunConfig
 from workbench.errors import RunError
 from workbench.models.load import Policy
@@ -18,7 +18,8 @@ from workbench.record import checkpoints
 from workbench.record.checkpoints import Checkpoint
 from workbench.record.folder import RunFolder
 from workbench.record.origin import versions
-from workbench.replay import Replay
+from workbench.safety import checkpoint
+from workbench.safety.replay import Replay
 from workbench.types import Prompt
 from workbench.update import Updater
 

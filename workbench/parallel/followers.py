@@ -19,13 +19,13 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from workbench.config import RunConfig
-from workbench.memory import FittingEngine
 from workbench.models.load import Policy, load_policy
 from workbench.models.logits import Scored
-from workbench.ranks import Team, joined
+from workbench.parallel.ranks import Team, joined
 from workbench.record.folder import RunFolder
 from workbench.rollouts.choose import make_engine
 from workbench.rollouts.engine import Engine, Progress, Whole, assemble
+from workbench.safety.memory import FittingEngine
 from workbench.types import Group, Prompt, Request, Rollout, Sampling
 from workbench.update import Updater, UpdateResult
 
