@@ -155,7 +155,13 @@ def test_the_lens_colours_each_token_by_its_own_value(page, served, recorded_run
         STEP,
     )
     assert shown() == [step(-weight * lengths[0][0]) for weight in sample["weight"]]
-    page.get_by_role("button", name="Δ log p").click()
+    page.get_by_role("button", name="Ratio").click()
+    assert query(page)["lens"] == "ratio"
+    ratios = [math.exp(change) for change in moved]
+    assert shown() == [step(ratio - 1) for ratio in ratios]
+    furthest = max(range(len(ratios)), key=lambda i: abs(ratios[i] - 1))
+    page.locator(f".card[data-card='2'] [data-tok='{furthest}']").hover()
+    expect(page.get_by_role("tooltip")).to_contain_text(f"Ratio: {ratios[furthest]:.3f}")
     page.keyboard.press("t")
     expect(page.get_by_role("button", name="Mismatch")).to_have_attribute("aria-pressed", "true")
 

@@ -1,7 +1,7 @@
 // Where the reader looks: one cursor, one URL. `?run=&view=&step=&prompt=&mode=&sample=&tok=&lens=&whatif=&q=&find=`
 // No step means LIVE: glued to the newest one until somebody moves. Links restore everything, also after a restart.
 
-export const LENSES = ["push", "advantage", "weight", "delta", "ratio", "kl", "entropy"];
+export const LENSES = ["push", "advantage", "weight", "delta", "ratio", "mismatch", "kl", "entropy"];
 const FIELDS = {
   run: (text) => text || null,
   view: (text) => (["live", "group", "prompt", "search", "try"].includes(text) ? text : "live"),

@@ -83,7 +83,8 @@ const LENS_WORDS = {
   advantage: ["Advantage", "What the group asked of the answer. Every token of it carries the same A.", ["A = (r − mean) ÷ σ"], [["Scale", "fixed: steps at .04, .2 and .5"]]],
   delta: ["Δ log p", "What the update did to this token: its log-probability after the step less the one before.", ["log p after − log p before"], [["Scale", "fixed: steps at .04, .2 and .5 nats"]]],
   weight: ["Weight in the loss", "What the loss asked of this token: clip, normaliser and KL included. Where every token counts alike and nothing was clipped it is A.", ["−∂loss/∂log p × tokens of the update"], [["Scale", "fixed: steps at .04, .2 and .5"]]],
-  ratio: ["Trainer against sampler", "The same weights should give the same probability. Where they differ, sampler and trainer compute differently.", ["log( p trainer ÷ p sampler )"], [["Healthy", "nothing coloured"]]],
+  ratio: ["Policy ratio", "How many times likelier this token became by the step’s updates. A further pass over the same answers would meet this ratio, and clip it beyond ε.", ["exp(log p after − log p before)"], [["Scale", "fixed: steps at .04, .2 and .5 away from 1; .2 is the usual ε"]]],
+  mismatch: ["Trainer against sampler", "The same weights should give the same probability. Where they differ, sampler and trainer compute differently.", ["log( p trainer ÷ p sampler )"], [["Healthy", "nothing coloured"]]],
   kl: ["KL to the base", "How far this token’s probability has moved from the base model’s.", ["exp(d) − d − 1,  d = log p base − log p"], [["Scale", "0 to 1 nat; higher is drawn as 1"]]],
   entropy: ["Entropy", "How open the choice was when this token was drawn.", ["−Σ p log p over the vocabulary"], [["Scale", "0 to ln 2 = 0.69 nats; higher is drawn as ln 2"]]],
 };

@@ -18,7 +18,8 @@ export const LENSES = {
   advantage: { label: "A", needs: [], value: (t, i, a) => a, signed: true, ends: ["down", "up"], formula: "A, the same for every token" },
   delta: { label: "Δ log p", needs: ["after"], value: (t, i) => t.after[i] - policy(t)[i], signed: true, ends: ["less likely", "more"], formula: "Δ log p = after − before" },
   weight: { label: "Weight", needs: ["weight", "weight_scale"], value: (t, i) => -t.weight[i] * t.weight_scale, signed: true, ends: ["loss pushes down", "up"], formula: "−∂loss/∂log p × tokens" },
-  ratio: { label: "Mismatch", needs: ["policy"], value: (t, i) => t.policy[i] - t.sampler[i], signed: true, ends: ["trainer lower", "higher"], formula: "log(p trainer ÷ p sampler)" },
+  ratio: { label: "Ratio", needs: ["after"], value: (t, i) => Math.exp(t.after[i] - policy(t)[i]) - 1, say: (value) => fixed(1 + value, 3), signed: true, ends: ["less likely", "more"], formula: "ratio = p after ÷ p before" },
+  mismatch: { label: "Mismatch", needs: ["policy"], value: (t, i) => t.policy[i] - t.sampler[i], signed: true, ends: ["trainer lower", "higher"], formula: "log(p trainer ÷ p sampler)" },
   kl: { label: "KL", needs: ["reference"], value: (t, i) => k3(t.reference[i] - policy(t)[i]), domain: 1, ends: ["0", "1 nat"], formula: "KL(policy ‖ base), k3" },
   entropy: { label: "Entropy", needs: ["entropy"], value: (t, i) => t.entropy[i], domain: Math.LN2, ends: ["0", "ln 2"], formula: "entropy, nats" },
 };
@@ -135,7 +136,7 @@ export function describeToken(sample, i, lens) {
   return {
     title: oneLine(JSON.stringify(tokens.text[i]), 60),
     aside: `token ${i + 1} of ${tokens.text.length}`,
-    text: known(value) && lens !== "push" && lens !== "advantage" ? `${LENSES[lens].label}: ${signed(value, 3)}` : "",
+    text: known(value) && lens !== "push" && lens !== "advantage" ? `${LENSES[lens].label}: ${LENSES[lens].say?.(value) ?? signed(value, 3)}` : "",
     formula: [`push = A · (1 − p)`, `${signed(sample.advantage)} · (1 − ${before}) = ${signed(push)}`],
     rows,
   };
