@@ -33,17 +33,22 @@ class Delivery(NamedTuple):
 
 def sources(specs: Sequence[RewardSpec], folder: Path, records: Records) -> list[RewardSource]:
     """The rewards as a pool takes them, from the code in the run folder and the catalogue alone. Raises RewardError."""
-    return registry.save_checked(specs, [_there(spec, folder, records) for spec in specs], folder)
+    return registry.save_checked(specs, texts(specs, folder, records), folder)
+
+
+def texts(specs: Sequence[RewardSpec], folder: Path, records: Records) -> list[SourceText]:
+    """The code of each reward that a run has, or of the catalogue. Raises RewardError."""
+    return [_there(spec, folder, records) for spec in specs]
 
 
 def deliver(specs: Sequence[RewardSpec], folder: Path, records: Records, *, fresh: bool = True) -> Delivery:
     """Check rewards that a run is to use from now on. `fresh`: own files and functions are read anew, else the run's own copy
     stays where it has one. Raises RewardError for what cannot work."""
-    texts = [wanted(spec, folder, records, fresh=fresh) for spec in specs]
+    meant = [wanted(spec, folder, records, fresh=fresh) for spec in specs]
     with tempfile.TemporaryDirectory(prefix="workbench-rewards-") as place:
-        registry.save_checked(specs, texts, Path(place))
+        registry.save_checked(specs, meant, Path(place))
     named, files = [], {}
-    for spec, text in zip(specs, texts, strict=True):
+    for spec, text in zip(specs, meant, strict=True):
         version, known = text.sha[:VERSION_DIGITS], known_text(spec, folder, records)
         if not text.ours and (known is None or known.sha != text.sha):
             files[version] = text.code.decode()

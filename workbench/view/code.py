@@ -6,21 +6,28 @@ In: a run and the name of one of its rewards. Out: plain JSON. The code is only 
 import ast
 from typing import Any
 
-from workbench.errors import RunError
+from workbench.diagnose import whatif
+from workbench.errors import RewardError, RunError
 from workbench.record.reader import Reader
-from workbench.rewards import catalogue
+from workbench.rewards import catalogue, registry, versions
+from workbench.rewards.source import SourceText
 
 Json = dict[str, Any]
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 MOST_LINES = 400
 
 
-def reward_code(reader: Reader, name: str) -> Json:
-    """{"name", "file", "function", "ours", "parts": [{"name", "first", "lines"}]}: the reward's function first.
-    Raises RunError for a reward that this run did not have, or whose code is gone."""
+def reward_code(reader: Reader, name: str, step: int | None = None) -> Json:
+    """{"name", "file", "function", "ours", "since", "parts": [{"name", "first", "lines"}]}: the reward's function first, as
+    it was in force at `step`, or is now; `since` is the step that brought this code, None where the run began with it.
+    Raises RunError for a reward that this run did not have then, or whose code is gone."""
     records = {record["name"]: record for record in reader.folder.about().get("rewards", [])}
     record = records.get(name)
-    if record is not None:
+    since = None
+    if (changed := _changed(reader, name, step)) is not None:
+        since, (code, function, file, ours) = changed
+        text = code.decode("utf-8", errors="replace")
+    elif record is not None:
         path = reader.folder.rewards / f"{record['sha'][:16]}.py"
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
@@ -33,7 +40,43 @@ def reward_code(reader: Reader, name: str) -> Json:
     else:
         known = ", ".join(records) or "none with saved code"
         raise RunError(f"This run has no reward {name[:60]!r}. It has: {known}.")
-    return {"name": name, "file": file, "function": function, "ours": ours, "parts": parts(text, function)}
+    return {
+        "name": name,
+        "file": file,
+        "function": function,
+        "ours": ours,
+        "since": since,
+        "parts": parts(text, function),
+    }
+
+
+def _changed(reader: Reader, name: str, step: int | None) -> tuple[int, SourceText] | None:
+    """The code that somebody gave the running run for this reward, and the step from which on it has been in force; None where
+    the code of the start still was."""
+    records = reader.folder.about().get("rewards", [])
+    found: tuple[int, SourceText] | None = None
+    for since, config in whatif.settings_over_time(reader):
+        if step is not None and since > step:
+            break
+        if not any(spec.version for spec in config.rewards):
+            found = None
+            continue
+        try:
+            texts = versions.texts(config.rewards, reader.folder.rewards, records)
+        except (RewardError, OSError) as error:
+            raise RunError(f"The saved code of reward {name!r} cannot be read: {error}") from error
+        names = registry.labels(texts)
+        text = next(
+            (
+                text
+                for one, text, spec in zip(names, texts, config.rewards, strict=True)
+                if one == name and spec.version
+            ),
+            None,
+        )
+        if text is None or found is None or found[1].code != text.code:
+            found = text and (since, text)
+    return found
 
 
 def parts(text: str, function: str) -> list[Json]:

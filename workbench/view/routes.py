@@ -137,8 +137,8 @@ def router(store: Store) -> APIRouter:
 
     @api.get("/runs/{run}/rewards/{name}")
     @_answered
-    def code(run: str, name: str) -> Any:
-        return reward_code(store.reader(run), name)
+    def code(run: str, name: str, step: int | None = None) -> Any:
+        return reward_code(store.reader(run), name, step)
 
     @api.get("/runs/{run}/whatif")
     @_answered

@@ -4,8 +4,8 @@
 import { h, oneLine, visible } from "./dom.js";
 import { fixed, known, plain } from "./format.js";
 
-/** A sheet over `root` with the code behind `name`, for one sample. */
-export async function openCode({ root, store, name, sample }) {
+/** A sheet over `root` with the code behind `name`, for one sample of a step. */
+export async function openCode({ root, store, name, sample, step }) {
   const value = sample.rewards[name];
   const reason = sample.reasons?.[name] ?? "";
   const weight = sample.weights?.[name] ?? 1;
@@ -21,10 +21,10 @@ export async function openCode({ root, store, name, sample }) {
   sheet.addEventListener("close", () => sheet.remove());
   sheet.showModal();
   try {
-    const code = await store.code(name);
+    const code = await store.code(name, step);
     const broke = new RegExp(`Line (\\d+) of ${code.file.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}`, "i").exec(reason);
     body.replaceChildren(
-      h("p", { class: "note" }, `${oneLine(code.file, 120)}, as it was saved with this run${code.ours ? "; it ships with the workbench" : ""}.`),
+      h("p", { class: "note" }, `${oneLine(code.file, 120)}, as it was ${known(code.since) ? `changed at step ${code.since}` : "saved with this run"}${code.ours ? "; it ships with the workbench" : ""}.`),
       h("pre", { class: "code", tabindex: 0, "aria-label": "Code of the reward" }, code.parts.map(({ first, lines }, i) => [i > 0 && h("div", { class: "row" }, h("span", {}, "⋯"), h("span", {})),
         lines.map((line, at) => h("div", { class: `row ${broke && Number(broke[1]) === first + at ? "hit" : ""}` }, h("span", {}, first + at), h("span", {}, visible(line, 2000) || " ")))])));
     body.querySelector(".hit")?.scrollIntoView({ block: "center" });

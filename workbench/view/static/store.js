@@ -86,8 +86,8 @@ export function makeStore({ fetchJson, postJson }, run) {
     promptOf: (other, id) => fetchJson(path(["runs", other, "prompts", id])),
     runs: () => fetchJson("runs").then((answer) => answer.runs),
     searchChoices: () => once.get(path(["runs", run, "search", "choices"])),
-    /** The lines of one of its rewards. */
-    code: (name) => once.get(path(["runs", run, "rewards", name])),
+    /** The lines of one of its rewards, as they were in force at a step. */
+    code: (name, step) => once.get(path(["runs", run, "rewards", name], { step })),
     /** What every recorded step would have asked for with `sets`, a list of "name=value". */
     whatif: (sets, step) => fetchJson(path(["runs", run, "whatif"], { set: sets, step })),
     /** Begin to score the recorded answers with a reward that the run never had; the dashboard's server runs it. */
