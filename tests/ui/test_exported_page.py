@@ -58,6 +58,13 @@ def test_it_holds_steps_spread_over_the_run_and_the_cursor_stays_among_them(open
     opened.keyboard.press("Enter")
     row = Reader(run).groups(steps[-2])[0]
     expect(opened.locator(".viewgroup h1")).to_have_text(row["question"])
+    expect(opened.locator(".keylist")).to_contain_text("pick a sample")
+    for idle in ("branch", "what if", "rank", "good, bad"):
+        expect(opened.locator(".keylist")).not_to_contain_text(idle)
+    opened.keyboard.press("?")
+    shown = opened.locator("dialog[open] dt").all_inner_texts()
+    assert not {"a", "b", "g x", "r", "w"} & {" ".join(key.split()) for key in shown} and len(shown) > 8
+    opened.keyboard.press("Escape")
     opened.keyboard.press("f")
     expect(opened.locator(".tree .branch").first).to_be_visible()
     opened.keyboard.press("p")

@@ -75,8 +75,9 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
   const tryView = makeTry({ store, header, ask });
   const hitBar = makeHitBar({ hits, go });
   const views = { live: liveView, group: groupView, prompt: promptView, search: searchView, try: tryView };
-  const keyBar = makeKeyBar();
-  const help = makeHelp(header.search);
+  const idle = [...(askWhatIf ? [] : ["w"]), ...(ask ? [] : ["a", "b"]), ...(rater.can ? [] : ["g", "r"])];
+  const keyBar = makeKeyBar(idle);
+  const help = makeHelp(header.search, idle);
   const bottom = makeBottomBar({ commands, onAlarms: liveView.showAlarms, onStep: turn, onAll: groupView.toggleAll });
   show(element, lost.element, excerpt && h("p", { class: "excerpt", role: "note" }, excerpt), strip.element, hitBar.element, liveView.element, groupView.element, promptView.element, searchView.element, tryView.element, keyBar.element, bottom.element, help.element, change.element);
   const tips = makeTips(element, (anchor) => explain(anchor, { glossary, store, header, step: stepNow(), group: groupView.shown, lens: cursor.now.lens }));
@@ -194,7 +195,7 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
     p: () => go({ view: "prompt", step: stepNow(), prompt: cursor.now.prompt ?? groupView.shown?.group.prompt_id ?? liveView.groups()[0]?.prompt_id ?? null }),
     t: () => cursor.now.view === "group" && groupView.nextLens(),
     a: () => ask && openTry(),
-    b: () => cursor.now.view === "group" && groupView.branch(),
+    b: () => ask && cursor.now.view === "group" && groupView.branch(),
     f: () => cursor.now.view === "group" && groupView.toggleTree(),
     d: () => cursor.now.view === "group" && groupView.toggleCompare(),
     y: copyLink,

@@ -231,8 +231,10 @@ const KEYS = {
   prompt: [["j k", "prompt"], ["h l", "visit"], ["enter", "open group"], ["esc", "back"], ["y", "copy link"]],
 };
 
-/** The row of keys under a view, with what was just done at its right. */
-export function makeKeyBar() {
+const letter = (key) => key.split(/\s/)[0];
+
+/** The row of keys under a view, with what was just done at its right. `idle` are the keys that do nothing on this page. */
+export function makeKeyBar(idle = []) {
   const list = h("span", { class: "keylist" });
   const said = h("span", { class: "said", role: "status" });
   const element = h("div", { class: "keys" }, list, h("span", { class: "sp" }), said);
@@ -244,7 +246,7 @@ export function makeKeyBar() {
     update(view, hits = false) {
       if (drawn === `${view} ${hits}`) return;
       drawn = `${view} ${hits}`;
-      show(list, [...(hits ? [["n N", "next, previous hit"]] : []), ...KEYS[view]].map(([key, words]) => h("span", {}, h("kbd", {}, key), " ", words)));
+      show(list, [...(hits ? [["n N", "next, previous hit"]] : []), ...KEYS[view].filter(([key]) => !idle.includes(letter(key)))].map(([key, words]) => h("span", {}, h("kbd", {}, key), " ", words)));
       said.textContent ||= rest;
     },
     say(words) {
@@ -276,9 +278,10 @@ const HELP = [
   ["?", "this sheet"],
 ];
 
-/** The sheet of keys. */
-export function makeHelp(search) {
-  const rows = search ? [...HELP.slice(0, -1), ["/", "search the samples"], ["n  N", "next, previous hit of the search"], HELP.at(-1)] : HELP;
+/** The sheet of keys, without those that do nothing on this page. */
+export function makeHelp(search, idle = []) {
+  const work = HELP.filter(([key]) => !idle.includes(letter(key)));
+  const rows = search ? [...work.slice(0, -1), ["/", "search the samples"], ["n  N", "next, previous hit of the search"], work.at(-1)] : work;
   const element = h("dialog", { class: "sheet", "aria-label": "Keys" },
     h("h2", {}, "Keys"),
     h("dl", {}, rows.map(([key, words]) => [h("dt", {}, key.split(/\s{2}/).map((one) => [h("kbd", {}, one), " "])), h("dd", {}, words)])),
