@@ -394,3 +394,23 @@ def test_b_goes_to_the_fork_and_says_why_nobody_can_be_asked(page, served, recor
     expect(page.locator(".credit h3")).to_contain_text("What was this token worth?")
     page.keyboard.press("b")
     expect(page.locator(".credit [role=alert]")).to_have_text("No room for a bench.")
+
+
+@pytest.mark.parametrize("width", [611, 320])
+def test_the_picture_of_a_dead_group_is_drawn_whole(page, served, recorded_run, width):
+    """A dead group's picture says in words why nothing is asked; no script or drawing complains."""
+    [dead] = ask(
+        recorded_run,
+        f"SELECT step, prompt_id FROM {GROUPS} WHERE kind = 'train' AND dead != '' LIMIT 1",
+    )
+    said: list[str] = []
+    page.on("console", lambda message: message.type == "error" and said.append(message.text))
+    page.set_viewport_size({"width": width, "height": 844})
+    open_reader(page, served, recorded_run, view="group", step=dead[0], prompt=dead[1])
+    picture = page.locator("svg.picture")
+    expect(picture).to_contain_text("so nothing is asked.")
+    frame = picture.bounding_box()
+    for words in picture.locator("text").all():
+        box = words.bounding_box()
+        assert frame["x"] <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"] + 0.5
+    assert [text for text in said if "svg" in text] == []

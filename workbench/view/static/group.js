@@ -117,7 +117,7 @@ export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWha
     if (points) show(happened, h("h3", {}, "Asked (across) against happened (up)"), scatter(group.samples, picked), h("p", {}, scatterSentence(group.samples)));
     show(share, sharePanel(group, list));
     share.hidden = !group.divisor;
-    show(parts, partsPanel(first ?? group.samples[0], header, askWhatIf && ((name) => openCode({ root: element, store, name, sample: first ?? group.samples[0] }))));
+    show(parts, partsPanel(first ?? group.samples[0], header, askWhatIf && ((name) => openCode({ root: element, store, name, step: group.step, sample: first ?? group.samples[0] }))));
   }
 
   /** What the drawer's settings, or the divisor that is looked at, would have asked of each answer; null for what was asked. */
@@ -134,7 +134,7 @@ export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWha
     const own = asks ? used(group.divisor) : null;
     const now = choice ?? own;
     strip.hidden = !asks;
-    const width = widths.get(art) || art.clientWidth || (narrow ? innerWidth - 30 : innerWidth - 640);
+    const width = widths.get(art) || art.clientWidth || Math.max(300, innerWidth - (narrow ? 30 : 640));
     show(art, picture({ group, asked: asks ? askedBy(group, now) : null, sigma: asks ? sigmaOf(group, now) : null, picked, binary: !graded }, width, !asks ? 104 : narrow ? 172 : 206));
     if (!asks) return;
     const decorated = header.config.multi_objective_aggregation === "normalize_then_sum" ? "each reward was normalised in the group first (GDPO)" : header.config.kl_in === "reward" ? "the KL penalty is part of the reward" : "";

@@ -47,7 +47,8 @@ export function picture({ group, asked, sigma, picked, binary }, width, height) 
     s("line", { x1: centre, x2: centre, y1: meanTop, y2: (unit ? bottom : top) + 6, class: "meanrule" }),
     s("text", { x: centre, y: meanTop - 6, "text-anchor": "middle", class: "t1" }, `mean ${narrow ? fixed(mean, 3).replace(/^0/, "") : fixed(mean, 3)}`));
   if (!unit) {
-    if (group.divisor) svg.append(s("text", { x: left, y: bottom - 6, class: "t2" }, "σ = 0: nobody scored more than anybody else, so nothing is asked."));
+    const lines = narrow ? ["σ = 0: nobody scored more than", "anybody else, so nothing is asked."] : ["σ = 0: nobody scored more than anybody else, so nothing is asked."];
+    if (group.divisor) svg.append(...lines.map((line, i) => s("text", { x: left, y: bottom - 6 + 17 * i, class: "t2" }, line)));
     return svg;
   }
   if (sigma > 0) svg.append(bracket({ mean, sigma, centre, atReward, atAdvantage, top, bottom, narrow, edge: left, far: width - right }));
