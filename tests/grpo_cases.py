@@ -147,6 +147,7 @@ def objective(inputs: Inputs, width: int) -> weights.Objective:
     """The settings that a case's inputs stand for; what a case leaves out has the settings' default."""
     tis = inputs.get("tis") or {}
     kl = inputs.get("kl") or inputs.get("kl_estimator") or "k3"
+    by_ratio = bool(inputs.get("kl_is")) or kl.endswith(("_ratio", "_is"))
     return weights.Objective(
         loss_type=inputs.get("loss_type", "grpo"),
         importance_sampling_level=_first(inputs, "level", "importance_sampling_level", default="token"),
@@ -163,7 +164,7 @@ def objective(inputs: Inputs, width: int) -> weights.Objective:
             inputs, "off_policy_threshold", "off_policy_mask_threshold", "off_policy_delta", "threshold"
         ),
         beta=_first(inputs, "beta", default=0.0),
-        kl_estimator=f"{kl}_ratio" if inputs.get("kl_is") and not kl.endswith("_ratio") else kl,
+        kl_estimator=kl.removesuffix("_ratio").removesuffix("_is") + "_ratio" * by_ratio,
         kl_in=inputs.get("kl_in") or "loss",
         entropy_coef=_first(inputs, "entropy_coef", "entropy_bonus", default=0.0),
         max_completion_length=_first(inputs, "max_len", "max_completion_length", default=width),
