@@ -4,6 +4,7 @@ Plain GRPO samples once. Adaptive group size extends a group whose answers all s
 groups that stay without signal by fresh prompts. Both keep a sample's seed a pure function of (run, step, prompt, index).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ class Collected(NamedTuple):
     """Answers sampled for the step, those of replaced groups included."""
     replaced: int
     """Groups thrown away because they held no signal."""
+    wasted: dict[str, int]
+    """Answers spent on those groups, by prompt id; what the kept ones cost is their own size."""
 
 
 def collect(
@@ -41,17 +44,17 @@ def collect(
     """Sample and score one step. `spare`: other prompts, in the order in which dynamic sampling takes them."""
     kept: list[tuple[Group, list[Score]]] = []
     asked, drawn, replaced = list(prompts), 0, 0
+    wasted: Counter[str] = Counter()
     for attempt in range(1 + (config.max_resample_rounds if config.dynamic_sampling else 0)):
         scored = _sample(engine, scoring, asked, config, sampling, step, phase)
         drawn += sum(len(group) for group, _ in scored)
         last = not config.dynamic_sampling or attempt == config.max_resample_rounds
         # The last round keeps what it has: a step short of groups would change the objective's scale unseen.
-        alive = (
-            scored
-            if last
-            else [pair for pair, open_ in zip(scored, _without_signal(scored), strict=True) if not open_]
-        )
-        kept += alive
+        dead_P = np.zeros(len(scored), bool) if last else _without_signal(scored)
+        kept += [pair for pair, dead in zip(scored, dead_P, strict=True) if not dead]
+        for (group, _), dead in zip(scored, dead_P, strict=True):
+            if dead:
+                wasted[group.prompt.id] += len(group)
         missing = config.prompts_per_step - len(kept)
         if missing <= 0 or last or scoring.gave_up:
             break
@@ -60,7 +63,11 @@ def collect(
         if not asked:
             break
     return Collected(
-        [group for group, _ in kept], [score for _, scores in kept for score in scores], drawn, replaced
+        [group for group, _ in kept],
+        [score for _, scores in kept for score in scores],
+        drawn,
+        replaced,
+        dict(wasted),
     )
 
 

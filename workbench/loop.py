@@ -179,6 +179,8 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                 "update/skipped": float(len(result.skipped)),
             }
             done.phases = clock.lap()
+            if found.wasted:
+                control.event("groups_replaced", {"answers": found.wasted})
             for reason in result.skipped:
                 control.event("update_skipped", {"reason": reason})
             for text in engine.pieces.news() + updater.pieces.news():

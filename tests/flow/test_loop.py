@@ -209,6 +209,9 @@ def test_dynamic_sampling_replaces_groups_without_signal(tmp_path):
     assert (frame.groupby("k")["reward"].nunique() == 2).all() and frame["k"].nunique() == 4
     assert values(folder, "groups_replaced")[0] > 0
     assert values(folder, "samples_drawn")[0] == 4 * (4 + values(folder, "groups_replaced")[0])
+    [event] = Reader(folder).events(kind="groups_replaced")
+    assert set(event["data"]["answers"].values()) <= {4, 8}  # a prompt may come up twice
+    assert sum(event["data"]["answers"].values()) == 4 * values(folder, "groups_replaced")[0]
 
 
 def test_a_kl_target_steers_beta(tmp_path):

@@ -84,7 +84,7 @@ def delta(store: Store, run: str, since: str | None) -> Json:
         "thinned": max(1, round(series["count"] / len(steps))) if steps else 1,
         "checks": checks(series),
         "ribbon": ribbon(reader, cursor.row),
-        "events": events,
+        "events": [event for event in events if event["kind"] != "groups_replaced"],  # long, and not shown
         "alarms": [alarm_row(alarm, alarm["name"] in muted) for alarm in by_weight(alarms)]
         if stamp != cursor.alarms or reset
         else None,
