@@ -391,7 +391,7 @@ class LookingBack:
         if done.tokens is not None:
             self.updater.look_back(done.tokens, done.groups, config, done.step)
         done.metrics["time/look_back"] = time.perf_counter() - started
-        done.metrics |= step_metrics(done, config)
+        done.metrics |= step_metrics(done, config, self.record.token_text)
         self.record.step(done)
         self.alarms.step(done, config)
         self.tracker.log(done)

@@ -5,7 +5,7 @@ rewards are absent, never 0, and a metric without anything to average does not a
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,11 @@ BLEU_GROUPS, BLEU_ANSWERS, BLEU_WORDS = 16, 8, 128
 """Self-BLEU costs the square of the group and is looked at in the first so many groups, answers and words only."""
 
 
-def step_metrics(record: StepRecord, config: RunConfig) -> Metrics:
-    """Every sample-level metric of a step, by its glossary name. Fills `record.styles_B` where it is
-    empty."""
+def step_metrics(
+    record: StepRecord, config: RunConfig, token_text: Callable[[int], str | bytes] | None = None
+) -> Metrics:
+    """Every sample-level metric of a step, by its glossary name; `token_text` gives one token's text. Fills
+    `record.styles_B` where it is empty."""
     accuracy = rollup.accuracy_reward(config, record)
     numbers = rollup.sample_numbers(record, accuracy)
     if record.styles_B is None:
@@ -44,6 +46,8 @@ def step_metrics(record: StepRecord, config: RunConfig) -> Metrics:
         **texts(record, numbers, ids_B),
         **timing(record),
     }
+    if token_text is not None:
+        found |= overthinking(record, numbers, token_text)
     if record.advantages_B is not None:
         found |= advantages(record, record.advantages_B, numbers, ids_B)
     if record.tokens is not None:
@@ -200,6 +204,24 @@ def texts(record: StepRecord, numbers: rollup.SampleNumbers, ids_B: NDArray[np.i
             [text.unique_answers([answers_B[i] for i in rows]) for rows in members]
         ),
     }
+
+
+def overthinking(
+    record: StepRecord, numbers: rollup.SampleNumbers, token_text: Callable[[int], str | bytes]
+) -> Metrics:
+    """What right answers spend after they have stated the gold answer, where such a statement can be found."""
+    right = after = total = seen = 0
+    golds = [group.prompt.answer for group in record.groups for _ in group.rollouts]
+    for rollout, gold, is_right in zip(record.rollouts(), golds, numbers.right_B, strict=True):
+        if is_right != 1 or not gold or not gold.strip():
+            continue
+        right += 1
+        end = text.settled_at(rollout.text, gold)
+        pieces = map(token_text, rollout.token_ids.tolist())
+        if end and (until := text.tokens_until(pieces, rollout.text[:end])) is not None:
+            seen, after, total = seen + 1, after + rollout.length - until, total + rollout.length
+    found = {"overthinking/detected": seen / right} if right else {}
+    return found | ({"overthinking/share": after / total} if total else {})
 
 
 def tokens(arrays: TokenArrays, numbers: rollup.SampleNumbers) -> Metrics:

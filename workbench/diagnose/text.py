@@ -6,7 +6,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -172,6 +172,38 @@ def reflection(
         sum(having) / len(having) if having else None,
         sum(lacking) / len(lacking) if lacking else None,
     )
+
+
+# -- overthinking ----------------------------------------------------------------------------------
+
+
+def settled_at(text: str, answer: str) -> int | None:
+    """Where the text has stated `answer` for the first time: the number of characters up to there; None where it never does.
+
+    A statement is `= answer`, `answer is answer`, `<answer>` or `\\boxed{`, unless the text goes on to compute with the value:
+    then it was a step on the way.
+    """
+    found = _statement(answer.strip()).search(text)
+    return found.end() if found else None
+
+
+def tokens_until(pieces: Iterable[str | bytes], start: str) -> int | None:
+    """How many tokens spell the start of a text; None where the pieces spell something else."""
+    wanted, spelt = start.encode(), bytearray()
+    for count, piece in enumerate(pieces, 1):
+        spelt += piece if isinstance(piece, bytes) else piece.encode()
+        if len(spelt) >= len(wanted):
+            return count if spelt.startswith(wanted) else None
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _statement(answer: str) -> re.Pattern[str]:
+    value = re.escape(answer)
+    said = r"(?:=|\banswer(?:\s+is)?\s*:?|<answer>|\\boxed\{)[\s$*]*"
+    operation = r" *[-+*/×^=] ?[\d(]"
+    goes_on = rf"\w|[.,]\d|{operation}|[\s,;.]+{value}{operation}"
+    return re.compile(rf"{said}{value}(?!{goes_on})", re.IGNORECASE)
 
 
 @lru_cache(maxsize=256)

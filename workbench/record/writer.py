@@ -55,7 +55,7 @@ class Writer:
         """Opens (or makes) run.db. Raises RunError: newer format, damaged, not writable."""
         self.folder = folder
         self.config = config or folder.config()
-        self._token_text = token_text
+        self.token_text = token_text
         self._max_pending = max_pending
         self._max_token_bytes = max_token_bytes
         make_folder(folder.tokens)
@@ -300,11 +300,11 @@ class Writer:
 
     def _learn_tokens(self, record: StepRecord) -> None:
         """In the caller's thread: tokenizers do not like two threads."""
-        if self._token_text is None or record.tokens is None or not record.tokens.token_ids:
+        if self.token_text is None or record.tokens is None or not record.tokens.token_ids:
             return
         seen = {int(token) for token in np.unique(np.concatenate(record.tokens.token_ids))}
         new = sorted(seen - self._known.tokens)
-        rows = [(token, _as_bytes(self._token_text(token))) for token in new]
+        rows = [(token, _as_bytes(self.token_text(token))) for token in new]
         if rows:
             self._known.tokens.update(new)
             self._transact(lambda db: store.insert_token_texts(db, rows))

@@ -73,6 +73,32 @@ def test_reflection_is_a_rate_a_share_and_the_accuracy_on_both_sides() -> None:
     assert text.reflection(["fine"], [5], [False]) == (0.0, 0.0, None, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("7", "2+5=7|\nwait, 2+5=7</think>"),
+        ("7", "3+4=7\n7-5=2\n2+5=7|"),  # the first 7 is computed on
+        ("7", "So = 7 * 2, = 17, = 7.5, = 77, and = **7|**. Done"),
+        ("1/2", r"the answer is 1/2|, or \boxed{1/2}"),
+        ("-3", "<answer> -3|</answer>"),
+        ("Paris", "Answer: Paris|! Not Parisian"),
+    ],
+)
+def test_an_answer_is_settled_where_it_is_first_stated_and_not_computed_on(answer: str, said: str) -> None:
+    before, _, after = said.partition("|")
+    assert text.settled_at(before + after, answer) == len(before)
+
+
+def test_a_value_in_passing_settles_nothing() -> None:
+    assert text.settled_at("7 apples and 27 pears: 3+4=7+1", "7") is None
+
+
+def test_tokens_are_counted_by_what_they_spell_split_characters_included() -> None:
+    euro = "€".encode()
+    assert text.tokens_until(["a", euro[:1], euro[1:], "bc", "d"], "a€b") == 4
+    assert text.tokens_until(["x", "b"], "ab") is None and text.tokens_until(["a"], "ab") is None
+
+
 def test_controllers_move_beta_towards_the_target() -> None:
     assert controllers.ziegler(0.1, 8.8, 8) == pytest.approx(0.1 * 1.01)
     assert controllers.ziegler(0.1, -5, 8) == pytest.approx(0.098)

@@ -329,3 +329,24 @@ def test_self_bleu_is_one_for_copies_and_nought_without_anything_in_common() -> 
     words = [[text.words(rollout.text) for rollout in group.rollouts] for group in record.groups]
     assert text.self_bleu(words[1]) == pytest.approx(1.0) and text.self_bleu(words[2]) == 0.0
     expect(record, **{"diversity/self_bleu_2": np.mean([text.self_bleu(group) for group in words])})
+
+
+def spelt(said: str) -> Rollout:
+    """One token a character, and the end token."""
+    return Rollout(
+        np.array([*map(ord, said), 0], np.int32), np.full(len(said) + 1, HALF, np.float32), said, "stop"
+    )
+
+
+def test_overthinking_is_what_right_answers_spend_after_the_gold_answer() -> None:
+    long = "1+1=2\n2+0=2\nok\n2+0=2\n</think>2"  # settled after 11 of 31 tokens: the first 2 is computed on
+    brief = "1+1=2"  # settled after 5 of 6
+    groups = [Group(Prompt("a", "2", id="a"), (spelt(long), spelt(brief), spelt("2!"), spelt("=2, or 3?")))]
+    scores = [Score({"correct": value}, {}, value) for value in (1.0, 1.0, 1.0, 0.0)]
+    record = step(groups=groups, scores_B=scores, advantages_B=None, gradient_share_B=None)
+    found = step_metrics(record, CONFIG, chr)
+    assert found["overthinking/detected"] == pytest.approx(2 / 3)  # a bare "2!" states nothing
+    assert found["overthinking/share"] == pytest.approx((20 + 1) / (31 + 6))
+    wordless = step_metrics(record, CONFIG, lambda token: "?")
+    assert wordless["overthinking/detected"] == 0 and "overthinking/share" not in wordless
+    assert "overthinking/detected" not in step_metrics(record, CONFIG)
