@@ -414,3 +414,34 @@ def test_the_picture_of_a_dead_group_is_drawn_whole(page, served, recorded_run, 
         box = words.bounding_box()
         assert frame["x"] <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"] + 0.5
     assert [text for text in said if "svg" in text] == []
+
+
+def test_a_long_answer_is_drawn_as_one_scrolls_or_asks(page, served, recorded_run, group):
+    """1,000 tokens: the first 320 at once, the next when their button comes into sight or is pressed; none is lost or doubled."""
+    open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
+    page.evaluate(
+        """async () => {
+          const { tokenText } = await import("/wb/static/tokens.js");
+          const text = Array.from({ length: 1000 }, (_, i) => ` w${i}`);
+          const sample = { index: 0, text: text.join(""), advantage: 1, finish_reason: "length", tokens: { text, sampler: text.map(() => -1) } };
+          const box = document.createElement("div");
+          box.id = "long";
+          box.style.cssText = "position: fixed; inset: 0 0 auto 0; height: 120px; overflow: auto; z-index: 9";
+          box.append(tokenText(sample, { lens: "push" }));
+          document.querySelector("#wb-reader").append(box);
+        }"""
+    )
+    drawn = page.locator("#long [data-tok]")
+    more = page.locator("#long .moretokens")
+    expect(more).to_have_text("… 680 more tokens")
+    assert drawn.count() == 320
+    more.focus()
+    page.keyboard.press("Enter")
+    expect(drawn).to_have_count(640)
+    page.locator("#long").evaluate("box => (box.scrollTop = box.scrollHeight)")
+    expect(drawn).to_have_count(960)
+    page.locator("#long").evaluate("box => (box.scrollTop = box.scrollHeight)")
+    expect(drawn).to_have_count(1000)
+    expect(more).to_have_count(0)
+    said = drawn.evaluate_all("spans => spans.map(span => span.textContent.trim())")
+    assert said == [f"w{i}" for i in range(1000)]

@@ -13,6 +13,7 @@ from workbench import bench
 from workbench.record.folder import create
 from workbench.record.writer import Writer
 from workbench.types import Group, Prompt, Rollout, Score, StepRecord, TokenArrays, prompt_id
+from workbench.view import embed
 
 pytestmark = pytest.mark.ui
 RAN = "window.__ran = true"
@@ -271,3 +272,34 @@ def test_an_address_cannot_smuggle_anything_in(page, served, hostile_run):
     page.goto(served.url(run=f"../../{PAYLOADS[0]}"))
     expect(page.locator("#wb-reader .missing")).to_be_visible()
     assert page.evaluate("window.__ran") is None and page.locator("#wb-reader :is(script, img)").count() == 0
+
+
+def test_an_exported_page_shows_it_as_text(browser, hostile_run, tmp_path):
+    """The whole run as one file, opened from disk: nothing in it leaves its quotes, and nothing is fetched."""
+    target = tmp_path / "run.html"
+    exported = embed.run_page(hostile_run, 64 * 2**20)
+    assert exported.steps == [0, 1]
+    target.write_text(exported.html, encoding="utf-8")
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on(
+        "request",
+        lambda sent: sent.url.startswith(("data:", target.as_uri())) or troubles.append(sent.url[:200]),
+    )
+    page.goto(target.as_uri())
+    expect(page.locator(".groups")).to_contain_text("<script>window.__ran", timeout=60_000)
+    is_harmless(page)
+    page.keyboard.press("Enter")
+    for _ in range(3):
+        expect(page.locator(".card [data-tok]").first).to_be_visible()
+        page.keyboard.press("4")
+        expect(page.locator(".parts .reason")).to_be_visible()
+        is_harmless(page)
+        page.keyboard.press("j")
+    page.keyboard.press("p")
+    expect(page.locator(".riverpanel svg").first).to_be_visible()
+    is_harmless(page)
+    context.close()
+    assert troubles == []
