@@ -1,5 +1,7 @@
 """The Live view in a real browser: what it shows is what was recorded, and every part of it leads somewhere."""
 
+import json
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from tests.ui.reading import GROUPS, ask, number, open_reader, query, texts
 from workbench import launch
 from workbench.launch import identity
 from workbench.record.folder import create
+from workbench.record.reader import Reader
 from workbench.record.writer import Writer
 
 pytestmark = pytest.mark.ui
@@ -264,6 +267,32 @@ def test_deltas_bring_only_what_is_new(page, served, recorded_run):
         page.wait_for_selector(".groups table")
     assert len(first.value.json()["steps"]) == 31
     assert second.value.json()["steps"] == [] and second.value.json()["ribbon"] == []
+
+
+def test_an_alarm_shows_its_samples_and_is_muted_and_heard_again(page, served, recorded_run):
+    open_reader(page, served, recorded_run)
+    alarm = page.locator("[data-alarm=entropy]")
+    alarm.get_by_role("button", name=re.compile("^See")).click()
+    sheet = page.locator("dialog[open]")
+    [(evidence,)] = ask(recorded_run, "SELECT evidence_json FROM alarms WHERE name = 'entropy'")
+    places = json.loads(evidence)["samples"]
+    expect(sheet.locator("article")).to_have_count(len(places))
+    of = Reader(recorded_run).group(places[0]["step"], places[0]["group"])
+    text = of["samples"][places[0]["index"]]["text"]
+    assert sheet.locator("pre").first.inner_text().split() == text.split()
+    sheet.get_by_role("link", name="Open its group").first.click()
+    expect(page.locator(".viewgroup h1")).to_be_visible()
+    assert query(page)["sample"] == str(places[0]["index"])
+    page.keyboard.press("Escape")
+    alarm.get_by_role("button", name="Mute").click()
+    muted = page.get_by_role("button", name="1 alarm muted")
+    expect(muted).to_be_visible()
+    expect(alarm).to_have_count(0)
+    page.reload()
+    muted.click()
+    alarm.get_by_role("button", name="Unmute").click()
+    expect(muted).to_have_count(0)
+    expect(alarm).to_be_visible()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
