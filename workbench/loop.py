@@ -333,7 +333,7 @@ def apply(
 def said(value: object) -> str:
     """A setting's value in an answer; of rewards their names, weights and versions."""
     if not isinstance(value, list):
-        return str(value)
+        return f"{value:g}" if isinstance(value, float) else str(value)
     return ", ".join(
         f"{one['name']} x {one['weight'] if one['enabled'] else 0:g}{' @' + one['version'] if one['version'] else ''}"
         for one in value

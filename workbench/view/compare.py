@@ -89,7 +89,7 @@ def _changes(reader: Reader) -> list[Json]:
         {
             "step": event["step"],
             "text": ", ".join(
-                f"{name} {change['from']} → {change['to']}"
+                f"{name} {_figure(change['from'])} → {_figure(change['to'])}"
                 for name, change in event["data"].items()
                 if isinstance(change, dict) and "to" in change and name != "rewards"
             )
@@ -97,6 +97,10 @@ def _changes(reader: Reader) -> list[Json]:
         }
         for event in reader.events(kind="setting_changed")
     ]
+
+
+def _figure(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def common(readers: Sequence[Reader]) -> list[Json]:

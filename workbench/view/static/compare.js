@@ -50,8 +50,8 @@ export async function mount(element, { fetchJson, navigate }) {
   const said = h("p", { class: "missing", role: "status", hidden: true });
   show(element, lost, head, said, body);
 
-  const headPart = part(head, (all, changed, now) => [
-    h("h1", {}, headline(all, changed)),
+  const headPart = part(head, (all, different, changes, now) => [
+    h("h1", {}, headline(all, different, changes)),
     h("div", { class: "cmpruns" }, all.map((run, i) => h("div", { class: "cmprun", "data-run": run.id },
       h("i", { class: "cmpline", style: { "border-top": `${LOOKS[i].width}px ${LOOKS[i].dash ? "dashed" : "solid"} var(${LOOKS[i].colour})` } }), h("b", {}, LETTERS[i]),
       h("a", { class: "link", href: `/?run=${encodeURIComponent(run.id)}`, "data-key": `run-${run.id}` }, oneLine(run.name || run.id, 48)),
@@ -61,7 +61,7 @@ export async function mount(element, { fetchJson, navigate }) {
   ]);
 
   const settingsPart = part(settings, (all, different, changes) => [
-    h("div", { class: "ph" }, h("h2", {}, different.length ? `${count(different.length, "setting")} ${different.length === 1 ? "differs" : "differ"}` : "The same settings"), h("span", { class: "note" }, different.length ? "" : "and so the same run, but for chance on the device")),
+    h("div", { class: "ph" }, h("h2", {}, different.length ? `${count(different.length, "setting")} ${different.length === 1 ? "differs" : "differ"}` : parted(changes) ? "The same settings at the start" : "The same settings"), h("span", { class: "note" }, different.length || parted(changes) ? "" : "and so the same run, but for chance on the device")),
     different.length > 0 && h("div", { class: "sibscroll", tabindex: 0, role: "region", "aria-label": "Table of settings" }, h("table", {},
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Setting"), all.map((_, i) => h("th", { scope: "col", class: "r" }, LETTERS[i])))),
       h("tbody", {}, different.map(({ name, label, values }) => h("tr", {}, h("td", { title: name }, oneLine(label, 40)), values.map((value) => h("td", { class: "r mono cmpvalue" }, setting(value)))))))),
@@ -136,7 +136,7 @@ export async function mount(element, { fetchJson, navigate }) {
     }
     said.hidden = true;
     body.hidden = false;
-    headPart.update(data.runs, data.differences, Date.now() / 1000);
+    headPart.update(data.runs, data.differences, data.changes, Date.now() / 1000);
     settingsPart.update(data.runs, data.differences, data.changes);
     drawCharts();
     await drawAnswers();
@@ -149,11 +149,22 @@ export async function mount(element, { fetchJson, navigate }) {
   return { stop: poller.stop };
 }
 
-/** "β 0 against 0.04: held-out 84 % against 71 %." */
-function headline(all, different) {
-  const names = different.length === 1 ? `${different[0].label}: ${different[0].values.map(setting).join(" against ")}` : `${all.length} runs, ${different.length ? count(different.length, "different setting") : "the same settings"}`;
+/** Whether people changed the runs in different ways while they went. */
+const parted = (changes) => changes.some((list) => JSON.stringify(list) !== JSON.stringify(changes[0]));
+
+/** "Pull to the base model, beta: 0 against 0.04. Held-out 84 % against 71 %." */
+function headline(all, different, changes) {
   const last = all.map((run) => run.checks.filter((check) => check.mode === "sampled").at(-1)?.metrics["heldout/sampled/accuracy"] ?? null);
+  const names = whatDiffers(all, different, changes);
   return last.every(known) ? `${names}. Held-out ${last.map(percent).join(" against ")}.` : `${names}.`;
+}
+
+function whatDiffers(all, different, changes) {
+  if (different.length === 1) return `${different[0].label}: ${different[0].values.map(setting).join(" against ")}`;
+  if (different.length) return `${all.length} runs, ${count(different.length, "different setting")}`;
+  if (!parted(changes)) return `${all.length} runs, the same settings`;
+  const made = changes.flatMap((list, i) => list.map((change) => ({ ...change, letter: LETTERS[i] })));
+  return made.length === 1 ? `${all.length} runs, alike until step ${made[0].step}: ${made[0].letter} ${oneLine(made[0].text, 60)}` : `${all.length} runs with the same start, changed on the way`;
 }
 
 const setting = (value) => (typeof value === "number" ? plain(value) : value === null || value === "" ? "none" : oneLine(String(value), 60));
