@@ -132,6 +132,9 @@ class Control:
                 command = self._inbox.popleft()
                 if not self._deal_with(command):
                     yield command
+            if self._pausing and not self._paused and 0 < self.status.steps <= self.status.step:
+                self.answer(self._pausing, False, "that was the last step: the run ends")
+                self._pausing = None
             if self._pausing and not self._paused:
                 self._paused = True
                 self._set_state("paused")

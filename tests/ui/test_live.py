@@ -71,6 +71,21 @@ def test_a_row_has_one_dot_a_sample_and_a_dot_opens_its_sample(page, served, rec
     assert page.locator(".card.picked .hd b").first.inner_text() == "#6"
 
 
+@pytest.mark.parametrize("view", ["live", "group"])
+def test_the_newest_step_is_named_below_the_cells_and_touches_no_other_figure(
+    page, served, recorded_run, view
+):
+    open_reader(page, served, recorded_run, step=12, view=view)
+    ribbon = page.locator(".ribbon:visible")
+    label = ribbon.locator(".liverule text").bounding_box()
+    frame = ribbon.locator("rect.cursor").bounding_box()  # 1.5 px around the cells
+    assert label["y"] > frame["y"] + frame["height"] - 1.5
+    figures = [figure.bounding_box() for figure in ribbon.locator("svg > text").all()]
+    assert figures
+    for figure in figures:
+        assert figure["x"] + figure["width"] <= label["x"] or figure["x"] >= label["x"] + label["width"]
+
+
 def test_a_touch_parks_the_view_and_one_click_goes_live_again(page, served, recorded_run):
     open_reader(page, served, recorded_run)
     assert "step" not in query(page)

@@ -182,3 +182,14 @@ def test_a_disk_that_refuses_a_heartbeat_does_not_stop_the_loop(folder: RunFolde
 
 def _full(status: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+def test_a_pause_after_the_last_step_does_not_hold_the_run_back(folder: RunFolder, control: Control) -> None:
+    sink = Sink()
+    control.record_to(sink)
+    folder.put("pause")
+    assert list(control.poll(10)) == []  # of 10 steps; a pause would stay in here
+    assert [(data["ok"], data["text"]) for _, data, _ in sink.events] == [
+        (False, "that was the last step: the run ends")
+    ]
+    assert control.status.state != "paused"

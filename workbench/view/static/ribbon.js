@@ -114,16 +114,21 @@ export function makeRibbon({ mini = false, onPick }) {
     over.setAttribute("width", width);
     over.setAttribute("height", height + top + 18);
     const axis = ticks(total - 1, Math.max(2, width / (mini ? 160 : state.narrow ? 75 : 240)));
+    // The newest step is named among the axis' figures, not on the cells; the figures it would touch give way.
+    const rule = newest !== null && !live ? left(newest) + step : null;
+    const named = `${state.over ? "last" : "live"} ${newest}`;
+    const ends = rule !== null && rule > width - 7 * named.length;
+    const touched = (x) => rule !== null && Math.abs(x - (ends ? rule - 3.5 * named.length : rule)) < 3.5 * named.length + 12;
     show(over,
-      axis.map((at, i) => s("text", { x: i === axis.length - 1 ? width - 1 : Math.max(0, middle(at)), y: top + height + 13,
+      axis.map((at, i) => !touched(i === axis.length - 1 ? width - 6 : middle(at)) && s("text", { x: i === axis.length - 1 ? width - 1 : Math.max(0, middle(at)), y: top + height + 13,
         "text-anchor": i === axis.length - 1 ? "end" : i === 0 && step < 14 ? "start" : "middle" }, at)),
       checkMarks(store.data.checks, middle, top, width, mini || state.narrow),
       mini ? null : eventMarks(store.data, middle, top, state.narrow),
       ended && newest !== null && s("line", { x1: left(newest) + step, x2: left(newest) + step, y1: top - 3, y2: top + height, class: "endrule" }),
       newest !== null && newest !== seen && seen !== null && s("rect", { x: left(newest), y: top, width: step, height, class: "arrives" }),
-      newest !== null && !live && s("g", { class: "liverule" },
-        s("line", { x1: left(newest) + step, x2: left(newest) + step, y1: top - 2, y2: top + height }),
-        s("text", { x: left(newest) + step + (left(newest) + step > width - 60 ? -6 : 6), y: top + 10, "text-anchor": left(newest) + step > width - 60 ? "end" : "start" }, `${state.over ? "last" : "live"} ${newest}`)),
+      rule !== null && s("g", { class: "liverule" },
+        s("line", { x1: rule, x2: rule, y1: top - 2, y2: top + height + 3 }),
+        s("text", { x: ends ? width - 1 : rule, y: top + height + 13, "text-anchor": ends ? "end" : "middle" }, named)),
       cursor !== null && s("rect", { x: left(cursor) - 0.5, y: top - 2.5, width: Math.max(4, step), height: height + 3.5, rx: 2, class: "cursor" }));
     seen = newest;
   }
