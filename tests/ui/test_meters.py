@@ -43,6 +43,8 @@ def test_reflection_and_length_say_what_the_texts_say(page, dashboard, tmp_path)
         assert shown[1] == str(len(lengths))
         figures = [float(figure) for figure in shown[2].split(" · ")]
         assert figures == pytest.approx(np.percentile(lengths, [10, 50, 90]), abs=0.51)
+    cut = "rows => [...rows.querySelectorAll('text')].filter(text => text.getBoundingClientRect().right > rows.getBoundingClientRect().right + 0.5).length"
+    assert page.locator(".lengthrows").evaluate(cut) == 0
     page.locator(".meters .link").click()  # the answers themselves
     expect(page.locator("#wb-reader")).to_have_attribute("data-view", "search")
     assert "step_min=7&step_max=11" in query(page)["find"] and "wait" in query(page)["find"]

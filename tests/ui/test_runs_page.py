@@ -48,6 +48,7 @@ def test_a_row_shows_what_was_recorded_and_leads_to_its_run(page, served, record
     page.goto(served.url("/runs"))
     expect(row(page, run)).to_contain_text("31 of 50", timeout=60_000)
     expect(row(page, run).locator(".live")).to_have_text("Finished")
+    expect(row(page, run).locator(".wb-run-name")).to_contain_text("chain · β 0 · lr")
     [(sampled,)] = ask(
         run, "SELECT value FROM metrics WHERE name = 'heldout/sampled/accuracy' ORDER BY step DESC LIMIT 1"
     )
@@ -98,6 +99,7 @@ def test_nothing_overflows_and_axe_finds_nothing_serious(page, served, theme, wi
     page.goto(served.url("/runs", __theme=theme))
     page.locator("#wb-runs tbody tr").first.wait_for(timeout=60_000)
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.locator(".wb-runs-panel").evaluate("panel => panel.scrollWidth - panel.clientWidth") == 0
     found = [
         entry
         for entry in Axe().run(page).response["violations"]

@@ -135,6 +135,8 @@ def row(store: Store, state: RunState) -> Json:
         "over": state.over,
         "model": None,
         "task": None,
+        "beta": None,
+        "learning_rate": None,
         "parent": None,
         "damaged": state.reason if state.state == "damaged" else None,
         "spark": [],
@@ -147,6 +149,7 @@ def row(store: Store, state: RunState) -> Json:
         reader = store.reader(state.id)
         config = reader.config
         base |= {"name": config.run_name, "model": config.model, "task": config.task, "steps": config.steps}
+        base |= {name: reader.live()[name] for name in ("beta", "learning_rate")}
         base["parent"] = reader.folder.about().get("parent")
         return base | _curve(store.series(reader)) | {"verdict": store.verdict(reader, state)}
     except RunError as error:

@@ -4,6 +4,7 @@ There is no way from here to a public share link: Gradio's `launch`, which reads
 called.
 """
 
+import asyncio
 import ipaddress
 import logging
 import secrets
@@ -52,9 +53,16 @@ def serve(
         announce(f"The workbench is at {address}{f'?token={key}' if key else ''}")
         if _is_any(host) and not allow_hosts:
             announce("Others reach it only under a name you allow: start it with --allow-host NAME.")
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         uvicorn.Server(settings).run(sockets=[listener])
     finally:
         listener.close()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether to log it. A page left open is cut off when the server stops: that takes no traceback."""
+    cut = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut and "timeout graceful shutdown exceeded" not in record.getMessage()
 
 
 def check_host(host: str, use_token: bool) -> None:

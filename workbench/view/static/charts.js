@@ -173,7 +173,7 @@ export function makeCharts({ onPick, name }) {
   return {
     element: h("div", { class: "charts" }, made.map(({ chart }) => chart.element)),
     update(state) {
-      const marks = [...settingsChanged(state.store.data.events)].map(([x, words]) => ({ x, words }));
+      const marks = [...settingsChanged(state.store.data.events)].filter(([x]) => x <= (state.store.data.steps.at(-1) ?? -1)).map(([x, words]) => ({ x, words })); // one of a step to come has no place yet
       for (const { chart, picture, watches } of made) chart.update({ ...picture(state), marks, limits: narrow() ? [] : limitsOf(state.store.data.alarms, watches) }, state.step);
     },
   };

@@ -18,6 +18,15 @@ const ends = (group) => {
   return [Math.min(...all), Math.max(...all)];
 };
 
+/** How many characters of whole words all questions begin with: "Chain: " fills a phone's column and tells none apart. */
+function shared(groups) {
+  const [first, ...rest] = groups.map((group) => group.question);
+  if (!rest.length) return 0;
+  let length = 0;
+  while (length < first.length && rest.every((other) => other[length] === first[length])) length++;
+  return first.slice(0, length).search(/\S*$/);
+}
+
 /** The panel. `onOpen(group, sampleIndex|null)` and `link(group)` lead to the group lens. */
 export function makeGroups({ onOpen, link }) {
   const element = h("section", { class: "panel groups", "aria-label": "Groups of this step" });
@@ -29,7 +38,7 @@ export function makeGroups({ onOpen, link }) {
     const dead = groups.filter((group) => group.dead);
     const largest = Math.max(0, ...alive.map((group) => group.gradient_share ?? 0));
     rows = alive;
-    const row = (group) => groupRow(group, { graded, range: graded ? range : null, narrow, largest, onOpen, link });
+    const row = (group) => groupRow(group, { graded, range: graded ? range : null, narrow, prefix: shared(groups), largest, onOpen, link });
     return [
       h("div", { class: "ph" },
         h("h2", {}, `Step ${step}: where the gradient comes from`),
@@ -78,7 +87,7 @@ export function makeGroups({ onOpen, link }) {
   };
 }
 
-function groupRow(group, { graded, range, narrow, largest, onOpen, link }) {
+function groupRow(group, { graded, range, narrow, prefix, largest, onOpen, link }) {
   const [low, high] = ends(group);
   const right = group.samples.filter((sample) => sample.right).length;
   const open = (event) => {
@@ -88,7 +97,7 @@ function groupRow(group, { graded, range, narrow, largest, onOpen, link }) {
   };
   return h("tr", { "data-prompt": group.prompt_id, class: group.dead ? "isdead" : "", on: { click: open } },
     h("td", { class: "prompt mono" },
-      h("a", { href: link(group), "data-key": `group-${group.prompt_id}`, "aria-label": `Open the group of ${oneLine(group.question, 60)}` }, oneLine(group.question, narrow ? 60 : 90)),
+      h("a", { href: link(group), "data-key": `group-${group.prompt_id}`, "aria-label": `Open the group of ${oneLine(group.question, 60)}` }, narrow ? oneLine(group.question.slice(prefix), 60) : oneLine(group.question, 90)),
       !narrow && group.answer !== null && h("span", { class: "i3" }, ` = ${oneLine(group.answer, 24)}`)),
     h("td", { class: "dotcell" }, dotRow(group.samples, { width: narrow ? 150 : 210, dead: group.dead, range })),
     !narrow && [

@@ -77,7 +77,7 @@ function verdict(samples) {
 export function scatter(samples, picked, width = 258, height = 166) {
   const there = samples.filter((sample) => known(sample.delta_logp) && known(sample.advantage) && known(sample.reward));
   if (!there.length) return null;
-  const [left, right, top, bottom] = [36, 10, 8, 20];
+  const [left, right, top, bottom] = [42, 10, 8, 20];
   const spanX = Math.max(0.5, ...there.map((sample) => Math.abs(sample.advantage)));
   const lowX = Math.min(-0.3 * spanX, ...there.map((sample) => sample.advantage)) - 0.25 * spanX;
   const highX = Math.max(0.3 * spanX, ...there.map((sample) => sample.advantage)) + 0.3 * spanX;

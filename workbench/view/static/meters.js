@@ -95,12 +95,12 @@ function lengthsOf(answer) {
 }
 
 function lengthPicture(rows, step) {
-  const [width, left, right, high] = [304, 74, 96, roundUp(Math.max(...rows.map((row) => row.p90))) || 1];
+  const [width, left, right, high] = [292, 74, 90, roundUp(Math.max(...rows.map((row) => row.p90))) || 1];
   const x = (value) => left + (value / high) * (width - left - right);
   const height = 22 * rows.length + 18;
   return [
     h("h3", {}, term("completions/mean_length", "Length"), h("span", { class: "i3" }, ` step ${step}, tokens: p10, median, p90`)),
-    s("svg", { width, height, class: "lengthrows", role: "img", "aria-label": rows.map((row) => `${row.name}: ${row.n} answers, median ${fixed(row.p50, 0)} tokens, p10 ${fixed(row.p10, 0)}, p90 ${fixed(row.p90, 0)}`).join("; ") },
+    s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "lengthrows", role: "img", "aria-label": rows.map((row) => `${row.name}: ${row.n} answers, median ${fixed(row.p50, 0)} tokens, p10 ${fixed(row.p10, 0)}, p90 ${fixed(row.p90, 0)}`).join("; ") },
       s("line", { x1: x(0), x2: x(high), y1: height - 15, y2: height - 15, class: "hair" }),
       [0, high].map((value) => s("text", { x: x(value), y: height - 3, "text-anchor": value ? "end" : "start" }, plain(value))),
       rows.map((row, i) => {

@@ -44,7 +44,9 @@ export function makePrompt({ store, header, go, link }) {
     show(flow,
       h("div", { class: "ph" }, h("h2", {}, sentence(visits)), h("span", { class: "sp" }), visits.length > FEW && h("span", { class: "note desk" }, "a column a visit, a band an answer; height = share of the group")),
       visits.some((one) => one.answers?.length) ? river(visits, at, width, narrow ? 190 : 230) : null,
-      multiples(visits, at, width, narrow));
+      multiples(visits, at, width, narrow),
+      visits.length === 1 && !visit.mode && lists.watched.length > 0 && h("p", { class: "note" }, "A prompt trained on may not come again soon. Watched ones are asked at every check: ",
+        h("button", { type: "button", class: "link", "data-key": "follow-watched", on: { click: () => go({ prompt: lists.watched[0].prompt_id, mode: "sampled" }) } }, "follow one from the first step")));
     show(strip,
       h("div", { class: "ph" }, h("h2", {}, visits.length > 1 && at > 0 ? `Step ${first.step} beside step ${visit.step}` : "Its answers"), h("span", { class: "sp" }), h("span", { class: "note desk" }, "the best, the median and the worst answer by reward")),
       h("div", { class: "frames" }, (at > 0 ? [first, visit] : [visit]).map((one) => h("div", { class: "filmrow" },
@@ -63,8 +65,22 @@ export function makePrompt({ store, header, go, link }) {
         return h("li", {}, h("a", { class: on ? "on" : "", "aria-current": on ? "true" : null, href: link({ view: "prompt", prompt: one.prompt_id, step, mode }), "data-key": `prompt-${mode ?? "train"}-${one.prompt_id}`,
           on: { click: (event) => (event.preventDefault(), go({ prompt: one.prompt_id, mode })) } }, h("span", { class: "mono clip" }, oneLine(one.question, 48)), h("span", { class: "i3 nw" }, one.samples.some((sample) => sample.right === null) ? fixed(one.reward_mean) : `${right}/${one.n}`)));
       }))];
-    show(side, group(lists.title ?? "This step", lists.step, lists.at, null), group("Watched, held out", lists.watched, lists.checked, "sampled"));
-    side.hidden = isNarrow();
+    side.classList.toggle("picking", isNarrow());
+    show(side, isNarrow() ? picker() : [group(lists.title ?? "This step", lists.step, lists.at, null), group("Watched, held out", lists.watched, lists.checked, "sampled")]);
+  }
+
+  /** The lists on a phone. */
+  function picker() {
+    const options = (groups, mode) => groups.map((one) => h("option", { value: `${mode ?? ""} ${one.prompt_id}`, selected: one.prompt_id === shown?.cursor.prompt }, oneLine(one.question, 48)));
+    const pick = (event) => {
+      const [mode, prompt] = event.target.value.split(" ");
+      go({ prompt, mode: mode || null });
+    };
+    const here = [...lists.step, ...lists.watched].some((one) => one.prompt_id === shown?.cursor.prompt);
+    return h("label", { class: "i3" }, "Prompt ", h("select", { class: "ifnumber", "data-key": "prompt-picker", on: { change: pick } },
+      !here && h("option", { selected: true, disabled: true }, "another"),
+      h("optgroup", { label: lists.title ?? "This step" }, options(lists.step, null)),
+      lists.watched.length > 0 && h("optgroup", { label: "Watched, held out" }, options(lists.watched, "sampled"))));
   }
 
   new ResizeObserver(() => shown && element.offsetParent && paint()).observe(flow);

@@ -1,7 +1,7 @@
 // The Runs page: one row a run, from one JSON route. Asks again every 2 s while something goes on, every 10 s otherwise.
 
 import { h, oneLine, part, s, show } from "./dom.js";
-import { duration, percent } from "./format.js";
+import { duration, known, percent, plain } from "./format.js";
 import { poll } from "./poller.js";
 import { isBad, isOver, pill } from "./states.js";
 
@@ -68,9 +68,9 @@ function row(run, stop, asked, ticked, tick) {
   return h("tr", { "data-run": run.id },
     h("td", { class: "wb-run-tick" }, !run.damaged && h("input", { type: "checkbox", checked: ticked.has(run.id), "aria-label": `Compare ${title(run)}`, "data-key": `tick-${run.id}`, on: { change: (event) => tick(run.id, event.target.checked) } })),
     h("td", { class: "wb-run-name" }, h("a", { href: `/?run=${encodeURIComponent(run.id)}`, "data-key": `open-${run.id}` }, title(run)),
-      h("span", { class: "i3" }, run.damaged ? "" : [run.model && oneLine(run.model, 40), run.task].filter(Boolean).join(" · ")),
+      h("span", { class: "i3" }, run.damaged ? "" : [run.model && oneLine(run.model, 40), run.task, known(run.beta) && `β ${plain(run.beta)}`, known(run.learning_rate) && `lr ${plain(run.learning_rate)}`].filter(Boolean).join(" · ")),
       run.parent && h("span", { class: "i3 wb-run-fork" }, "fork of ", h("a", { href: `/?run=${encodeURIComponent(run.parent.run)}&step=${Math.max(0, run.parent.step - 1)}`, "data-key": `parent-${run.id}` }, oneLine(run.parent.run, 40)), run.parent.step ? ` at step ${run.parent.step}` : " from its base model")),
-    h("td", {}, h("span", { class: `live ${look}` }, h("i"), words)),
+    h("td", { class: "wb-run-state" }, h("span", { class: `live ${look}` }, h("i"), words)),
     h("td", { class: "wb-run-curve" }, spark(run.spark)),
     h("td", { class: "wb-run-check" }, run.heldout.sampled === null ? h("span", { class: "i3" }, "–") : [h("b", {}, percent(run.heldout.sampled)), h("span", { class: "i3" }, run.heldout.greedy === null ? "" : ` greedy ${percent(run.heldout.greedy)}`)]),
     h("td", { class: "wb-run-steps nw" }, run.steps ? `${run.step} of ${run.steps}` : "–"),

@@ -16,7 +16,7 @@ export function ticks(last, room) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const by = [1, 2, 5, 10].map((k) => k * power).find((k) => k >= rough);
   const all = [];
-  for (let step = 0; step < last - by * 0.4; step += by) all.push(step);
+  for (let step = 0; step < last - by * 0.5; step += by) all.push(step);
   return [...all, last];
 }
 

@@ -7,6 +7,7 @@ import { capital, count, duration, known, plain } from "./format.js";
 import { isOver, pill } from "./states.js";
 
 const UNDO_SECONDS = 4;
+const READ_SECONDS = 8; // then an answer goes: it lies over the ribbon
 
 /** The bar on top of everything when nobody answers. */
 export function makeLostBar() {
@@ -29,13 +30,21 @@ export function makeCommands({ postJson, run, onChange, onSent }) {
   let note = null;
   let stopping = null;
   let alive = true;
+  let fading = null;
   const waiting = new Map();
   const to = (what) => `runs/${encodeURIComponent(run)}/${what}`;
 
   const say = (words, undo = null, bad = false) => {
     note = words === null ? null : { words, undo, bad };
+    fade();
     onChange();
   };
+
+  // What is still awaited stays, and so does what went wrong.
+  function fade() {
+    clearTimeout(fading);
+    if (note && !note.undo && !note.bad) fading = setTimeout(() => waiting.size || say(null), 1000 * READ_SECONDS);
+  }
 
   const send = (command, args = {}, words = null) => post("commands", { command, args }, words);
 
@@ -101,7 +110,8 @@ export function makeCommands({ postJson, run, onChange, onSent }) {
       for (const { kind, data } of events) {
         if (kind !== "command" || !waiting.has(data.id)) continue;
         waiting.delete(data.id);
-        note = { words: data.ok ? capital(`${data.text}.`.replace("..", ".")) : data.text, undo: null, bad: !data.ok };
+        note = { words: data.ok ? capital(`${data.text}.`.replace("..", ".").replaceAll(" -> ", " → ")) : data.text, undo: null, bad: !data.ok };
+        fade();
       }
     },
     clear: () => note && !note.undo && say(null),
