@@ -45,7 +45,7 @@ export function makePrompt({ store, header, go, link }) {
       h("div", { class: "ph" }, h("h2", {}, sentence(visits)), h("span", { class: "sp" }), visits.length > FEW && h("span", { class: "note desk" }, "a column a visit, a band an answer; height = share of the group")),
       visits.some((one) => one.answers?.length) ? river(visits, at, width, narrow ? 190 : 230) : null,
       multiples(visits, at, width, narrow),
-      visits.length === 1 && !visit.mode && lists.watched.length > 0 && h("p", { class: "note" }, "A prompt trained on may not come again soon. Watched ones are asked at every check: ",
+      visits.length === 1 && !visit.mode && lists.watched.length > 0 && h("p", { class: "note followhint" }, "Watched prompts come again at every check: ",
         h("button", { type: "button", class: "link", "data-key": "follow-watched", on: { click: () => go({ prompt: lists.watched[0].prompt_id, mode: "sampled" }) } }, "follow one from the first step")));
     show(strip,
       h("div", { class: "ph" }, h("h2", {}, visits.length > 1 && at > 0 ? `Step ${first.step} beside step ${visit.step}` : "Its answers"), h("span", { class: "sp" }), h("span", { class: "note desk" }, "the best, the median and the worst answer by reward")),
