@@ -284,6 +284,18 @@ def test_deltas_bring_only_what_is_new(page, served, recorded_run):
     assert second.value.json()["steps"] == [] and second.value.json()["ribbon"] == []
 
 
+@pytest.mark.parametrize("width", [780, 1000])
+def test_between_phone_and_desk_the_top_bar_stays_one_line(page, served, recorded_run, width):
+    page.set_viewport_size({"width": width, "height": 700})
+    open_reader(page, served, recorded_run)
+    bar = page.locator(".wb .top").first.bounding_box()
+    links = page.locator(".wb .top").first.locator("a:visible, button:visible, summary:visible").all()
+    assert links
+    for box in (link.bounding_box() for link in links):
+        assert bar["y"] <= box["y"] and box["y"] + box["height"] <= bar["y"] + bar["height"]
+        assert box["x"] + box["width"] <= width
+
+
 def test_an_alarm_shows_its_samples_and_is_muted_and_heard_again(page, served, recorded_run):
     open_reader(page, served, recorded_run)
     alarm = page.locator("[data-alarm=entropy]")
