@@ -15,7 +15,7 @@ export function makeSpent({ store }) {
   const element = h("section", { class: "panel spent", "aria-label": "Where the step’s time went" });
   const draw = part(element, (parts, whole, beside, step) => [
     h("div", { class: "ph" }, h("h2", {}, "Where the time went"), h("span", { class: "sp" }), h("span", { class: "i3" }, `step ${step}, ${duration(whole)}`)),
-    h("div", { class: "spentbar", "aria-hidden": "true" }, parts.map(([, seconds, shade]) => h("span", { style: { "flex-grow": String(seconds), background: shade } }))),
+    h("div", { class: "spentbar", "aria-hidden": "true" }, parts.map(([, seconds, shade]) => h("span", { style: { "flex-grow": String(seconds / whole * 100), background: shade } }))),
     h("ul", {}, parts.map(([name, seconds, shade]) => h("li", {}, h("i", { style: { background: shade } }), `${name} ${duration(seconds)}`))),
     known(beside) && h("p", { class: "note" }, `Looking back and recording took ${duration(beside)} beside the next step’s sampling.`),
   ]);
