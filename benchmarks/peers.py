@@ -42,6 +42,8 @@ WORKS = {
         "embedded",
         ("--prompts-per-step", "16", "--G", "12", "--max-new", "256", "--beta", "0"),
         6,
+        # Text of a prompt file may not speak the chat's control tokens; the task renders them itself.
+        ("--set", "task=chain", "--set", "template=chat"),
     ),
     "A": Work("3 M parameters, vocabulary 100, lengths vary", "A", "A", ("--max-new", "128"), 4),
     "A_full": Work("as A, every answer 128 tokens long", "A_full", "A", ("--max-new", "128"), 3),
