@@ -284,7 +284,10 @@ def test_gradient_checkpointing_changes_no_number(tiny, tmp_path):
 
 def test_a_run_stops_when_a_reward_fails_too_often_and_it_was_told_to(tmp_path):
     broken = tmp_path / "broken.py"
-    broken.write_text('"""Never works."""\n\n\ndef broken(completion: str) -> float:\n    return 1 / 0\n')
+    # Only on the empty answer among those it is tried on before the start, so never in the run.
+    broken.write_text(
+        '"""Works for nothing."""\n\n\ndef broken(completion: str) -> float:\n    return 0.0 if not completion else 1 / 0\n'
+    )
     with pytest.raises(RewardError, match="broken on 100% of the answers"):
         run(
             tmp_path,

@@ -21,8 +21,9 @@ SHARED = {
     **SMALL,
     "model": "embedded",
     "threads": 1,
-    # Adam divides by the gradient's size: where that is rounding alone, a larger rate would move weights by rounding too.
+    # Adam divides by the gradient's size: where that is rounding alone, it would move weights by rounding too.
     "learning_rate": 1e-5,
+    "adam_epsilon": 1e-4,
     "steps": 3,
     "beta": 0.04,
     "steps_per_generation": 2,

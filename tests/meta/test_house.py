@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,8 @@ def test_every_module_says_what_it_is_for():
         if path.read_text().strip() and not re.match(r'\s*(#!.*\n)?"""', path.read_text())
     ]
     assert silent == []
+
+
+def test_no_two_test_files_share_a_name():
+    names = Counter(path.name for path in ROOT.joinpath("tests").rglob("test_*.py"))
+    assert [name for name, times in names.items() if times > 1] == []  # pytest refuses to collect the second

@@ -272,7 +272,7 @@ def test_a_held_out_prompt_is_followed_from_the_base_model_on(page, served, reco
     expect(page.locator(".viewprompt h1")).to_have_text(question)
     assert page.locator(".river .visit").count() == len(visits) == 4
     first, last = (f"{round(right / n * 100)} %" for _, right, n in (visits[0], visits[-1]))
-    expect(page.locator(".riverpanel h2")).to_have_text(f"{first} → {last} right in 4 visits.")
+    expect(page.locator(".riverpanel h2").first).to_have_text(f"{first} → {last} right in 4 visits.")
     said = {
         json.dumps(text)
         for (text,) in ask(

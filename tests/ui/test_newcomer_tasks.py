@@ -241,7 +241,7 @@ def test_task_08_follow_one_prompt_from_step_0_to_now(page, clicks, live):
     clicks.on(".groups tbody tr td.prompt")
     page.locator(".hero").wait_for()
     clicks.on(".head [data-key=overtime]")
-    page.locator(".riverpanel h2").wait_for()
+    page.locator(".riverpanel h2").first.wait_for()
     assert clicks.count == 2
     newest = (
         f"SELECT prompt_id FROM {GROUPS} WHERE kind = 'train' ORDER BY step DESC, gradient_share DESC LIMIT 1"
@@ -252,7 +252,7 @@ def test_task_08_follow_one_prompt_from_step_0_to_now(page, clicks, live):
     )
     assert len(visits) > 1 and visits[0][0] < visits[-1][0]
     first, last = (round(100 * right / n) for _, right, n in (visits[0], visits[-1]))
-    expect(page.locator(".riverpanel h2")).to_have_text(
+    expect(page.locator(".riverpanel h2").first).to_have_text(
         f"{first} % → {last} % right in {len(visits)} visits."
     )
     expect(page.locator(".river [data-visit]")).to_have_count(len(visits))

