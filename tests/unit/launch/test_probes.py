@@ -71,7 +71,8 @@ def test_a_rehearsal_measures_a_step_and_leaves_the_model_as_it_was(asker: Asker
 
 
 @pytest.mark.parametrize(
-    ("probe", "words"), [("dance", "There are: branch, prompts, rehearsal, sample, fresh"), ("sample", "needs a prompt")]
+    ("probe", "words"),
+    [("dance", "There are: branch, prompts, rehearsal, sample, fresh"), ("sample", "needs a prompt")],
 )
 def test_what_cannot_be_answered_is_answered_with_the_reason(asker: Asker, probe: str, words: str) -> None:
     answer = asker.ask(probe)
