@@ -45,12 +45,12 @@ _BYTES = {
 }
 _SETTING_BYTES = {"float32": 4, "bfloat16": 2}
 
-# Seconds per answer of the embedded model on one quiet core, from three 50-step runs at 16 x 12 with
-# answers of about 42 tokens: sampling 34.6 s, updates 28.3 s, held-out checks 5.2 s for 6 x 2 x 128
-# answers.
-_SAMPLING_PER_ANSWER = 34.6 / (50 * 192)
-_UPDATE_PER_ANSWER = 28.3 / (50 * 192)
-_CHECK_PER_ANSWER = 5.2 / (6 * 2 * 128)
+# Seconds per answer of the embedded model, one thread on a quiet 2-core machine: the median of the three runs behind
+# presets/embedded.expected.json (50 steps, 16 x 12, answers of about 42 tokens). What the start takes is counted to the checks,
+# which draw 2 x 128 and 64 further answers six times.
+_SAMPLING_PER_ANSWER = 25.8 / (50 * 192)
+_UPDATE_PER_ANSWER = 23.9 / (50 * 192)
+_CHECK_PER_ANSWER = 11.2 / (6 * (2 * 128 + 64))
 
 
 class ModelFacts(NamedTuple):

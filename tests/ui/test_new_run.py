@@ -30,7 +30,7 @@ def field(page: Page, name: str):
 def test_a_first_visit_shows_the_embedded_preset_and_what_will_happen(page, served):
     page.goto(served.url("/"))
     expect(page.locator("#wb-headline h1")).to_have_text(
-        "16 prompts × 12 samples = 192 answers for each update. 50 updates take about 70 seconds here.",
+        "16 prompts × 12 samples = 192 answers for each update. 50 updates take about 60 seconds here.",
         timeout=60_000,
     )
     assert page.url.endswith("/new")

@@ -137,8 +137,8 @@ def test_the_default_run_is_estimated_at_the_time_that_was_measured() -> None:
     duration = estimate.seconds(config, estimate.facts("embedded"))
     assert (
         duration is not None
-        and duration.sampling == pytest.approx(34.6)
-        and duration.update == pytest.approx(28.3)
+        and duration.sampling == pytest.approx(25.8)
+        and duration.update == pytest.approx(23.9)
     )
     twice = estimate.seconds(config.changed(prompts_per_step=32), estimate.facts("embedded"))
     assert twice is not None and twice.sampling == pytest.approx(2 * duration.sampling)

@@ -267,7 +267,7 @@ def test_the_rail_says_time_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.config is not None
     drawn = Markup(parts.rail(found.config, found.facts, None)).striptags()
     assert (
-        "Time: about 70 seconds" in drawn
+        "Time: about 60 seconds" in drawn
         and "of 24.0 GiB" in drawn
         and "Nothing is recorded for these settings" in drawn
     )
