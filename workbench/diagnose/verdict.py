@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from workbench.config import RunConfig
+from workbench.diagnose.alarms.history import Move
 from workbench.record.reader import Reader
 
 Word = Literal[
@@ -49,17 +50,6 @@ class Verdict(NamedTuple):
     level: Level
     sentence: str
     facts: str
-
-
-class Move(NamedTuple):
-    """A series from its beginning to now, each the mean over a few steps."""
-
-    first: float
-    last: float
-
-    @property
-    def gain(self) -> float:
-        return self.last - self.first
 
 
 class Seen(NamedTuple):

@@ -40,7 +40,7 @@ class Finding(NamedTuple):
 
 
 class Move(NamedTuple):
-    """A figure at the beginning of a stretch and now."""
+    """A figure at the beginning of a stretch and now, each the mean over a few steps where it is a series."""
 
     first: float
     last: float
