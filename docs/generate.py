@@ -6,8 +6,10 @@ A test compares the pages with what this makes, so they cannot drift.
 from pathlib import Path
 
 from workbench import glossary
-from workbench.config import SECTIONS, RunConfig, SettingInfo, presets, settings
+from workbench.config import RunConfig, settings
+from workbench.presets import presets
 from workbench.rewards.catalogue import REWARDS
+from workbench.settings import SECTIONS, SettingInfo
 
 FOLDER = Path(__file__).parent
 Pages = dict[str, str]

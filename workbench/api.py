@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import agreement, bench, estimate, launch, preflight, rescoring, steer
-from workbench.config import RewardSpec, RunConfig, presets
+from workbench.config import RewardSpec, RunConfig
 from workbench.errors import ConfigError, RunError
 from workbench.follow import follow, summary
 from workbench.launch import RunState
+from workbench.presets import presets
 from workbench.prompts import TASKS
 from workbench.record import folder as record
 from workbench.record import origin, preferences

@@ -4,14 +4,9 @@ The command line, the New run form, notebooks, the docs table and validation all
 same as in TRL it has TRL's name and default (TRL 1.16); presets change defaults sparsely. Imports no ML library.
 """
 
-import difflib
-import re
-import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib import resources
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -22,66 +17,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
 from workbench.errors import ConfigError
-
-Section = Literal["model", "data", "reward", "group", "update", "reference", "check", "record", "machine"]
-SECTIONS: dict[Section, str] = {
-    "model": "Model",
-    "data": "Prompts",
-    "reward": "Rewards",
-    "group": "Group and sampling",
-    "update": "Update",
-    "reference": "Pull to the reference",
-    "check": "Held-out checks",
-    "record": "Record",
-    "machine": "Machine",
-}
-DEFAULT_PRESET = "embedded"
-RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-class SettingInfo(NamedTuple):
-    """What a form, a docs table or the command line needs to know about one setting."""
-
-    name: str
-    label: str
-    help: str
-    section: Section
-    core: bool
-    live: bool
-    default: Any
-    choices: tuple[Any, ...]
-    ge: float | None
-    gt: float | None
-    le: float | None
-    kind: str
-    """int, float, bool, str, choice or rewards; `optional` tells whether None is allowed."""
-    optional: bool
-    remedy: str
-
-
-def setting(
-    default: Any,
-    label: str,
-    help: str,
-    section: Section,
-    *,
-    core: bool = False,
-    live: bool = False,
-    remedy: str = "",
-    **constraints: Any,
-) -> Any:
-    """A pydantic field that carries its label, section, level and remedy; `live` settings can change while a run goes on."""
-    extra: dict[str, Any] = {
-        "label": label, "section": section, "core": core, "live": live, "remedy": remedy
-    }  # fmt: skip
-    if isinstance(default, list):
-        return Field(
-            default_factory=lambda: list(default), description=help, json_schema_extra=extra, **constraints
-        )
-    return Field(default, description=help, json_schema_extra=extra, **constraints)
+from workbench.presets import DEFAULT_PRESET, load_preset
+from workbench.settings import SettingInfo, describe, explain, setting
 
 
 class RewardSpec(BaseModel):
@@ -718,7 +657,7 @@ class RunConfig(BaseModel):
                     problems.update(cause.problems)
                     continue
                 name = str(item["loc"][0]) if item["loc"] else "settings"
-                problems.setdefault(name, _explain(name, item))
+                problems.setdefault(name, explain(name, item, cls.model_fields))
             raise ConfigError("\n".join(problems.values()), problems) from None
 
     def changed(self, **values: Any) -> Self:
@@ -738,47 +677,9 @@ class RunConfig(BaseModel):
         return self.changed(**values)
 
 
-class Preset(NamedTuple):
-    """A named, sparse set of settings."""
-
-    name: str
-    title: str
-    about: str
-    settings: dict[str, Any]
-
-
-def presets() -> list[Preset]:
-    """All shipped presets, `embedded` first."""
-    folder = resources.files("workbench") / "presets"
-    names = sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    names.sort(key=lambda name: name != DEFAULT_PRESET)
-    return [load_preset(name) for name in names]
-
-
-def load_preset(name: str) -> Preset:
-    """A shipped preset by name, or one from a `.toml` file. Raises ConfigError."""
-    shipped = resources.files("workbench") / "presets" / f"{name}.toml"
-    path = Path(name)
-    if RUN_ID.fullmatch(name) and shipped.is_file():
-        text = shipped.read_text()
-    elif path.suffix == ".toml" and path.is_file():
-        text = path.read_text()
-    else:
-        known = [Path(entry.name).stem for entry in (resources.files("workbench") / "presets").iterdir()]
-        raise ConfigError(
-            f"preset {name!r} is not known. Shipped: {', '.join(sorted(known))}; or give a .toml file.",
-            {"preset": f"{name!r} is not known"},
-        )
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"preset {name!r} is not valid TOML: {error}.") from None
-    return Preset(path.stem, values.pop("title", path.stem), values.pop("about", ""), values)
-
-
 def settings() -> list[SettingInfo]:
     """Every setting of RunConfig in order, with what a form or a docs table needs."""
-    return [_describe(name, info) for name, info in RunConfig.model_fields.items()]
+    return [describe(name, info, _schema()[name]) for name, info in RunConfig.model_fields.items()]
 
 
 @lru_cache(maxsize=1)
@@ -786,52 +687,3 @@ def _schema() -> dict[str, Any]:
     """JSON schema of every setting; making it takes 50 ms, and forms ask for each setting in turn."""
     properties: dict[str, Any] = RunConfig.model_json_schema()["properties"]
     return properties
-
-
-def _describe(name: str, info: FieldInfo) -> SettingInfo:
-    extra = info.json_schema_extra
-    assert isinstance(extra, dict)
-    schema = _schema()[name]
-    options = schema.get("anyOf", [schema])
-    kinds = [option for option in options if option.get("type") != "null"]
-    choices = tuple(kinds[0].get("enum", ()))
-    names = {"integer": "int", "number": "float", "boolean": "bool", "array": "rewards"}
-    kind = "choice" if choices else names.get(kinds[0].get("type", ""), "str")
-    return SettingInfo(
-        name=name,
-        label=str(extra["label"]),
-        help=info.description or "",
-        section=extra["section"],  # type: ignore[arg-type]
-        core=bool(extra["core"]),
-        live=bool(extra["live"]),
-        default=info.get_default(call_default_factory=True),
-        choices=choices,
-        ge=kinds[0].get("minimum"),
-        gt=kinds[0].get("exclusiveMinimum"),
-        le=kinds[0].get("maximum"),
-        kind=kind,
-        optional=len(kinds) < len(options),
-        remedy=str(extra["remedy"]),
-    )
-
-
-def _explain(name: str, item: Any) -> str:
-    """One sentence: what was given, what is allowed, what to do."""
-    if item["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(name, RunConfig.model_fields, n=1)
-        hint = f" Did you mean {close[0]}?" if close else " `workbench settings` lists them all."
-        return f"{name} is not a setting.{hint}"
-    if "ctx" in item and isinstance(item["ctx"].get("error"), ValueError):
-        return str(item["ctx"]["error"])
-    given = item.get("input")
-    allowed = item["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("should be", "must be")
-    allowed = allowed.replace("greater than or equal to", "at least").replace(
-        "less than or equal to", "at most"
-    )
-    info = RunConfig.model_fields.get(name)
-    remedy = (
-        str(info.json_schema_extra.get("remedy") or "")
-        if info and isinstance(info.json_schema_extra, dict)
-        else ""
-    )
-    return f"{name} = {given!r}: {allowed}. {remedy}".strip().rstrip(".") + "."

@@ -12,12 +12,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.helpers import wait_until
 from tests.tiny import ARCHITECTURES, SHAPE
 from workbench import preflight
-from workbench.config import RunConfig, presets
+from workbench.config import RunConfig
 from workbench.control import Control, Status
 from workbench.errors import RewardError
 from workbench.export import export
 from workbench.loop import train
 from workbench.models import embedded
+from workbench.presets import presets
 from workbench.record import checkpoints, rating
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder

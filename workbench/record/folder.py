@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from workbench.config import RUN_ID, RunConfig
+from workbench.config import RunConfig
 from workbench.errors import ConfigError, RunError
 from workbench.record.files import make_folder, sync_folder, tail, write_bytes, write_json
 from workbench.record.origin import git_commit, hardware, versions
 from workbench.record.redact import redact
 
 Kind = Literal["train", "bench"]
+RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Command(NamedTuple):

@@ -10,8 +10,9 @@ import gradio as gr
 from markupsafe import Markup
 
 from workbench import preflight, steer
-from workbench.config import RunConfig, presets
+from workbench.config import RunConfig
 from workbench.errors import ConfigError, WorkbenchError
+from workbench.presets import presets
 from workbench.prompts import TASKS
 from workbench.view import bench, contained, expect, forking, form, parts
 from workbench.view.check import EMBEDDED, OTHER, Checked, check, read

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from workbench import steer
-from workbench.config import RunConfig, load_preset
+from workbench.config import RunConfig
 from workbench.errors import ConfigError, RunError
+from workbench.presets import load_preset
 from workbench.record.folder import RunFolder
 from workbench.steer import Origin
 from workbench.view import form

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 from gradio.components.base import Component
 
-from workbench.config import RewardSpec, SettingInfo, settings
+from workbench.config import RewardSpec, settings
 from workbench.rewards.catalogue import REWARDS
+from workbench.settings import SettingInfo
 
 INFOS: dict[str, SettingInfo] = {info.name: info for info in settings()}
 REWARD_ROWS, REWARD_PARTS = 6, 3

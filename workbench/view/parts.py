@@ -11,9 +11,11 @@ import numpy as np
 from markupsafe import Markup
 
 from workbench import estimate, weights
-from workbench.config import SECTIONS, RunConfig, load_preset
+from workbench.config import RunConfig
 from workbench.estimate import ModelFacts
+from workbench.presets import load_preset
 from workbench.prompts import Task
+from workbench.settings import SECTIONS
 from workbench.view import form, pictures
 from workbench.view import sentences as say
 from workbench.view.check import Checked

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from workbench.config import SettingInfo, settings
+from workbench.config import settings
 from workbench.glossary import ALARMS, METRICS, SLOTS, metric
+from workbench.settings import SettingInfo
 from workbench.view.form import compact
 
 

@@ -10,9 +10,10 @@ from markupsafe import Markup
 
 from tests.fakes import write_fake_run
 from workbench import launch, preflight
-from workbench.config import RunConfig, presets, settings
+from workbench.config import RunConfig, settings
 from workbench.errors import ConfigError, RunError, SandboxError
 from workbench.estimate import Device, Duration, Memory
+from workbench.presets import presets
 from workbench.prompts import TASKS
 from workbench.record.folder import RunFolder
 from workbench.view import actions, bench, check, contained, expect, form, parts, pictures

@@ -13,8 +13,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench import launch
-from workbench.config import presets
 from workbench.errors import RewardError, RunError, WorkbenchError
+from workbench.presets import presets
 from workbench.record import folder as record
 from workbench.rewards.catalogue import REWARDS
 from workbench.view.lab import code, result

@@ -12,8 +12,10 @@ from typing import Any
 import gradio as gr
 from gradio.components.base import Component
 
-from workbench.config import DEFAULT_PRESET, SECTIONS, RunConfig, Section, presets, settings
+from workbench.config import RunConfig, settings
+from workbench.presets import DEFAULT_PRESET, presets
 from workbench.prompts import TASKS
+from workbench.settings import SECTIONS, Section
 from workbench.view import form
 from workbench.view.actions import Actions
 from workbench.view.check import EMBEDDED, OTHER
