@@ -4,6 +4,7 @@ In: a RunConfig, its run folder, and the `Control` through which people steer. O
 with its updates; checkpoints and commands lie between steps.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -376,8 +377,9 @@ class LookingBack:
     def begin(self, done: StepRecord, config: RunConfig) -> None:
         """Start on a finished step; its metrics are there after `wait`."""
         self.pending = self.thread.submit(self._finish, done, config)
-        if self.updater.policy.is_lora or self.updater.team.size > 1:
-            # An adapter switched off must not be while the policy samples; and processes do one thing at a time together.
+        if self.updater.policy.is_lora or self.updater.team.size > 1 or cores() < 2:
+            # An adapter switched off must not be while the policy samples; processes do one thing at a time together; and two
+            # threads on one core only take each other's place in its caches.
             self.wait()
 
     def wait(self) -> None:
@@ -396,6 +398,11 @@ class LookingBack:
         self.alarms.step(done, config)
         self.tracker.log(done)
         print(told(done), flush=True)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def report_failures(scores_B: Sequence[Score], config: RunConfig, control: Control) -> None:

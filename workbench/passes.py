@@ -16,6 +16,7 @@ from workbench import losses
 from workbench import weights as algorithm
 from workbench.models import head as fused
 from workbench.models import packing
+from workbench.models.layers import add_gradient
 from workbench.models.logits import Sequences, TokenStats, head, token_stats, unflatten
 from workbench.models.score import packed
 from workbench.types import Sampling
@@ -166,5 +167,5 @@ def _packed(model: Any, pack: packing.Pack, asked: Asked, sampling: Sampling) ->
     if looked_up_TD is not None and looked_up_TD.grad is not None:
         if embedding.padding_idx is not None:  # a row that the library keeps still, wherever it stands
             looked_up_TD.grad[pack.ids_T == embedding.padding_idx] = 0.0
-        fused.add_gradient(embedding.weight).index_add_(0, pack.ids_T, looked_up_TD.grad)
+        add_gradient(embedding.weight).index_add_(0, pack.ids_T, looked_up_TD.grad)
     return Pass.of(passed.stats, asked)

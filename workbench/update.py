@@ -56,7 +56,7 @@ class Generation(NamedTuple):
     sample_weights_B: Tensor
     sampler_B_T: Tensor
     old_B_T: Tensor | None
-    """The trainer's log-probabilities before the first update; None where the only update is on policy."""
+    """The trainer's log-probabilities before the first update; None while an update is itself that: it reads everything on policy."""
     reference_B_T: Tensor | None
 
 
@@ -167,9 +167,10 @@ class Updater:
             for _ in range(config.num_iterations)
             for part in np.array_split(np.arange(len(groups)), config.steps_per_generation)
         ]
-        # The only update of a step is on policy, so its own forward gives the old log-probabilities. Several need them from
-        # before the first: from the trainer's forward, not the sampler's record, whose kernels and precision differ.
-        before = self.score(groups, config) if len(parts) > 1 else None
+        # An update of the whole generation reads every answer on policy: its own forward gives the old log-probabilities. Where
+        # the first updates see only parts, a pass before them does: the trainer's forward, not the sampler's record, whose
+        # kernels and precision differ.
+        before = self.score(groups, config) if config.steps_per_generation > 1 else None
         generation = self._generation(
             groups, advantages_B, before, reference_B_T, excluded_B, sample_weights_B
         )
@@ -186,12 +187,14 @@ class Updater:
                 generation,
                 self._planned(generation, rows, config),
                 config,
-                seen if before is None else None,
+                seen if generation.old_B_T is None else None,
                 weight_B_T if first_pass else None,
             )
             # What ranks do together stays outside: one of them may have to try its share again.
             log = self._gathered(self.pieces.fit(accumulate, most=max(1, len(rows))), config, step)
             logs.append(log)
+            if generation.old_B_T is None and len(parts) > 1:
+                generation = generation._replace(old_B_T=seen.logp_B_T)
             problem = next(
                 (f"{name} is {value}" for name, value in log.items() if not math.isfinite(value)), None
             )

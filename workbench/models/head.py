@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workbench.models.layers import add_gradient
 from workbench.models.logits import TokenStats, keep
 from workbench.types import Sampling
 
@@ -114,13 +115,6 @@ def chunks(head: Any, tokens: int) -> list[slice]:
     count = max(1, -(-tokens * int(head.weight.shape[0]) // CHUNK_LOGITS))
     size = -(-tokens // count)
     return [slice(start, min(start + size, tokens)) for start in range(0, max(1, tokens), max(1, size))]
-
-
-def add_gradient(parameter: Tensor) -> Tensor:
-    """The gradient to add to, made where there is none."""
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
 
 
 def _block(

@@ -18,6 +18,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from workbench.models import layers
 from workbench.models.logits import Sequences, backbone, plain_head
 
 ATTENTION = "workbench"
@@ -155,10 +156,15 @@ def _runs(members: list[NDArray[np.int32]]) -> Iterator[tuple[int, list[NDArray[
 
 def hidden(model: Any, pack: Pack, embeddings_TD: Tensor | None = None) -> Tensor:
     """(N, D) hidden states that predict the answers' tokens. `embeddings_TD`: in place of looking the ids up."""
+    inner = backbone(model)
+    if layers.fits(model, inner):
+        x_TD = inner.embed_tokens(pack.ids_T) if embeddings_TD is None else embeddings_TD
+        out_TD = layers.run(inner, x_TD, pack.positions_T, pack, partial(attend, pack))
+        return out_TD.index_select(0, pack.source_N)
     given = (
         {"input_ids": pack.ids_T[None]} if embeddings_TD is None else {"inputs_embeds": embeddings_TD[None]}
     )
-    out_1TD = backbone(model)(
+    out_1TD = inner(
         **given,
         # Never read, but without one the library would build a mask over all tokens.
         attention_mask=torch.zeros(1, 1, 1, 1, device=pack.ids_T.device),
@@ -197,37 +203,54 @@ def attention(
     if others.get("softcap") is not None or others.get("s_aux") is not None:
         raise NotImplementedError("soft-capped attention and attention sinks")
     q, k, v = (
-        _Spread.apply(heads.transpose(1, 2)[0], pack.spread_S, pack.gather_T).split(pack.sizes)  # type: ignore[no-untyped-call]
+        _Spread.apply(heads.transpose(1, 2)[0], pack.spread_S, pack.gather_T)  # type: ignore[no-untyped-call]
         for heads in (query, key, value)
     )
-    attend = partial(
-        functional.scaled_dot_product_attention, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
+    seen = attend(pack, q, k, v, scaling=scaling, window=sliding_window)
+    return _Gather.apply(torch.cat(seen), pack.gather_T)[None], None  # type: ignore[no-untyped-call]
+
+
+def attend(
+    pack: Pack,
+    query_SHE: Tensor,
+    key_SJE: Tensor,
+    value_SJE: Tensor,
+    *,
+    scaling: float | None = None,
+    window: int | None = None,
+) -> list[Tensor]:
+    """What the rows of each prompt, then of each block of answers see: (rows, heads, E), in the order of `pack.sizes`."""
+    q, k, v = (torch.split(heads, pack.sizes) for heads in (query_SHE, key_SJE, value_SJE))
+    look = partial(
+        functional.scaled_dot_product_attention,
+        scale=scaling,
+        enable_gqa=query_SHE.shape[1] != key_SJE.shape[1],
     )
     widths = {block.prompt: block.width for block in pack.blocks}
-    outs = []
+    seen = []
     for number, width in widths.items():
         q_1HPE, k_1HPE, v_1HPE = (part[number].transpose(0, 1)[None] for part in (q, k, v))
-        if sliding_window is not None and sliding_window < width:
-            out = attend(q_1HPE, k_1HPE, v_1HPE, _mask(pack, 0, width, sliding_window, query))
+        if window is not None and window < width:
+            out = look(q_1HPE, k_1HPE, v_1HPE, _mask(pack, 0, width, window, query_SHE))
         else:
-            out = attend(q_1HPE, k_1HPE, v_1HPE, is_causal=True)
-        outs.append(out[0].transpose(0, 1))
+            out = look(q_1HPE, k_1HPE, v_1HPE, is_causal=True)
+        seen.append(out[0].transpose(0, 1))
     for number, block in enumerate(pack.blocks, start=len(widths)):
         shape = (block.answers, block.longest)
         k_RHKE, v_RHKE = (
             torch.cat(
                 [
                     part[block.prompt].expand(block.answers, *part[block.prompt].shape),
-                    part[number].unflatten(0, shape),
+                    part[number].view(*shape, *part[number].shape[1:]),
                 ],
                 dim=1,
             ).transpose(1, 2)
             for part in (k, v)
         )
-        q_RHLE = q[number].unflatten(0, shape).transpose(1, 2)
-        mask = _mask(pack, block.width, block.longest, sliding_window, query)
-        outs.append(attend(q_RHLE, k_RHKE, v_RHKE, mask).transpose(1, 2).flatten(0, 1))
-    return _Gather.apply(torch.cat(outs), pack.gather_T)[None], None  # type: ignore[no-untyped-call]
+        q_RHLE = q[number].view(*shape, *q[number].shape[1:]).transpose(1, 2)
+        mask = _mask(pack, block.width, block.longest, window, query_SHE)
+        seen.append(look(q_RHLE, k_RHKE, v_RHKE, mask).transpose(1, 2).flatten(0, 1))
+    return seen
 
 
 def _mask(pack: Pack, before: int, width: int, window: int | None, like: Tensor) -> Tensor:
@@ -238,7 +261,11 @@ def _mask(pack: Pack, before: int, width: int, window: int | None, like: Tensor)
     if window not in pack.masks:
         distance = torch.arange(most, most + longest)[:, None] - torch.arange(most + longest)[None]
         seen = (distance >= 0) if window is None else (distance >= 0) & (distance < window)
-        pack.masks[window] = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(like.dtype).min).to(like)
+        pack.masks[window] = (
+            torch.zeros(seen.shape, dtype=like.dtype)
+            .masked_fill(~seen, torch.finfo(like.dtype).min)
+            .to(like.device)
+        )
     return pack.masks[window][:width, most - before : most + width]
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from workbench.models import layers
 from workbench.models import logits as scoring
 from workbench.rollouts import cache as kv
 
@@ -32,7 +33,7 @@ class Decoder(Protocol):
 def drivable(config: Any) -> str | None:
     """Why the local engine cannot drive a model; None where it can."""
     text = config.get_text_config(decoder=True)
-    odd = layer_kinds(text) - {"full_attention", "sliding_attention"}
+    odd = layers.kinds(text) - {"full_attention", "sliding_attention"}
     if odd:
         return f"it has {', '.join(sorted(odd))} layers"
     if not scoring.plain_head(config):
@@ -40,13 +41,6 @@ def drivable(config: Any) -> str | None:
     if getattr(config, "is_encoder_decoder", False):
         return "it is an encoder-decoder"
     return None
-
-
-def layer_kinds(text: Any) -> set[str]:
-    """The kinds of attention among a decoder's layers."""
-    named = set(getattr(text, "layer_types", None) or [])
-    slides = getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True)
-    return named or ({"sliding_attention"} if slides else {"full_attention"})
 
 
 class Prompts:
@@ -84,7 +78,7 @@ class LibraryDecoder:
         self.body = scoring.backbone(model)
         text = model.config.get_text_config(decoder=True)
         self.layers = text.num_hidden_layers
-        self.kinds = sorted(layer_kinds(text))
+        self.kinds = sorted(layers.kinds(text))
         self.window: int | None = text.sliding_window if "sliding_attention" in self.kinds else None
 
     def start(self, prompts: Sequence[tuple[int, ...]], repeat_R: Tensor, room: int) -> Tensor:

@@ -13,10 +13,10 @@ from torch.nn import functional
 
 from workbench.models import logits as scoring
 from workbench.models.head import project
+from workbench.models.layers import plain
 from workbench.rollouts import cache as kv
-from workbench.rollouts.decoder import Prompts, layer_kinds
+from workbench.rollouts.decoder import Prompts
 
-MODELS = ("llama", "qwen2", "qwen3", "mistral")
 MOST_PARAMETERS = 64_000_000
 """Beyond this the products outweigh the calls, and a second copy of the weights is no longer small."""
 
@@ -24,13 +24,9 @@ MOST_PARAMETERS = 64_000_000
 def fits(model: Any) -> bool:
     """Whether this decoder is of the known shape, small, in float32 and on a CPU."""
     inner = scoring.backbone(model)
-    first = inner.layers[0] if hasattr(inner, "layers") else None
     weight = next(model.parameters())
     return bool(
-        model.config.model_type in MODELS
-        and first is not None
-        and layer_kinds(model.config) == {"full_attention"}
-        and model.config.hidden_act == "silu"
+        plain(model, inner)
         and weight.dtype == torch.float32
         and weight.device.type == "cpu"
         and sum(parameter.numel() for parameter in inner.parameters()) <= MOST_PARAMETERS
@@ -65,8 +61,8 @@ class LeanDecoder:
         self.pairs_E = torch.stack([torch.arange(half), torch.arange(half) + half], dim=1).flatten()
         self.layers = [self._layer(layer) for layer in self.inner.layers]
         head = scoring.head(model)
-        self.head_VD = (head.weight * self.inner.norm.weight).contiguous()
-        self.head_bias = head.bias
+        # Tables of a large vocabulary are not copied: the final norm's gain goes into the hidden state.
+        self.head = head
 
     def _layer(self, layer: Any) -> Layer:
         mine = layer.self_attn
@@ -135,8 +131,7 @@ class LeanDecoder:
             if bool(pads_RK.any())
             else None
         )
-        # The library's hidden state has had the final norm, whose gain is in `head_VD`.
-        return project(hidden_PD, scoring.head(self.model).weight, self.head_bias)[repeat_R]
+        return project(hidden_PD, self.head.weight, self.head.bias)[repeat_R]
 
     def step(self, token_R: Tensor) -> Tensor:
         """See `Decoder.step`."""
@@ -172,7 +167,8 @@ class LeanDecoder:
             gate, up = functional.linear(x_RD, layer.gate_up).mul_(self._scale(x_RD)).chunk(2, dim=1)
             x_RD.addmm_(functional.silu(gate, inplace=True).mul_(up), layer.down)
         self.position_R = self.position_R + 1
-        return project(x_RD.mul_(self._scale(x_RD)), self.head_VD, self.head_bias)
+        last_RD = x_RD.mul_(self._scale(x_RD)).mul_(self.inner.norm.weight)
+        return project(last_RD, self.head.weight, self.head.bias)
 
     def select(self, rows: Tensor) -> None:
         """See `Decoder.select`."""

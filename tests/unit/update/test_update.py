@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.tiny import tiny_policy
-from workbench import losses
+from workbench import losses, update
 from workbench import weights as algorithm
 from workbench.config import RunConfig
 from workbench.models import head, packing
@@ -272,6 +272,26 @@ def test_later_updates_of_a_generation_keep_the_old_log_probabilities():
     for recorded, row in zip(result.tokens.policy_logp, before, strict=True):
         np.testing.assert_allclose(recorded, row[: len(recorded)].numpy(), atol=1e-6)
     assert result.metrics["ratio/max"] > 1.01  # the policy has moved away from them
+
+
+@pytest.mark.parametrize(("mini_batches", "passes"), [(1, 0), (2, 1)])
+def test_iterations_over_a_whole_generation_need_no_pass_for_the_old_log_probabilities(
+    mini_batches, passes, monkeypatch
+):
+    settings = config(num_iterations=2, steps_per_generation=mini_batches, learning_rate=3e-3)
+    policy = tiny_policy()
+    groups = sampled(policy, settings)
+    before = Updater(policy, settings).score(groups, settings).logp_B_T
+    calls = []
+    real = update.scoring.score
+    monkeypatch.setattr(update.scoring, "score", lambda *a, **k: calls.append(1) or real(*a, **k))
+    result = Updater(policy, settings).step(groups, advantages(groups), settings, 0)
+    assert len(calls) == passes
+    assert (
+        result.metrics["ratio/max"] > 1.01
+    )  # the second iteration is measured against the first, not against itself
+    for recorded, row in zip(result.tokens.policy_logp, before, strict=True):
+        np.testing.assert_allclose(recorded, row[: len(recorded)].numpy(), atol=1e-6)
 
 
 def test_after_the_update_the_same_tokens_are_read_again():
