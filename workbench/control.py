@@ -94,7 +94,8 @@ class Control:
         self._beat = beat
         self._inbox: deque[Command] = deque()
         self._taking = threading.Lock()
-        self._pausing: Command | None = None
+        self._pausing: list[Command] = []
+        """Wishes to pause that have not taken effect yet."""
         self._paused = False
         self._stopping = ""
         self._deadline: float | None = None
@@ -132,18 +133,19 @@ class Control:
                 command = self._inbox.popleft()
                 if not self._deal_with(command):
                     yield command
-            if self._pausing and not self._paused and 0 < self.status.steps <= self.status.step:
-                self.answer(self._pausing, False, "that was the last step: the run ends")
-                self._pausing = None
-            if self._pausing and not self._paused:
+            if self._stopping:
+                self._answer_pauses(False, "the run stops")
+            elif 0 < self.status.steps <= self.status.step:
+                self._answer_pauses(False, "that was the last step: the run ends")
+            elif self._pausing:
                 self._paused = True
                 self._set_state("paused")
-                self.answer(self._pausing, True, f"paused before step {self.status.step}")
+                self._answer_pauses(True, f"paused before step {self.status.step}")
             if not self._paused or self._stopping:
                 break
             time.sleep(LOOK_SECONDS)
         if self.status.state == "paused" or self._paused:
-            self._paused, self._pausing = False, None
+            self._paused = False
             self._boundary += time.monotonic() - entered  # a pause is no part of a step's duration
             self._set_state("stopping" if self._stopping else "running")
 
@@ -163,7 +165,7 @@ class Control:
                 wanted = True
             time.sleep(LOOK_SECONDS)
         self._boundary += time.monotonic() - entered
-        self._set_state("stopping" if self._stopping else "running")
+        self._set_state("stopping" if self._stopping else "paused" if self._paused else "running")
         return wanted
 
     @property
@@ -236,6 +238,16 @@ class Control:
             sink(kind, data, step=step)
         self._unsent.clear()
 
+    def dismiss(self) -> None:
+        """Answer what came too late for any boundary: the run is about to end."""
+        self._look()
+        while self._inbox:
+            command = self._inbox.popleft()
+            if command.command == "stop":
+                self.answer(command, True, "the run ends")
+            else:
+                self.answer(command, False, "the run ended before its next step")
+
     def running(self) -> None:
         """The device is ours and the loop begins."""
         self._boundary = time.monotonic()
@@ -300,15 +312,21 @@ class Control:
         if command.command == "stop":
             self.answer(command, True, "stops after this step, with a checkpoint")
         elif command.command == "pause":
-            self._pausing = command
+            self._pausing.append(command)
         elif command.command == "resume":
-            self.answer(command, self._pausing is not None, "goes on" if self._pausing else "was not paused")
-            self._pausing, self._paused = None, False
+            was_wanted = self._paused or bool(self._pausing)
+            self._answer_pauses(False, "resumed before it took effect")
+            self.answer(command, was_wanted, "goes on" if was_wanted else "was not paused")
+            self._paused = False
         elif command.command == "unreadable":
             self.answer(command, False, f"not a command: {command.args.get('reason', '')}")
         else:
             return False
         return True
+
+    def _answer_pauses(self, ok: bool, text: str) -> None:
+        while self._pausing:
+            self.answer(self._pausing.pop(0), ok, text)
 
     def _set_state(self, state: State) -> None:
         self.status.state, self.status.progress_at = state, time.time()

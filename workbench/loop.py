@@ -68,6 +68,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         )
         record = stack.enter_context(Writer(folder, config, token_text=chat.token_text(policy.tokenizer)))
         control.record_to(record.event)
+        stack.callback(control.dismiss)
         tracker = stack.enter_context(WandbSink(folder, config))
         engine = followers.engine(FittingEngine(make_engine(config.engine, policy)), team, policy)
         if replay.begun:
@@ -110,11 +111,14 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
             for command in control.poll(step):
                 if command.command == "probe":
                     bench.answer(command)
-                    continue
-                changed, save_now = apply(command, config, control, pools, policy.context)
-                if changed is not config:
-                    replay.forget(step, command.args)
-                config, save = changed, save or save_now
+                elif command.command == "checkpoint":
+                    save_checkpoint(step)  # at once: a paused run stays in this line of people
+                    control.answer(command, True, f"checkpoint after step {step} written")
+                else:
+                    changed = apply(command, config, control, pools, policy.context)
+                    if changed is not config:
+                        replay.forget(step, command.args)
+                    config = changed
             if pools.of(config) is not scoring.pool:
                 scoring = Scoring(pools.of(config), pools.sources, config, folder, control, replay)
             if config is not before:
@@ -292,23 +296,20 @@ def steer(config: RunConfig, metrics: dict[str, float]) -> RunConfig:
 
 def apply(
     command: Command, config: RunConfig, control: Control, pools: Pools, context: int
-) -> tuple[RunConfig, bool]:
-    """Carry out one wish at a step boundary; returns the settings from now on, and whether to write a checkpoint now."""
-    if command.command == "checkpoint":
-        control.answer(command, True, "checkpoint written")
-        return config, True
+) -> RunConfig:
+    """Carry out a change of settings at a step boundary; returns the settings from now on."""
     if command.command not in ("set", "rewards"):
         control.answer(
             command,
             False,
             f"{command.command} is not known. A training run takes pause, resume, stop, checkpoint, set and rewards.",
         )
-        return config, False
+        return config
     try:
         if command.command == "rewards":
             pools.receive(command.args.get("files") or {})
             control.answer(command, True, "reward code kept; set rewards to use it")
-            return config, False
+            return config
         changed = config.live_changed(command.args)
         if changed.max_completion_length >= context:
             raise ConfigError(
@@ -319,7 +320,7 @@ def apply(
         )  # code that is not there or cannot be loaded is refused here, and the old rewards stay
     except (ConfigError, RewardError) as error:
         control.answer(command, False, str(error))
-        return config, False
+        return config
     before, after = config.model_dump(mode="json"), changed.model_dump(mode="json")
     moved = {name: {"from": before[name], "to": after[name]} for name in command.args}
     control.answer(
@@ -328,7 +329,7 @@ def apply(
         ", ".join(f"{name} {said(one['from'])} -> {said(one['to'])}" for name, one in moved.items()),
     )
     control.event("setting_changed", moved)
-    return changed, False
+    return changed
 
 
 def said(value: object) -> str:

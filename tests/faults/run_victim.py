@@ -29,7 +29,7 @@ POINTS: dict[str, tuple[object, str, str]] = {
     "a reward": (Crew, "_dies_after_", "submit"),
     "a check": (evaluate, "_dies_inside_", "_metrics"),
     "looking back": (Updater, "_dies_inside_", "look_back"),
-    "a checkpoint": (checkpoint, "_dies_inside_", "_moments"),
+    "a checkpoint": (checkpoint, "_dies_inside_", "save_file"),
     "the last rename of a checkpoint": (checkpoints, "_dies_inside_", "_replace"),
     "collecting": (collect, "_dies_after_", "_sample"),
 }

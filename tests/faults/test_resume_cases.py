@@ -121,6 +121,8 @@ POINTS = [
     ("a reward", 7),
     ("a check", 3),  # the sampled one at step 3, before anything was saved: from the start again
     ("looking back", 5),
+    ("collecting", 4),
+    ("a checkpoint", 1),  # between its files
     ("the last rename of a checkpoint", 1),
 ]
 

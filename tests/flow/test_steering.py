@@ -5,6 +5,7 @@ from pathlib import Path
 from tests.recorded import SMALL, finish
 from workbench import launch, preflight, steer
 from workbench.config import RunConfig
+from workbench.record import checkpoints
 from workbench.record.reader import Reader
 
 FIVES = "def fives(completion: str) -> float:\n    return float('5' in completion)\n"
@@ -18,6 +19,9 @@ def test_changes_take_effect_at_their_step_and_an_unchanged_fork_repeats_its_par
     run = preflight.start(RunConfig.build(None, settings), tmp_path / "runs")
     assert launch.ask(run, "pause")["text"] == "paused before step 0"
     assert steer.ask(run, {"beta": 0.05, "num_generations": 5})["ok"]
+    assert launch.ask(run, "checkpoint")["text"] == "checkpoint after step 0 written"
+    assert checkpoints.at(run, 0)  # it lies there although the run is still paused, and what is changed now comes behind it
+    assert launch.state(run).state == "paused"
     answer = steer.ask(run, {"rewards": f"correct=1,{script}:fives=0.5"})
     assert answer["ok"] and "fives x 0.5 @" in answer["text"]
     script.unlink()  # the run has its own copy

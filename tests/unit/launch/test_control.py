@@ -34,6 +34,10 @@ class Sink:
     def __call__(self, kind: str, data: dict[str, Any], step: int | None = None) -> None:
         self.events.append((kind, data, step))
 
+    def told(self) -> list[tuple[str, bool, str]]:
+        """Each command, whether it was obeyed, and the words."""
+        return [(data["command"], data["ok"], data["text"]) for _, data, _ in self.events]
+
 
 def test_commands_come_in_order_and_are_answered_in_the_events(folder: RunFolder, control: Control) -> None:
     sink = Sink()
@@ -92,14 +96,51 @@ def test_a_stop_ends_a_pause(folder: RunFolder, control: Control) -> None:
 
 
 def test_pause_and_resume_before_the_boundary_cancel_each_other(folder: RunFolder, control: Control) -> None:
+    sink = Sink()
+    control.record_to(sink)
     folder.put("pause")
     folder.put("resume")
     assert list(control.poll(1)) == []
+    assert sink.told() == [("pause", False, "resumed before it took effect"), ("resume", True, "goes on")]
     folder.put("resume")
+    assert list(control.poll(2)) == []
+    assert sink.told()[2:] == [("resume", False, "was not paused")]
+
+
+def test_every_wish_to_pause_is_answered_however_many_there_are(folder: RunFolder, control: Control) -> None:
     sink = Sink()
     control.record_to(sink)
-    assert list(control.poll(2)) == []
-    assert sink.events[-1][1]["ok"] is False  # it was not paused
+    control.running()
+    folder.put("pause")
+    folder.put("pause")
+    loop = threading.Thread(target=lambda: list(control.poll(3)))
+    loop.start()
+    wait_until(lambda: len(sink.events) == 2)
+    folder.put("pause")
+    wait_until(lambda: len(sink.events) == 3)
+    folder.put("resume")
+    loop.join(5)
+    assert not loop.is_alive()
+    assert sink.told() == [("pause", True, "paused before step 3")] * 3 + [("resume", True, "goes on")]
+    assert list(control.poll(4)) == []  # and none of them is left over
+
+
+def test_a_pause_behind_a_stop_is_told_that_the_run_stops(folder: RunFolder, control: Control) -> None:
+    sink = Sink()
+    control.record_to(sink)
+    folder.put("stop")
+    folder.put("pause")
+    assert list(control.poll(3)) == []
+    assert sink.told()[1:] == [("pause", False, "the run stops")]
+
+
+def test_what_comes_too_late_for_any_boundary_is_answered_too(folder: RunFolder, control: Control) -> None:
+    sink = Sink()
+    control.record_to(sink)
+    folder.put("set", {"beta": 0.02})
+    folder.put("stop")
+    control.dismiss()
+    assert sink.told() == [("set", False, "the run ended before its next step"), ("stop", True, "the run ends")]
 
 
 def test_a_file_that_is_no_command_is_answered_and_nothing_else_happens(
