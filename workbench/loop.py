@@ -294,9 +294,7 @@ def steer(config: RunConfig, metrics: dict[str, float]) -> RunConfig:
     return config.changed(beta=min(beta, 1000.0))
 
 
-def apply(
-    command: Command, config: RunConfig, control: Control, pools: Pools, context: int
-) -> RunConfig:
+def apply(command: Command, config: RunConfig, control: Control, pools: Pools, context: int) -> RunConfig:
     """Carry out a change of settings at a step boundary; returns the settings from now on."""
     if command.command not in ("set", "rewards"):
         control.answer(

@@ -20,7 +20,9 @@ def test_changes_take_effect_at_their_step_and_an_unchanged_fork_repeats_its_par
     assert launch.ask(run, "pause")["text"] == "paused before step 0"
     assert steer.ask(run, {"beta": 0.05, "num_generations": 5})["ok"]
     assert launch.ask(run, "checkpoint")["text"] == "checkpoint after step 0 written"
-    assert checkpoints.at(run, 0)  # it lies there although the run is still paused, and what is changed now comes behind it
+    assert checkpoints.at(
+        run, 0
+    )  # it lies there although the run is still paused, and what is changed now comes behind it
     assert launch.state(run).state == "paused"
     answer = steer.ask(run, {"rewards": f"correct=1,{script}:fives=0.5"})
     assert answer["ok"] and "fives x 0.5 @" in answer["text"]

@@ -140,7 +140,10 @@ def test_what_comes_too_late_for_any_boundary_is_answered_too(folder: RunFolder,
     folder.put("set", {"beta": 0.02})
     folder.put("stop")
     control.dismiss()
-    assert sink.told() == [("set", False, "the run ended before its next step"), ("stop", True, "the run ends")]
+    assert sink.told() == [
+        ("set", False, "the run ended before its next step"),
+        ("stop", True, "the run ends"),
+    ]
 
 
 def test_a_file_that_is_no_command_is_answered_and_nothing_else_happens(
