@@ -70,7 +70,7 @@ def sample(
 def branch(
     run: RunFolder, step: int, k: int, sample: int, tok: int, n: int = 16, **args: Any
 ) -> dict[str, Any]:
-    """Credit at a token of a recorded answer: see `branching.branch`. The result is kept in the run's notes.
+    """Credit at a token of a recorded answer: see `probes.branch`. The result is kept in the run's notes.
     Raises RunError."""
     result = pose(run, "branch", step=step, k=k, sample=sample, tok=tok, n=n, **args).wait()
     keep(run, result)

@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from workbench import advantages, controllers, weights
+from workbench import advantages, controllers, probes, weights
 from workbench.collect import Collected, collect
 from workbench.config import RunConfig
 from workbench.control import Control
@@ -29,7 +29,6 @@ from workbench.models.load import Policy, load_policy, save_final
 from workbench.parallel import followers
 from workbench.pools import Pools
 from workbench.preflight import with_verifier
-from workbench.probes import Bench
 from workbench.prompts import PromptStream, task_of
 from workbench.record import checkpoints
 from workbench.record.folder import Command, RunFolder
@@ -79,7 +78,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         around = surroundings(config, policy, prompts, accuracy_reward)
         alarms = Keeper(folder, record, config, around, first)
         looking_back = stack.enter_context(LookingBack(updater, record, tracker, alarms))
-        bench = Bench(config, folder, control, policy=policy)
+        bench = probes.Bench(config, folder, control, policy=policy)
         scoring = Scoring(pools.of(config), pools.sources, config, folder, control, replay)
         clock = Clock(control)
         disk = Disk(folder, control, record)
@@ -110,7 +109,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                 config = config.live_changed(due)
             for command in control.poll(step):
                 if command.command == "probe":
-                    bench.answer(command)
+                    probes.answer(bench, command)
                 elif command.command == "checkpoint":
                     save_checkpoint(step)  # at once: a paused run stays in this line of people
                     control.answer(command, True, f"checkpoint after step {step} written")

@@ -169,7 +169,7 @@ def _serve(config: RunConfig, folder: RunFolder, control: Control, idle: float) 
         while not control.stop_requested and time.monotonic() - last < idle:
             control.phase("idle")
             for command in control.poll():
-                bench.answer(command)
+                probes.answer(bench, command)
                 last = time.monotonic()
             if control.lease is not None and lease.waiting(folder.root, control.status.device):
                 break

@@ -7,7 +7,7 @@ import pytest
 
 from workbench.config import RunConfig
 from workbench.control import Control, Status
-from workbench.probes import Bench
+from workbench.probes import Bench, answer
 from workbench.record import folder as record
 from workbench.record.folder import Command
 
@@ -26,7 +26,7 @@ class Asker:
         self.bench = Bench(self.config, folder, control)
 
     def ask(self, probe: str, **args: Any) -> dict[str, Any]:
-        self.bench.answer(Command("id-1", "probe", {"probe": probe, **args}))
+        answer(self.bench, Command("id-1", "probe", {"probe": probe, **args}))
         return self.answers[-1]
 
 
@@ -86,5 +86,5 @@ def test_a_model_that_cannot_be_loaded_is_an_answer_too(tmp_path: Path) -> None:
 
 def test_a_training_run_does_not_rehearse_on_its_own_weights(asker: Asker) -> None:
     borrowed = Bench(asker.config, asker.bench.folder, asker.bench.control, policy=asker.bench.policy)
-    borrowed.answer(Command("id-2", "probe", {"probe": "rehearsal"}))
+    answer(borrowed, Command("id-2", "probe", {"probe": "rehearsal"}))
     assert asker.answers[-1]["ok"] is False and "changes weights" in asker.answers[-1]["text"]

@@ -6,11 +6,12 @@ gives every token of an answer the same advantage; this says which token earned 
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from workbench.errors import RunError, WorkbenchError
+from workbench.probes.bench import Bench
 from workbench.record import rollup
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
@@ -18,15 +19,12 @@ from workbench.rewards.pool import RewardPool
 from workbench.rewards.registry import RewardSource, resolve
 from workbench.types import Group, Prompt, Request, Rollout, Sampling, Score, sample_seed
 
-if TYPE_CHECKING:
-    from workbench.probes import Bench
-
 MOST_CONTINUATIONS = 256
 OTHERS = 3
 """Choices of siblings that are followed beside the answer's own."""
 
 
-def branch(bench: "Bench", args: Mapping[str, Any]) -> dict[str, Any]:
+def branch(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
     """`n` continuations before token `tok` of a recorded answer, and after each choice that the group made there.
 
     `step`, `k`, `sample`, `tok` say where; `run` names the folder where it is not the worker's own. The result holds
@@ -90,14 +88,14 @@ def _others(group: Mapping[str, Any], index: int, tok: int, prefix: list[int]) -
     return sorted(chosen, key=lambda token: (-chosen[token], token))[:OTHERS]
 
 
-def _sources(folder: RunFolder, bench: "Bench") -> list[RewardSource]:
+def _sources(folder: RunFolder, bench: Bench) -> list[RewardSource]:
     """The exact code that the run scored with."""
     saved = [RewardSource.of_record(one, folder.rewards) for one in folder.about()["rewards"]]
     return saved or list(resolve(folder.config().rewards, bench.folder.rewards))
 
 
 def _continued(
-    bench: "Bench", prompt: Prompt, starts: Sequence[list[int]], count: int, seed: str
+    bench: Bench, prompt: Prompt, starts: Sequence[list[int]], count: int, seed: str
 ) -> list[Group]:
     """Whole answers, those of one start a group. A start that is over already is one answer."""
     config, policy = bench.config, bench.policy
@@ -155,7 +153,7 @@ def _whole(start: list[int], drawn: Rollout | None, policy: Any) -> Rollout:
 
 
 def _side(
-    token: int | None, group: Group, scores: Sequence[Score], accuracy: str, bench: "Bench"
+    token: int | None, group: Group, scores: Sequence[Score], accuracy: str, bench: Bench
 ) -> dict[str, Any]:
     """The rewards of one start's continuations. `text` is that of its token, '' before it."""
     rewards = [score.reward for score in scores]
