@@ -54,10 +54,10 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
         updater = followers.updater(policy, config, team)
         control.phase("prepare")
         prompts, heldout = rendered(config, policy)
-        pieces = resume.pieces_of(folder, config, [*prompts, *heldout])
+        needs = resume.needs_of(folder, config, [*prompts, *heldout])
         started = config
         first, config, replay, notes = resume.begin(
-            folder, config, policy, updater, pieces, warm=control.warm_start
+            folder, config, policy, updater, needs, warm=control.warm_start
         )
         followers.meet(team, policy, updater)
         stream = PromptStream(prompts, config.prompts_per_step, config.seed)
@@ -89,7 +89,11 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
             disk.written(record.flush)
             write = partial(checkpoint.write, policy=policy, updater=updater, config=config, step=step)
             keep = config.save_total_limit
-            disk.written(partial(checkpoints.save, folder, step, write, {"pieces": pieces}, keep=keep))
+            disk.written(
+                partial(
+                    checkpoints.save, folder, step, write, {checkpoints.NEEDS: needs._asdict()}, keep=keep
+                )
+            )
             control.event("checkpoint", {"step": step})
 
         for step in range(first, config.steps + 1):

@@ -1,6 +1,7 @@
 """What a run needs to go on exactly: what is missing or was changed is named, and accepted only by a warm start."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,7 +40,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run of two steps on a model folder and a data file of its own, stopped after the first."""
     place = tmp_path_factory.mktemp("stopped")
     shutil.copytree(EMBEDDED, place / "model")
-    rows = [{"prompt": f"Chain: {n}+{n}", "answer": str(2 * n % 10)} for n in range(8)]
+    rows = [{"prompt": f"Chain: {n}+{n}", "answer": str(2 * n % 10), "hint": n} for n in range(8)]
     (place / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = RunConfig.build("trl-default", {**TWO, "model": str(place / "model"), "task": "data", "data": str(place / "sums.jsonl"),
                                              "rewards": "correct=1"})  # fmt: skip
@@ -55,7 +56,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def run(stopped: RunFolder, tmp_path: Path) -> Iterator[RunFolder]:
     """A copy of it that may be harmed, and its surroundings put back afterwards."""
     place = stopped.root.parent
-    kept = {path: path.read_bytes() for path in (place / "sums.jsonl", place / "model" / "model.safetensors")}
+    kept = {path: path.read_bytes() for path in (place / "sums.jsonl", *(place / "model").iterdir())}
     yield RunFolder(shutil.copytree(stopped.path, tmp_path / stopped.id))
     for path, content in kept.items():
         path.write_bytes(content)
@@ -69,14 +70,25 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
 
 
+def another_hint(path: Path) -> None:
+    path.write_text(path.read_text().replace('"hint": 3', '"hint": 4'))
+
+
 def another_row(path: Path) -> None:
     path.write_text(path.read_text().replace("Chain: 3+3", "Chain: 3+4"))
 
 
 def another_weight(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-3] ^= 1
+    """One bit, in no mebibyte that somebody in a hurry would look at, and with the time of before."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 4] ^= 1
     path.write_bytes(bytes(content))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def another_constant(path: Path) -> None:
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "rms_norm_eps": 1e-3}))
 
 
 Harm = Callable[[RunFolder], object]
@@ -85,6 +97,8 @@ HARMS: dict[str, tuple[Harm, str]] = {
     "torn optimiser": (lambda run: cut(newest(run, "optimizer.safetensors")), r"optimizer.safetensors has \d+ bytes instead of"),
     "no state": (lambda run: newest(run, "state.json").unlink(), r"state.json is missing"),
     "other prompts": (lambda run: another_row(Path(str(run.config().data))), r"the prompts of .*sums.jsonl changed after"),
+    "another column, which only rewards read": (lambda run: another_hint(Path(str(run.config().data))), r"the prompts of .*sums.jsonl changed after"),
+    "another constant": (lambda run: another_constant(Path(run.config().model) / "config.json"), r"config.json of the base model .* changed after"),
     "other model": (lambda run: another_weight(Path(run.config().model) / "model.safetensors"), r"model.safetensors of the base model .* changed after"),
     "other settings": (lambda run: run.config_path.write_text(run.config_path.read_text().replace('"beta": 0.04', '"beta": 0.08')), r"config.json changed after"),
 }  # fmt: skip
@@ -120,6 +134,27 @@ def test_case_41_an_older_whole_checkpoint_is_taken_and_the_torn_one_is_told(
         "step-000002 was passed over: model.safetensors has" in note for note in told["notes"]
     )
     checkpoints.at(folder, 2)  # written anew
+
+
+def test_case_41_a_fork_is_refused_a_base_model_that_is_not_its_parents(run: RunFolder) -> None:
+    child = record.create(
+        run.root, run.config(), rewards=run.about()["rewards"],
+        files={path.name: path.read_text() for path in run.rewards.iterdir()},
+        prepare=lambda folder: checkpoints.adopt(run.checkpoints / "step-000001", folder, {}),
+    )  # fmt: skip
+    another_weight(Path(run.config().model) / "model.safetensors")
+    with pytest.raises(RunError, match=r"model.safetensors of the base model .* changed after"):
+        go_on(child)
+
+
+def test_case_41_a_checkpoint_of_an_earlier_version_is_taken_and_says_what_it_cannot_prove(
+    run: RunFolder,
+) -> None:
+    manifest = json.loads(newest(run, "manifest.json").read_text())
+    newest(run, "manifest.json").write_text(json.dumps({**manifest, "meta": {}}))
+    go_on(run)
+    [told] = Reader(run).events(kind="resumed")
+    assert any("earlier version" in note for note in told["data"]["notes"])
 
 
 # -- going on with other settings --------------------------------------------------------------------------

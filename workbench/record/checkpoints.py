@@ -5,7 +5,6 @@ hashes. Saved between steps only, so `step` is a number of finished steps. Torch
 """
 
 import errno
-import hashlib
 import json
 import os
 import secrets
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError
 
 from workbench.errors import DiskFull, RunError
-from workbench.record.files import make_folder, sync_folder, write_bytes, write_json
+from workbench.record.files import make_folder, sha256, sync_folder, write_bytes, write_json
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes
 from workbench.record.origin import versions
@@ -28,7 +27,8 @@ MANIFEST = "manifest.json"
 LATEST = "LATEST"
 PIN = "pinned checkpoint"
 BEST_BY = "heldout/sampled/accuracy"
-_CHUNK = 2**20
+NEEDS = "needs"
+"""In `meta`: what a run needs beside its checkpoints, as `safety.resume.Needs`."""
 
 
 class Checkpoint(NamedTuple):
@@ -85,8 +85,10 @@ def save(
 
 def adopt(source: Path, folder: RunFolder, changes: Mapping[str, Mapping[str, Any]]) -> Path:
     """Gives a run another one's checkpoint to begin with, and returns its new path. `changes`: keys of its JSON files that
-    get other values. Raises RunError where the checkpoint is damaged or cannot be copied."""
+    get other values. The base model must still be what it was; settings and prompts may differ. Raises RunError where the
+    checkpoint is damaged or cannot be copied."""
     verify(source)
+    needs = read_manifest(source)["meta"].get(NEEDS, {})
 
     def write(building: Path) -> None:
         leave = shutil.ignore_patterns(MANIFEST)
@@ -94,7 +96,8 @@ def adopt(source: Path, folder: RunFolder, changes: Mapping[str, Mapping[str, An
         for name, values in changes.items():
             write_json(building / name, {**json.loads((source / name).read_bytes()), **values})
 
-    return save(folder, int(source.name.removeprefix("step-")), write)
+    meta = {NEEDS: {"model": needs["model"]}} if "model" in needs else {}
+    return save(folder, int(source.name.removeprefix("step-")), write, meta)
 
 
 def latest(folder: RunFolder) -> Path | None:
@@ -185,7 +188,7 @@ def problem_of(path: Path, name: str, entry: Mapping[str, Any], *, contents: boo
         return f"{name} is missing."
     if file.stat().st_size != entry["size"]:
         return f"{name} has {file.stat().st_size} bytes instead of {entry['size']}."
-    if contents and _sha256(file) != entry["sha256"]:
+    if contents and sha256(file) != entry["sha256"]:
         return f"{name} was changed after it was written."
     return ""
 
@@ -200,14 +203,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def _manifest(folder: RunFolder, place: Path, step: int, meta: Mapping[str, Any]) -> dict[str, Any]:
     files = {
-        str(path.relative_to(place)): {"sha256": _sha256(path), "size": path.stat().st_size}
+        str(path.relative_to(place)): {"sha256": sha256(path), "size": path.stat().st_size}
         for path in _files(place)
     }
     return {
         "step": step,
         "files": files,
         "versions": versions(),
-        "config_sha256": _sha256(folder.config_path) if folder.config_path.exists() else None,
+        "config_sha256": sha256(folder.config_path) if folder.config_path.exists() else None,
         "created": time.time(),
         "meta": dict(meta),
     }
@@ -277,14 +280,6 @@ def _link(source: str, target: str) -> None:
 
 def _files(place: Path) -> list[Path]:
     return sorted(path for path in place.rglob("*") if path.is_file())
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:

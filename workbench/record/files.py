@@ -1,6 +1,7 @@
 """Files that are replaced whole or not at all, folders for their owner alone, and logs read from their
 end."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -38,6 +39,12 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of all of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_folder(path: Path) -> None:

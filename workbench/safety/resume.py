@@ -16,16 +16,31 @@ from workbench.errors import RunError
 from workbench.models.load import Policy
 from workbench.record import checkpoints
 from workbench.record.checkpoints import Checkpoint
+from workbench.record.files import sha256
 from workbench.record.folder import RunFolder
 from workbench.record.origin import versions
 from workbench.safety import checkpoint
+from workbench.safety.fingerprint import digests
 from workbench.safety.replay import Replay
 from workbench.types import Prompt
 from workbench.update import Updater
 
 EXACT = ("torch", "transformers", "numpy")
 """Libraries whose version may change the last digits of a number."""
-_SAMPLE = 2**20
+MODEL_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt",
+)  # fmt: skip
+"""Beside its weights and templates: what decides how a model reads, computes and ends."""
+
+
+class Needs(NamedTuple):
+    """What a run needs beside its checkpoints to go on exactly: each thing's name for people, with a hash of its content."""
+
+    run: dict[str, str]
+    """Settings and prompts: a fork has its own."""
+    model: dict[str, str]
+    """The base model, whose weights a checkpoint of an adapter is nothing without; a fork has its parent's."""
 
 
 class Beginning(NamedTuple):
@@ -44,13 +59,13 @@ def begin(
     config: RunConfig,
     policy: Policy,
     updater: Updater,
-    pieces: Mapping[str, str],
+    needs: Needs,
     *,
     warm: bool = False,
 ) -> Beginning:
     """Load the newest whole checkpoint, if there is any, into `policy` and `updater`.
 
-    `pieces`: what `pieces_of` says of the run now. `warm`: go on although something is missing or was changed. Raises RunError.
+    `needs`: what `needs_of` says of the run now. `warm`: go on although something is missing or was changed. Raises RunError.
     """
     found, damaged = checkpoints.newest(folder)
     notes = [f"Checkpoint {torn.path.name} was passed over: {torn.problem}" for torn in damaged]
@@ -63,7 +78,7 @@ def begin(
         found = _model_of(damaged)
     step = 0
     if found is not None:
-        changed = _changed(found, pieces)
+        changed = _changed(found, needs)
         if changed and not warm:
             raise RunError(
                 f"Run {folder.id} cannot go on exactly: {'; '.join(changed)}. Put it back as it was, or accept the difference by a warm "
@@ -72,31 +87,51 @@ def begin(
         step, saved, missing = checkpoint.restore(found, policy, updater, config if warm else None)
         if not any(told.startswith("config.json ") for told in changed):
             config = saved
+        if checkpoints.NEEDS not in _manifest(found).get("meta", {}):
+            notes.append(
+                "An earlier version wrote the checkpoint: that settings, prompts and base model are the same is not proved"
+            )
         notes += changed + [f"{name} was missing" for name in missing] + _other_versions(found)
     return Beginning(step, config, Replay(folder, step), notes)
 
 
-def pieces_of(folder: RunFolder, config: RunConfig, prompts: Sequence[Prompt]) -> dict[str, str]:
-    """What a run needs beside its checkpoints to go on exactly, each with a hash of its content: its settings, its prompts, its base
-    model. (Rewards lie in the run folder under their own hash.)"""
-    asked = hashlib.sha256("\n".join(prompt.id for prompt in prompts).encode()).hexdigest()
-    found = {
-        "config.json": hashlib.sha256(folder.config_path.read_bytes()).hexdigest(),
-        f"the prompts of {config.data or config.task}": asked,
-    }
+def needs_of(folder: RunFolder, config: RunConfig, prompts: Sequence[Prompt]) -> Needs:
+    """What a run needs now. (Rewards lie in the run folder under their own hash.)"""
     facts = estimate.facts(config.model)
-    for path in sorted(facts.folder.glob("*.safetensors")) if facts else []:
-        found[f"{path.name} of the base model {config.model}"] = _fingerprint(path)
-    return found
+    files = [] if facts is None else [path for path in sorted(facts.folder.iterdir()) if _is_of_model(path)]
+    return Needs(
+        {
+            "config.json": sha256(folder.config_path),
+            f"the prompts of {config.data or config.task}": _asked(prompts),
+        },
+        {
+            f"{path.name} of the base model {config.model}": digest
+            for path, digest in digests(files, folder.root).items()
+        },
+    )
 
 
-def _changed(found: Path, pieces: Mapping[str, str]) -> list[str]:
-    """For each piece that is not what it was when the checkpoint was written, what happened to it."""
-    before: Mapping[str, str] = _manifest(found).get("meta", {}).get("pieces", {})
+def _asked(prompts: Sequence[Prompt]) -> str:
+    """Everything of the prompts that models and rewards see."""
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        seen = [prompt.id, prompt.question, prompt.token_ids, dict(prompt.columns)]
+        digest.update(json.dumps(seen, sort_keys=True, default=repr).encode())
+    return digest.hexdigest()
+
+
+def _is_of_model(path: Path) -> bool:
+    return path.is_file() and (path.suffix in (".safetensors", ".jinja") or path.name in MODEL_FILES)
+
+
+def _changed(found: Path, needs: Needs) -> list[str]:
+    """For each thing that is not what it was when the checkpoint was written, what happened to it."""
+    before: Mapping[str, Mapping[str, str]] = _manifest(found).get("meta", {}).get(checkpoints.NEEDS, {})
     return [
-        f"{name} {'is missing' if name not in pieces else 'changed after the checkpoint was written'}"
-        for name, content in before.items()
-        if pieces.get(name) != content
+        f"{name} {'is missing' if name not in now else 'changed after the checkpoint was written'}"
+        for kind, now in needs._asdict().items()
+        for name, content in before.get(kind, {}).items()
+        if now.get(name) != content
     ]
 
 
@@ -129,14 +164,3 @@ def _model_of(damaged: Sequence[Checkpoint]) -> Path | None:
         if weights and all(not checkpoints.problem_of(torn.path, name, files[name]) for name in weights):
             return torn.path
     return None
-
-
-def _fingerprint(path: Path) -> str:
-    """A hash of a file's size and of its first, middle and last mebibyte: base models are too large to read whole at each start."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for place in (0, size // 2, max(0, size - _SAMPLE)):
-            file.seek(place)
-            digest.update(file.read(_SAMPLE))
-    return digest.hexdigest()
