@@ -1,7 +1,8 @@
 """Ours against TRL on the same work, in turn, each in a process of its own: `python benchmarks/peers.py [--work A B ...] [--rounds 3] [--json]`.
 
 One JSON line a work: `samples_per_second_ratio` (ours / TRL) and `peak_memory_ratio` (above the loaded model), both sides' figures,
-completion lengths, versions, hardware, load. Both sides run on one core with one thread; TRL at its fastest setting. Needs `.[peer]`.
+completion lengths, versions, hardware, load; `without_look_back` is the first ratio without the pass that reads every answer again
+after the update, which only our record has. Both sides run on one core with one thread; TRL at its fastest setting. Needs `.[peer]`.
 """
 
 import argparse
@@ -34,6 +35,8 @@ class Work(NamedTuple):
     ours: tuple[str, ...] = ()
 
 
+NO_LOOK_BACK = ("--set", "probe_every=0")
+"""Ours without the pass that reads every answer again after the update; TRL has none."""
 BF16 = ("--set", "reference_dtype=bfloat16", "--set", "update_dtype=bfloat16")
 WORKS = {
     "embedded": Work(
@@ -101,12 +104,13 @@ def compare(name: str, models: Path, rounds: int, known: dict[str, Any] | None) 
     """Run both sides in turn. `known`: an earlier result on the same work, whose TRL rounds serve again."""
     work = WORKS[name]
     load = os.getloadavg()[0]
-    ours, theirs = [], known["rounds"]["trl"] if known else []
+    ours, bare, theirs = [], [], known["rounds"]["trl"] if known else []
     for seed in range(rounds):
         ours.append(run("grpo_step.py", work, models, seed, work.ours))
         if not known:
             theirs.append(run("peer/bench_trl.py", work, models, seed, ()))
-    us, them = middle(ours), middle(theirs)
+        bare.append(run("grpo_step.py", work, models, seed, (*work.ours, *NO_LOOK_BACK)))
+    us, them, less = middle(ours), middle(theirs), middle(bare)
     lengths = us["completion_tokens_mean"] / them["completion_tokens_mean"]
     return {
         "work": name,
@@ -115,12 +119,13 @@ def compare(name: str, models: Path, rounds: int, known: dict[str, Any] | None) 
         "samples_per_cpu_second_ratio": us["samples_per_cpu_s"] / them["samples_per_cpu_s"],
         "tokens_per_cpu_second_ratio": us["completion_tokens_per_cpu_s"]
         / them["completion_tokens_per_cpu_s"],
+        "without_look_back": less["samples_per_s"] / them["samples_per_s"],
         "peak_memory_ratio": us["peak_above_loaded_model_mb"] / them["peak_above_loaded_model_mb"],
         "completion_length_ratio": lengths,
         "lengths_comparable": abs(lengths - 1) <= LENGTHS_MAY_DIFFER,
         "ours": us,
         "trl": them,
-        "rounds": {"ours": ours, "trl": theirs},
+        "rounds": {"ours": ours, "ours_without_look_back": bare, "trl": theirs},
         "load_before": load,
         "load_after": os.getloadavg()[0],
         "versions": versions() | {"trl": version("trl")},
@@ -171,7 +176,8 @@ def middle(rounds: list[dict[str, float]]) -> dict[str, float]:
 def told(row: dict[str, Any]) -> str:
     us, them = row["ours"], row["trl"]
     return (
-        f"{row['work']:9} samples/s x {row['samples_per_second_ratio']:.2f} (CPU x {row['samples_per_cpu_second_ratio']:.2f}), "
+        f"{row['work']:9} samples/s x {row['samples_per_second_ratio']:.2f} (CPU x {row['samples_per_cpu_second_ratio']:.2f}, "
+        f"without look back x {row['without_look_back']:.2f}), "
         f"memory x {row['peak_memory_ratio']:.2f}: {us['sec_per_step_median']:.2f} s and {us['peak_above_loaded_model_mb']:.0f} MB "
         f"against {them['sec_per_step_median']:.2f} s and {them['peak_above_loaded_model_mb']:.0f} MB; "
         f"{us['completion_tokens_mean']:.0f} and {them['completion_tokens_mean']:.0f} tokens an answer; load {row['load_before']:.1f}"
