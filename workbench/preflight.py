@@ -28,6 +28,7 @@ from workbench.record.folder import Kind, RunFolder
 from workbench.rewards import catalogue, versions
 from workbench.rewards import registry as rewards
 from workbench.rewards.outcome import INFRASTRUCTURE
+from workbench.rewards.process import refuse_inside
 from workbench.rewards.trial import dry_run
 
 SPARE_BYTES = 64 * 2**20
@@ -101,6 +102,7 @@ def start_checked(
     prepare: Callable[[RunFolder], object] | None = None,
 ) -> RunFolder:
     """`start` for settings that have been checked already; `prepare` as in `launch.start`."""
+    refuse_inside()
     if report.problems:
         raise ConfigError("\n".join(report.problems.values()), report.problems)
     root = Path(root).expanduser().absolute()

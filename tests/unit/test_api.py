@@ -127,3 +127,12 @@ def test_following_draws_to_the_end_and_returns_the_state(
     folder = yard.start(steps=5)
     assert follow(folder).state == "finished"
     assert "5/5" in capsys.readouterr().err
+
+
+def test_a_script_that_is_loaded_for_its_reward_starts_no_second_run(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_REWARD_PROCESS", "1")
+    with pytest.raises(RewardError, match="inside a reward process"):
+        api.start(runs=yard.root, steps=2)
+    assert launch.runs(yard.root) == []

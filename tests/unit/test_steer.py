@@ -32,7 +32,12 @@ def run(tmp_path: Path) -> RunFolder:
             json.dumps({"step": 10, "version": 10, "config": then.model_dump(mode="json")})
         )
 
-    checkpoints.save(folder, 10, write, {"pieces": {"config.json": "of the parent"}})
+    checkpoints.save(
+        folder,
+        10,
+        write,
+        {"needs": {"run": {"config.json": "of the parent"}, "model": {"model.safetensors": "the same"}}},
+    )
     return folder
 
 
@@ -115,13 +120,17 @@ def test_a_fork_is_a_run_with_a_parent_its_checkpoint_and_its_own_settings(
 ) -> None:
     child = steer.fork(run, 12, {"beta": "0.3"}, tmp_path / "other", worker=FAKE_WORKER)
     try:
+        assert launch.state(child).step >= 10  # also while it comes up, or waits for the device
         assert child.about()["parent"] == {"run": run.id, "step": 10} and child.root == tmp_path / "other"
         assert (child.config().beta, child.config().steps, child.config().run_name) == (0.3, 50, None)
         place = checkpoints.latest(child)
         assert place is not None and (place / "model.safetensors").read_bytes() == b"weights"
         state = json.loads((place / "state.json").read_text())
         assert (state["step"], state["config"]["beta"]) == (10, 0.3)
-        assert "pieces" not in checkpoints.read_manifest(place)["meta"]  # they were the parent's
+        # Its base model has to be the parent's; its settings and prompts need not.
+        assert checkpoints.read_manifest(place)["meta"] == {
+            "needs": {"model": {"model.safetensors": "the same"}}
+        }
         parents = checkpoints.at(run, 10)
         assert (
             json.loads((parents / "state.json").read_text())["config"]["beta"] == 0.02

@@ -67,6 +67,7 @@ def start(
                 steps=config.steps,
                 threads=config.threads,
                 nproc=config.nproc if kind == "train" else 1,
+                step=int((parent or {}).get("step") or 0),  # a fork goes on counting, also while it waits
                 worker=worker,
             )
             _remember(root, key, folder)

@@ -117,13 +117,6 @@ def newest(folder: RunFolder) -> tuple[Path | None, list[Checkpoint]]:
     return None, damaged
 
 
-def discard_after(folder: RunFolder, step: int) -> None:
-    """Removes the checkpoints beyond `step`: a run that goes on from there makes its own."""
-    for found in listing(folder):
-        if found.step > step:
-            shutil.rmtree(found.path, ignore_errors=True)
-
-
 def at(folder: RunFolder, step: int) -> Path:
     """The checkpoint after `step` finished steps, verified. Raises RunError: there is none, or it is
     damaged."""

@@ -59,6 +59,16 @@ class Ended(Lost):
         """`exit code 3` or `signal SIGSEGV`."""
 
 
+def refuse_inside() -> None:
+    """Raises RewardError inside a reward process: a script whose function is a reward is loaded there from its top, and would do
+    all of its work once more."""
+    if os.environ.get(ENVIRONMENT):
+        raise RewardError(
+            "This code runs inside a reward process and tries to score or to start a run itself. Put "
+            "that under `if __name__ == '__main__':` or into a file or cell of its own."
+        )
+
+
 class RewardProcess:
     """One process with several rewards. Made without waiting; the first `ask` waits until they are loaded.
 
@@ -71,11 +81,7 @@ class RewardProcess:
         facts: RunFacts | None = None,
         load_timeout: float = LOAD_TIMEOUT,
     ) -> None:
-        if os.environ.get(ENVIRONMENT):
-            raise RewardError(
-                "This code runs inside a reward process and tries to score or to start a run itself. Put "
-                "that under `if __name__ == '__main__':` or into a file or cell of its own."
-            )
+        refuse_inside()
         self.take(rewards, facts, load_timeout)
         request_read, self._request = os.pipe()
         self._answer, answer_write = os.pipe()

@@ -140,13 +140,6 @@ def test_the_newest_the_best_and_the_pinned_ones_stay(folder: RunFolder) -> None
         checkpoints.pin(folder, 20)
 
 
-def test_checkpoints_beyond_the_one_a_run_goes_on_from_are_discarded(folder: RunFolder) -> None:
-    for step in (10, 20, 30):
-        checkpoints.save(folder, step, weights(step), keep=5)
-    checkpoints.discard_after(folder, 20)
-    assert steps(folder) == [10, 20]
-
-
 def test_nothing_but_safetensors_and_json_is_made_by_this_room(folder: RunFolder) -> None:
     path = checkpoints.save(folder, 10, weights(1.0))
     assert {file.suffix for file in path.rglob("*") if file.is_file()} == {".safetensors", ".json"}
