@@ -1,4 +1,7 @@
-"""One prompt's river, and the same prompt of another run below it."""
+"""Two runs beside each other: the same prompt of another run below a river, and what parts two runs."""
+
+import sqlite3
+from contextlib import closing
 
 import pytest
 from playwright.sync_api import expect
@@ -34,3 +37,17 @@ def test_the_same_prompt_of_another_run_stands_below(page, dashboard, tmp_path):
     expect(page.locator(".beside a", has_text="Open it there")).to_have_attribute(
         "href", f"/?run={second.id}&view=prompt&prompt={prompt}"
     )
+
+
+def test_runs_that_people_changed_on_the_way_are_not_called_the_same(page, dashboard, tmp_path):
+    """Two runs from one config; the temperature of the first was changed at step 20."""
+    changed = write_fake_run(tmp_path, steps=21, seed=2, groups=3, samples=4)
+    left = write_fake_run(tmp_path, steps=21, seed=2, groups=3, samples=4)
+    with closing(sqlite3.connect(left.db_path)) as database, database:
+        database.execute("DELETE FROM events WHERE kind = 'setting_changed'")
+    page.goto(f"{dashboard(tmp_path).url('/compare', run=changed.id)}&run={left.id}")
+    expect(page.locator(".cmphead h1")).to_contain_text(
+        "2 runs, alike until step 20: A temperature 1 → 1.1.", timeout=60_000
+    )
+    expect(page.locator(".cmpsettings")).to_contain_text("The same settings at the start")
+    expect(page.locator(".cmpsettings")).not_to_contain_text("so the same run")

@@ -2,8 +2,6 @@
 
 import json
 import re
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -281,17 +279,3 @@ def test_task_10_compare_two_values_of_beta_on_the_same_prompts(page, clicks, li
         )
         shown = page.locator(f".cmpside[data-run='{run.id}'] pre").all_text_contents()
         assert shown == [text for (text,) in said]
-
-
-def test_runs_that_people_changed_on_the_way_are_not_called_the_same(page, dashboard, tmp_path):
-    """Two runs from one config; the temperature of the first was changed at step 20."""
-    changed = write_fake_run(tmp_path, steps=21, seed=2, groups=3, samples=4)
-    left = write_fake_run(tmp_path, steps=21, seed=2, groups=3, samples=4)
-    with closing(sqlite3.connect(left.db_path)) as database, database:
-        database.execute("DELETE FROM events WHERE kind = 'setting_changed'")
-    page.goto(f"{dashboard(tmp_path).url('/compare', run=changed.id)}&run={left.id}")
-    expect(page.locator(".cmphead h1")).to_contain_text(
-        "2 runs, alike until step 20: A temperature 1 → 1.1.", timeout=60_000
-    )
-    expect(page.locator(".cmpsettings")).to_contain_text("The same settings at the start")
-    expect(page.locator(".cmpsettings")).not_to_contain_text("so the same run")
