@@ -4,6 +4,7 @@ import copy
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.unit.update.test_update import advantages, config, sampled, with_refe
 from workbench.config import RunConfig
 from workbench.parallel.followers import pack, unpack
 from workbench.parallel.ranks import Team
+from workbench.safety.memory import Pieces
 from workbench.types import Group
 from workbench.update import Updater, UpdateResult
 
@@ -77,7 +79,11 @@ class LocalMeans(Threads):
 
 
 def updated(
-    settings: RunConfig, groups: list[Group], team: Callable[..., Team] | None = None, size: int = 2
+    settings: RunConfig,
+    groups: list[Group],
+    team: Callable[..., Team] | None = None,
+    size: int = 2,
+    prepare: Callable[[int, Updater], object] | None = None,
 ) -> tuple[list[torch.Tensor], UpdateResult]:
     """Gradients and result of one step, by one process or by threads."""
     meeting, table = threading.Barrier(size), [None] * size
@@ -86,6 +92,8 @@ def updated(
         torch.set_num_threads(1)
         policy = copy.deepcopy(start)
         updater = Updater(policy, settings, team(rank, size, meeting, table) if team else None)
+        if prepare:
+            prepare(rank, updater)
         reference = updater.reference(groups, settings)
         seen: list[torch.Tensor] = []
         step = updater.optimizer.step
@@ -119,6 +127,30 @@ def test_two_ranks_make_the_update_of_one_and_see_what_it_sees(changes):
     for name in ("policy_logp", "entropy", "weight"):
         for ours, theirs in zip(getattr(two.tokens, name), getattr(one.tokens, name), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_one_rank_without_memory_tries_its_own_share_again_and_the_update_is_the_same():
+    settings = config(learning_rate=1e-5)
+    groups = sampled(tiny_policy(), settings)
+
+    def small(rank: int, updater: Updater) -> None:
+        updater.pieces = Pieces("the update")  # may be cut, though there are others
+        if rank == 1:
+            updater._accumulate = partial(short_of_memory, updater._accumulate)  # type: ignore[method-assign]
+
+    def short_of_memory(real: Callable[..., Any], *arguments: Any) -> Any:
+        done = real(*arguments)
+        if arguments[-1] < 4:
+            raise torch.OutOfMemoryError("no more")
+        return done
+
+    (plain, one), (cut, two) = (
+        updated(settings, groups, Threads),
+        updated(settings, groups, Threads, prepare=small),
+    )
+    for ours, theirs in zip(cut, plain, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5 * float(theirs.abs().max()) + 1e-8)
+    assert two.metrics == pytest.approx(one.metrics, abs=1e-5)
 
 
 def test_averaging_the_means_of_ranks_would_be_another_objective():
