@@ -4,25 +4,21 @@ In: a RunConfig, its run folder, and the `Control` through which people steer. O
 with its updates; checkpoints and commands lie between steps.
 """
 
-import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from typing import Self
 
 import numpy as np
-import torch
 
-from workbench import advantages, controllers, probes, weights
-from workbench.collect import Collected, collect
+from workbench import advantages, controllers, probes, wishes
+from workbench.collect import collect
 from workbench.config import RunConfig
 from workbench.control import Control
+from workbench.credit import advantages_of
 from workbench.diagnose.alarms.keeper import Keeper
 from workbench.diagnose.alarms.remedies import Surroundings
-from workbench.diagnose.metrics import step_metrics
-from workbench.errors import ConfigError, DataError, RewardError
+from workbench.errors import DataError, RewardError
 from workbench.evaluate import evaluate
 from workbench.models import chat
 from workbench.models.load import Policy, load_policy, save_final
@@ -31,9 +27,10 @@ from workbench.pools import Pools
 from workbench.preflight import with_verifier
 from workbench.prompts import PromptStream, task_of
 from workbench.record import checkpoints
-from workbench.record.folder import Command, RunFolder
+from workbench.record.folder import RunFolder
 from workbench.record.wandb_sink import WandbSink
 from workbench.record.writer import Writer
+from workbench.recording import LookingBack, told
 from workbench.rewards.pool import error_share
 from workbench.rollouts.choose import make_engine
 from workbench.rollouts.engine import Progress
@@ -42,7 +39,7 @@ from workbench.safety.guards import Disk
 from workbench.safety.memory import FittingEngine
 from workbench.scoring import MAX_FAILURES, Scoring
 from workbench.types import Prompt, Score, StepRecord, group_ids
-from workbench.update import Updater, sampling_of
+from workbench.update import sampling_of
 
 
 def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
@@ -118,7 +115,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                     save_checkpoint(step)  # at once: a paused run stays in this line of people
                     control.answer(command, True, f"checkpoint after step {step} written")
                 else:
-                    changed = apply(command, config, control, pools, policy.context)
+                    changed = wishes.apply(command, config, control, pools, policy.context)
                     if changed is not config:
                         replay.forget(step, command.args)
                     config = changed
@@ -147,7 +144,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
             clock.phase("update")
             looking_back.wait()  # the weights it reads are about to move
             reference_B_T = updater.reference(found.groups, config) if config.beta > 0 else None
-            asked = ask(found, config, pools.names, updater, reference_B_T)
+            asked = advantages_of(found, config, pools.names, updater, reference_B_T)
 
             # -- losses and update
             cut_B = np.array(
@@ -244,48 +241,6 @@ def rendered(config: RunConfig, policy: Policy) -> tuple[list[Prompt], list[Prom
     return train, heldout
 
 
-def ask(
-    found: Collected,
-    config: RunConfig,
-    names: Sequence[str],
-    updater: Updater,
-    reference_B_T: torch.Tensor | None,
-) -> advantages.Advantages:
-    """Advantages of a step's answers; the KL penalty goes into the rewards first where the run says so. `names`: what the values
-    of each of the config's rewards are called."""
-    counted = [
-        (name, spec.weight)
-        for name, spec in zip(names, config.rewards, strict=False)
-        if spec.enabled and spec.weight
-    ]
-    rewards_B_F = np.array(
-        [
-            [
-                np.nan if score.reward is None or (value := score.values.get(name)) is None else value
-                for name, _ in counted
-            ]
-            for score in found.scores_B
-        ]
-    )
-    weights_F = np.array([weight for _, weight in counted])
-    penalty_B = None
-    if config.kl_in == "reward" and config.beta and reference_B_T is not None:
-        seen = updater.score(found.groups, config, logp_only=True)
-        lengths_B = torch.tensor([rollout.length for group in found.groups for rollout in group.rollouts])
-        mask_B_T = torch.arange(seen.logp_B_T.shape[1]) < lengths_B[:, None]
-        penalty_B = -weights.kl_in_rewards(
-            torch.zeros(len(rewards_B_F)),
-            seen.logp_B_T.cpu(),
-            reference_B_T.cpu(),
-            mask_B_T,
-            config.beta,
-            config.kl_estimator,
-        ).numpy()
-    return advantages.by_settings(
-        rewards_B_F, weights_F, group_ids(found.groups), config, penalty_B=penalty_B
-    )
-
-
 def steer(config: RunConfig, metrics: dict[str, float]) -> RunConfig:
     """The next step's beta where a controller holds the KL at its target."""
     if config.beta_controller == "fixed" or config.kl_target is None or "kl" not in metrics:
@@ -295,116 +250,6 @@ def steer(config: RunConfig, metrics: dict[str, float]) -> RunConfig:
     else:
         beta = controllers.ppo_adaptive(config.beta, metrics["kl"], config.kl_target)
     return config.changed(beta=min(beta, 1000.0))
-
-
-def apply(command: Command, config: RunConfig, control: Control, pools: Pools, context: int) -> RunConfig:
-    """Carry out a change of settings at a step boundary; returns the settings from now on."""
-    if command.command not in ("set", "rewards"):
-        control.answer(
-            command,
-            False,
-            f"{command.command} is not known. A training run takes pause, resume, stop, checkpoint, set and rewards.",
-        )
-        return config
-    try:
-        if command.command == "rewards":
-            pools.receive(command.args.get("files") or {})
-            control.answer(command, True, "reward code kept; set rewards to use it")
-            return config
-        changed = config.live_changed(command.args)
-        if changed.max_completion_length >= context:
-            raise ConfigError(
-                f"max_completion_length = {changed.max_completion_length}, but the model reads at most {context} tokens. Set less."
-            )
-        pools.of(
-            changed
-        )  # code that is not there or cannot be loaded is refused here, and the old rewards stay
-    except (ConfigError, RewardError) as error:
-        control.answer(command, False, str(error))
-        return config
-    before, after = config.model_dump(mode="json"), changed.model_dump(mode="json")
-    moved = {name: {"from": before[name], "to": after[name]} for name in command.args}
-    control.answer(
-        command,
-        True,
-        ", ".join(f"{name} {said(one['from'])} -> {said(one['to'])}" for name, one in moved.items()),
-    )
-    control.event("setting_changed", moved)
-    return changed
-
-
-def said(value: object) -> str:
-    """A setting's value in an answer; of rewards their names, weights and versions."""
-    if not isinstance(value, list):
-        return f"{value:g}" if isinstance(value, float) else str(value)
-    return ", ".join(
-        f"{one['name']} x {one['weight'] if one['enabled'] else 0:g}{' @' + one['version'] if one['version'] else ''}"
-        for one in value
-    )
-
-
-def told(record: StepRecord) -> str:
-    """A step or a check as one line of worker.log, the last of which a page shows when a run dies."""
-    found = record.metrics
-    if record.mode:
-        accuracy, problems = (
-            found.get(f"heldout/{record.mode}/{name}", 0.0) for name in ("accuracy", "problems")
-        )
-        return f"after step {record.step}: {accuracy:.0%} of {problems:.0f} held-out problems right, {record.mode}"
-    reward, length = found.get("reward", float("nan")), found.get("completions/mean_length", float("nan"))
-    return (
-        f"step {record.step}: reward {reward:.3f}, {length:.0f} tokens, loss {found.get('loss', 0.0):+.4f}, "
-        f"gradient {found.get('grad_norm', 0.0):.3f}, {sum(record.phases.values()):.1f} s"
-    )
-
-
-class LookingBack:
-    """Completes and writes a step's record in a second thread, while the next step is being sampled.
-
-    Reference and look-back passes cost half as much as the update and only the record needs them; they read weights, so the loop waits
-    for them before it moves any.
-    """
-
-    def __init__(self, updater: Updater, record: Writer, tracker: WandbSink, alarms: Keeper) -> None:
-        self.updater, self.record, self.tracker, self.alarms = updater, record, tracker, alarms
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="look-back")
-        self.pending: Future[None] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.thread.shutdown(wait=True)
-
-    def begin(self, done: StepRecord, config: RunConfig) -> None:
-        """Start on a finished step; its metrics are there after `wait`."""
-        self.pending = self.thread.submit(self._finish, done, config)
-        if self.updater.policy.is_lora or self.updater.team.size > 1 or cores() < 2:
-            # An adapter switched off must not be while the policy samples; processes do one thing at a time together; and two
-            # threads on one core only take each other's place in its caches.
-            self.wait()
-
-    def wait(self) -> None:
-        """Until the step that was begun is recorded; raises what went wrong there."""
-        pending, self.pending = self.pending, None
-        if pending is not None:
-            pending.result()
-
-    def _finish(self, done: StepRecord, config: RunConfig) -> None:
-        started = time.perf_counter()
-        if done.tokens is not None:
-            self.updater.look_back(done.tokens, done.groups, config, done.step)
-        done.metrics["time/look_back"] = time.perf_counter() - started
-        done.metrics |= step_metrics(done, config, self.record.token_text)
-        self.record.step(done)
-        self.alarms.step(done, config)
-        self.tracker.log(done)
-        print(told(done), flush=True)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def report_failures(scores_B: Sequence[Score], config: RunConfig, control: Control) -> None:
