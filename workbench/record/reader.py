@@ -93,17 +93,19 @@ class Reader:
         names: Sequence[str] | None = None,
         limit: int | None = None,
         keep: series.Keep | None = None,
+        checked: Sequence[str] | None = None,
     ) -> Json:
         """What charts draw, only what is new since `cursor` of the answer before (0: everything).
 
         {"cursor", "forget_from", "train": {"step": [...], name: [number | None, ...]}, "sampled": {...},
         "greedy": {...}}, rows in the order they were recorded. `forget_from` n: a resume has overtaken the
         run, drop training steps from n on and checks after n. A step that comes again replaces the earlier
-        one. `names` chooses metrics (default: all there are); `limit` caps the rows of one answer.
+        one. `names` chooses metrics (default: all there are), `checked` those of checks where these are to be
+        others; `limit` caps the rows of one answer.
         `keep(steps, rewards)` chooses the training steps to read; `count` then says how many there are.
         """
         with self._maybe() as db:
-            return series.series(db, since, names, limit, keep)
+            return series.series(db, since, names, limit, keep, checked)
 
     def ends(self, names: Sequence[str] | None = None, head: int = 8, tail: int = 12) -> Json:
         """The first and the last rows only, for a judgement on the whole: {"steps": how many training steps

@@ -7,7 +7,7 @@ In: a connection and what is asked. Out: pages of plain rows, and where to go on
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 from workbench.errors import RunError
@@ -110,7 +110,7 @@ def search(
     found: dict[int, Place] = {}
     ranked = None
     for source in _sources(db, text, filters.words):
-        query, arguments = _places(source, filters, after, limit + 1, sort)
+        query, arguments = _places(*_by_reward(source, filters), after, limit + 1, sort)
         rows = db.execute(query, arguments).fetchall()
         found.update({int(row[-1]): tuple(row) for row in rows})
         if len(keys) > 1 and source.matched and len(rows) > limit and _many(db, source):
@@ -174,6 +174,29 @@ def _sources(db: sqlite3.Connection, text: str, words: Iterable[str]) -> list[So
     return sources
 
 
+def _by_reward(source: Source, filters: Filters) -> tuple[Source, Filters]:
+    """Where a walk through all samples is narrowed by what rewards gave, it goes along the rewards, which lie in the order of
+    the samples, and looks up only the samples that it keeps."""
+    if source.tables != "samples s":
+        return source, filters
+    names: tuple[str, ...]
+    if filters.failed_reward is not None:
+        tables, rest = "sample_rewards a", replace(filters, failed_reward=None)
+        where, names = "a.name = ? AND a.value IS NULL", (filters.failed_reward,)
+    elif filters.disagree is not None:
+        tables, rest = (
+            "sample_rewards a CROSS JOIN sample_rewards b ON b.sample_id = a.sample_id",
+            replace(filters, disagree=None),
+        )
+        where, names = "a.name = ? AND b.name = ? AND (a.value > 0) <> (b.value > 0)", filters.disagree
+    else:
+        return source, filters
+    tables = f"{tables} CROSS JOIN samples s ON s.id = a.sample_id"
+    return Source(
+        tables, f"{where} AND {source.where}", (*names, *source.arguments), "a.sample_id"
+    ), rest
+
+
 def _source(
     conditions: Sequence[tuple[str, str | None]],
     tables: str = "samples s",
@@ -220,6 +243,8 @@ def _places(
 ) -> tuple[str, list[Any]]:
     """The sort keys of the hits behind `after`, in order, as a query and its arguments."""
     keys, largest_first = _KEYS[sort]
+    if keys == ("s.id",):
+        keys = (source.id,)  # the order the tables are in
     way = " DESC" if largest_first else ""
     where, arguments = conditions(filters)
     if len(keys) > 1:
@@ -235,8 +260,6 @@ def _places(
     chosen = f"FROM {source.tables}{scan} CROSS JOIN steps t ON t.id = s.step_id WHERE {source.where} AND {' AND '.join(where)}"
     given = [*source.arguments, *arguments]
     if not ranks:
-        if keys == ("s.id",):
-            keys = (source.id,)  # the order the index is in
         order = ", ".join(f"{key}{way}" for key in keys)
         return f"SELECT {', '.join(keys)} {chosen} ORDER BY {order} LIMIT ?", [*given, limit]
     columns = ", ".join(f"{key} AS key{place}" for place, key in enumerate(keys))

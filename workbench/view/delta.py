@@ -20,8 +20,12 @@ from workbench.view.store import Store
 Json = dict[str, Any]
 MUTE = "mute"
 """Kind of the notes that silence an alarm, by its name."""
-CHECKED = ("heldout/", "reflection/")
-"""What a page shows of a held-out check; the record holds some fifty figures more."""
+CHECKED = tuple(
+    f"heldout/{mode}/{name}"
+    for mode in ("sampled", "greedy")
+    for name in ("accuracy", "accuracy_low", "accuracy_high", "problems")
+)
+"""What a page shows of a held-out check; the record holds some sixty figures more."""
 MOST_STEPS = 1000
 """More new steps than this are thinned: of each stretch, the steps with the lowest and the highest reward
 stay."""
@@ -55,11 +59,11 @@ def delta(store: Store, run: str, since: str | None) -> Json:
     """The answer of `runs/RUN/delta`. Raises RunError for a cursor that none of our answers gave."""
     reader, cursor = store.reader(run), Cursor.parse(since)
     reset = False
-    series = reader.series(cursor.row, keep=keep)
+    series = reader.series(cursor.row, keep=keep, checked=CHECKED)
     if series["forget_from"] is not None:
         # A resumed run has overtaken steps that this page still shows: it starts over.
         cursor, reset = Cursor(), True
-        series = reader.series(keep=keep)
+        series = reader.series(keep=keep, checked=CHECKED)
     train = series["train"]
     steps = train.pop("step")
     events = reader.events(cursor.event)
@@ -124,7 +128,7 @@ def checks(series: Json) -> list[Json]:
             metrics = {
                 name: values[i]
                 for name, values in columns.items()
-                if name.startswith(CHECKED) and values[i] is not None
+                if name != "step" and values[i] is not None
             }
             found.append(
                 {"step": step, "mode": mode, "metrics": metrics, "n": metrics.get(f"heldout/{mode}/problems")}
@@ -138,19 +142,18 @@ def ribbon(reader: Reader, since: int) -> list[Json]:
     return [
         {
             "step": column["step"],
-            "values": [
-                _short(reward if right is None else right)
-                for right, reward in zip(reversed(column["right"]), reversed(column["reward"]), strict=True)
-            ],
+            "values": _shown(column["right"], column["reward"])[::-1],
             "dead": column["dead"][::-1],
         }
         for column in reader.ribbon(since)["steps"]
     ]
 
 
-def _short(share: float | None) -> float | None:
-    """As exact as a colour can show."""
-    return None if share is None else round(share, 4)
+def _shown(right: list[float | None], reward: list[float | None]) -> list[float | None]:
+    """Each group's share right, where nobody says what is right its mean reward."""
+    if None not in right:
+        return right
+    return [mean if share is None else share for share, mean in zip(right, reward, strict=True)]
 
 
 def by_weight(alarms: list[Json]) -> list[Json]:

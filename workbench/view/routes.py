@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 
 from workbench import launch, preflight, steer
 from workbench.config import RunConfig
@@ -36,6 +37,14 @@ Runs = Annotated[Sequence[str], Query(max_length=12)]
 Sets = Annotated[Sequence[str], Query(max_length=40)]
 """`name=value`, once for each setting."""
 Step = Annotated[str, "a number or `latest`"]
+
+
+class Answer(JSONResponse):
+    """Plain data as JSON. The first page of a long run is some megabytes of numbers: pydantic writes them in a fifth of the
+    standard library's time. A number that is none is null."""
+
+    def render(self, content: Any) -> bytes:
+        return to_json(content, inf_nan_mode="null")
 
 
 class CommandBody(BaseModel):
@@ -291,7 +300,7 @@ def _answered(route: Callable[..., Any]) -> Callable[..., Any]:
         try:
             found = route(*args, **kwargs)
             # Plain data already: FastAPI's own encoder would walk through megabytes of numbers once more.
-            return found if isinstance(found, Response) else JSONResponse(found)
+            return found if isinstance(found, Response) else Answer(found)
         except ConfigError as error:
             return problem(400, error)
         except RunError as error:

@@ -5,6 +5,7 @@ called.
 """
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import secrets
@@ -45,6 +46,9 @@ def serve(
         address = f"http://{_shown(host)}:{listener.getsockname()[1]}/"
         names = [*allow_hosts, *([] if _is_any(host) else [_shown(host)])]
         built = application.build(root, token=key, hosts=names, read_only=read_only)
+        # What modules brought stays for good: a collection in the middle of an answer need not walk all of it.
+        gc.collect()
+        gc.freeze()
         # Requests are not logged: the first one carries the token.
         settings = uvicorn.Config(
             built, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2

@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.fakes import fake_config, make_step, write_fake_run
 from workbench.errors import RunError
 from workbench.record import folder as record
 from workbench.record.reader import Reader
-from workbench.record.search import Filters
+from workbench.record.search import Filters, Sort
 from workbench.record.writer import Writer
 
 
@@ -139,6 +140,30 @@ def test_every_order_pages_through_all_that_have_its_number(
     fitting = [hit for hit in reader.search(text, filters, limit=10_000) if hit[number] is not None]
     assert [hit["id"] for hit in pages] == [hit["id"] for hit in sorted(fitting, key=keys)]  # type: ignore[arg-type]
     assert page.ranked is None
+
+
+@pytest.mark.parametrize("sort", ["newest", "oldest", "longest", "worst"])
+@pytest.mark.parametrize(("filters", "true"), [
+    (Filters(failed_reward="correct"), lambda rewards: rewards["correct"] is None),
+    (Filters(disagree=("format", "correct")),
+     lambda rewards: None not in (rewards["format"], rewards["correct"]) and (rewards["format"] > 0) != (rewards["correct"] > 0)),
+    (Filters(failed_reward="correct", disagree=("format", "correct")), lambda rewards: False),
+])  # fmt: skip
+def test_what_rewards_gave_narrows_every_order_and_page(
+    reader: Reader, filters: Filters, true: Callable[[dict[str, float | None]], bool], sort: Sort
+) -> None:
+    found: list[int] = []
+    after = None
+    while True:
+        page = reader.find(filters=filters, after=after, limit=3, sort=sort)
+        found += [hit["id"] for hit in page.hits]
+        after = page.after
+        if after is None:
+            break
+    everyone = [hit["id"] for hit in reader.hits(sort=sort) if true(hit["rewards"])]
+    assert found == everyone
+    if sort == "newest" and not (filters.failed_reward and filters.disagree):
+        assert everyone
 
 
 def test_marker_words_are_whole_words_known_to_the_index_or_not(tmp_path: Path) -> None:

@@ -36,6 +36,10 @@ def get(client: TestClient, path: str, status: int = 200) -> Any:
     return json.loads(answer.text, parse_constant=lambda word: pytest.fail(f"{word} in an answer"))
 
 
+def test_a_number_that_is_none_is_null_in_an_answer() -> None:
+    assert routes.Answer({"a": [float("nan"), float("inf"), 1.5], "β": None}).body == '{"a":[null,null,1.5],"β":null}'.encode()
+
+
 def test_the_list_of_runs_is_newest_first_with_curve_and_verdict(client: TestClient, run: RunFolder) -> None:
     rows = get(client, "runs")["runs"]
     first = next(row for row in rows if row["id"] == run.id)
@@ -88,6 +92,11 @@ def test_the_first_delta_holds_everything_the_run_recorded(client: TestClient, r
     assert not any(name.startswith("rewards/") for name in delta["metrics"])
     assert [(check["step"], check["mode"]) for check in delta["checks"]] == [
         (step, mode) for step in (0, 5, 10) for mode in ("sampled", "greedy")]  # fmt: skip
+    for check in delta["checks"]:
+        names = [f"heldout/{check['mode']}/{name}" for name in ("accuracy", "accuracy_low", "accuracy_high", "problems")]
+        place = series[check["mode"]]["step"].index(check["step"])
+        assert check["metrics"] == {name: series[check["mode"]][name][place] for name in names}
+        assert check["n"] == check["metrics"][names[3]]
     assert [column["step"] for column in delta["ribbon"]] == list(range(12))
     assert (delta["status"]["state"], delta["reset"], delta["thinned"]) == ("finished", False, 1)
 
