@@ -192,9 +192,7 @@ def _by_reward(source: Source, filters: Filters) -> tuple[Source, Filters]:
     else:
         return source, filters
     tables = f"{tables} CROSS JOIN samples s ON s.id = a.sample_id"
-    return Source(
-        tables, f"{where} AND {source.where}", (*names, *source.arguments), "a.sample_id"
-    ), rest
+    return Source(tables, f"{where} AND {source.where}", (*names, *source.arguments), "a.sample_id"), rest
 
 
 def _source(

@@ -43,7 +43,9 @@ def series(
     more = limit is not None and len(rows) == limit
     seen = {"cursor": _cursor(db, rows, since, more), "forget_from": forget_from(db, since)}
     tables = {
-        title: _table(rows, kind, mode, orders[kind], names if kind == "train" or checked is None else checked)
+        title: _table(
+            rows, kind, mode, orders[kind], names if kind == "train" or checked is None else checked
+        )
         for title, kind, mode in _TABLES
     }
     return {**seen, **tables, **({} if count is None else {"count": count})}

@@ -37,7 +37,10 @@ def get(client: TestClient, path: str, status: int = 200) -> Any:
 
 
 def test_a_number_that_is_none_is_null_in_an_answer() -> None:
-    assert routes.Answer({"a": [float("nan"), float("inf"), 1.5], "β": None}).body == '{"a":[null,null,1.5],"β":null}'.encode()
+    assert (
+        routes.Answer({"a": [float("nan"), float("inf"), 1.5], "β": None}).body
+        == '{"a":[null,null,1.5],"β":null}'.encode()
+    )
 
 
 def test_the_list_of_runs_is_newest_first_with_curve_and_verdict(client: TestClient, run: RunFolder) -> None:
@@ -93,7 +96,10 @@ def test_the_first_delta_holds_everything_the_run_recorded(client: TestClient, r
     assert [(check["step"], check["mode"]) for check in delta["checks"]] == [
         (step, mode) for step in (0, 5, 10) for mode in ("sampled", "greedy")]  # fmt: skip
     for check in delta["checks"]:
-        names = [f"heldout/{check['mode']}/{name}" for name in ("accuracy", "accuracy_low", "accuracy_high", "problems")]
+        names = [
+            f"heldout/{check['mode']}/{name}"
+            for name in ("accuracy", "accuracy_low", "accuracy_high", "problems")
+        ]
         place = series[check["mode"]]["step"].index(check["step"])
         assert check["metrics"] == {name: series[check["mode"]][name][place] for name in names}
         assert check["n"] == check["metrics"][names[3]]
