@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from workbench import api, bench
+from workbench import bench, handle
 from workbench.commands.options import DEFAULT_ROOT, AsJson, Root, RunName, print_json
 from workbench.errors import ConfigError
 from workbench.record import folder as record
@@ -58,9 +58,9 @@ def export(
             "Say what to export: --model FOLDER (the weights) or --html FILE (a page to look at)."
         )
     if html is not None:
-        page = api.Run(folder).html(html, max_mb)
+        page = handle.Run(folder).html(html, max_mb)
         print(page, file=sys.stderr)
-    target = html if model is None else api.export(folder, model, step, merge)
+    target = html if model is None else handle.export(folder, model, step, merge)
     if json:
         print_json({"html" if model is None else "model": str(target)})
     else:
