@@ -10,25 +10,24 @@ WRONG, RIGHT = "completions/mean_length_wrong", "completions/mean_length_right"
 
 def truncation(seen: History) -> Finding | None:
     """Answers run into the limit."""
-    name, limit = "completions/clipped_ratio", limits("truncation")
-    since, move = seen.above(name, limit["warn"], limit["steps"]), seen.move(name)
-    if since is None or move is None:
+    name = "completions/clipped_ratio"
+    found, move = seen.excess(name, "truncation"), seen.move(name)
+    if found is None or move is None:
         return None
-    bad = seen.above(name, limit["critical"], limit["steps"]) is not None
     length = seen.now("completions/mean_length")
     mean = "" if length is None else f" They have {length:.0f} tokens on average."
     return Finding(
-        "critical" if bad else "warning",
+        "critical" if found.far else "warning",
         f"{share(move.last)} of answers cut",
         f"{share(move.first)} → {share(move.last)} of the answers end at the limit of "
-        f"{seen.config.max_completion_length} tokens, above {share(limit['warn'])} since step {since}.{mean}",
-        since,
-        {"from": move.first, "value": move.last, "limit": limit["warn"]},
+        f"{seen.config.max_completion_length} tokens, above {share(found.limit)} since step {found.since}.{mean}",
+        found.since,
+        {"from": move.first, "value": move.last, "limit": found.limit},
         do.there(
             do.longer_answers(seen.config, seen.around),
             None
             if seen.config.mask_truncated_completions
-            else do.fork("Fork, cut answers masked", since, mask_truncated_completions=True),
+            else do.fork("Fork, cut answers masked", found.since, mask_truncated_completions=True),
             do.slower(seen.config, 4),
         ),
     )

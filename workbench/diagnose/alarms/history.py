@@ -59,6 +59,18 @@ class Check(NamedTuple):
     high: float
 
 
+class Excess(NamedTuple):
+    """A metric above the limit of an alarm."""
+
+    since: int
+    """The step from which on it was, without a break."""
+    value: float
+    """Now."""
+    limit: float
+    far: bool
+    """Above the critical limit too."""
+
+
 class History:
     """A run's figures up to its newest step. `config`: the settings as they are now."""
 
@@ -132,6 +144,15 @@ class History:
         return self.held(
             lambda row: column != [] and (value := column[row]) is not None and value > limit, steps
         )
+
+    def excess(self, name: str, alarm: str) -> "Excess | None":
+        """How far a metric is above what an alarm allows, if it has been for as many steps as that asks for."""
+        limit = limits(alarm)
+        since, value = self.above(name, limit["warn"], limit["steps"]), self.now(name)
+        if since is None or value is None:
+            return None
+        far = "critical" in limit and self.above(name, limit["critical"], limit["steps"]) is not None
+        return Excess(since, value, limit["warn"], far)
 
     def below(self, name: str, limit: float, steps: float) -> int | None:
         """`held` for a metric below a limit."""

@@ -9,57 +9,51 @@ DEAD = "frac_reward_zero_std"
 
 def all_wrong(seen: History) -> Finding | None:
     """Most groups hold no right answer: the reward is sparse."""
-    name, limit = f"{DEAD}/all_wrong", limits("all_wrong")
-    since = seen.above(name, limit["warn"], limit["steps"])
-    now = seen.now(name)
-    if since is None or now is None:
+    name = f"{DEAD}/all_wrong"
+    if (found := seen.excess(name, "all_wrong")) is None:
         return None
-    bad = seen.above(name, limit["critical"], limit["steps"]) is not None
     return Finding(
-        "critical" if bad else "warning",
-        f"{share(now)} of groups all wrong",
-        f"{_from_to(seen, name)} of groups, above {share(limit['warn'])} since step {since}. No answer of these is right.",
-        since,
-        {"value": now, "limit": limit["warn"]},
+        "critical" if found.far else "warning",
+        f"{share(found.value)} of groups all wrong",
+        f"{_from_to(seen, name)} of groups, above {share(found.limit)} since step {found.since}. No answer of these is right.",
+        found.since,
+        {"value": found.value, "limit": found.limit},
         do.there(
             do.larger_groups(seen.config),
-            do.levels(seen.around, since, -2)
-            or do.fork("Fork with dynamic sampling", since, dynamic_sampling=True),
+            do.levels(seen.around, found.since, -2)
+            or do.fork("Fork with dynamic sampling", found.since, dynamic_sampling=True),
         ),
     )
 
 
 def all_right(seen: History) -> Finding | None:
     """Most groups are solved. Nothing is wrong, but nothing is learned either."""
-    name, limit = f"{DEAD}/all_right", limits("all_right")
-    since, now = seen.above(name, limit["warn"], limit["steps"]), seen.now(name)
-    if since is None or now is None:
+    name = f"{DEAD}/all_right"
+    if (found := seen.excess(name, "all_right")) is None:
         return None
     return Finding(
         "info",
-        f"{share(now)} of groups all right",
-        f"{_from_to(seen, name)} of groups, above {share(limit['warn'])} since step {since}.",
-        since,
-        {"value": now, "limit": limit["warn"]},
+        f"{share(found.value)} of groups all right",
+        f"{_from_to(seen, name)} of groups, above {share(found.limit)} since step {found.since}.",
+        found.since,
+        {"value": found.value, "limit": found.limit},
         do.there(do.levels(seen.around, seen.steps[-1] + 1, 2), do.command("Stop and save", "stop")),
     )
 
 
 def tied(seen: History) -> Finding | None:
     """The reward gives all answers the same, right or wrong."""
-    name, limit = f"{DEAD}/tied", limits("tied")
-    since, now = seen.above(name, limit["warn"], limit["steps"]), seen.now(name)
-    if since is None or now is None:
+    name = f"{DEAD}/tied"
+    if (found := seen.excess(name, "tied")) is None:
         return None
-    bad = seen.above(name, limit["critical"], limit["steps"]) is not None
     right = seen.now("accuracy")
     aside = "" if right is None else f" {share(right)} of the answers are right."
     return Finding(
-        "critical" if bad else "warning",
-        f"{share(now)} of groups score alike",
-        f"{_from_to(seen, name)} of groups, above {share(limit['warn'])} since step {since}.{aside}",
-        since,
-        {"value": now, "limit": limit["warn"]},
+        "critical" if found.far else "warning",
+        f"{share(found.value)} of groups score alike",
+        f"{_from_to(seen, name)} of groups, above {share(found.limit)} since step {found.since}.{aside}",
+        found.since,
+        {"value": found.value, "limit": found.limit},
         do.there(do.also_correct(seen.config, seen.around), do.hotter(seen.config)),
     )
 
@@ -68,21 +62,20 @@ def noise(seen: History) -> Finding | None:
     """Differences of next to nothing decide whole advantages."""
     if seen.config.scale_rewards == "none":
         return None
-    name, limit = "groups/tiny_std", limits("noise")
-    since, now = seen.above(name, limit["warn"], limit["steps"]), seen.now(name)
-    if since is None or now is None:
+    name = "groups/tiny_std"
+    if (found := seen.excess(name, "noise")) is None:
         return None
     spread = seen.now("reward_std")
     about = "" if spread is None else f" The mean spread in a group is {spread:.2g}."
     return Finding(
         "warning",
-        f"Noise decides {share(now)} of groups",
-        f"{_from_to(seen, name)} of groups differ by less than 1 % of the reward, since step {since}.{about}",
-        since,
-        {"value": now, "limit": limit["warn"]},
+        f"Noise decides {share(found.value)} of groups",
+        f"{_from_to(seen, name)} of groups differ by less than 1 % of the reward, since step {found.since}.{about}",
+        found.since,
+        {"value": found.value, "limit": found.limit},
         do.there(
             do.also_correct(seen.config, seen.around),
-            do.fork("Fork without dividing by σ", since, scale_rewards="none"),
+            do.fork("Fork without dividing by σ", found.since, scale_rewards="none"),
             do.slower(seen.config, 10),
         ),
     )
@@ -90,19 +83,17 @@ def noise(seen: History) -> Finding | None:
 
 def reward_failures(seen: History) -> Finding | None:
     """A reward breaks on real answers."""
-    name, limit = "reward/errors", limits("reward_failures")
-    since, now = seen.above(name, limit["warn"], limit["steps"]), seen.now(name)
-    if since is None or now is None:
+    name = "reward/errors"
+    if (found := seen.excess(name, "reward_failures")) is None:
         return None
-    bad = seen.above(name, limit["critical"], limit["steps"]) is not None
     failing = _worst(seen)
     return Finding(
-        "critical" if bad else "warning",
-        f"A reward fails on {share(now)}",
+        "critical" if found.far else "warning",
+        f"A reward fails on {share(found.value)}",
         f"{failing or 'One reward'} gave no value for {_from_to(seen, name)} of the answers, "
-        f"above {share(limit['warn'])} since step {since}.",
-        since,
-        {"value": now, "limit": limit["warn"]},
+        f"above {share(found.limit)} since step {found.since}.",
+        found.since,
+        {"value": found.value, "limit": found.limit},
         do.there(
             do.without(seen.config, failing) if failing else None, do.command("Pause and mend it", "pause")
         ),
