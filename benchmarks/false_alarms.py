@@ -9,10 +9,10 @@ import json
 import tempfile
 from pathlib import Path
 
-from recording import alarms, broke, machine, recorded
+from recording import alarms, broke, recorded
 
 from workbench.follow import summary
-from workbench.record.origin import versions
+from workbench.record.origin import hardware, versions
 
 BROKE = 0.3
 RESULT = Path(__file__).parent / "results" / "false_alarms.json"
@@ -61,7 +61,7 @@ def main() -> None:
         "runs": rows,
     }
     RESULT.write_text(
-        json.dumps({**result, "hardware": machine(), "versions": versions()}, indent=1, ensure_ascii=False)
+        json.dumps({**result, "hardware": hardware(), "versions": versions()}, indent=1, ensure_ascii=False)
         + "\n"
     )
 

@@ -5,7 +5,6 @@
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,10 +12,10 @@ import time
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
+from surroundings import surroundings
 
 from workbench import launch
 from workbench.record.folder import folders
-from workbench.record.origin import hardware, versions
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "first_minute.json"
@@ -28,7 +27,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--chromium", default=CHROMIUM)
     options = parser.parse_args()
-    load = os.getloadavg()[0]
+    around = surroundings()
     with tempfile.TemporaryDirectory() as runs, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 900})
@@ -54,9 +53,7 @@ def main() -> None:
         app.terminate()
         app.wait(20)
     result = {
-        "hardware": hardware(),
-        "versions": versions(),
-        "load_before": round(load, 2),
+        **around,
         "app_to_usable_page_seconds": round(usable, 2),
         "start_to_first_group_seconds": round(group, 2),
     }

@@ -18,12 +18,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from surroundings import surroundings
+
 from tests.faults.test_resume_cases import EDITS, Runs, differences
 from tests.faults.test_store_cases import WHOLE_STEPS
 from tests.helpers import wait_until
 from workbench.record import checkpoints, schema
 from workbench.record.folder import RunFolder
-from workbench.record.origin import hardware, versions
 
 RESULT = Path(__file__).with_name("results") / "kills.json"
 SETTINGS = {"steps": 24, "save_steps": 4, "eval_steps": 6}
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     dice = random.Random(options.seed)
-    load = os.getloadavg()[0]
+    around = surroundings()
     with tempfile.TemporaryDirectory() as place:
         runs = Runs(Path(place), **SETTINGS)
         straight, broken = runs.create(), runs.create()
@@ -57,9 +58,7 @@ def main() -> None:
         ended += 1
         runs.close()
     result = {
-        "hardware": hardware(),
-        "versions": versions(),
-        "load_before": round(load, 2),
+        **around,
         "settings": {**SETTINGS, "edits": EDITS},
         "kills": len(kills),
         "killed_runs_that_ended": ended,

@@ -10,12 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from recording import alarms, machine, recorded
+from recording import alarms, recorded
 
 from workbench import launch
 from workbench.diagnose.alarms.watch import RULES, text_of
 from workbench.record.folder import RunFolder
-from workbench.record.origin import versions
+from workbench.record.origin import hardware, versions
 from workbench.record.reader import Reader
 
 HERE = Path(__file__).parent
@@ -146,7 +146,7 @@ def main() -> None:
             )
     for name, where in raised.items():
         print(f"{name:16} {', '.join(where) or 'raised by none of these runs'}")
-    result = {"raised_by": raised, "runs": runs, "hardware": machine(), "versions": versions()}
+    result = {"raised_by": raised, "runs": runs, "hardware": hardware(), "versions": versions()}
     RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 

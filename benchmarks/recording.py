@@ -10,7 +10,6 @@ from workbench.config import RunConfig
 from workbench.diagnose.alarms.watch import Change, replay
 from workbench.errors import WorkbenchError
 from workbench.record.folder import RunFolder
-from workbench.record.origin import hardware
 from workbench.record.reader import Reader
 
 USUAL = {"wandb": "off", "threads": 1}
@@ -63,8 +62,3 @@ def broke(folder: RunFolder) -> float:
         best = max(best, mean)
         fall = max(fall, best - mean)
     return fall
-
-
-def machine() -> dict[str, Any]:
-    """The hardware, without where things lie on it."""
-    return hardware()

@@ -5,15 +5,15 @@
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+from surroundings import surroundings
+
 from tests.fakes import write_fake_run
-from workbench.record.origin import hardware, versions
 from workbench.record.reader import Reader
 from workbench.rescoring import prepared, rescore, stream
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    load = os.getloadavg()[0]
+    around = surroundings()
     with tempfile.TemporaryDirectory() as root:
         reader = Reader(write_fake_run(root, steps=STEPS, total=STEPS, groups=GROUPS, samples=SAMPLES))
         walls, cpus = [], []
@@ -57,9 +57,7 @@ def main() -> None:
             cpus.append(cpu() - used)
         firsts = [first_rows(reader) for _ in range(5)]
     result = {
-        "hardware": hardware(),
-        "versions": versions(),
-        "load_before": round(load, 2),
+        **around,
         "samples": len(found.scores),
         "seconds_best": round(min(walls), 3),
         "seconds_median": round(statistics.median(walls), 3),

@@ -5,12 +5,12 @@
 
 import argparse
 import json
-import os
 import statistics
 import time
 from pathlib import Path
 
-from workbench.record.origin import hardware, versions
+from surroundings import surroundings
+
 from workbench.sandbox.doctor import median_ms
 from workbench.sandbox.job import Call, Job
 from workbench.sandbox.pool import Sandbox
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    load = os.getloadavg()[0]
+    around = surroundings()
     calls = tuple(Call("solve", (list(range(n, n + 9)),)) for n in range(10))
     with Sandbox() as sandbox:
         median_ms(sandbox)  # warm
@@ -40,9 +40,7 @@ def main() -> None:
             assert all(result.status == "ok" and result.values[3] == 7 for result in results)
         backend = sandbox.backend
     result = {
-        "hardware": hardware(),
-        "versions": versions(),
-        "load_before": round(load, 2),
+        **around,
         "backend": backend,
         "warm_job_median_ms_best": round(min(jobs), 2),
         "warm_job_median_ms_median": round(statistics.median(jobs), 2),

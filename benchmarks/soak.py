@@ -7,7 +7,6 @@ depend on what else the machine does.
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -21,11 +20,11 @@ from typing import Any
 
 import psutil
 from playwright.sync_api import sync_playwright
+from surroundings import surroundings
 
 from workbench import launch, preflight
 from workbench.config import RunConfig
 from workbench.record.folder import RunFolder
-from workbench.record.origin import hardware, versions
 from workbench.record.reader import Reader
 from workbench.record.search import Filters
 
@@ -53,7 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=500)
     options = parser.parse_args()
-    load = os.getloadavg()[0]
+    around = surroundings()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         config = RunConfig.build("embedded", {**SETTINGS, "steps": options.steps})
@@ -73,9 +72,7 @@ def main() -> int:
         seen = pages.steps()
         found = _judge([one for one in taken if one], reading.seconds, options.steps)
     result = {
-        "hardware": hardware(),
-        "versions": versions(),
-        "load_before": round(load, 2),
+        **around,
         "settings": SETTINGS,
         "steps": options.steps,
         "minutes": round((time.perf_counter() - began) / 60, 1),

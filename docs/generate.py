@@ -3,6 +3,7 @@
 A test compares the pages with what this makes, so they cannot drift.
 """
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from workbench import glossary
@@ -28,99 +29,99 @@ def pages() -> Pages:
 
 def settings_page() -> str:
     """All settings by section."""
-    lines = [
-        "# Settings",
-        "",
-        "Generated from `workbench/config.py`. On the command line `--name value`; in a preset `name = value`. Names and",
-        "defaults are TRL's where they mean the same. Live settings can change while a run goes on (`workbench set RUN name=value`).",
-        "",
-    ]
+    parts = []
     for section, title in SECTIONS.items():
-        lines += [f"## {title}", "", "| setting | default | allowed | what it does |", "|---|---|---|---|"]
-        for info in settings():
-            if info.section == section:
-                name = f"`{info.name}`" + (" (live)" if info.live else "")
-                lines.append(f"| {name} | {_value(info.default)} | {_allowed(info)} | {_cell(info.help)} |")
-        lines.append("")
-    return "\n".join(lines)
+        rows = [
+            [
+                f"`{info.name}`" + (" (live)" if info.live else ""),
+                _value(info.default),
+                _allowed(info),
+                info.help,
+            ]
+            for info in settings()
+            if info.section == section
+        ]
+        table = _table(["setting", "default", "allowed", "what it does"], rows)
+        parts += [f"## {title}", "", *table, ""]
+    return _page(
+        "Settings",
+        "Generated from `workbench/config.py`. On the command line `--name value`; in a preset `name = value`. Names and\n"
+        "defaults are TRL's where they mean the same. Live settings can change while a run goes on (`workbench set RUN name=value`).",
+        parts[:-1],
+    )
 
 
 def metrics_page() -> str:
     """All metrics of the glossary."""
-    lines = [
-        "# Metrics",
-        "",
-        "Generated from `workbench/glossary.py`. Names are TRL's where they mean the same.",
-        "",
-        "| metric | unit | meaning | formula | healthy |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| `{name}` | {_cell(metric.unit)} | {_cell(metric.meaning)} | {_cell(metric.formula)} | {_cell(metric.healthy)} |"
+    rows = [
+        [f"`{name}`", metric.unit, metric.meaning, metric.formula, metric.healthy]
         for name, metric in glossary.METRICS.items()
     ]
-    return "\n".join([*lines, ""])
+    return _page(
+        "Metrics",
+        "Generated from `workbench/glossary.py`. Names are TRL's where they mean the same.",
+        _table(["metric", "unit", "meaning", "formula", "healthy"], rows),
+    )
 
 
 def alarms_page() -> str:
     """All alarms, and the figures they are judged by."""
-    lines = [
-        "# Alarms",
-        "",
-        "Generated from `workbench/alarms.toml`. The worker judges them after every step, with or without a browser open, and",
-        "records each with its figures, up to three answers and at most two remedies. `workbench doctor RUN` prints them.",
-        "",
-        "| alarm | watches | raised when | what it does to the run |",
-        "|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row.label} (`{name}`) | `{row.metric}` | {_cell(row.condition)} | {_cell(row.cause)} |"
+    rows = [
+        [f"{row.label} (`{name}`)", f"`{row.metric}`", row.condition, row.cause]
         for name, row in glossary.ALARMS.items()
     ]
-    return "\n".join([*lines, ""])
+    return _page(
+        "Alarms",
+        "Generated from `workbench/alarms.toml`. The worker judges them after every step, with or without a browser open, and\n"
+        "records each with its figures, up to three answers and at most two remedies. `workbench doctor RUN` prints them.",
+        _table(["alarm", "watches", "raised when", "what it does to the run"], rows),
+    )
 
 
 def presets_page() -> str:
     """Each preset, and what it sets apart from the defaults and from the others."""
-    lines = [
-        "# Presets",
-        "",
-        "Generated from `workbench/presets/`. A preset is sparse: what it does not name has the default of",
-        "[settings.md](settings.md). Columns show what differs from `trl-default`; an empty cell is that preset's default.",
-        "",
-    ]
     shipped = presets()
-    for preset in shipped:
-        lines += [f"- **{preset.name}**: {preset.about}"]
     base = RunConfig.build("trl-default")
     built = {preset.name: RunConfig.build(preset.name) for preset in shipped if preset.name != "trl-default"}
-    lines += ["", f"| setting | trl-default | {' | '.join(built)} |", "|---" * (len(built) + 2) + "|"]
+    rows = []
     for info in settings():
         default = getattr(base, info.name)
-        row = [
-            _value(getattr(config, info.name)) if getattr(config, info.name) != default else ""
-            for config in built.values()
-        ]
-        if any(row):
-            lines.append(f"| `{info.name}` | {_value(default)} | {' | '.join(row)} |")
-    return "\n".join([*lines, ""])
+        values = [getattr(config, info.name) for config in built.values()]
+        apart = [_value(value) if value != default else "" for value in values]
+        if any(apart):
+            rows.append([f"`{info.name}`", _value(default), *apart])
+    return _page(
+        "Presets",
+        "Generated from `workbench/presets/`. A preset is sparse: what it does not name has the default of\n"
+        "[settings.md](settings.md). Columns show what differs from `trl-default`; an empty cell is that preset's default.",
+        [
+            *(f"- **{preset.name}**: {preset.about}" for preset in shipped),
+            "",
+            *_table(["setting", "trl-default", *built], rows),
+        ],
+    )
 
 
 def rewards_page() -> str:
     """The catalogue, each reward with its known weakness."""
-    lines = [
-        "# Rewards",
-        "",
-        "Generated from the catalogue. `--reward name=weight`; your own: `--reward file.py:function=1.0`.",
-        "",
-        "| reward | range | what it scores | known weakness |",
-        "|---|---|---|---|",
-    ]
-    lines += [
-        f"| `{name}` | {info.range[0]:g} to {info.range[1]:g} | {_cell(info.about)} | {_cell(info.weakness)} |"
+    rows = [
+        [f"`{name}`", f"{info.range[0]:g} to {info.range[1]:g}", info.about, info.weakness]
         for name, info in REWARDS.items()
     ]
-    return "\n".join([*lines, ""])
+    return _page(
+        "Rewards",
+        "Generated from the catalogue. `--reward name=weight`; your own: `--reward file.py:function=1.0`.",
+        _table(["reward", "range", "what it scores", "known weakness"], rows),
+    )
+
+
+def _page(title: str, about: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"# {title}", "", about, "", *lines, ""])
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    lines = [f"| {' | '.join(_cell(text) for text in row)} |" for row in [columns, *rows]]
+    return [lines[0], "|---" * len(columns) + "|", *lines[1:]]
 
 
 def _allowed(info: SettingInfo) -> str:
