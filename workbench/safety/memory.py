@@ -53,8 +53,14 @@ class Pieces:
                 torch.cuda.empty_cache()
             _set_random_state(numbers)
             if self.count >= most or not self._cuttable:
-                even = ", even with one answer at a time" if self._cuttable else ""
-                raise RunError(f"Out of memory in {self.what}{even} ({said}). {ADVICE}")
+                if self._cuttable:
+                    raise RunError(
+                        f"Out of memory in {self.what}, even with one answer at a time ({said}). {ADVICE}"
+                    )
+                raise RunError(
+                    f"Out of memory in {self.what} ({said}). With nproc above 1 it is not cut into smaller pieces by itself: lower "
+                    f"micro_batch_tokens, or set nproc = 1. {ADVICE}"
+                )
             self.count *= 2
             self._told.append(
                 f"out of memory in {self.what}: from now on in {self.count} pieces at a time, same result"
