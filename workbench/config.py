@@ -266,19 +266,44 @@ class RunConfig(BaseModel):
         100, "Steps", "Generations, each followed by its updates.", "update", core=True, ge=1, le=10_000_000
     )
     learning_rate: float = setting(
-        1e-6, "Learning rate", "Peak learning rate of AdamW.", "update", core=True, live=True, gt=0, le=1
+        1e-6,
+        "Learning rate",
+        "Peak learning rate of the optimiser.",
+        "update",
+        core=True,
+        live=True,
+        gt=0,
+        le=1,
     )
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = setting(
         "linear", "Schedule", "Learning rate after the warm-up.", "update"
     )
     warmup_steps: int = setting(0, "Warm-up steps", "Steps of linear warm-up.", "update", ge=0)
-    weight_decay: float = setting(0.0, "Weight decay", "AdamW weight decay.", "update", ge=0)
-    adam_beta1: float = setting(0.9, "Adam beta 1", "AdamW first moment.", "update", ge=0, lt=1)
-    adam_beta2: float = setting(0.999, "Adam beta 2", "AdamW second moment.", "update", ge=0, lt=1)
+    optim: Literal["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"] = setting(
+        "adamw_torch_fused",
+        "Optimiser",
+        "AdamW keeps two numbers a weight; adafactor a row and a column a matrix, its rate being relative to the weights' size; sgd "
+        "nothing. The last two ignore the Adam settings.",
+        "update",
+    )
+    weight_decay: float = setting(
+        0.0,
+        "Weight decay",
+        "Shrinks weights by rate x this at each update; sgd adds it to the gradient.",
+        "update",
+        ge=0,
+    )
+    adam_beta1: float = setting(
+        0.9, "Adam beta 1", "AdamW first moment; ignored by adafactor and sgd.", "update", ge=0, lt=1
+    )
+    adam_beta2: float = setting(
+        0.999, "Adam beta 2", "AdamW second moment; ignored by adafactor and sgd.", "update", ge=0, lt=1
+    )
     adam_epsilon: float = setting(
         1e-8,
         "Adam epsilon",
-        "Added to AdamW's divisor. Larger values keep late steps small, when most groups agree and the gradient is mostly noise.",
+        "Added to AdamW's divisor. Larger values keep late steps small, when most groups agree and the gradient is mostly noise. "
+        "Ignored by adafactor and sgd.",
         "update",
         gt=0,
         le=1,

@@ -22,6 +22,7 @@ from workbench.models import score as scoring
 from workbench.models.load import Policy
 from workbench.models.logits import Scored, Sequences, unflatten
 from workbench.models.reference import move
+from workbench.optimizers import optimizer
 from workbench.parallel.ranks import Team
 from workbench.safety.memory import Pieces
 from workbench.types import Group, Sampling, TokenArrays, group_ids
@@ -66,14 +67,7 @@ class Updater:
     def __init__(self, policy: Policy, config: RunConfig, team: Team | None = None) -> None:
         self.policy = policy
         self.team = team or Team()
-        self.optimizer = torch.optim.AdamW(
-            policy.trainable(),
-            lr=config.learning_rate,
-            betas=(config.adam_beta1, config.adam_beta2),
-            eps=config.adam_epsilon,
-            weight_decay=config.weight_decay,
-            fused=policy.device.type in ("cpu", "cuda"),
-        )
+        self.optimizer = optimizer(policy.trainable(), config, policy.device)
         self.skips_in_a_row = 0
         self.pieces = Pieces("the update", cuttable=self.team.size == 1)
         self.most_tokens = config.micro_batch_tokens or (

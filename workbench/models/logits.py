@@ -211,7 +211,8 @@ class Scored(NamedTuple):
         """Write a micro-batch's flat figures into rows `index`; what it did not compute stays zero."""
         for table_B_T, flat_N in zip(self, stats, strict=True):
             if flat_N is not None:
-                table_B_T[index] = unflatten(flat_N.detach(), valid_B_T[index])
+                # Under autocast a figure may come in lower precision.
+                table_B_T[index] = unflatten(flat_N.detach().to(table_B_T.dtype), valid_B_T[index])
 
 
 def unflatten(flat_N: Tensor, valid_B_T: Tensor) -> Tensor:

@@ -42,7 +42,9 @@ def stats(
     if not packed(model):
         return token_stats(model, batch.take(samples), sampling, pad_id, logp_only=logp_only)
     pack = packing.lay_out(batch, samples, next(model.parameters()).device)
-    return fused.look(head(model), packing.hidden(model, pack), pack.target_N, sampling, logp_only=logp_only)
+    hidden_ND = packing.hidden(model, pack)
+    with torch.autocast(hidden_ND.device.type, enabled=False):  # only the layers compute in lower precision
+        return fused.look(head(model), hidden_ND, pack.target_N, sampling, logp_only=logp_only)
 
 
 def score(
