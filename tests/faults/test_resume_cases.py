@@ -93,7 +93,7 @@ def left_behind(folder: RunFolder) -> dict[str, Any]:
         for path in (folder.checkpoints / f"step-{folder.config().steps:06d}").glob("*.safetensors")
     }
     found |= {f"tokens {path.name}": path.read_bytes() for path in folder.tokens.iterdir()}
-    found["final"] = (folder.final / "model.safetensors").read_bytes()
+    found |= {f"final {path.name}": path.read_bytes() for path in folder.final.glob("*.safetensors")}
     for kind in ("train", "eval"):
         samples = reader.samples(kind=kind).sort_values(["step", "mode", "k", "id"], ignore_index=True)
         found[f"{kind} samples"] = samples.drop(
@@ -135,3 +135,15 @@ def test_case_40_a_run_killed_at_any_point_ends_bit_equal_to_the_uninterrupted_o
     assert runs.work(broken, (point, times)) == -signal.SIGKILL, broken.log_tail()
     assert runs.work(broken) == 0, broken.log_tail()
     assert differences(straight, broken) == []
+
+
+def test_case_40_an_adapter_whose_reference_moves_goes_on_bit_equal_too(tmp_path: Path) -> None:
+    runs = Runs(tmp_path, use_peft=True, sync_ref_model=True, ref_model_sync_steps=2)
+    try:
+        straight, broken = runs.create(), runs.create()
+        assert runs.work(straight) == 0, straight.log_tail()
+        assert runs.work(broken, ("an update", 19)) == -signal.SIGKILL, broken.log_tail()
+        assert runs.work(broken) == 0, broken.log_tail()
+        assert differences(straight, broken) == []
+    finally:
+        runs.close()
