@@ -445,3 +445,17 @@ def test_a_long_answer_is_drawn_as_one_scrolls_or_asks(page, served, recorded_ru
     expect(more).to_have_count(0)
     said = drawn.evaluate_all("spans => spans.map(span => span.textContent.trim())")
     assert said == [f"w{i}" for i in range(1000)]
+
+
+def test_the_browsers_own_search_finds_answers_without_a_card_and_opens_them(page, served, recorded_run):
+    open_reader(page, served, recorded_run, view="group", step=12)
+    cards = page.locator(".card")
+    hidden = page.locator("[hidden=until-found]")
+    size = page.locator(".sib tbody tr").count()
+    expect(hidden).to_have_count(size - cards.count())
+    assert hidden.first.evaluate("(node) => getComputedStyle(node).contentVisibility") == "hidden"  # kept for the search, not laid out
+    name, _, text = hidden.first.text_content().partition(" ")
+    assert text.split() and page.locator(f".card[aria-label='Answer {name}']").count() == 0
+    hidden.first.evaluate("(node) => node.dispatchEvent(new Event('beforematch'))")  # what the search does before it shows a find
+    expect(page.locator(f".card[aria-label='Answer {name}']")).to_be_visible()
+    assert query(page)["sample"] == str(int(name.removeprefix("#")) - 1)

@@ -373,3 +373,37 @@ def test_the_reader_builds_no_markup_from_text_and_knows_nothing_of_gradio():
         if word.lower() in path.read_text().lower()
     ]
     assert found == []
+
+
+def test_a_queued_run_names_the_one_that_holds_the_device_and_leads_there(page, dashboard, tmp_path):
+    yard = Yard(tmp_path)
+    try:
+        holder = yard.start(step_seconds=0.05)
+        yard.reaches(holder, "running")
+        queued = yard.start()
+        yard.reaches(queued, "queued")
+        open_reader(page, dashboard(tmp_path), queued)
+        expect(page.locator(".viewlive .verdict h1")).to_contain_text(f"Waiting for the device: {holder.id} holds it")
+        page.locator(".startup").get_by_role("link", name=holder.id).click()
+        expect(page.locator(".run .live")).to_have_text("Running")
+        assert query(page)["run"] == holder.id
+    finally:
+        yard.close()
+
+
+def test_a_phone_can_change_settings_and_save_a_checkpoint(page, dashboard, tmp_path):
+    yard = Yard(tmp_path)
+    page.set_viewport_size({"width": 390, "height": 844})
+    try:
+        run = yard.start(step_seconds=0.05, shows=1)
+        yard.reaches(run, "running")
+        open_reader(page, dashboard(tmp_path), run)
+        page.get_by_role("button", name="More…").click()
+        page.get_by_role("button", name="Snapshot").click()
+        wait_until(lambda: [e for e in Reader(run).events(kind="command") if e["data"].get("command") == "checkpoint"])
+        page.get_by_role("button", name="More…").click()
+        page.get_by_role("button", name="Change…").click()
+        expect(page.get_by_role("dialog", name="Change settings")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    finally:
+        yard.close()

@@ -1,13 +1,18 @@
 """The what-if drawer in a real browser: on Live over the curves, on Group beside what was asked."""
 
 import os
+import re
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.fakes import write_fake_run
+from tests.helpers import FAKE_WORKER, Yard, wait_until
 from tests.ui.reading import ask, number, open_reader, query, texts
+from workbench.launch import local
+from workbench.record.folder import folders
 from workbench.record.reader import Reader
+from workbench.record.writer import Writer
 from workbench.view.whatif import WhatIf
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(600)]
@@ -108,3 +113,40 @@ def test_another_divisor_stands_beside_what_was_asked(page, served):
     loo = sorted(value * len(rewards) / (len(rewards) - 1) for value in plain)
     shown = sorted(number(text) for text in texts(page.locator(f".sib tbody td:nth-child({column})")))
     assert shown == pytest.approx(loo, abs=0.0051)
+
+
+def test_a_setting_changed_on_the_way_is_asked_as_each_step_had_it(page, served):
+    dashboard, run = served  # step 20 set the temperature from 1.0 to 1.1; here beta moves too
+    with Writer(run, run.config()) as record:
+        record.event("setting_changed", {"beta": {"from": 0.0, "to": 0.04}}, 12)
+    open_reader(page, dashboard, run, whatif="num_generations=4")
+    beta = page.get_by_label("β", exact=True)
+    expect(beta).to_have_value("")
+    expect(beta).to_have_attribute("placeholder", "0 → 0.04")
+    answer = WhatIf().answer(Reader(run), ["num_generations=4"])
+    assert answer["asked"]["pull"][11] == 0 < answer["asked"]["pull"][12]  # the server takes what each step had
+    beta.fill("0")  # the very value of the start is a question of its own now
+    expect(row(page, "Penalty β × KL, nats a token").nth(0)).to_contain_text("→ 0")
+    assert query(page)["whatif"] == "num_generations=4&beta=0"
+    beta.fill("")
+    expect(page.locator(".iftable")).to_be_visible()
+    assert query(page)["whatif"] == "num_generations=4"
+
+
+def test_start_on_a_fork_filled_in_by_the_drawer_starts_it(page, dashboard, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "WORKER", FAKE_WORKER)  # a real process that only counts
+    run = write_fake_run(tmp_path, steps=3, groups=6, samples=8, seed=4)
+    yard = Yard(tmp_path)
+    try:
+        open_reader(page, dashboard(tmp_path), run, whatif="num_generations=3")
+        page.get_by_role("link", name="Fork from step 2 with these").click()
+        expect(page.locator("#f-num_generations input[type=number]")).to_have_value("3", timeout=60_000)
+        page.locator("#wb-start").click()
+        page.wait_for_url(re.compile(r"/\?run=\d{8}-"), timeout=60_000)
+        [fork] = wait_until(lambda: [folder for folder in folders(tmp_path) if folder.id != run.id])
+        yard.started.append(fork)
+        assert query(page)["run"] == fork.id
+        assert fork.config().num_generations == 3 and fork.about()["parent"]["run"] == run.id
+        yard.goes_on(fork)
+    finally:
+        yard.close()

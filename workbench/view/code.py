@@ -19,7 +19,8 @@ MOST_LINES = 400
 
 def reward_code(reader: Reader, name: str, step: int | None = None) -> Json:
     """{"name", "file", "function", "ours", "since", "parts": [{"name", "first", "lines"}]}: the reward's function first, as
-    it was in force at `step`, or is now; `since` is the step that brought this code, None where the run began with it.
+    it was in force at `step`, or is now; `since` is the step that brought this code, None where the run began with it; `later`
+    the step of the next change of it, None where there is none.
     Raises RunError for a reward that this run did not have then, or whose code is gone."""
     records = {record["name"]: record for record in reader.folder.about().get("rewards", [])}
     record = records.get(name)
@@ -46,6 +47,7 @@ def reward_code(reader: Reader, name: str, step: int | None = None) -> Json:
         "function": function,
         "ours": ours,
         "since": since,
+        "later": None if step is None else _later(reader, name, step),
         "parts": parts(text, function),
     }
 
@@ -77,6 +79,14 @@ def _changed(reader: Reader, name: str, step: int | None) -> tuple[int, SourceTe
         if text is None or found is None or found[1].code != text.code:
             found = text and (since, text)
     return found
+
+
+def _later(reader: Reader, name: str, step: int) -> int | None:
+    before = _changed(reader, name, step)
+    for since in sorted({start for start, _ in whatif.settings_over_time(reader) if start > step}):
+        if _changed(reader, name, since) != before:
+            return since
+    return None
 
 
 def parts(text: str, function: str) -> list[Json]:

@@ -18,6 +18,8 @@ from workbench.record.reader import Reader
 from workbench.view.store import Store
 
 Json = dict[str, Any]
+WAITS = "waits for "
+"""How a queued worker begins its reason, before the ids of the runs ahead of it."""
 MUTE = "mute"
 """Kind of the notes that silence an alarm, by its name."""
 CHECKED = tuple(
@@ -76,7 +78,7 @@ def delta(store: Store, run: str, since: str | None) -> Json:
         "cursor": str(Cursor(series["cursor"], events[-1]["id"] if events else cursor.event, stamp)),
         "reset": reset,
         "now": time.time(),
-        "status": status(now),
+        "status": {**status(now), "waits_for": waits_for(store, now)},
         "verdict": store.verdict(reader, now),
         "steps": steps,
         "metrics": {name: values for name, values in train.items() if not name.startswith("rewards/")},
@@ -117,6 +119,21 @@ def status(now: RunState) -> Json:
         "over": now.over,
         "log": list(now.log[-10:]),
     }
+
+
+def waits_for(store: Store, now: RunState) -> list[Json]:
+    """The runs that a queued one waits for, the holder of its device first. One of another runs folder has no link."""
+    if now.state != "queued" or not now.reason.startswith(WAITS):
+        return []
+    found = []
+    for id in now.reason.removeprefix(WAITS).split(", "):
+        if " " in id:  # "the device": nobody is known
+            continue
+        try:
+            found.append({"id": id, "name": store.folder(id).config().run_name or id, "here": True})
+        except RunError:
+            found.append({"id": id, "name": id, "here": False})
+    return found
 
 
 def checks(series: Json) -> list[Json]:

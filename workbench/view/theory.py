@@ -1,6 +1,7 @@
 """The theory page's figures: made in a process of their own, kept beside the runs until the code that they check changes."""
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -15,6 +16,16 @@ from workbench.launch.lease import HOUSE
 from workbench.launch.local import thread_variables
 
 COMMAND = (sys.executable, "-P", "-m", "workbench.diagnose.theory_bench")
+
+
+@functools.cache
+def _lines() -> dict[str, Any]:
+    """What the pictures show before anything was checked: the closed forms alone."""
+    return {
+        "panels": theory_bench.PANELS,
+        "curves": [curve._asdict() for curve in theory_bench.picture(())],
+        "beta_range": theory_bench.SHOWN_BETA,
+    }
 
 
 class TheoryCheck:
@@ -43,7 +54,7 @@ class TheoryCheck:
             state = "done" if found.get("stamp") == theory_bench.stamp() else "old"
         return {
             "state": state,
-            "panels": theory_bench.PANELS,
+            **_lines(),
             **{name: found[name] for name in found if name != "panels"},
         }
 

@@ -33,12 +33,12 @@ export function makeAlarms({ store, go, link, commands }) {
   function card(alarm) {
     const title = h("span", alarm.condition ? { class: "q", tabindex: 0, "data-tip": `alarm-${alarm.name}`, "data-key": `tip-alarm-${alarm.name}` } : {}, oneLine(alarm.claim, 120));
     return h("article", { class: `alarm ${alarm.level} ${alarm.muted ? "quietly" : ""}`, "data-alarm": alarm.name },
-      h("h3", {}, badge(alarm.level), title),
+      h("div", { class: "alarmhead" }, h("h3", {}, badge(alarm.level), title),
+        commands.can && h("button", { type: "button", class: "btn sm ghost", "data-key": `mute-${alarm.id}`, on: { click: () => commands.mute(alarm.name, !alarm.muted) } }, alarm.muted ? "Unmute" : "Mute")),
       h("p", {}, visible(alarm.evidence, 800)),
       h("div", { class: "acts" },
         alarm.samples?.length > 0 && h("button", { type: "button", class: "btn sm", "data-key": `see-${alarm.id}`, on: { click: () => seeSamples(alarm) } }, alarm.samples.length === 1 ? "See the sample" : `See ${alarm.samples.length} samples`),
-        commands.can && (alarm.remedies ?? []).slice(0, 2).map((remedy) => act(alarm, remedy)),
-        commands.can && h("button", { type: "button", class: "btn sm ghost", "data-key": `mute-${alarm.id}`, on: { click: () => commands.mute(alarm.name, !alarm.muted) } }, alarm.muted ? "Unmute" : "Mute")));
+        commands.can && (alarm.remedies ?? []).slice(0, 2).map((remedy) => act(alarm, remedy))));
   }
 
   function act(alarm, remedy) {

@@ -62,10 +62,14 @@ export function cardsPanel({ group, rater = null, shown, lens, cursor, onPick, o
       group, lens, cut: same ? 0 : cut, picked: sample.index === cursor.sample, tok: cursor.tok, onPick, onToken, limit,
       different: pair ? differing(sample, shown[1 - i]) : null, first: shown.length > 4 ? 128 : undefined,
     }))),
+    group.samples.filter((sample) => !shown.includes(sample)).map((sample) => unread(sample, onPick)),
     cut > 0 && !same && !all && splitRow(group, shown, cut),
     rater && !rater.ranking && ratingRow(rater, group, cursor.sample),
   ];
 }
+
+// An answer without a card, unseen: the browser's own search finds its text and then opens it.
+const unread = (sample, onPick) => h("div", { hidden: "until-found", class: "unread", on: { beforematch: () => setTimeout(() => onPick(sample.index)) } }, `${number(sample)} `, visible(sample.text));
 
 // Where the shown answers part: every choice the group made there, its p before and after, and how those siblings fared.
 function splitRow(group, shown, cut) {

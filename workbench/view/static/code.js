@@ -24,7 +24,7 @@ export async function openCode({ root, store, name, sample, step }) {
     const code = await store.code(name, step);
     const broke = new RegExp(`Line (\\d+) of ${code.file.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}`, "i").exec(reason);
     body.replaceChildren(
-      h("p", { class: "note" }, `${oneLine(code.file, 120)}, as it was ${known(code.since) ? `changed at step ${code.since}` : "saved with this run"}${code.ours ? "; it ships with the workbench" : ""}.`),
+      h("p", { class: "note" }, `${oneLine(code.file, 120)}: ${known(code.since) ? `the version that holds from step ${code.since} on; it was given while the run went on` : "the version that the run began with"}${known(code.later) ? `. Another one holds from step ${code.later} on` : ""}${code.ours ? ". It ships with the workbench" : ""}.`),
       h("pre", { class: "code", tabindex: 0, "aria-label": "Code of the reward" }, code.parts.map(({ first, lines }, i) => [i > 0 && h("div", { class: "row" }, h("span", {}, "⋯"), h("span", {})),
         lines.map((line, at) => h("div", { class: `row ${broke && Number(broke[1]) === first + at ? "hit" : ""}` }, h("span", {}, first + at), h("span", {}, visible(line, 2000) || " ")))])));
     body.querySelector(".hit")?.scrollIntoView({ block: "center" });

@@ -2,7 +2,7 @@
 
 import { makeAlarms } from "./alarms.js";
 import { makeCharts } from "./charts.js";
-import { h, oneLine, part, show, visible } from "./dom.js";
+import { h, keepingFocus, oneLine, part, show, visible } from "./dom.js";
 import { mark } from "./dots.js";
 import { isGraded, makeGroups } from "./groups.js";
 import { makeMeters } from "./meters.js";
@@ -118,7 +118,7 @@ export function makeLive({ store, header, go, link, commands, people, whatIf, as
       crash.hidden = !isBad(status.state);
       if (!crash.hidden) crashPart.update(status.log, status.resume_step);
       start.hidden = newest !== null || isOver(status.state);
-      if (!start.hidden) show(start, progress(status, doing));
+      if (!start.hidden) keepingFocus(start, () => show(start, progress(status, doing)));
       grid.hidden = newest === null;
       alarms.update(list);
       if (newest === null) return;
@@ -162,12 +162,13 @@ function sentences({ data: { status, verdict } }, header, newest, doing) {
   return [`${doing}.`.replace("..", "."), `Each step asks ${header.prompts_per_step} prompts, samples ${header.num_generations} answers to each, scores them, and pushes the model towards those that scored above their own group’s mean.`];
 }
 
-function progress({ phase: now, phase_done: done, phase_total: total }, doing) {
+function progress({ state, waits_for: ahead, phase: now, phase_done: done, phase_total: total }, doing) {
   const share = known(done) && total ? done / total : 0;
   const at = STAGES.findIndex(([, phases]) => phases.includes(now));
   return [
     h("ol", { class: "stages", "aria-label": "A step, stage by stage" }, STAGES.map(([word], i) => h("li", { class: i === at ? "on" : i < at ? "done" : "", "aria-current": i === at ? "step" : null }, word))),
     h("div", { class: "progress", role: "progressbar", "aria-label": doing, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(share * 100) }, h("span", { style: { width: `${share * 100}%` } })),
+    state === "queued" && ahead?.length > 0 && h("p", {}, "It begins by itself after ", ahead.map(({ id, name, here }, i) => [i > 0 && ", ", here ? h("a", { class: "link", href: `?${new URLSearchParams({ run: id })}`, "data-key": `ahead-${id}` }, oneLine(name, 60)) : h("b", {}, oneLine(name, 60))]), "."),
     h("p", { class: "note" }, "The first groups appear here as soon as they are scored. Closing this page does not stop the run."),
   ];
 }

@@ -78,8 +78,8 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
   const idle = [...(askWhatIf ? [] : ["w"]), ...(ask ? [] : ["a", "b"]), ...(rater.can ? [] : ["g", "r"])];
   const keyBar = makeKeyBar(idle);
   const help = makeHelp(header.search, idle);
-  const bottom = makeBottomBar({ commands, onAlarms: liveView.showAlarms, onStep: turn, onAll: groupView.toggleAll });
-  show(element, lost.element, excerpt && h("p", { class: "excerpt", role: "note" }, excerpt), strip.element, hitBar.element, liveView.element, groupView.element, promptView.element, searchView.element, tryView.element, keyBar.element, bottom.element, help.element, change.element);
+  const bottom = makeBottomBar({ commands, change, fork: (step) => forkLink(store.run, step), onAlarms: liveView.showAlarms, onStep: turn, onAll: groupView.toggleAll });
+  show(element, lost.element, excerpt && h("p", { class: "excerpt", role: "note" }, excerpt), strip.element, hitBar.element, liveView.element, groupView.element, promptView.element, searchView.element, tryView.element, keyBar.element, bottom.element, bottom.sheet, help.element, change.element);
   const tips = makeTips(element, (anchor) => explain(anchor, { glossary, store, header, step: stepNow(), group: groupView.shown, lens: cursor.now.lens }));
 
   /** What rating keys speak to: the group on screen, or on Live the answers that wait. */

@@ -197,6 +197,8 @@ export function makeRibbon({ mini = false, onPick }) {
 
 const diamond = (x, y, size = 4, extra = "") => s("path", { d: `M${x} ${y - size}l${size} ${size}-${size} ${size}-${size}-${size}z`, class: `check ${extra}` });
 
+const pencil = (x, y) => `M${x} ${y}l1 -3.5 6.5 -6.5 2.5 2.5 -6.5 6.5z`;
+
 function checkMarks(checks, middle, top, width, quiet) {
   const sampled = checks.filter((check) => check.mode === "sampled" || !checks.some((other) => other.step === check.step && other.mode === "sampled"));
   let free = -Infinity;
@@ -234,7 +236,7 @@ function eventMarks(data, middle, top, quiet) {
       return s("g", {}, s("path", { d: `M${x - 3} ${top - 1}V${top - 14}h10l-3 3.5 3 3.5h-8`, class: `flag ${alarm.level}` }, s("title", {}, `step ${alarm.since ?? alarm.step}: ${oneLine(alarm.claim, 80)}`)),
         !quiet && !crowded(x) && s("text", { x: x + 11, y: top - 4, class: "t2" }, (alarm.label ?? alarm.name).toLowerCase()));
     }),
-    changes.map(([step, words]) => s("path", { d: `M${middle(step) - (beside(step) ? 16 : 3.5)} ${top - 2}l1 -3.5 6.5 -6.5 2.5 2.5 -6.5 6.5z`, class: "pencil" }, s("title", {}, `step ${step}: ${words}`))),
+    changes.map(([step, words]) => s("path", { d: pencil(middle(step) - (beside(step) ? 16 : 3.5), top - 2), class: "pencil" }, s("title", {}, `step ${step}: ${words}`))),
   ];
 }
 
@@ -247,5 +249,6 @@ export function legend({ graded, narrow }) {
     h("span", {}, h("i", { class: "swatch dead" }), graded ? "dead: all the same" : "dead: all right"),
     h("span", {}, hatched, "dead: all wrong"),
     h("span", {}, s("svg", { width: 9, height: 9, class: "swatch tight" }, diamond(4.5, 4.5, 4)), narrow ? "held-out" : "held-out check"),
-    !narrow && h("span", {}, s("svg", { width: 11, height: 12, class: "swatch tight" }, s("path", { d: "M1.5 11.5V1h8l-2.5 3 2.5 3h-8", class: "flag warning" })), "alarm"));
+    h("span", {}, s("svg", { width: 11, height: 12, class: "swatch tight" }, s("path", { d: "M1.5 11.5V1h8l-2.5 3 2.5 3h-8", class: "flag warning" })), "alarm"),
+    h("span", {}, s("svg", { width: 13, height: 13, class: "swatch tight pen" }, s("path", { d: pencil(1.5, 11.5), class: "pencil" })), narrow ? "changed" : "setting changed"));
 }

@@ -207,11 +207,24 @@ function setup({ model, prompts_per_step, num_generations, live_settings, config
 }
 
 /** The bar at the bottom of a phone. */
-export function makeBottomBar({ commands, onAlarms, onStep, onAll }) {
+export function makeBottomBar({ commands, change, fork, onAlarms, onStep, onAll }) {
   const element = h("nav", { class: "bar", "aria-label": "Actions" });
   const button = (words, click, attributes) => h("button", { type: "button", class: "btn", "data-key": `bar-${words}`, on: { click }, ...attributes }, words);
+  const more = h("dialog", { class: "sheet", "aria-label": "More" });
+  const then = (act) => () => (more.close(), act());
+
+  /** What the bar has no room for. */
+  function openMore(state, step) {
+    show(more, h("div", { class: "more" },
+      ["running", "paused"].includes(state) && [button("Snapshot", then(commands.snapshot)), button("Change…", then(() => change.open()))],
+      step !== null && h("a", { class: "btn", href: fork(step) }, `Fork from step ${step}`)),
+      h("form", { method: "dialog" }, h("button", { class: "btn", type: "submit" }, "Close")));
+    more.showModal();
+  }
+
   return {
     element,
+    sheet: more,
     update({ store, cursor, groupSize, newest, step }) {
       const { status, alarms } = store.data;
       if (!status) return;
@@ -222,8 +235,9 @@ export function makeBottomBar({ commands, onAlarms, onStep, onAll }) {
         ? [
             commands.can && ["running", "starting"].includes(status.state) && button("Pause", commands.pause),
             commands.can && status.state === "paused" && button("Continue", commands.resume),
-            commands.can && !isOver(status.state) && button("Stop and save", commands.stop),
+            commands.can && !isOver(status.state) && button(status.state === "queued" ? "Cancel" : "Stop", commands.stop, { "aria-label": status.state === "queued" ? "Cancel" : "Stop and save" }),
             heard.length > 0 && h("button", { type: "button", class: "btn", on: { click: onAlarms } }, h("span", { class: `badge ${pressing.length ? pressing[0].level : "info"}` }, pressing.length ? "!" : "i"), pressing.length ? count(pressing.length, "alarm") : count(heard.length, "note")),
+            commands.can && step !== null && button("More…", () => openMore(status.state, step), { "aria-haspopup": "dialog" }),
           ]
         : ["search", "try"].includes(cursor.view) ? []
         : cursor.view === "group" ? [turns[0], button(groupSize ? `All ${groupSize}` : "All", onAll), turns[1]] : turns);

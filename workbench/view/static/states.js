@@ -1,5 +1,6 @@
 // The words for what a run is doing. Never a dot alone.
 
+import { oneLine } from "./dom.js";
 import { count, duration, known } from "./format.js";
 
 const WORDS = { queued: "Queued", starting: "Starting", running: "Running", paused: "Paused", stopping: "Stopping", finished: "Finished", stopped: "Stopped", failed: "Failed", crashed: "Crashed", interrupted: "Interrupted", damaged: "Damaged" };
@@ -25,7 +26,11 @@ export const STAGES = [["start", ["import"]], ["load the model", ["load model", 
 /** "Sampling 192 answers, 61 done": what the worker is at right now. */
 export function phase(status, answers) {
   const { state, phase: name, phase_done: done, phase_total: total } = status;
-  if (state === "queued") return "Waiting for the device. Another run holds it.";
+  if (state === "queued") {
+    const [holder, ...others] = status.waits_for ?? [];
+    if (!holder) return "Waiting for the device. Another run holds it.";
+    return `Waiting for the device: ${oneLine(holder.name, 60)} holds it${others.length ? `, ${count(others.length, "more run")} ${others.length === 1 ? "is" : "are"} ahead` : ""}.`;
+  }
   if (state === "paused") return status.reason || "Paused between two steps.";
   if (isOver(state)) return "";
   if (name === "sample") return `Sampling ${count(total || answers, "answer")}${known(done) ? `, ${done} done` : ""}`;

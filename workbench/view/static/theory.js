@@ -23,7 +23,7 @@ export async function mount(element, { fetchJson, postJson }) {
     poller.now();
   });
   const heads = part(head, (told, words) => top(told, words, start));
-  const bodies = part(body, (told) => (told.rows ? [pictures(told), table(told)] : null));
+  const bodies = part(body, (told) => [pictures(told), told.rows && table(told)]);
   const poller = poll(async () => {
     const told = await fetchJson("theory");
     heads.update({ ...told, rows: undefined, curves: undefined, ...verdict(told), age: told.made ? Math.round((Date.now() / 1000 - told.made) / 60) : null }, said);
@@ -49,6 +49,7 @@ function top({ state, total, worst, off, tolerance, seconds, age }, said, start)
   const note = [
     running ? "The check is under way; it takes some seconds. " : state === "failed" ? "The last check failed: run `workbench doctor --theory` to see why. " : "",
     state === "old" ? "These figures were made by another version of the code. " : "",
+    !total && !running ? "The lines are the published formulas. The check adds the dots: where training comes to rest." : "",
     total && !running ? `Checked ${age < 1 ? "just now" : `${duration(60 * age)} ago`} in ${duration(seconds)}.` : "",
   ].join("");
   return [
@@ -63,11 +64,11 @@ function top({ state, total, worst, off, tolerance, seconds, age }, said, start)
 
 const pictures = (told) => h("div", { class: "wb-theory-grid" }, Object.entries(told.panels).map(([name, words]) => {
   const curves = told.curves.filter((curve) => curve.panel === name);
-  return h("figure", { class: "panel" }, h("h2", {}, name), draw(name, curves, told.beta_range), h("figcaption", { class: "i2" }, words));
+  return h("figure", { class: "panel" }, h("h2", {}, name), draw(name, curves, told.beta_range, Boolean(told.rows)), h("figcaption", { class: "i2" }, words));
 }));
 
-/** Lines over a logarithmic beta, named at their right ends; dots where training came to rest. */
-function draw(name, curves, [low, high]) {
+/** Lines over a logarithmic beta, named at their right ends; once it was checked, dots where training came to rest. */
+function draw(name, curves, [low, high], checked) {
   const width = narrow() ? 332 : 420; // about as wide as it is shown, so that letters keep their size
   const AREA = { left: 26, right: width - 134, top: 8, bottom: HEIGHT - 24 };
   const x = (beta) => AREA.left + ((AREA.right - AREA.left) * Math.log(beta / low)) / Math.log(high / low);
@@ -75,8 +76,8 @@ function draw(name, curves, [low, high]) {
   const lines = curves.filter((curve) => curve.closed_form.length).sort((a, b) => b.closed_form.at(-1) - a.closed_form.at(-1));
   const tops = spread(lines.map((curve) => y(curve.closed_form.at(-1))), 14, AREA.top, AREA.bottom);
   const reached = curves.flatMap((curve) => curve.reached.map(([beta, p]) => ({ beta, p, sampled: curve.sampled })));
-  const look = (curve) => (!curve.reached.length ? "fails" : "");
-  return s("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "wb-theory-chart", role: "img", "aria-label": `${name}: ${lines.map((curve) => curve.name).join(", ")}; ${count(reached.length, "end point")} on the lines` },
+  const look = (curve) => (checked && !curve.reached.length ? "fails" : "");
+  return s("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "wb-theory-chart", role: "img", "aria-label": `${name}: ${lines.map((curve) => curve.name).join(", ")}; ${checked ? `${count(reached.length, "end point")} on the lines` : "not checked yet"}` },
     [0, 0.5, 1].map((p) => [s("line", { class: p ? "grid" : "zero", x1: AREA.left, x2: AREA.right, y1: y(p), y2: y(p) }), s("text", { class: "axis", x: AREA.left - 6, y: y(p) + 4, "text-anchor": "end" }, p === 0.5 ? ".5" : String(p))]),
     BETAS.map((beta) => s("text", { class: "axis", x: x(beta), y: HEIGHT - 8, "text-anchor": "middle" }, beta === 0.1 ? "β = .1" : short(beta, 1).replace(/\.0$/, ""))),
     [...new Set(curves.map((curve) => curve.pi_ref))].map((p) => [s("line", { class: "ref", x1: AREA.left, x2: AREA.right, y1: y(p), y2: y(p) }), s("text", { class: "axis", x: AREA.left + 4, y: y(p) - 4 }, `reference ${short(p)}`)]),

@@ -77,7 +77,7 @@ export function tokenText(sample, { lens, cut = 0, different = null, picked = nu
 
   const until = Math.min(last + 1, Math.max(from + first, cut + AHEAD, (picked ?? 0) + AHEAD));
   box.append(draw(from, until));
-  if (until <= last) box.append(rest(box, until, last + 1, draw));
+  if (until <= last) box.append(...rest(tokens, until, last + 1, draw));
   box.addEventListener("click", (event) => {
     const at = event.target.closest("[data-tok]");
     if (at) onPick?.(Number(at.dataset.tok));
@@ -86,17 +86,20 @@ export function tokenText(sample, { lens, cut = 0, different = null, picked = nu
 }
 
 // The tokens of a long answer that nobody has scrolled to yet: a button, pressed by itself when it comes into sight.
-function rest(box, start, end, draw) {
+// Its text stands there unseen, so that the browser's own search finds it; found, it is shown plain until somebody wants its colours.
+function rest(tokens, start, end, draw) {
   const button = h("button", { type: "button", class: "link moretokens" }, `… ${count(end - start, "more token")}`);
+  const plain = h("span", { hidden: "until-found", class: "unread", on: { beforematch: () => (watch.disconnect(), (button.textContent = "colour the rest")) } }, visible(tokens.text.slice(start, end).join(""), 200_000));
   const show = () => {
     watch.disconnect();
     const next = Math.min(end, start + FIRST);
-    button.replaceWith(draw(start, next), ...(next < end ? [rest(box, next, end, draw)] : []));
+    plain.remove();
+    button.replaceWith(draw(start, next), ...(next < end ? rest(tokens, next, end, draw) : []));
   };
   const watch = new IntersectionObserver((seen) => seen.some(({ isIntersecting }) => isIntersecting) && show(), { root: null, rootMargin: "60px" });
   button.addEventListener("click", (event) => (event.stopPropagation(), show()));
   watch.observe(button);
-  return button;
+  return [button, plain];
 }
 
 // The rule of the split stands on a line of its own: a break right before it would leave an empty one.

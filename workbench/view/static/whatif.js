@@ -35,15 +35,19 @@ export function makeWhatIf({ store, header, go, onAnswer, canRun }) {
   let round = 0;
 
   const now = () => question(cursor) ?? {};
-  const base = (name) => header.config[name];
+  // A setting that people changed on the way has no one value: every step is asked with the one it had, unless another is named.
+  const held = (name) => [[0, header.config[name]], ...store.data.events.filter(({ kind, data }) => kind === "setting_changed" && data[name] && "to" in data[name]).map((event) => [event.step ?? 0, event.data[name].to])];
+  const moved = (name) => held(name).length > 1;
+  const base = (name) => held(name).findLast(([since]) => since <= (step ?? Infinity))[1];
   const value = (name) => now()[name] ?? base(name);
+  const way = (name) => (moved(name) && !(name in now()) ? held(name).map(([, text]) => plain(text)).join(" → ") : null);
   function set(changes) {
     const sets = { ...now(), ...changes };
-    for (const [name, text] of Object.entries(sets)) if (text === null || String(base(name)) === String(text)) delete sets[name];
+    for (const [name, text] of Object.entries(sets)) if (text === null || (!moved(name) && String(base(name)) === String(text))) delete sets[name];
     go({ whatif: written(sets) });
   }
 
-  const controls = makeControls({ header, value, set, score: canRun ? score : null });
+  const controls = makeControls({ header, value, way, set, score: canRun ? score : null });
   const head = h("div", { class: "ph" }, h("h2", {}, "What if"), h("span", { class: "note" }, "what each recorded step would have asked for with these, not how the run would have gone"), h("span", { class: "sp" }),
     h("button", { type: "button", class: "link quiet", "aria-label": "Close what if", on: { click: () => go({ whatif: null }) } }, "Close ", h("kbd", { class: "desk" }, "w")));
   const said = h("div", { class: "ifsaid", role: "status" });
@@ -145,7 +149,7 @@ export function makeWhatIf({ store, header, go, onAnswer, canRun }) {
 
 // -- controls --------------------------------------------------------------------------------------
 
-function makeControls({ header, value, set, score }) {
+function makeControls({ header, value, way, set, score }) {
   const syncs = [];
   const field = (title, ...children) => h("div", { class: "iffield" }, h("span", { class: "lab" }, title), h("div", { class: "ifctl" }, children));
 
@@ -159,8 +163,15 @@ function makeControls({ header, value, set, score }) {
   }
 
   function numberBox(name, label, attributes) {
-    const input = h("input", { type: "number", class: "ifnumber", "aria-label": label, "data-set": name, ...attributes, on: { input: () => input.value !== "" && input.checkValidity() && set({ [name]: input.value }) } });
-    syncs.push(() => document.activeElement !== input && (input.value = value(name) ?? ""));
+    const input = h("input", { type: "number", class: "ifnumber", "aria-label": label, "data-set": name, ...attributes, on: { input: () => input.checkValidity() && set({ [name]: input.value === "" ? null : input.value }), change: sync } });
+    const empty = attributes.placeholder ?? "";
+    function sync() {
+      const changed = way(name);
+      input.placeholder = changed ?? empty;
+      input.title = changed ? `${label} was changed on the way: every step is asked with the one it had, unless you name another.` : "";
+      if (document.activeElement !== input) input.value = changed ? "" : (value(name) ?? "");
+    }
+    syncs.push(sync);
     return input;
   }
 
@@ -195,7 +206,7 @@ function makeRewards({ header, value, set, score }) {
   const body = h("div", { class: "ifrewards" });
   const specs = () => {
     const text = value("rewards");
-    if (typeof text !== "string") return header.rewards.map(({ name, weight, enabled }) => ({ name, weight: weight || 1, on: enabled !== false && weight !== 0 }));
+    if (typeof text !== "string") return (text ?? header.rewards).map(({ name, weight, enabled }) => ({ name, weight: weight || 1, on: enabled !== false && weight !== 0 }));
     const chosen = text.split(",").filter(Boolean).map((one) => {
       const cut = one.lastIndexOf("=");
       return { name: one.slice(0, cut), weight: Number(one.slice(cut + 1)), on: true };
