@@ -453,9 +453,13 @@ def test_the_browsers_own_search_finds_answers_without_a_card_and_opens_them(pag
     hidden = page.locator("[hidden=until-found]")
     size = page.locator(".sib tbody tr").count()
     expect(hidden).to_have_count(size - cards.count())
-    assert hidden.first.evaluate("(node) => getComputedStyle(node).contentVisibility") == "hidden"  # kept for the search, not laid out
+    assert (
+        hidden.first.evaluate("(node) => getComputedStyle(node).contentVisibility") == "hidden"
+    )  # kept for the search, not laid out
     name, _, text = hidden.first.text_content().partition(" ")
     assert text.split() and page.locator(f".card[aria-label='Answer {name}']").count() == 0
-    hidden.first.evaluate("(node) => node.dispatchEvent(new Event('beforematch'))")  # what the search does before it shows a find
+    hidden.first.evaluate(
+        "(node) => node.dispatchEvent(new Event('beforematch'))"
+    )  # what the search does before it shows a find
     expect(page.locator(f".card[aria-label='Answer {name}']")).to_be_visible()
     assert query(page)["sample"] == str(int(name.removeprefix("#")) - 1)

@@ -383,7 +383,9 @@ def test_a_queued_run_names_the_one_that_holds_the_device_and_leads_there(page, 
         queued = yard.start()
         yard.reaches(queued, "queued")
         open_reader(page, dashboard(tmp_path), queued)
-        expect(page.locator(".viewlive .verdict h1")).to_contain_text(f"Waiting for the device: {holder.id} holds it")
+        expect(page.locator(".viewlive .verdict h1")).to_contain_text(
+            f"Waiting for the device: {holder.id} holds it"
+        )
         page.locator(".startup").get_by_role("link", name=holder.id).click()
         expect(page.locator(".run .live")).to_have_text("Running")
         assert query(page)["run"] == holder.id
@@ -400,7 +402,11 @@ def test_a_phone_can_change_settings_and_save_a_checkpoint(page, dashboard, tmp_
         open_reader(page, dashboard(tmp_path), run)
         page.get_by_role("button", name="More…").click()
         page.get_by_role("button", name="Snapshot").click()
-        wait_until(lambda: [e for e in Reader(run).events(kind="command") if e["data"].get("command") == "checkpoint"])
+        wait_until(
+            lambda: [
+                e for e in Reader(run).events(kind="command") if e["data"].get("command") == "checkpoint"
+            ]
+        )
         page.get_by_role("button", name="More…").click()
         page.get_by_role("button", name="Change…").click()
         expect(page.get_by_role("dialog", name="Change settings")).to_be_visible()

@@ -124,7 +124,9 @@ def test_a_setting_changed_on_the_way_is_asked_as_each_step_had_it(page, served)
     expect(beta).to_have_value("")
     expect(beta).to_have_attribute("placeholder", "0 → 0.04")
     answer = WhatIf().answer(Reader(run), ["num_generations=4"])
-    assert answer["asked"]["pull"][11] == 0 < answer["asked"]["pull"][12]  # the server takes what each step had
+    assert (
+        answer["asked"]["pull"][11] == 0 < answer["asked"]["pull"][12]
+    )  # the server takes what each step had
     beta.fill("0")  # the very value of the start is a question of its own now
     expect(row(page, "Penalty β × KL, nats a token").nth(0)).to_contain_text("→ 0")
     assert query(page)["whatif"] == "num_generations=4&beta=0"

@@ -24,7 +24,9 @@ def test_a_check_runs_in_the_background_and_its_figures_are_kept(
     command(monkeypatch, QUICK % theory_bench.stamp())
     check = TheoryCheck(tmp_path)
     told = check.answer()
-    assert told["state"] == "none" and {curve["panel"] for curve in told["curves"]} == set(theory_bench.PANELS)
+    assert told["state"] == "none" and {curve["panel"] for curve in told["curves"]} == set(
+        theory_bench.PANELS
+    )
     assert not any(curve["reached"] for curve in told["curves"])  # the lines alone, until they are checked
     assert check.start()["state"] in ("running", "done")
     wait_until(lambda: check.answer()["state"] == "done", 30)
