@@ -13,7 +13,7 @@ const BETAS = [0.1, 0.5, 2];
 export async function mount(element, { fetchJson, postJson }) {
   const lost = h("div", { class: "lost", role: "status", hidden: true });
   const head = h("div", { class: "wb-theory-head" });
-  const body = h("div");
+  const body = h("div", {}, h("p", { class: "missing", role: "status" }, "Drawing the published formulas…"));
   show(element, lost, head, body);
   let said = "";
 
