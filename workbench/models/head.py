@@ -47,8 +47,8 @@ def fusable(head: Any) -> bool:
 def look(
     head: Any, hidden_ND: Tensor, target_N: Tensor, sampling: Sampling, *, logp_only: bool = False
 ) -> TokenStats:
-    """What the head says about each token, without gradient."""
-    with torch.no_grad():
+    """What the head says about each token, without gradient, in its own precision whatever the layers had."""
+    with torch.no_grad(), torch.autocast(hidden_ND.device.type, enabled=False):
         return TokenStats.joined(
             [
                 _block(head, hidden_ND[part], target_N[part], sampling, logp_only=logp_only).stats
@@ -120,8 +120,7 @@ def chunks(head: Any, tokens: int) -> list[slice]:
 def _block(
     head: Any, hidden_ND: Tensor, target_N: Tensor, sampling: Sampling, *, logp_only: bool = False
 ) -> Block:
-    with torch.autocast(hidden_ND.device.type, enabled=False):  # the head keeps its own precision
-        scaled_NV = project(hidden_ND.to(head.weight.dtype), head.weight, head.bias)
+    scaled_NV = project(hidden_ND.to(head.weight.dtype), head.weight, head.bias)
     scaled_NV = scaled_NV if scaled_NV.dtype == torch.float64 else scaled_NV.float()
     if sampling.temperature not in (0.0, 1.0):
         scaled_NV /= sampling.temperature
