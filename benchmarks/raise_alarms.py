@@ -37,6 +37,7 @@ KEPT = (
     "kl",
     "kl_k1",
     "kl_max_token",
+    "kl_max_share",
     "kl_sequence",
     "beta",
     "groups/tiny_std",
@@ -70,11 +71,13 @@ SICK: dict[str, dict[str, object]] = {
     "tiny-bonus": {"rewards": f"{REWARDS}:tiny_bonus=1", **SHORT},
     "picky": {"rewards": f"{REWARDS}:picky=1", **SHORT},
     "needle": {"rewards": f"{REWARDS}:needle=1", "eval_reward": "needle", **SHORT},
-    "long-when-wrong": {"rewards": f"{REWARDS}:long_when_wrong=1", **SHORT, **SHARP, "steps": 40},
+    "long-when-wrong": {"rewards": f"{REWARDS}:long_when_wrong=1", **SHORT, **SHARP, "steps": 60},
     "says-five": {"rewards": f"{REWARDS}:says_five=1", **SHORT, **SHARP, "steps": 30},
     "kl-target": {"beta": 0.001, "beta_controller": "ppo", "kl_target": 0.002, **SHORT, **SHARP},
-    "kl-tail": {"beta": 0.001, **SHORT, **SHARP, "learning_rate": 2e-3, "steps": 30},
+    "kl-tail": {"beta": 0.001, "min_level": 3, "max_level": 3, **SHORT, "steps": 40},
+    "solved": {"rewards": "format=1", "eval_reward": "format", **SHORT},
     "bfloat16": {"dtype": "bfloat16", **SHORT},
+    "half-update": {"update_dtype": "bfloat16", **SHORT, **SHARP, "learning_rate": 2e-2, "steps": 30},
     "lr-1": {"learning_rate": 1.0, "warmup_steps": 0, "adam_epsilon": 1e-8, **SHORT},
     "huge": {"rewards": "correct=1e30", "scale_rewards": "none", **SHORT},
 }
@@ -82,7 +85,7 @@ SICK: dict[str, dict[str, object]] = {
 
 def told(folder: RunFolder) -> dict[str, Any]:
     """What a sick run raised."""
-    steps, loud, _ = alarms(folder)
+    steps, loud, quiet = alarms(folder)
     state = launch.state(folder)
     return {
         "settings": {
@@ -95,7 +98,7 @@ def told(folder: RunFolder) -> dict[str, Any]:
         "alarms": [
             {"step": c.step, "name": c.name, "level": c.finding.level, "since": c.finding.since, "claim": c.finding.claim,
              "text": text_of(c.name, c.finding), "remedies": [remedy["label"] for remedy in c.finding.remedies]}
-            for c in loud if c.finding
+            for c in sorted([*loud, *quiet], key=lambda change: change.step) if c.finding
         ],
     }  # fmt: skip
 

@@ -14,6 +14,7 @@ from tests.helpers import FAKE_WORKER, wait_until
 from workbench import cli, launch
 from workbench.commands import runs
 from workbench.config import settings
+from workbench.diagnose import doctor
 from workbench.launch import local
 from workbench.record import folder as record
 
@@ -240,7 +241,12 @@ def test_doctor_tells_of_a_runs_alarms_and_its_loss(tmp_path, capsys):
     assert cli.main(["doctor", run.id, "--runs", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "Why is the loss what it is?" in said and "Alarms: 1 on, none over." in said
-    assert f"workbench set {run.id} temperature=1.2" in said
+    # The run is over, so a change is a fork from where the alarm began.
+    assert f"workbench fork {run.id} --step 14 --set temperature=1.2" in said
+    assert (
+        doctor.as_command({"command": "set", "args": {"temperature": 1.2}})
+        == "workbench set RUN temperature=1.2"
+    )
     assert f"workbench fork {run.id} --step 14 --set beta=0.04" in said
     assert cli.main(["doctor", run.id, "--runs", str(tmp_path), "--json"]) == 0
     [alarm] = json.loads(capsys.readouterr().out)["alarms"]

@@ -57,7 +57,7 @@ def doctor(
 
 def _examine(folder: RunFolder, as_json: bool) -> int:
     now = launch.state(folder)
-    found = examine.report(Reader(folder), now.state, now.reason)
+    found = examine.report(Reader(folder), now.state, now.reason, over=now.over)
     if as_json:
         print_json(found)
     else:

@@ -16,8 +16,9 @@ SMALL = 1e-3
 """A loss this close to 0 is what people ask about."""
 
 
-def report(reader: Reader, state: str, reason: str = "") -> Json:
-    """{"run", "state", "verdict", "facts", "loss": [sentences], "alarms": [open ones first, most pressing first]}."""
+def report(reader: Reader, state: str, reason: str = "", *, over: bool = False) -> Json:
+    """{"run", "state", "verdict", "facts", "loss": [sentences], "alarms": [open ones first, most pressing first]}. `over`: nobody
+    listens any more, so what a living run would change is a fork."""
     said = verdict.of_run(reader, state, reason)
     order = {"critical": 0, "warning": 1, "info": 2}
     alarms = sorted(
@@ -34,7 +35,7 @@ def report(reader: Reader, state: str, reason: str = "") -> Json:
         "verdict": said.sentence,
         "facts": said.facts,
         "loss": loss(reader, reader.config),
-        "alarms": [_told(alarm) for alarm in alarms],
+        "alarms": [_told(alarm, over) for alarm in alarms],
     }
 
 
@@ -96,7 +97,7 @@ def words(found: Json) -> str:
     return "\n".join(line for i, line in enumerate(lines) if line or i)
 
 
-def _told(alarm: Json) -> Json:
+def _told(alarm: Json, over: bool) -> Json:
     row = ALARMS.get(alarm["name"])
     samples = alarm["evidence"].get("samples", [])
     return {
@@ -108,16 +109,20 @@ def _told(alarm: Json) -> Json:
             for one in samples
             if isinstance(one, dict) and {"step", "group"} <= one.keys()
         ],
-        "do": [as_command(remedy) for remedy in alarm["remedies"]],
+        "do": [
+            as_command(remedy, alarm["since_step"] if over else None)
+            for remedy in alarm["remedies"]
+            if not over or "fork" in remedy or remedy.get("command") == "set"
+        ],
     }
 
 
-def as_command(remedy: Json) -> str:
-    """A remedy as one would type it."""
+def as_command(remedy: Json, fork_at: int | None = None) -> str:
+    """A remedy as one would type it; `fork_at`: the run is over, so its settings change in a fork from there."""
     pairs = {**remedy.get("args", {}), **remedy.get("fork", {})}
     changes = " ".join(f"{name}={_value(value)}" for name, value in pairs.items())
-    if "fork" in remedy:
-        return f"workbench fork RUN --step {remedy.get('step', 0)} --set {changes}"
+    if "fork" in remedy or fork_at is not None:
+        return f"workbench fork RUN --step {remedy.get('step', fork_at or 0)} --set {changes}"
     return f"workbench {remedy.get('command')} RUN {changes}".rstrip()
 
 

@@ -242,6 +242,7 @@ def tokens(arrays: TokenArrays, numbers: rollup.SampleNumbers) -> Metrics:
         k3 = rollup.k3(d)
         found |= {"kl": _mean(k3), "kl_k1": 0.0 - _mean(d), "kl_sequence": _mean(numbers.kl_sum_B)}
         found["kl_max_token"] = float(k3.max())
+        found["kl_max_share"] = float(k3.max() / k3.sum()) if k3.sum() > 0 else 0.0
     if arrays.initial_logp is not None:
         found["kl_initial"] = _mean(rollup.k3(rollup.joined(arrays.initial_logp) - policy))
     if arrays.after_logp is not None:

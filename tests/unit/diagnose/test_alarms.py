@@ -20,7 +20,7 @@ DEAD = "frac_reward_zero_std"
 CALM_FIGURES = {
     "reward": 0.3, "accuracy": 0.3, f"{DEAD}/all_wrong": 0.1, f"{DEAD}/all_right": 0.1, f"{DEAD}/tied": 0.0,
     "completions/clipped_ratio": 0.0, "completions/mean_length": 20.0, "entropy": 0.3, "kl": 0.01, "kl_k1": 0.01,
-    "kl_max_token": 1.0, "beta": 0.0, "groups/tiny_std": 0.0, "diversity/duplicates": 0.2,
+    "kl_max_token": 1.0, "kl_max_share": 0.05, "beta": 0.0, "groups/tiny_std": 0.0, "diversity/duplicates": 0.2,
     "diversity/distinct_2": 0.2, "diversity/unique_answers": 6.0, "completions/mean_length_wrong": 20.0,
     "completions/mean_length_right": 20.0, "reward/errors": 0.0, "update/skipped": 0.0, "sampling/ess": 1.0,
     "sampling/sampling_logp_difference/mean": 0.0,
@@ -66,12 +66,14 @@ CASES: dict[str, tuple[dict[str, Curve], dict[str, object], int, int]] = {
     "truncation": ({"completions/clipped_ratio": at(4, 0.0, 0.2)}, {}, 7, 4),
     # the line is .27 x .3 = .081; three steps below it: 10 to 12
     "entropy": ({"entropy": at(10, 0.3, 0.08)}, {}, 12, 10),
+    # below .8 - .2 for three steps: 10 to 12; the best three before are 7 to 9
+    "regress": ({"accuracy": at(10, 0.8, 0.5), "reward": at(10, 0.8, 0.5)}, {}, 12, 9),
     # .005 a step: over 12 steps .06 nats, more than .05, and more than half; 12 + 3 steps are needed: step 14, since 14 - 12
     "drift": ({"kl": lambda step: 0.005 * step}, {}, 14, 2),
     # above 2 x .1 for four steps: 6 to 9
     "kl_target": ({"kl": at(6, 0.1, 0.25)}, {"beta": 0.04, "kl_target": 0.1, "beta_controller": "ppo"}, 9, 6),
-    # three steps with a token above 10 nats and a mean of five times k1: 6 to 8
-    "kl_tail": ({"kl": at(6, 0.01, 0.05), "kl_max_token": at(6, 1.0, 20.0)}, {"beta": 0.04}, 8, 6),
+    # three steps with a token above 10 nats that makes up more than a fifth: 6 to 8
+    "kl_tail": ({"kl_max_share": at(6, 0.05, 0.3), "kl_max_token": at(6, 1.0, 20.0)}, {"beta": 0.04}, 8, 6),
     # fifteen steps: the fifteenth is step 14
     "frozen": ({"beta": at(0, 2.0, 2.0), "kl": at(0, 0.003, 0.003)}, {"beta": 2.0}, 14, 0),
     # three: 4 to 6
@@ -181,6 +183,17 @@ def test_held_out_accuracy_must_fall_by_more_than_both_margins() -> None:
     assert "50 % to 30 %" in begun.finding.said
     near = {0: (0.5, 0.42, 0.58), 10: (0.4, 0.32, 0.48)}
     assert watched(rises, checks=near)[1] == []
+
+
+def test_what_is_lost_while_nothing_is_gained_is_told_from_held_out_checks_too() -> None:
+    falls = {"reward": at(8, 0.6, 0.5)}
+    # 64 % to 46 % of 256 answers: the intervals .58 to .70 and .40 to .52 do not touch; best at the check of step 10
+    lost = {0: (0.2, 0.15, 0.25), 10: (0.64, 0.58, 0.70), 20: (0.46, 0.40, 0.52)}
+    begun = first(watched(falls, checks=lost)[1], "regress")
+    assert begun.finding is not None and begun.finding.since == 10
+    assert "64 % → 46 % of unseen problems" in begun.finding.said
+    within = {10: (0.64, 0.58, 0.70), 20: (0.54, 0.48, 0.60)}
+    assert watched(falls, checks=within)[1] == []
 
 
 def test_a_check_counts_from_its_step_on_whenever_it_comes_in() -> None:

@@ -205,6 +205,7 @@ def test_drift_entropy_and_the_steps_own_move() -> None:
             "kl_k1": HALF,
             "kl_sequence": HALF,
             "kl_max_token": k3,
+            "kl_max_share": 1 / 6,  # six tokens, all alike
             "entropy": 2 / 6,
             "entropy_top20": 1.0,
             "kl_update": ((1.5 - up - 1) + (0.5 - down - 1)) / 6,

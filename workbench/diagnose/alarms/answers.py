@@ -84,7 +84,7 @@ def long_wrong(seen: History) -> Finding | None:
         a, w, r = accuracy[row], wrong[row], right[row]
         if a is None or w is None or a > limit["accuracy"]:
             return False
-        return w > limit["ratio"] * start and (r is None or w > limit["ratio"] * r)
+        return w > limit["grown"] * start and (r is None or w > limit["ratio"] * r)
 
     since, now, other = seen.held(pays, limit["steps"]), seen.now(WRONG), seen.now(RIGHT)
     if since is None or now is None:

@@ -125,6 +125,7 @@ PICKS: dict[str, Callable[[Seen], Floats]] = {
     "reward_failures": _failed,
     "hacking": _wrong_and_paid,
     "entropy": lambda seen: 1.0 / (1e-6 + np.nan_to_num(seen.numbers.entropy_B, nan=1e6)),
+    "regress": _long,
     "drift": lambda seen: np.nan_to_num(seen.numbers.kl_B, nan=0.0),
     "kl_target": lambda seen: np.nan_to_num(seen.numbers.kl_B, nan=0.0),
     "kl_tail": lambda seen: np.nan_to_num(seen.numbers.kl_B, nan=0.0),

@@ -38,6 +38,49 @@ def entropy(seen: History) -> Finding | None:
     )
 
 
+def regress(seen: History) -> Finding | None:
+    """What was learned is being lost, and nothing else is gained for it (that would be `hacking`)."""
+    limit = limits("regress")
+    fallen = _held_out_fell(seen) or _training_fell(seen, limit["fall"], limit["steps"])
+    if fallen is None:
+        return None
+    since, best, now, what = fallen
+    reward = seen.move("reward", seen.steps[-1] - since)
+    if reward is not None and reward.gain > 0:
+        return None
+    return Finding(
+        "warning",
+        f"Answers fell to {share(now)} right",
+        f"{share(best)} → {share(now)} of {what} are right, best after step {since}.",
+        since,
+        {"from": best, "value": now},
+        do.there(
+            do.fork(f"Fork from step {since}, slower", since, learning_rate=seen.config.learning_rate / 4),
+            do.slower(seen.config, 4),
+        ),
+    )
+
+
+def _held_out_fell(seen: History) -> tuple[int, float, float, str] | None:
+    if len(seen.checks) < 2:
+        return None
+    newest = seen.checks[-1]
+    best = max(seen.checks, key=lambda check: check.accuracy)
+    # Both margins: the intervals do not touch, so chance is no explanation.
+    return (best.step, best.accuracy, newest.accuracy, "unseen problems") if newest.high < best.low else None
+
+
+def _training_fell(seen: History, fall: float, steps: float) -> tuple[int, float, float, str] | None:
+    (since, best), right, now = seen.peak, seen.column("accuracy"), seen.now("accuracy")
+    if (
+        now is None
+        or seen.held(lambda row: bool(right) and (a := right[row]) is not None and a < best - fall, steps)
+        is None
+    ):
+        return None
+    return since, best, now, "training answers"
+
+
 def drift(seen: History) -> Finding | None:
     """Ever further from the reference, and the reward does not rise for it."""
     limit = limits("drift")
@@ -88,23 +131,21 @@ def kl_tail(seen: History) -> Finding | None:
     limit = limits("kl_tail")
     if seen.config.beta == 0 or seen.config.kl_estimator != "k3":
         return None  # nobody pays for the tail
-    k3, k1, token = (seen.column(name) for name in ("kl", "kl_k1", "kl_max_token"))
-    if not (k3 and k1 and token):
+    share_of, token = seen.column("kl_max_share"), seen.column("kl_max_token")
+    if not (share_of and token):
         return None
 
     def heavy(row: int) -> bool:
-        mean, plain, most = k3[row], k1[row], token[row]
-        if mean is None or plain is None or most is None:
-            return False
-        return most > limit["token"] and mean > limit["times"] * max(plain, 1e-3)
+        part, most = share_of[row], token[row]
+        return part is not None and most is not None and most > limit["token"] and part > limit["share"]
 
-    since, now, most = seen.held(heavy, limit["steps"]), seen.now("kl"), seen.now("kl_max_token")
+    since, now, most = seen.held(heavy, limit["steps"]), seen.now("kl_max_share"), seen.now("kl_max_token")
     if since is None or now is None or most is None:
         return None
     return Finding(
         "warning",
-        "Few tokens carry the KL",
-        f"One token reaches {most:.0f} nats against a mean of {figure(now)}, since step {since}.",
+        f"One token makes {share(now)} of KL",
+        f"The largest token has {most:.0f} nats and makes up {share(now)} of a step's KL, since step {since}.",
         since,
         {"value": now, "most": most},
         do.there(do.slower(seen.config), do.fork("Fork with estimator k2", since, kl_estimator="k2")),
@@ -183,6 +224,6 @@ def non_finite(seen: History) -> Finding | None:
 
 
 RULES = {
-    "entropy": entropy, "drift": drift, "kl_target": kl_target, "kl_tail": kl_tail, "frozen": frozen,
+    "entropy": entropy, "regress": regress, "drift": drift, "kl_target": kl_target, "kl_tail": kl_tail, "frozen": frozen,
     "mismatch": mismatch, "non_finite": non_finite,
 }  # fmt: skip
