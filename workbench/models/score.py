@@ -43,8 +43,7 @@ def stats(
         return token_stats(model, batch.take(samples), sampling, pad_id, logp_only=logp_only)
     pack = packing.lay_out(batch, samples, next(model.parameters()).device)
     hidden_ND = packing.hidden(model, pack)
-    with torch.autocast(hidden_ND.device.type, enabled=False):  # only the layers compute in lower precision
-        return fused.look(head(model), hidden_ND, pack.target_N, sampling, logp_only=logp_only)
+    return fused.look(head(model), hidden_ND, pack.target_N, sampling, logp_only=logp_only)
 
 
 def score(

@@ -87,7 +87,7 @@ CASES: dict[str, tuple[dict[str, Curve], dict[str, object], int, int]] = {
     # accuracy below .3 - .08 and reward above .3 + .1 x .6 for three steps: 6 to 8
     "hacking": ({"accuracy": at(6, 0.3, 0.2), "reward": at(6, 0.3, 0.6)}, {}, 8, 6),
     # two: 4 and 5
-    "mismatch": ({"sampling/sampling_logp_difference/mean": at(4, 0.0, 0.06)}, {}, 5, 4),
+    "mismatch": ({"sampling/sampling_logp_difference/mean": at(4, 0.0, 0.03)}, {}, 5, 4),
     "non_finite": ({"update/skipped": at(4, 0.0, 1.0)}, {}, 4, 4),
 }  # fmt: skip
 
