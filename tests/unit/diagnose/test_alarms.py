@@ -16,6 +16,7 @@ from workbench.diagnose.metrics import step_metrics
 from workbench.glossary import ALARMS, metric
 
 RECORDED = Path(__file__).parents[2] / "data" / "alarm_runs.json"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 DEAD = "frac_reward_zero_std"
 CALM_FIGURES = {
     "reward": 0.3, "accuracy": 0.3, f"{DEAD}/all_wrong": 0.1, f"{DEAD}/all_right": 0.1, f"{DEAD}/tied": 0.0,
@@ -291,6 +292,13 @@ def test_rewards_of_the_spec_survive_a_remedy() -> None:
     assert finding is not None
     assert [(s["name"], s["weight"], s["enabled"]) for s in finding.remedies[0]["args"]["rewards"]] == [
         ("correct", 1.0, True), ("format", 1.0, True)]  # fmt: skip
+
+
+def test_every_alarm_was_raised_by_a_real_run() -> None:
+    """Kept by benchmarks/raise_alarms.py."""
+    raised = json.loads((BENCHMARKS / "results" / "alarms.json").read_text())["raised_by"]
+    assert set(raised) == set(RULES)
+    assert [name for name, runs in raised.items() if not runs] == []
 
 
 def test_recorded_runs_raise_what_they_raised() -> None:
