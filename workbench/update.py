@@ -69,7 +69,7 @@ class Updater:
         self.team = team or Team()
         self.optimizer = optimizer(policy.trainable(), config, policy.device)
         self.skips_in_a_row = 0
-        self.pieces = Pieces("the update", cuttable=self.team.size == 1)
+        self.pieces = Pieces("the update")
         self.most_tokens = config.micro_batch_tokens or (
             CPU_TOKENS if policy.device.type == "cpu" else TOKENS
         )

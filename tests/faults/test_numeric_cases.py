@@ -235,16 +235,6 @@ def test_case_43_where_not_even_one_sample_fits_the_run_ends_with_advice() -> No
     assert all(torch.equal(a, b) for a, b in zip(before, policy.trainable(), strict=True))
 
 
-def test_case_43_where_several_processes_share_an_update_the_advice_names_what_helps_there() -> None:
-    def work(count: int) -> None:
-        raise torch.OutOfMemoryError("no more")
-
-    with pytest.raises(
-        RunError, match=r"in the update \(no more\).*lower micro_batch_tokens, or set nproc = 1"
-    ):
-        Pieces("the update", cuttable=False).fit(work, 8)
-
-
 def test_case_43_sampling_asks_for_fewer_answers_at_a_time_and_gets_the_same_ones() -> None:
     policy, _, _ = batch()
     sampling = sampling_of(RunConfig.parse(SETTINGS))

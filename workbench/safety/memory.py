@@ -24,10 +24,8 @@ ADVICE = (
 class Pieces:
     """Into how many pieces work is cut so that it fits."""
 
-    def __init__(self, what: str, cuttable: bool = True) -> None:
-        """`cuttable` False: several processes work in step, and one of them alone must not begin again."""
+    def __init__(self, what: str) -> None:
         self.what = what
-        self._cuttable = cuttable
         self.count = 1
         self._told: list[str] = []
 
@@ -52,14 +50,9 @@ class Pieces:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             _set_random_state(numbers)
-            if self.count >= most or not self._cuttable:
-                if self._cuttable:
-                    raise RunError(
-                        f"Out of memory in {self.what}, even with one answer at a time ({said}). {ADVICE}"
-                    )
+            if self.count >= most:
                 raise RunError(
-                    f"Out of memory in {self.what} ({said}). With nproc above 1 it is not cut into smaller pieces by itself: lower "
-                    f"micro_batch_tokens, or set nproc = 1. {ADVICE}"
+                    f"Out of memory in {self.what}, even with one answer at a time ({said}). {ADVICE}"
                 )
             self.count *= 2
             self._told.append(

@@ -16,7 +16,6 @@ from tests.unit.update.test_update import advantages, config, sampled, with_refe
 from workbench.config import RunConfig
 from workbench.parallel.followers import pack, unpack
 from workbench.parallel.ranks import Team
-from workbench.safety.memory import Pieces
 from workbench.types import Group
 from workbench.update import Updater, UpdateResult
 
@@ -134,7 +133,6 @@ def test_one_rank_without_memory_tries_its_own_share_again_and_the_update_is_the
     groups = sampled(tiny_policy(), settings)
 
     def small(rank: int, updater: Updater) -> None:
-        updater.pieces = Pieces("the update")  # may be cut, though there are others
         if rank == 1:
             updater._accumulate = partial(short_of_memory, updater._accumulate)  # type: ignore[method-assign]
 

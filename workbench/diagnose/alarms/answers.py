@@ -61,7 +61,9 @@ def collapse(seen: History) -> Finding | None:
     )
     return Finding(
         "warning",
-        f"{share(copies.last)} of answers are copies",
+        f"{share(copies.last)} of answers are copies"
+        if sinces[0] is not None
+        else f"Pairs of tokens fell to {share(distinct.last / distinct.first)}",
         f"Copies in a group {share(copies.first)} → {share(copies.last)}, distinct-2 {figure(distinct.first)} → "
         f"{figure(distinct.last)}, since step {since}.{ways}",
         since,
