@@ -227,14 +227,16 @@ const figure = (value) => (Array.isArray(value) ? value.map((one) => `${oneLine(
 function eventMarks(data, middle, top, quiet) {
   const flags = [...new Map(loud(data.alarms).reverse().map((alarm) => [alarm.since ?? alarm.step, alarm])).values()];
   const changes = [...settingsChanged(data.events)];
-  const crowded = (x) => data.checks.some((check) => Math.abs(middle(check.step) - x) < 60);
+  const checks = data.checks.map((check) => middle(check.step));
+  const place = (alarm) => { const x = middle(alarm.since ?? alarm.step ?? 0); return checks.includes(x) ? x - 14 : x; };
+  // Words stand where they end before the next mark and do not run into those of a check.
+  const fits = (x, words) => !checks.some((check) => x - check > 0 && x - check < 60) && ![...checks, ...flags.map(place)].some((mark) => mark > x && mark < x + 17 + words.length * 6);
   const beside = (step) => data.checks.some((check) => check.step === step) || flags.some((alarm) => alarm.since === step);
   return [
     flags.map((alarm) => {
-      const at = alarm.since ?? alarm.step ?? 0;
-      const x = middle(at) - (data.checks.some((check) => check.step === at) ? 14 : 0);
+      const x = place(alarm), words = (alarm.label ?? alarm.name).toLowerCase();
       return s("g", {}, s("path", { d: `M${x - 3} ${top - 1}V${top - 14}h10l-3 3.5 3 3.5h-8`, class: `flag ${alarm.level}` }, s("title", {}, `step ${alarm.since ?? alarm.step}: ${oneLine(alarm.claim, 80)}`)),
-        !quiet && !crowded(x) && s("text", { x: x + 11, y: top - 4, class: "t2" }, (alarm.label ?? alarm.name).toLowerCase()));
+        !quiet && fits(x, words) && s("text", { x: x + 11, y: top - 4, class: "t2" }, words));
     }),
     changes.map(([step, words]) => s("path", { d: pencil(middle(step) - (beside(step) ? 16 : 3.5), top - 2), class: "pencil" }, s("title", {}, `step ${step}: ${words}`))),
   ];
