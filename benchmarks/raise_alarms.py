@@ -7,13 +7,15 @@ figures that rules look at are kept for the tests too. Runs in DIR are used agai
 import argparse
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from recording import alarms, recorded
 
 from workbench import launch
-from workbench.diagnose.alarms.watch import RULES, text_of
+from workbench.config import RunConfig
+from workbench.diagnose.alarms.watch import RULES, Change, Watch, text_of
 from workbench.record.folder import RunFolder
 from workbench.record.origin import hardware, versions
 from workbench.record.reader import Reader
@@ -114,14 +116,29 @@ def figures(folder: RunFolder) -> dict[str, Any]:
     names = [f"heldout/sampled/accuracy{end}" for end in ("", "_low", "_high")]
     table = Reader(folder).series(names=names)["sampled"]
     settings = {name: value for name, value in SICK.get(folder.id, {}).items() if "/" not in str(value)}
-    loud = {c.name: c.step for c in reversed(alarms(folder)[1])}
-    return {
+    kept = {
         "settings": settings,
         "steps": len(found["train"]["step"]),
         "checks": [list(row) for row in zip(table["step"], *(table[name] for name in names), strict=True)],
         "metrics": metrics,
-        "alarms": dict(sorted(loud.items())),
     }
+    return {**kept, "alarms": dict(sorted(judged(kept).items()))}
+
+
+def judged(kept: Mapping[str, Any]) -> dict[str, int]:
+    """Where each alarm was first loud, by kept figures alone."""
+    watch = Watch(RunConfig.build(None, kept["settings"]))
+    for step, *accuracy in kept["checks"]:
+        names = (f"heldout/sampled/accuracy{end}" for end in ("", "_low", "_high"))
+        watch.check(step, dict(zip(names, accuracy, strict=True)))
+    changes: list[Change] = []
+    for step in range(kept["steps"]):
+        changes += watch.step(step, {name: values[step] for name, values in kept["metrics"].items()})
+    loud: dict[str, int] = {}
+    for change in changes + watch.end():
+        if change.finding and change.finding.level != "info":
+            loud.setdefault(change.name, change.step)
+    return loud
 
 
 def main() -> None:
