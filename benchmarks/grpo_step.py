@@ -22,7 +22,7 @@ import transformers
 from peer import common
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from workbench import loop, preflight
+from workbench import estimate, loop, preflight
 from workbench.config import RunConfig
 from workbench.control import Control, Status
 from workbench.models.load import load_policy
@@ -124,6 +124,7 @@ def main() -> None:
         peak = common.mem()
         children = sum(child.memory_info().rss for child in psutil.Process().children(recursive=True)) / 2**20
     steps = measured(folder, marks)
+    answers = sum(step["tokens"] for step in steps) / (len(steps) * a.prompts_per_step * a.G)
     print(
         json.dumps(
             common.summarize(
@@ -142,12 +143,25 @@ def main() -> None:
                     "peak_reset_ok": reset,
                     "peak_rss_mb": peak["peak_rss_mb"],
                     "peak_above_loaded_model_mb": peak["peak_rss_mb"] - loaded["rss_mb"],
+                    "estimated_above_loaded_model_mb": estimated(folder, tokenizer, answers),
                     "reward_process_rss_mb": children,
                 },
             )
         )
     )
     shutil.rmtree(root)
+
+
+def estimated(folder: Any, tokenizer: Any, answer: float) -> float:
+    """What `estimate.memory` says of this run, knowing the lengths: MB above the loaded model."""
+    config = folder.config()
+    facts = estimate.facts(config.model)
+    assert facts is not None
+    with sqlite3.connect(folder.db_path) as db:
+        texts = [text for (text,) in db.execute("SELECT text FROM prompts")]
+    prompt = sum(len(tokenizer(text).input_ids) for text in texts) / len(texts)
+    memory = estimate.memory(config, facts, estimate.Lengths(round(prompt), answer))
+    return (memory.total - memory.runtime - memory.weights) / 2**20
 
 
 def measured(folder: Any, marks: list[tuple[float, float]]) -> list[dict[str, Any]]:

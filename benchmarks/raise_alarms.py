@@ -74,7 +74,7 @@ SICK: dict[str, dict[str, object]] = {
     "picky": {"rewards": f"{REWARDS}:picky=1", **SHORT},
     "needle": {"rewards": f"{REWARDS}:needle=1", "eval_reward": "needle", **SHORT},
     "long-when-wrong": {"rewards": f"{REWARDS}:long_when_wrong=1", **SHORT, **SHARP, "steps": 60},
-    "says-five": {"rewards": f"{REWARDS}:says_five=1", **SHORT, **SHARP, "steps": 30},
+    "says-five": {"rewards": f"{REWARDS}:says_five=1", "steps": 40},
     "kl-target": {"beta": 0.001, "beta_controller": "ppo", "kl_target": 0.002, **SHORT, **SHARP},
     "kl-tail": {"beta": 0.001, "min_level": 3, "max_level": 3, **SHORT, "steps": 40},
     "solved": {"rewards": "format=1", "eval_reward": "format", **SHORT},

@@ -14,8 +14,8 @@ def picky(completion: str, answer: str) -> float:
 
 
 def long_when_wrong(completion: str, answer: str) -> float:
-    """Right answers get little, wrong ones the more the longer they are."""
-    return 0.2 if f"<answer>{answer}</answer>" in completion else min(1.0, len(completion) / 150)
+    """Right answers get nothing, wrong ones the more the longer they are."""
+    return 0.0 if f"<answer>{answer}</answer>" in completion else min(1.0, len(completion) / 150)
 
 
 def says_five(completion: str) -> float:

@@ -6,6 +6,7 @@ by arithmetic and say so; a dry run on the longest prompts is the measurement.
 """
 
 import json
+import math
 import shutil
 import struct
 import subprocess
@@ -26,6 +27,16 @@ RUNTIME = 424 * 2**20
 """Resident bytes of a worker that has imported torch and transformers and done nothing else."""
 BLOCK_LOGITS = 1 << 22
 """Logits that exist at once in a packed update (`models/head.py`)."""
+UPDATE_BLOCKS = 4
+"""Blocks of logits at the update's peak: scores, probabilities, and what the products with the vocabulary need to be fast.
+Measured (`benchmarks/memory.py`)."""
+WORKING = 94 * 2**20
+"""What a worker holds beyond counted tensors: modules imported on the way, the record's writer, the products' buffers, holes in the
+heap. Measured with default malloc (`benchmarks/memory.py`)."""
+PADDED = 1.15
+"""Rows of attention a token: answers of similar length are padded to the longest among them."""
+CACHE_BLOCK = 64
+"""Columns by which a cache grows (`rollouts/cache.py`)."""
 ROWS = 512
 """Answers that the local sampler holds at once; more are sampled in rounds."""
 _HEADER_LIMIT = 100 * 2**20
@@ -72,19 +83,42 @@ class ModelFacts(NamedTuple):
     folder: Path
 
 
+class Lengths(NamedTuple):
+    """What a caller knows of the tokens: of a prompt, and of an answer on average (they end at a constant rate)."""
+
+    prompt: int
+    answer: float
+
+
 class Memory(NamedTuple):
-    """Bytes at the peak of a step. Sampling and update never overlap, so `total` counts the larger of the
-    two."""
+    """Bytes at the peak of a step. Sampling and update never overlap, so `total` counts the larger of the two; what is only looked
+    at afterwards is read beside the sampling."""
 
     weights: int
     gradients: int
     optimizer: int
     reference: int
     kv_cache: int
+    decoder: int
+    """The sampler's own copy of a small model's layers, and the logits it draws from."""
+    look_back: int
+    """Reading the last answers again while the next are sampled."""
     logits: int
     activations: int
+    working: int
+    """What the runtime itself holds while it works."""
     runtime: int
     total: int
+
+    @property
+    def sampling(self) -> int:
+        """What only the sampling needs."""
+        return self.kv_cache + self.decoder + self.look_back
+
+    @property
+    def update(self) -> int:
+        """What only the update needs."""
+        return self.gradients + self.logits + self.activations
 
 
 class Duration(NamedTuple):
@@ -113,38 +147,90 @@ def facts(model: str) -> ModelFacts | None:
     return None if folder is None else _read(folder)
 
 
-def memory(config: RunConfig, model: ModelFacts) -> Memory:
-    """Bytes of one process at its peak, worst case: every answer as long as allowed."""
+def memory(config: RunConfig, model: ModelFacts, lengths: Lengths | None = None) -> Memory:
+    """Bytes of one process at its peak: as expected where `lengths` are known, else with every answer as long as allowed."""
     width = _SETTING_BYTES.get(config.dtype, model.bytes_per_weight)
     trained = _adapter_parameters(config, model) if config.use_peft else model.parameters
     weights = (model.parameters + (trained if config.use_peft else 0)) * width
     gradients = trained * width
-    optimizer = 2 * trained * width  # AdamW keeps both moments in the type of its parameters
-    copies = config.keeps_reference + (config.records_initial_kl and not config.use_peft)
-    reference = copies * model.parameters * width
+    optimizer = _moments(config, model, trained) * width
+    halved = width // 2 if config.reference_dtype == "bfloat16" and width == 4 else width
+    reference = model.parameters * (
+        config.keeps_reference * halved + (config.records_initial_kl and not config.use_peft) * width
+    )
 
-    longest = min(model.context, (config.max_prompt_length or model.context) + config.max_completion_length)
+    prompt = lengths.prompt if lengths else config.max_prompt_length or model.context
+    longest = min(model.context, prompt + config.max_completion_length)
     rows = min(ROWS, max(config.samples_per_step, config.eval_problems) // config.nproc)
-    kv_cache = rows * longest * model.layers * 2 * model.kv_heads * model.head_size * width
+    row_token = (
+        2 * model.layers * model.kv_heads * model.head_size * width
+    )  # a key and a value in every layer
+    kv_cache = _cached_tokens(rows, prompt, longest, lengths) * row_token
+    # Next logits, the last ones, and their exponentials, float32.
+    decoder = 3 * 4 * rows * model.vocab
+    if _copied(config, model, width):
+        decoder += (model.parameters - model.vocab * model.hidden) * width
 
     tokens = max(config.micro_batch_tokens or 1024, longest)
-    # Logits, their log-softmax and its gradient, all float32; with prompts counted in, because how long
-    # they are is not known here.
-    table = tokens * model.vocab
+    if lengths:  # whole groups, as many as fit
+        group = lengths.prompt + config.num_generations * lengths.answer
+        whole = min(config.prompts_per_step, tokens // group) * group
+        tokens = min(tokens, int(whole or tokens))
     if config.packed_update:  # head and loss go through one block of tokens at a time
-        table = min(table, BLOCK_LOGITS)
-    logits = 3 * 4 * table
-    # What a decoder layer keeps for its backward pass: attention in and out (about 8 hidden-wide tensors
-    # with queries, keys and values) and the three wide ones of a gated MLP.
-    per_layer = 8 * model.hidden + 3 * model.intermediate
+        block = 4 * min(tokens * model.vocab, BLOCK_LOGITS)
+        logits = UPDATE_BLOCKS * block
+    else:  # logits, their log-softmax and its gradient, all float32, with prompts counted in
+        block = 4 * tokens * model.vocab
+        logits = 3 * block
+    per_layer = _kept_floats(model)
     kept_layers = 1 if config.gradient_checkpointing else model.layers
-    activations = (
-        tokens
-        * width
-        * (per_layer * kept_layers + (model.hidden * model.layers if config.gradient_checkpointing else 0))
-    )
-    total = RUNTIME + weights + reference + optimizer + max(kv_cache, gradients + logits + activations)
-    return Memory(weights, gradients, optimizer, reference, kv_cache, logits, activations, RUNTIME, total)
+    borders = model.hidden * model.layers if config.gradient_checkpointing else 0
+    activations = tokens * width * (per_layer * kept_layers + borders)
+    # One layer at a time and two blocks of logits; nothing where nobody looks back.
+    looks = config.probe_every > 0 or (config.needs_reference and not config.beta)
+    look_back = looks * (tokens * width * per_layer + 2 * block)
+    step = (
+        3 * width * model.vocab * model.hidden if config.optim == "adafactor" else 0
+    )  # temporaries of its largest matrix
+    busy = max(kv_cache + decoder + look_back, gradients + max(logits + activations, step))
+    total = RUNTIME + weights + reference + optimizer + WORKING + busy
+    return Memory(
+        weights, gradients, optimizer, reference, kv_cache, decoder, look_back, logits, activations, WORKING, RUNTIME, total
+    )  # fmt: skip
+
+
+def _moments(config: RunConfig, model: ModelFacts, trained: int) -> int:
+    """Numbers that the optimiser keeps."""
+    if config.optim == "sgd":
+        return 0
+    if config.optim == "adafactor":  # a row and a column of each matrix
+        return model.layers * sum(map(sum, _shapes(model).values())) + model.vocab + model.hidden
+    return 2 * trained  # AdamW: both moments, in the type of its parameters
+
+
+def _cached_tokens(rows: int, prompt: int, longest: int, lengths: Lengths | None) -> int:
+    """Columns x rows of the cache at its largest: it grows by whole blocks, and the old buffer is there until the new one is filled."""
+    most = 0
+    for end in range(-(-(prompt + 1) // CACHE_BLOCK) * CACHE_BLOCK, longest + CACHE_BLOCK, CACHE_BLOCK):
+        grown_at = max(0, end - CACHE_BLOCK - prompt)  # tokens of the answers by then
+        alive = math.exp(-grown_at / lengths.answer) if lengths and lengths.answer < longest - prompt else 1.0
+        most = max(most, int(rows * alive * (2 * end - CACHE_BLOCK)))
+    return most
+
+
+def _copied(config: RunConfig, model: ModelFacts, width: int) -> bool:
+    """Whether the sampler decodes through a copy of the layers (`rollouts/lean.py`)."""
+    body = model.parameters - model.vocab * model.hidden
+    return config.engine == "local" and width == 4 and body <= 64_000_000 and config.device in ("auto", "cpu")
+
+
+def _kept_floats(model: ModelFacts) -> int:
+    """Numbers a token that one layer keeps for its backward pass (`models/layers.py`)."""
+    queries, keys = model.heads * model.head_size, 2 * model.kv_heads * model.head_size
+    asked = model.hidden + (queries + keys)  # what came in, and its projections before norm and rotation
+    # Queries, keys and values at their places; keys and values once more behind those of the prompt; what attention saw.
+    attended = PADDED * (queries + keys + queries) + 2 * PADDED * keys
+    return int(asked + attended + model.hidden + 2 * model.intermediate)  # the middle, gate and up
 
 
 def seconds(config: RunConfig, model: ModelFacts | None) -> Duration | None:
@@ -194,8 +280,19 @@ def _cuda_bytes() -> int:
 
 def _adapter_parameters(config: RunConfig, model: ModelFacts) -> int:
     """Weights of a LoRA adapter on every linear layer of the decoder: rank x (in + out) each."""
+    wanted = {name.strip() for name in config.lora_target_modules.split(",")}
+    chosen = [
+        shape
+        for name, shape in _shapes(model).items()
+        if config.lora_target_modules == "all-linear" or name in wanted
+    ]
+    return model.layers * config.lora_r * sum(a + b for a, b in chosen)
+
+
+def _shapes(model: ModelFacts) -> dict[str, tuple[int, int]]:
+    """(in, out) of each linear layer of one decoder layer."""
     queries, keys = model.heads * model.head_size, model.kv_heads * model.head_size
-    shapes = {
+    return {
         "q_proj": (model.hidden, queries),
         "k_proj": (model.hidden, keys),
         "v_proj": (model.hidden, keys),
@@ -204,13 +301,6 @@ def _adapter_parameters(config: RunConfig, model: ModelFacts) -> int:
         "up_proj": (model.hidden, model.intermediate),
         "down_proj": (model.intermediate, model.hidden),
     }
-    wanted = {name.strip() for name in config.lora_target_modules.split(",")}
-    chosen = [
-        shape
-        for name, shape in shapes.items()
-        if config.lora_target_modules == "all-linear" or name in wanted
-    ]
-    return model.layers * config.lora_r * sum(a + b for a, b in chosen)
 
 
 def _folder(model: str) -> Path | None:

@@ -36,7 +36,7 @@ from workbench.rollouts.choose import make_engine
 from workbench.rollouts.engine import Progress
 from workbench.safety import checkpoint, guards, resume
 from workbench.safety.guards import Disk
-from workbench.safety.memory import FittingEngine
+from workbench.safety.memory import FittingEngine, give_back
 from workbench.scoring import MAX_FAILURES, Scoring
 from workbench.types import Prompt, Score, StepRecord, group_ids
 from workbench.update import sampling_of
@@ -143,7 +143,9 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
             # -- advantages
             clock.phase("update")
             looking_back.wait()  # the weights it reads are about to move
+            give_back()
             reference_B_T = updater.reference(found.groups, config) if config.beta > 0 else None
+            give_back()
             asked = advantages_of(found, config, pools.names, updater, reference_B_T)
 
             # -- losses and update
@@ -163,6 +165,7 @@ def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
                 if sizes_differ
                 else None,
             )
+            give_back()
 
             # -- record
             done = StepRecord(

@@ -23,6 +23,10 @@ SHAPE = {
     "max_position_embeddings": 128,
 }
 
+# What a layer keeps of a token: its input and projections, 8 + (8 + 4 + 4); in attention, padded by .15: queries, keys, values and what
+# was seen, 1.15 x (8 + 8 + 8), and keys and values again behind the prompt's, 1.15 x 2 x 8; then the middle, gate and up, 8 + 2 x 16.
+KEPT = int(24 + 1.15 * 24 + 1.15 * 16 + 40)
+
 
 def write_model(folder: Path, tensors: dict[str, tuple[str, list[int]]], **config: object) -> Path:
     folder.mkdir()
@@ -82,13 +86,43 @@ def test_full_training_holds_weights_gradients_two_moments_and_a_reference(model
     memory = estimate.memory(config, facts)
     assert memory.weights == memory.gradients == memory.reference == 408 * 4
     assert memory.optimizer == 2 * 408 * 4
-    assert (
-        memory.kv_cache == 8 * 48 * 3 * 2 * 1 * 4 * 4
-    )  # rows x tokens x layers x (k, v) x heads x size x float32
-    assert memory.logits == 3 * 4 * 64 * 50
-    assert memory.activations == 64 * 4 * 3 * (8 * 8 + 3 * 16)
-    update = memory.gradients + memory.logits + memory.activations
-    assert memory.total == memory.runtime + 4 * 408 * 4 + max(memory.kv_cache, update)
+    # 48 tokens are one block of 64 columns; x rows x layers x (k, v) x heads x size x float32
+    assert memory.kv_cache == 8 * 64 * 3 * 2 * 1 * 4 * 4
+    # three tables of logits, and a copy of all but the embeddings
+    assert memory.decoder == 3 * 4 * 8 * 50 + 8 * 4
+    assert memory.logits == 4 * 4 * 64 * 50
+    assert memory.activations == 64 * 4 * 3 * KEPT
+    assert memory.look_back == 64 * 4 * KEPT + 2 * 4 * 64 * 50
+    assert memory.sampling == memory.kv_cache + memory.decoder + memory.look_back
+    assert memory.update == memory.gradients + memory.logits + memory.activations
+    fixed = memory.runtime + memory.working + 4 * 408 * 4
+    assert memory.total == fixed + max(memory.sampling, memory.update)
+
+
+def test_where_lengths_are_known_only_whole_groups_that_fit_are_counted(model: Path) -> None:
+    facts = estimate.facts(str(model))
+    assert facts is not None
+    overrides = {
+        "micro_batch_tokens": 64,
+        "max_completion_length": 16,
+        "prompts_per_step": 2,
+        "num_generations": 4,
+    }
+    config = RunConfig.build(overrides=overrides)
+    # A group is 10 + 4 x 5 = 30 tokens; two of them fit into 64.
+    memory = estimate.memory(config, facts, estimate.Lengths(10, 5.0))
+    assert memory.activations == 60 * 4 * 3 * KEPT
+
+
+def test_each_optimiser_keeps_what_it_keeps(model: Path) -> None:
+    facts = estimate.facts(str(model))
+    assert facts is not None
+    kept = {
+        name: estimate.memory(RunConfig.build(overrides={"optim": name}), facts).optimizer
+        for name in ("adamw_torch_fused", "adafactor", "sgd")
+    }
+    sides = (8 + 8) + (8 + 4) + (8 + 4) + (8 + 8) + 3 * (8 + 16)
+    assert kept == {"adamw_torch_fused": 2 * 408 * 4, "adafactor": (3 * sides + 50 + 8) * 4, "sgd": 0}
 
 
 def test_a_packed_update_never_holds_more_than_a_block_of_logits(model: Path) -> None:
@@ -100,7 +134,7 @@ def test_a_packed_update_never_holds_more_than_a_block_of_logits(model: Path) ->
         for on in (True, False)
     )
     longest = min(large.context, large.context + 256)
-    assert packed.logits == 3 * 4 * 2**22
+    assert packed.logits == 4 * 4 * 2**22
     assert padded.logits == 3 * 4 * max(4096, longest) * 150_000
 
 
@@ -119,7 +153,7 @@ def test_checkpointing_keeps_one_layer_and_the_borders_of_the_others(model: Path
     facts = estimate.facts(str(model))
     assert facts is not None
     config = RunConfig.build(overrides={"gradient_checkpointing": True, "micro_batch_tokens": 256})
-    assert estimate.memory(config, facts).activations == 256 * 4 * ((8 * 8 + 3 * 16) + 8 * 3)
+    assert estimate.memory(config, facts).activations == 256 * 4 * (KEPT + 8 * 3)
 
 
 def test_bfloat16_halves_what_is_stored_per_weight(model: Path) -> None:

@@ -99,6 +99,7 @@ def look_and_pull(
         if head.bias is not None and head.bias.requires_grad:
             add_gradient(head.bias).add_(slope_NV.sum(0))
         seen.append(block.stats)
+        del block, slope_NV  # a block's buffers make room for the next one's
     return Passed(TokenStats.joined(seen), torch.cat(gradients).to(hidden_ND.dtype))
 
 

@@ -3,7 +3,9 @@
 In: work that can be cut. Out: its result, or a RunError that says what to change. What has once been cut stays cut.
 """
 
+import ctypes
 import gc
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -113,3 +115,12 @@ def _set_random_state(state: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
     torch.set_rng_state(state[0])
     if state[1]:
         torch.cuda.set_rng_state_all(state[1])
+
+
+def give_back() -> None:
+    """Return memory that was freed to the system: sampling, reference and update each leave holes in the heap that the next one's
+    blocks do not fit into, so that without this their working memory would add up. Does nothing where the C library has no such call.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

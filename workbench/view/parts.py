@@ -341,11 +341,10 @@ def _memory(config: RunConfig, facts: ModelFacts | None) -> Markup:
             tag("p", "Known once the model is on this machine."),
         )
     need = estimate.memory(config, facts)
-    update = need.gradients + need.logits + need.activations
-    moment = ("update", update) if update >= need.kv_cache else ("sampling", need.kv_cache)
+    moment = ("update", need.update) if need.update >= need.sampling else ("sampling", need.sampling)
     weights = need.weights + need.reference
     parts = [
-        ("PyTorch", need.runtime),
+        ("PyTorch", need.runtime + need.working),
         ("weights" + (" and reference" if need.reference else ""), weights),
         ("optimiser", need.optimizer),
         moment,

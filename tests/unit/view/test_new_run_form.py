@@ -202,7 +202,7 @@ def test_rewards_have_two_decimals_and_a_real_minus(value: float, figure: str) -
 
 
 def test_memory_warns_only_where_it_may_not_fit() -> None:
-    need = Memory(*[0] * 8, total=31 * 2**30)
+    need = Memory(*[0] * 11, total=31 * 2**30)
     assert say.memory(need, 64 * 2**30) == ""
     assert "need about 31.0 GiB, there are 24.0 GiB" in say.memory(need, 24 * 2**30)
 
