@@ -296,9 +296,11 @@ def test_rewards_of_the_spec_survive_a_remedy() -> None:
 
 def test_every_alarm_was_raised_by_a_real_run() -> None:
     """Kept by benchmarks/raise_alarms.py."""
-    raised = json.loads((BENCHMARKS / "results" / "alarms.json").read_text())["raised_by"]
-    assert set(raised) == set(RULES)
-    assert [name for name, runs in raised.items() if not runs] == []
+    runs = json.loads((BENCHMARKS / "results" / "alarms.json").read_text())["runs"]
+    loud = {alarm["name"] for run in runs.values() for alarm in run["alarms"] if alarm["level"] != "info"}
+    told = {alarm["name"] for run in runs.values() for alarm in run["alarms"]}
+    assert set(RULES) - loud == {"all_right"}  # nothing is wrong with solved prompts: always an observation
+    assert "all_right" in told
 
 
 def test_recorded_runs_raise_what_they_raised() -> None:
