@@ -18,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+MANIFEST = "/manifest.json"
+"""Browsers ask for it without cookies, so no key can come with it; nobody installs this page, so it is empty."""
 BODY_LIMIT = 4 * 2**20
 """Bytes of one request. Data sets and models are named by path, never uploaded."""
 
@@ -83,6 +85,9 @@ class Guard:
                     await _redirect(
                         send, entrance, f"{self.cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
                     )
+                    return
+                if scope["type"] == "http" and scope["path"] == MANIFEST:
+                    await _nothing(send)
                     return
                 self._check_token(headers)
             self._check_length(headers)
@@ -227,6 +232,18 @@ async def _redirect(send: Send, location: str, cookie: str) -> None:
     ]
     await send({"type": "http.response.start", "status": 303, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
+
+
+async def _nothing(send: Send) -> None:
+    """An empty web manifest: it tells a stranger nothing, and the console of the owner no fault."""
+    headers = [
+        (b"content-type", b"application/manifest+json"),
+        (b"content-length", b"2"),
+        (b"cache-control", b"no-store"),
+        *HEADERS,
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"{}"})
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, refusal: _Refusal) -> None:

@@ -163,6 +163,16 @@ def test_a_person_without_the_token_reads_a_sentence_and_a_script_reads_json() -
     assert set(json.loads(client.get("/").text)) == {"error", "problems"}
 
 
+def test_the_web_manifest_is_empty_for_whoever_asks_and_opens_nothing_else() -> None:
+    """Browsers fetch it without cookies; a 401 would stand as an error in the console of the owner."""
+    inside = Inside(token=TOKEN)
+    answer = inside.client().get("/manifest.json")
+    assert answer.status_code == 200 and answer.json() == {} and inside.came == []
+    assert answer.headers["content-type"] == "application/manifest+json"
+    assert inside.client().get("/manifest.json/../wb/api/runs").status_code == 401
+    assert inside.client("http://evil.example").get("/manifest.json").status_code == 421
+
+
 def test_an_old_link_says_that_it_is_old() -> None:
     answer = Inside(token=TOKEN).client().get("/?token=of-an-earlier-start")
     assert answer.status_code == 401 and "earlier start" in answer.json()["error"]

@@ -247,9 +247,9 @@ export function legend({ graded, narrow }) {
   const hatched = s("svg", { width: 14, height: 9, class: "swatch" },
     s("path", { d: "M-1 6l7 -7M2 10l10 -10M7 11l8 -8M12 11l4 -4", class: "hatchline" }));
   return h("div", { class: "legend lab" },
-    h("span", {}, h("i", { class: "swatch ramp" }), graded ? "low → high mean reward" : "few → most of the group right"),
-    h("span", {}, h("i", { class: "swatch dead" }), graded ? "dead: all the same" : "dead: all right"),
-    h("span", {}, hatched, "dead: all wrong"),
+    h("span", {}, h("i", { class: "swatch ramp" }), graded ? (narrow ? "low → high reward" : "low → high mean reward") : narrow ? "few → most right" : "few → most of the group right"),
+    h("span", {}, h("i", { class: "swatch dead" }), `${narrow ? "" : "dead: "}${graded ? "all the same" : "all right"}`),
+    h("span", {}, hatched, narrow ? "all wrong" : "dead: all wrong"),
     h("span", {}, s("svg", { width: 9, height: 9, class: "swatch tight" }, diamond(4.5, 4.5, 4)), narrow ? "held-out" : "held-out check"),
     h("span", {}, s("svg", { width: 11, height: 12, class: "swatch tight" }, s("path", { d: "M1.5 11.5V1h8l-2.5 3 2.5 3h-8", class: "flag warning" })), "alarm"),
     h("span", {}, s("svg", { width: 13, height: 13, class: "swatch tight pen" }, s("path", { d: pencil(1.5, 11.5), class: "pencil" })), narrow ? "changed" : "setting changed"));
