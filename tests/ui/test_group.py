@@ -215,6 +215,22 @@ def test_a_deep_link_restores_everything(page, served, recorded_run, group):
     expect(page.locator(".card.picked .tk.picked")).to_have_attribute("data-tok", "3")
 
 
+def test_an_address_copied_before_a_restart_opens_the_same_token_after_it(
+    page, served, dashboard, recorded_run, group
+):
+    cursor = {"view": "group", "step": STEP, "prompt": group["prompt_id"], "sample": 4, "lens": "kl", "tok": 3}
+    open_reader(page, served, recorded_run, **cursor)
+    expect(page.locator(".card.picked .tk.picked")).to_have_attribute("data-tok", "3")
+    kept = query(page)
+    again = dashboard(recorded_run.path.parent)
+    assert again.token != served.token
+    page.goto(again.url(**kept))
+    expect(page.locator(".card.picked")).to_have_attribute("data-card", "4")
+    expect(page.locator(".card.picked .tk.picked")).to_have_attribute("data-tok", "3")
+    expect(page.get_by_role("button", name="KL", exact=True)).to_have_attribute("aria-pressed", "true")
+    assert query(page) == kept
+
+
 def test_steps_and_groups_are_walked_with_hl_and_jk(page, served, recorded_run, group):
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
     order = [
