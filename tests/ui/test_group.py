@@ -218,7 +218,14 @@ def test_a_deep_link_restores_everything(page, served, recorded_run, group):
 def test_an_address_copied_before_a_restart_opens_the_same_token_after_it(
     page, served, dashboard, recorded_run, group
 ):
-    cursor = {"view": "group", "step": STEP, "prompt": group["prompt_id"], "sample": 4, "lens": "kl", "tok": 3}
+    cursor = {
+        "view": "group",
+        "step": STEP,
+        "prompt": group["prompt_id"],
+        "sample": 4,
+        "lens": "kl",
+        "tok": 3,
+    }
     open_reader(page, served, recorded_run, **cursor)
     expect(page.locator(".card.picked .tk.picked")).to_have_attribute("data-tok", "3")
     kept = query(page)
