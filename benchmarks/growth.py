@@ -131,9 +131,9 @@ def draw(kept: dict[str, Any], where: Path) -> None:
             plot = axes[row][column]
             values = [one[key] for one in rows]
             plot.plot(at, values, "o-", color="#0f766e", markersize=4)
-            plot.set_xscale("log")
-            plot.set_xticks(at, [f"{value:,}" for value in at])
-            plot.minorticks_off()
+            shown = [value for value in at if value >= at[-1] / 8]
+            plot.set_xlim(0, 1.06 * at[-1])
+            plot.set_xticks(shown, [f"{value:,}" for value in shown])
             plot.set_ylim(0, 1.12 * max(values))
             plot.set_title(what, loc="left", fontsize=9)
             plot.grid(axis="y", color="#e5e5e5")
