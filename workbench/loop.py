@@ -36,7 +36,7 @@ from workbench.rollouts.choose import make_engine
 from workbench.rollouts.engine import Progress
 from workbench.safety import checkpoint, guards, resume
 from workbench.safety.guards import Disk
-from workbench.safety.memory import FittingEngine, give_back
+from workbench.safety.memory import FittingEngine, give_back, tidy_heap
 from workbench.scoring import MAX_FAILURES, Scoring
 from workbench.types import Prompt, Score, StepRecord, group_ids
 from workbench.update import sampling_of
@@ -44,6 +44,7 @@ from workbench.update import sampling_of
 
 def train(config: RunConfig, folder: RunFolder, control: Control) -> None:
     """Run to the last step, or to the boundary after a stop was asked for. Raises WorkbenchError for what a user can mend."""
+    tidy_heap()
     with ExitStack() as stack:
         control.phase("load model")
         team = stack.enter_context(followers.leading(config))

@@ -8,7 +8,7 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -117,10 +117,25 @@ def _set_random_state(state: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
         torch.cuda.set_rng_state_all(state[1])
 
 
+def tidy_heap() -> None:
+    """Ask the C library for one heap that keeps what is freed, and for large blocks (8 MB and more: logits, caches) outside of it, which
+    go back to the system at once. Its defaults adapt to the sizes they see and leave a step's blocks in holes of the last one's.
+    Does nothing on a system without glibc."""
+    if (mallopt := _glibc("mallopt")) is not None:
+        for parameter, value in ((_MMAP_THRESHOLD, 8 << 20), (_TRIM_THRESHOLD, 1 << 30), (_ARENA_MAX, 1)):
+            mallopt(parameter, value)
+
+
 def give_back() -> None:
     """Return memory that was freed to the system: sampling, reference and update each leave holes in the heap that the next one's
-    blocks do not fit into, so that without this their working memory would add up. Does nothing where the C library has no such call.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
+    blocks do not fit into, so that without this their working memory would add up. Does nothing on a system without glibc."""
+    if (trim := _glibc("malloc_trim")) is not None:
         trim(0)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+"""Of malloc.h."""
+
+
+def _glibc(name: str) -> Any:
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
