@@ -120,6 +120,7 @@ def test_a_point_of_a_chart_leads_to_its_step(page, served, recorded_run):
 def test_keys_walk_open_return_and_copy(page, served, recorded_run):
     open_reader(page, served, recorded_run, step=20)
     prompts = texts(page.locator(".groups tbody td.prompt a"))
+    expect(page.locator(".groups tr.sel td.prompt a")).to_have_text(prompts[0])
     page.keyboard.press("j")
     expect(page.locator(".groups tr.sel td.prompt a")).to_have_text(prompts[1])
     page.keyboard.press("Enter")

@@ -120,7 +120,7 @@ def test_every_label_explains_itself_on_hover_and_on_focus(page, served):
     expect(tip).to_have_count(0)
     field(page, "prompts_per_step").focus()
     page.keyboard.press("Tab")
-    expect(tip).to_contain_text("AdamW")
+    expect(tip).to_contain_text("Peak learning rate")
 
 
 def test_text_that_was_typed_is_text(page, served):
