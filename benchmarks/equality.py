@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workbench.record.origin import hardware, versions
+from surroundings import surroundings
 
 RESULT = Path(__file__).parent / "results" / "equality.json"
 PATHS: dict[str, tuple[str, ...]] = {
@@ -42,13 +42,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
-    rows = []
+    around, rows = surroundings(), []
     for seed in options.seeds:
         for path in PATHS:
             row = made(options.runs, path, seed, options.steps)
             rows.append(row)
             print(row, flush=True)
-    result = {"hardware": hardware(), "versions": versions(), "steps": options.steps, "runs": rows}
+    result = {**around, "steps": options.steps, "runs": rows}
     RESULT.write_text(json.dumps({**result, "compared": compared(rows)}, indent=1) + "\n")
 
 
