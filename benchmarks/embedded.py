@@ -19,6 +19,18 @@ RESULT = Path(__file__).parent / "results" / "embedded.json"
 SHIPPED = Path(__file__).parents[1] / "workbench" / "presets" / "embedded.expected.json"
 """What New run shows as to be expected, made from the same runs."""
 
+KEPT = (
+    "steps",
+    "seconds",
+    "heldout_sampled_first",
+    "heldout_sampled_last",
+    "heldout_greedy_first",
+    "heldout_greedy_last",
+    "mean_length_first",
+    "mean_length_last",
+)
+"""What is kept of a run's own summary."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -50,19 +62,7 @@ def main() -> None:
                 {
                     "seed": seed,
                     "load_before": round(load, 2),
-                    **{
-                        key: row[key]
-                        for key in (
-                            "steps",
-                            "seconds",
-                            "heldout_sampled_first",
-                            "heldout_sampled_last",
-                            "heldout_greedy_first",
-                            "heldout_greedy_last",
-                            "mean_length_first",
-                            "mean_length_last",
-                        )
-                    },
+                    **{key: row[key] for key in KEPT},
                 }
             )
             if not options.json:

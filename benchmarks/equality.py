@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from embedded import KEPT
 from surroundings import surroundings
 
 RESULT = Path(__file__).parent / "results" / "equality.json"
@@ -22,15 +23,6 @@ PATHS: dict[str, tuple[str, ...]] = {
     "default": (),
     "slow": ("--packed-update", "false", "--engine", "transformers"),
 }
-KEPT = (
-    "heldout_sampled_first",
-    "heldout_sampled_last",
-    "heldout_greedy_first",
-    "heldout_greedy_last",
-    "mean_length_first",
-    "mean_length_last",
-    "seconds",
-)
 
 
 def main() -> None:
