@@ -12,11 +12,11 @@ import tempfile
 from pathlib import Path
 
 from workbench.record.folder import folders
-from workbench.record.origin import hardware, versions
-from workbench.view.expect import figures
+from workbench.record.provenance import hardware, versions
+from workbench.view.new_run.expect import figures
 
 RESULT = Path(__file__).parent / "results" / "embedded.json"
-SHIPPED = Path(__file__).parents[1] / "workbench" / "presets" / "embedded.expected.json"
+SHIPPED = Path(__file__).parents[1] / "workbench" / "core" / "presets" / "embedded.expected.json"
 """What New run shows as to be expected, made from the same runs."""
 
 KEPT = (

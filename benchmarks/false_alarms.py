@@ -11,8 +11,8 @@ from pathlib import Path
 
 from recording import alarms, broke, recorded
 
-from workbench.follow import summary
-from workbench.record.origin import hardware, versions
+from workbench.launch.follow import summary
+from workbench.record.provenance import hardware, versions
 
 BROKE = 0.3
 RESULT = Path(__file__).parent / "results" / "false_alarms.json"

@@ -24,8 +24,8 @@ from peer import make_models
 from surroundings import surroundings
 
 from tests.fakes import write_fake_run
-from workbench.view import delta
-from workbench.view.store import Store
+from workbench.view.common.store import Store
+from workbench.view.live import delta
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "growth.json"

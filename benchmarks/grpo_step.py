@@ -2,7 +2,7 @@
 
     python benchmarks/grpo_step.py --model-dir models/A --prompts models/prompts_A.jsonl --max-new 128 --steps 6 --warmup 1 --threads 1
 
-It calls `workbench.loop.train` itself on a run folder of its own: sampling, reward process, update, look back, checkpoint and record
+It calls `workbench.train.grpo.train` itself on a run folder of its own: sampling, reward process, update, look back, checkpoint and record
 included. A step ends where the loop says so; the last line printed is JSON.
 """
 
@@ -22,11 +22,13 @@ import transformers
 from peer import common
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from workbench import estimate, loop, preflight
-from workbench.config import RunConfig
-from workbench.control import Control, Status
+from workbench.core import estimate
+from workbench.core.config import RunConfig
+from workbench.launch import preflight
 from workbench.models.load import load_policy
 from workbench.record import folder as record
+from workbench.record.control import Control, Status
+from workbench.train import grpo
 
 REWARD = '''"""The reward of common.reward_ids: share of even token ids, the end token (1) not counted in the length."""
 
@@ -101,7 +103,7 @@ def main() -> None:
     for parameter in model.parameters():
         parameter.data.add_(0)  # touched, so that the mapped file is really in memory
     loaded = common.mem()
-    loop.load_policy = lambda settings: load_policy(settings, model=model, tokenizer=tokenizer)  # type: ignore[assignment]
+    grpo.load_policy = lambda settings: load_policy(settings, model=model, tokenizer=tokenizer)  # type: ignore[assignment]
     marks: list[tuple[float, float]] = []
 
     class Timed(Control):
@@ -120,7 +122,7 @@ def main() -> None:
     reset = common.reset_peak()
     children = 0.0
     with Timed(folder, Status()) as control:
-        loop.train(folder.config(), folder, control)
+        grpo.train(folder.config(), folder, control)
         peak = common.mem()
         children = sum(child.memory_info().rss for child in psutil.Process().children(recursive=True)) / 2**20
     steps = measured(folder, marks)

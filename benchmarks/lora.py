@@ -16,13 +16,13 @@ import torch
 from surroundings import surroundings
 from transformers import AutoTokenizer
 
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
+from workbench.core.types import Group, Prompt, Request
 from workbench.models import embedded
+from workbench.models.fast import cpu_decoder
 from workbench.models.load import Policy, load_policy
-from workbench.rollouts import lean
 from workbench.rollouts.local import LocalEngine
-from workbench.types import Group, Prompt, Request
-from workbench.update import sampling_of
+from workbench.train.update import sampling_of
 
 RESULT = Path(__file__).parent / "results" / "lora.json"
 ROUNDS = 5
@@ -73,7 +73,9 @@ def measured(model: str, prompts: Path, groups: int, samples: int, longest: int)
     answers: dict[str, list[list[int]]] = {}
     for _ in range(ROUNDS):
         for way in times:
-            with mock.patch.object(lean, "fits", lean.fits if way == "merged" else lambda model: False):
+            with mock.patch.object(
+                cpu_decoder, "fits", cpu_decoder.fits if way == "merged" else lambda model: False
+            ):
                 began = time.process_time()
                 drawn = generated(policy, requests, config)
                 times[way].append(time.process_time() - began)

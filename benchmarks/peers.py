@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from workbench.models import embedded
-from workbench.record.origin import hardware, versions
+from workbench.record.provenance import hardware, versions
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "peers.json"
@@ -90,7 +90,7 @@ def make_models(folder: Path) -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if not (folder / "prompts_embedded.jsonl").is_file():
         code = (
-            "from workbench.config import RunConfig; from workbench.models import chat, load; from workbench.prompts import task_of\n"
+            "from workbench.core.config import RunConfig; from workbench.models import chat, load; from workbench.prompts import task_of\n"
             "import json; c = RunConfig.build('embedded'); _, t = load.read('embedded')\n"
             "for p in chat.render(task_of(c).load(c).train, t, c.template, None, 1000): print(json.dumps({'prompt': p.text}))"
         )

@@ -14,10 +14,10 @@ from typing import Any
 from recording import alarms, recorded
 
 from workbench import launch
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
 from workbench.diagnose.alarms.watch import RULES, Change, Watch, text_of
 from workbench.record.folder import RunFolder
-from workbench.record.origin import hardware, versions
+from workbench.record.provenance import hardware, versions
 from workbench.record.reader import Reader
 
 HERE = Path(__file__).parent

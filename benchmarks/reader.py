@@ -34,15 +34,17 @@ from playwright.sync_api import CDPSession, Page, sync_playwright
 from reader_refresh import build
 
 from tests.fakes import END, fake_config, make_step, token_text, write_fake_run
+from workbench.core.types import Group, Rollout, StepRecord
 from workbench.launch import identity
 from workbench.record.folder import RunFolder, create
-from workbench.record.origin import versions
+from workbench.record.provenance import versions
 from workbench.record.writer import Writer
-from workbench.types import Group, Rollout, StepRecord
-from workbench.view import app, find, look, server, words
-from workbench.view import delta as deltas
-from workbench.view.routes import Answer
-from workbench.view.store import Store
+from workbench.view.common import glossary, run_data
+from workbench.view.common.store import Store
+from workbench.view.live import delta as deltas
+from workbench.view.search import find
+from workbench.view.server import app, serve
+from workbench.view.server.routes import Answer
 
 RESULT = Path(__file__).parent / "results" / "reader.json"
 LIVE_SECONDS = 20
@@ -160,8 +162,8 @@ def large(folder: RunFolder) -> dict[str, Any]:
         """All that is asked before the Live view stands."""
         store = Store(root)
         reader = store.reader(run)
-        found = [look.header(reader), words.glossary(), deltas.delta(store, run, None)]
-        return [*found, look.step(reader, found[2]["steps"][-1], "train", None)]
+        found = [run_data.header(reader), glossary.glossary(), deltas.delta(store, run, None)]
+        return [*found, run_data.step(reader, found[2]["steps"][-1], "train", None)]
 
     gc.collect()
     gc.freeze()  # as the server does when it starts
@@ -183,7 +185,7 @@ def large(folder: RunFolder) -> dict[str, Any]:
 @contextlib.contextmanager
 def served(asgi: Any) -> Iterator[str]:
     """The address of an application."""
-    listener = server.listen("127.0.0.1", 0)
+    listener = serve.listen("127.0.0.1", 0)
     running = uvicorn.Server(uvicorn.Config(asgi, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

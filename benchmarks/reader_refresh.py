@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.fakes import fake_config, make_step, token_text
 from workbench.diagnose.verdict import of_run
 from workbench.record.folder import RunFolder, create
-from workbench.record.origin import versions
+from workbench.record.provenance import versions
 from workbench.record.reader import Reader
 from workbench.record.search import Filters
 from workbench.record.writer import Writer

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench import launch, preflight
-from workbench.config import RunConfig
+from workbench import launch
+from workbench.core.config import RunConfig
+from workbench.core.errors import WorkbenchError
 from workbench.diagnose.alarms.watch import Change, replay
-from workbench.errors import WorkbenchError
+from workbench.launch import preflight
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from surroundings import surroundings
 
 from tests.fakes import write_fake_run
+from workbench.diagnose.rescoring import prepared, rescore, stream
 from workbench.record.reader import Reader
-from workbench.rescoring import prepared, rescore, stream
 
 RESULT = Path(__file__).parent / "results" / "rescore.json"
 STEPS, GROUPS, SAMPLES = 50, 20, 10

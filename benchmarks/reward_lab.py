@@ -20,8 +20,8 @@ import uvicorn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.fakes import write_fake_run
-from workbench.record.origin import hardware, versions
-from workbench.view import app, server
+from workbench.record.provenance import hardware, versions
+from workbench.view.server import app, serve
 
 RESULT = Path(__file__).parent / "results" / "reward_lab.json"
 ROUNDS = 15
@@ -45,7 +45,7 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         run = write_fake_run(Path(folder), steps=53, groups=16, samples=12)
-        listener = server.listen("127.0.0.1", 0)
+        listener = serve.listen("127.0.0.1", 0)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/wb/api/lab"
         served = uvicorn.Server(uvicorn.Config(app.build(folder, token=None), log_level="warning"))
         thread = threading.Thread(target=served.run, kwargs={"sockets": [listener]}, daemon=True)

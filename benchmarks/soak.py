@@ -22,8 +22,9 @@ import psutil
 from playwright.sync_api import sync_playwright
 from surroundings import surroundings
 
-from workbench import launch, preflight
-from workbench.config import RunConfig
+from workbench import launch
+from workbench.core.config import RunConfig
+from workbench.launch import preflight
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.record.search import Filters

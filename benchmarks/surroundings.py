@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from workbench.record.origin import hardware, versions
+from workbench.record.provenance import hardware, versions
 
 
 def surroundings() -> dict[str, Any]:

@@ -20,10 +20,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.fakes import fake_config, make_step, token_text
 from workbench.record.folder import RunFolder, create
-from workbench.record.origin import versions
+from workbench.record.provenance import versions
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
-from workbench.view.whatif import WhatIf
+from workbench.view.whatif.whatif import WhatIf
 
 GROUPS, SAMPLES = 8, 8
 RESULTS = Path(__file__).parent / "results"

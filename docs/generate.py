@@ -6,11 +6,11 @@ A test compares the pages with what this makes, so they cannot drift.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from workbench import glossary
-from workbench.config import RunConfig, settings
-from workbench.presets import presets
-from workbench.rewards.catalogue import REWARDS
-from workbench.settings import SECTIONS, SettingInfo
+from workbench.core import glossary
+from workbench.core.config import RunConfig, settings
+from workbench.core.presets import presets
+from workbench.core.setting import SECTIONS, SettingInfo
+from workbench.rewards.builtin.catalogue import REWARDS
 
 FOLDER = Path(__file__).parent
 Pages = dict[str, str]

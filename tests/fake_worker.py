@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from workbench import worker
-from workbench.config import RunConfig
-from workbench.control import Control
-from workbench.errors import ModelError
+from workbench.core.config import RunConfig
+from workbench.core.errors import ModelError
+from workbench.record.control import Control
 from workbench.record.folder import RunFolder
 from workbench.record.writer import Writer
+from workbench.worker import entry
 
 SLEEPER = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
 
@@ -80,7 +80,7 @@ def take_step(step: int, folder: RunFolder, wanted: dict[str, Any]) -> None:
 if __name__ == "__main__":
     wanted = plan(RunFolder(Path(sys.argv[1])))
     sys.exit(
-        worker.main(
+        entry.main(
             train=count, idle=float(wanted.get("idle", 300)), teardown=float(wanted.get("teardown", 20))
         )
     )

@@ -14,11 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workbench.config import RunConfig
-from workbench.diagnose.metrics import step_metrics
-from workbench.record.folder import RunFolder, create
-from workbench.record.writer import Writer
-from workbench.types import (
+from workbench.core.config import RunConfig
+from workbench.core.types import (
     EvalMode,
     Group,
     Prompt,
@@ -29,6 +26,9 @@ from workbench.types import (
     prompt_id,
     sample_seed,
 )
+from workbench.diagnose.metrics import step_metrics
+from workbench.record.folder import RunFolder, create
+from workbench.record.writer import Writer
 
 PIECES = re.compile(r"<think>|</think>|<answer>|</answer>|check\n|wait\n|ok\n|\d{1,2}|\s|.", re.DOTALL)
 END = 2

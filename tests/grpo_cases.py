@@ -23,12 +23,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also from a checkout that is not installed
 
-from workbench import advantages as adv
-from workbench import controllers, losses, shares, weights
+from workbench.algorithm import advantages as adv
+from workbench.algorithm import kl_controllers, losses, token_grads, update_stats
+from workbench.core.types import Sampling
 from workbench.diagnose import text, theory
-from workbench.models.logits import logit_stats
-from workbench.rewards import formulas
-from workbench.types import Sampling
+from workbench.models.logprobs import logit_stats
+from workbench.rewards.builtin import formulas
 
 Inputs = Mapping[str, Any]
 Case = Mapping[str, Any]
@@ -108,7 +108,7 @@ def loss_and_gradient(inputs: Inputs) -> dict[str, Any]:
     stats = logit_stats(logits.flatten(0, 1), tokens.flatten(), sampling, entropy_gradient=True)
     logp, entropy = stats.logp_N.view_as(mask), stats.entropy_N.view_as(mask)
     aim = objective(inputs, mask.shape[1])
-    n = weights.normalizer(
+    n = token_grads.normalizer(
         mask.sum(1), _groups(inputs, len(mask)), micro_batch_ids_B=_micro_batches(inputs, len(mask))
     )
     tis = inputs.get("tis") or {}
@@ -122,7 +122,7 @@ def loss_and_gradient(inputs: Inputs) -> dict[str, Any]:
         n,
     )
 
-    found = weights.token_weights(logp.detach(), *terms)
+    found = token_grads.token_weights(logp.detach(), *terms)
     value = losses.loss(logp, *terms, entropy_B_T=entropy)
     analytic = (found.weight_B_T * logp).sum() - aim.entropy_coef * value.entropy
     (gradient,) = torch.autograd.grad(analytic, logits, retain_graph=True)
@@ -130,7 +130,7 @@ def loss_and_gradient(inputs: Inputs) -> dict[str, Any]:
     gap = float((gradient - confirmed).abs().max())
     if not gap < 1e-10:
         raise AssertionError(f"weights.py and autograd through losses.py differ by {gap}")
-    clipped = shares.clip_fractions(
+    clipped = update_stats.clip_fractions(
         found.clipped_low_B_T, found.clipped_high_B_T, mask, aim.importance_sampling_level
     )
     return {
@@ -143,12 +143,12 @@ def loss_and_gradient(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def objective(inputs: Inputs, width: int) -> weights.Objective:
+def objective(inputs: Inputs, width: int) -> token_grads.Objective:
     """The settings that a case's inputs stand for; what a case leaves out has the settings' default."""
     tis = inputs.get("tis") or {}
     kl = inputs.get("kl") or inputs.get("kl_estimator") or "k3"
     by_ratio = bool(inputs.get("kl_is")) or kl.endswith(("_ratio", "_is"))
-    return weights.Objective(
+    return token_grads.Objective(
         loss_type=inputs.get("loss_type", "grpo"),
         importance_sampling_level=_first(inputs, "level", "importance_sampling_level", default="token"),
         epsilon=_first(inputs, "eps_low", "epsilon", default=0.2),
@@ -175,14 +175,14 @@ def clip_fractions(inputs: Inputs) -> dict[str, Any]:
     ratio, mask = np.array(inputs["ratio"], float), np.array(inputs["mask"])
     advantage = np.array(inputs["advantages"], float)[:, None] + 0 * ratio
     aim = objective(inputs, ratio.shape[1])
-    return shares.clip_fractions(
-        *weights.clip_masks(ratio, advantage, aim), mask, aim.importance_sampling_level
+    return update_stats.clip_fractions(
+        *token_grads.clip_masks(ratio, advantage, aim), mask, aim.importance_sampling_level
     )._asdict()
 
 
 def off_policy_mask(inputs: Inputs) -> dict[str, Any]:
     sampled = inputs.get("sampling_logps", inputs.get("old_logps"))
-    keep = weights.off_policy_keep(
+    keep = token_grads.off_policy_keep(
         np.array(inputs["logps"], float),
         np.array(sampled, float),
         np.array(inputs["advantages"], float),
@@ -203,7 +203,7 @@ def micro_batch_losses(inputs: Inputs) -> dict[str, Any]:
     ]
     return {
         name: loss_and_gradient({**inputs, "micro_batches": parts, "loss_type": name})["loss"]
-        for name in weights.VARIANTS
+        for name in token_grads.VARIANTS
     }
 
 
@@ -246,7 +246,7 @@ def _named_variant(function: str) -> dict[str, Any]:
 
 
 def kl_in_reward(inputs: Inputs) -> dict[str, Any]:
-    rewards = weights.kl_in_rewards(
+    rewards = token_grads.kl_in_rewards(
         np.array(inputs["rewards"], float),
         np.array(inputs["logps"], float),
         np.array(inputs["ref_logps"], float),
@@ -266,10 +266,10 @@ def kl_discrete(inputs: Inputs) -> dict[str, Any]:
     possible = pi > 0
     logp, ref_logp = (np.log(np.where(possible, p, 1.0))[:, None] for p in (pi, ref))
     got: dict[str, Any] = {"kl_pi_ref": theory.kl(pi, ref), "kl_ref_pi": theory.kl(ref, pi)}
-    n = weights.normalizer(possible.astype(float), np.zeros(len(pi), int), sample_weights_B=pi)
+    n = token_grads.normalizer(possible.astype(float), np.zeros(len(pi), int), sample_weights_B=pi)
     for name in ("k1", "k2", "k3", "k1_ratio", "k2_ratio", "k3_ratio"):
-        aim = weights.Objective(loss_type="dapo", beta=1.0, kl_estimator=name)
-        found = weights.token_weights(
+        aim = token_grads.Objective(loss_type="dapo", beta=1.0, kl_estimator=name)
+        found = token_grads.token_weights(
             logp, None, ref_logp, None, np.zeros(len(pi)), possible[:, None], aim, n
         )
         assert found.kl_B_T is not None
@@ -402,17 +402,19 @@ FUNCTIONS: dict[str, Callable[[Inputs], dict[str, Any]]] = {
     "distinct_n": lambda i: {"value": text.distinct_n(i["texts"], i["n"])},
     "self_bleu": self_bleu,
     "reflection_count": lambda i: text.reflection_counts(i["text"], i.get("words", text.R1_WORDS))._asdict(),
-    "ess_fraction": lambda i: {"value": shares.ess_fraction(np.array(i["weights"], float))},
+    "ess_fraction": lambda i: {"value": update_stats.ess_fraction(np.array(i["weights"], float))},
     "soft_overlong": lambda i: {"value": formulas.soft_overlong(i["length"], i["max_len"], i["cache"])},
     "repetition_penalty": lambda i: {
         "value": formulas.repetition_penalty(i["ids"], i["n"], i["max_penalty"])
     },
     "kimi_length": lambda i: {"values": formulas.kimi_length(i["lengths"], i["correct"])},
     "language_consistency": lambda i: {"value": formulas.language_consistency(i["target_words"], i["words"])},
-    "ziegler": lambda i: {"beta_next": controllers.ziegler(i["beta"], i["kl"], i["target"], i.get("K", 0.1))},
-    "ppo_adaptive": lambda i: {"beta_next": controllers.ppo_adaptive(i["beta"], i["kl"], i["target"])},
+    "ziegler": lambda i: {
+        "beta_next": kl_controllers.ziegler(i["beta"], i["kl"], i["target"], i.get("K", 0.1))
+    },
+    "ppo_adaptive": lambda i: {"beta_next": kl_controllers.ppo_adaptive(i["beta"], i["kl"], i["target"])},
     "ref_sync": lambda i: {
-        "ref_next": controllers.mix_reference(
+        "ref_next": kl_controllers.mix_reference(
             np.array(i["theta"], float), np.array(i["ref"], float), i["alpha"]
         ).tolist()
     },

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from workbench import launch
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
 from workbench.launch import RunState
 from workbench.record.folder import Kind, RunFolder
 

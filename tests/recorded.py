@@ -8,8 +8,9 @@ from typing import NamedTuple
 from filelock import FileLock
 
 from tests.helpers import wait_until
-from workbench import launch, preflight
-from workbench.config import RunConfig
+from workbench import launch
+from workbench.core.config import RunConfig
+from workbench.launch import preflight
 from workbench.record.folder import RunFolder
 
 FAILING = '''"""A reward that breaks on some answers."""

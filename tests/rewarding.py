@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from workbench.config import RewardSpec
-from workbench.rewards.pool import RewardPool
-from workbench.rewards.registry import RewardSource, resolve
-from workbench.types import FinishReason, Group, Prompt, Rollout, Score, prompt_id
+from workbench.core.config import RewardSpec
+from workbench.core.types import FinishReason, Group, Prompt, Rollout, Score, prompt_id
+from workbench.rewards.runtime.pool import RewardPool
+from workbench.rewards.runtime.registry import RewardSource, resolve
 
 
 def group(

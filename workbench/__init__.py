@@ -4,6 +4,7 @@ Names are looked up when they are used, so `import workbench` costs nothing: no 
 package import modules.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,7 +40,13 @@ __all__ = [
 ]
 
 
+_MODULES = {"advantages": "workbench.algorithm.advantages", "bench": "workbench.launch.probe_client"}
+"""Modules that notebooks took from here before they moved."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in __all__:
         raise AttributeError(f"module 'workbench' has no attribute {name!r}")
     from workbench import api  # noqa: PLC0415 (this laziness is the point)

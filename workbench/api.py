@@ -8,17 +8,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import estimate, launch, preflight, rescoring
-from workbench.config import RewardSpec, RunConfig
-from workbench.errors import ConfigError, RunError
-from workbench.handle import RewardLike, Run, reward_specs
-from workbench.presets import presets
+from workbench import launch
+from workbench.core import estimate
+from workbench.core.config import RewardSpec, RunConfig
+from workbench.core.errors import ConfigError, RunError
+from workbench.core.presets import presets
+from workbench.core.types import GroupKind
+from workbench.diagnose import rescoring
+from workbench.launch import preflight
 from workbench.prompts import TASKS
 from workbench.record import folder as record
-from workbench.record import origin
+from workbench.record import provenance
 from workbench.rewards import trial
-from workbench.rewards.declare import reward
-from workbench.types import GroupKind
+from workbench.rewards.api.decorator import reward
+from workbench.run import RewardLike, Run, reward_specs
 
 if TYPE_CHECKING:
     import pandas
@@ -151,8 +154,8 @@ def machine(root: Path | str = "runs") -> dict[str, Any]:
     """What this machine offers: versions, processor, memory, devices, and what is busy below `root`."""
     device = estimate.device()
     return {
-        "versions": origin.versions(),
-        "hardware": origin.hardware(),
+        "versions": provenance.versions(),
+        "hardware": provenance.hardware(),
         "device": launch.device_kind("auto"),
         "device_name": device.name,
         "device_bytes": device.bytes,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import cyclopts
 
 from workbench.commands import dashboard, doctor, models, options, rewards, runs, search, steering
-from workbench.errors import WorkbenchError
+from workbench.core.errors import WorkbenchError
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "app": dashboard.dashboard,

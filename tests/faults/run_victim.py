@@ -13,15 +13,16 @@ from typing import Any
 
 import torch
 
-from workbench import collect, evaluate, loop, worker
-from workbench.control import Control
 from workbench.record import checkpoints
+from workbench.record.control import Control
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
-from workbench.rewards.crew import Crew
+from workbench.rewards.runtime.worker_group import Crew
 from workbench.rollouts.local import LocalEngine
-from workbench.safety import checkpoint
-from workbench.update import Updater
+from workbench.train import evaluate, grpo, rollout_stage
+from workbench.train.checkpointing import checkpoint
+from workbench.train.update import Updater
+from workbench.worker import entry
 
 POINTS: dict[str, tuple[object, str, str]] = {
     "sampling": (LocalEngine, "_dies_inside_", "generate"),
@@ -31,7 +32,7 @@ POINTS: dict[str, tuple[object, str, str]] = {
     "looking back": (Updater, "_dies_inside_", "look_back"),
     "a checkpoint": (checkpoint, "_dies_inside_", "save_file"),
     "the last rename of a checkpoint": (checkpoints, "_dies_inside_", "_replace"),
-    "collecting": (collect, "_dies_after_", "_sample"),
+    "collecting": (rollout_stage, "_dies_after_", "_sample"),
 }
 """Where a run may die: the function, and whether before or after its work."""
 
@@ -76,7 +77,7 @@ def run(order: dict[str, Any]) -> int:
     with (folder.path / "worker.log").open("ab") as log:
         os.dup2(log.fileno(), 2)
         sys.stdout = open(log.fileno(), "w", closefd=False)  # noqa: SIM115 (ends with the process)
-    return worker.main([str(folder.path), "--token", f"token-of-{folder.id}"], train=loop.train)
+    return entry.main([str(folder.path), "--token", f"token-of-{folder.id}"], train=grpo.train)
 
 
 def main() -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from workbench import cli, estimate, preflight
+from workbench import cli
+from workbench.core import estimate
+from workbench.launch import preflight
 from workbench.record import folder as record
 
 Refuse = Callable[..., str]

@@ -11,10 +11,11 @@ import torch
 
 from tests.flow.test_loop import SMALL, run, weights
 from tests.tiny import tiny_policy
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
+from workbench.core.errors import RunError
+from workbench.core.types import Group, Prompt, Request, Rollout, Sampling, Score, StepRecord
 from workbench.diagnose.metrics import step_metrics
-from workbench.errors import RunError
-from workbench.models import logits as scoring
+from workbench.models import logprobs as scoring
 from workbench.models import score
 from workbench.models.load import load_policy
 from workbench.record import checkpoints
@@ -23,9 +24,8 @@ from workbench.record.folder import RunFolder, folders
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
 from workbench.rollouts.local import LocalEngine
-from workbench.safety.memory import FittingEngine, Pieces
-from workbench.types import Group, Prompt, Request, Rollout, Sampling, Score, StepRecord
-from workbench.update import Updater, sampling_of
+from workbench.train.oom import FittingEngine, Pieces
+from workbench.train.update import Updater, sampling_of
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, updates: set[int]) -> None:

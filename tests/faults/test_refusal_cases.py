@@ -11,17 +11,17 @@ import pytest
 
 from tests.flow.test_loop import SMALL
 from tests.helpers import FAKE_WORKER, Yard, wait_until
-from workbench import api, cli, launch, preflight
-from workbench.config import RunConfig
-from workbench.control import Control, Status
-from workbench.errors import ConfigError, RunError
-from workbench.estimate import EMBEDDED
-from workbench.launch import local
-from workbench.loop import train
+from workbench import api, cli, launch
+from workbench.core.config import RunConfig
+from workbench.core.errors import ConfigError, RunError
+from workbench.core.estimate import EMBEDDED
+from workbench.launch import local, preflight
 from workbench.record import checkpoints
 from workbench.record import folder as record
+from workbench.record.control import Control, Status
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
+from workbench.train.grpo import train
 
 TWO = SMALL | {"steps": 2, "save_steps": 1, "eval_steps": 2, "prompts_per_step": 2, "num_generations": 2, "max_completion_length": 12,
                "eval_problems": 1, "watched_prompts": 0, "beta": 0.04}  # fmt: skip

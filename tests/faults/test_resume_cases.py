@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from workbench import preflight
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
+from workbench.launch import preflight
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader

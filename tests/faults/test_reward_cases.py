@@ -9,11 +9,12 @@ import pytest
 
 from tests.helpers import wait_until
 from tests.rewarding import group, scores_of, sources_of, written
-from workbench import advantages, preflight
-from workbench.config import RewardSpec, RunConfig
-from workbench.errors import ConfigError, RewardError
-from workbench.rewards.pool import RewardPool
-from workbench.rewards.registry import resolve
+from workbench.algorithm import advantages
+from workbench.core.config import RewardSpec, RunConfig
+from workbench.core.errors import ConfigError, RewardError
+from workbench.launch import preflight
+from workbench.rewards.runtime.pool import RewardPool
+from workbench.rewards.runtime.registry import resolve
 
 EIGHT = group(*"abcdefgh")
 
@@ -316,7 +317,7 @@ def test_case_15_a_reward_that_only_sometimes_gives_nothing_may_start(tmp_path: 
 
 def test_case_14_what_is_away_at_the_start_is_a_note_and_blocks_nothing(tmp_path: Path):
     code = """
-        from workbench.rewards.outcome import Unavailable
+        from workbench.rewards.api.outcome import Unavailable
 
         def f(completion):
             raise Unavailable("the grader does not answer")

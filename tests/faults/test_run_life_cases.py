@@ -14,10 +14,11 @@ import pytest
 from tests.helpers import FAKE_WORKER, Yard, wait_until
 from workbench import launch
 from workbench.launch import lease, watch
+from workbench.record.files import STATE_FOLDER
 from workbench.record.folder import RunFolder
 
 APP = """
-import sys, time; from workbench import launch; from workbench.config import RunConfig
+import sys, time; from workbench import launch; from workbench.core.config import RunConfig
 config = RunConfig.build(None, {"steps": 20_000, "device": "cpu"})
 folder = launch.start(config, sys.argv[1], worker=tuple(sys.argv[2:]))
 print(folder.id, flush=True); time.sleep(600)
@@ -196,7 +197,7 @@ def test_case_30_runs_take_turns_on_one_device_and_a_queued_one_can_be_cancelled
     assert waiting.alive
     launch.stop(first)
     yard.reaches(third, "finished")
-    wait_until(lambda: lease.holder(yard.root / lease.HOUSE, "cpu") == "")
+    wait_until(lambda: lease.holder(yard.root / STATE_FOLDER, "cpu") == "")
 
 
 def test_case_30_runs_are_served_in_the_order_they_came_whatever_their_names(yard: Yard) -> None:

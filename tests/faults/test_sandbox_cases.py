@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tests.helpers import wait_until
-from workbench.errors import SandboxError
+from workbench.core.errors import SandboxError
 from workbench.sandbox import Call, Job, Limits, Result, Sandbox, compare_exact, pool, server
 
 ROOT = Path(__file__).parents[2]
@@ -228,7 +228,7 @@ def test_case_11_no_job_outlives_a_killed_trainer(tmp_path: Path) -> None:
 
 NO_LANDLOCK = """
 import ctypes, struct
-from workbench.errors import SandboxError
+from workbench.core.errors import SandboxError
 from workbench.sandbox import Sandbox
 def op(code, value, yes=0, no=0): return struct.pack("=HBBI", code, yes, no, value)
 code = op(0x20, 0) + op(0x15, 444, 0, 1) + op(0x06, 0x50000 | 38) + op(0x06, 0x7FFF0000)  # 444 answers ENOSYS

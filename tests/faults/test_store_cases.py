@@ -19,17 +19,17 @@ import pytest
 
 from tests.fakes import fake_config, make_step, write_fake_run
 from tests.helpers import wait_until
-from workbench.control import Control, Status
+from workbench.core.errors import DiskFull, RunError
+from workbench.core.types import Score
 from workbench.diagnose.metrics import step_metrics
-from workbench.errors import DiskFull, RunError
-from workbench.record import checkpoints, room, schema, tokens
+from workbench.record import checkpoints, disk_space, schema, tokens
 from workbench.record import folder as record
+from workbench.record.control import Control, Status
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.record.search import Filters
 from workbench.record.writer import Writer
-from workbench.safety.guards import Disk
-from workbench.types import Score
+from workbench.train.guards import Disk
 
 ROOT = Path(__file__).parents[2]
 
@@ -168,7 +168,9 @@ def disk(monkeypatch: pytest.MonkeyPatch, *free: int) -> None:
     told = [*free]
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(
-        room.shutil, "disk_usage", lambda place: usage(10**12, 0, told.pop(0) if len(told) > 1 else told[0])
+        disk_space.shutil,
+        "disk_usage",
+        lambda place: usage(10**12, 0, told.pop(0) if len(told) > 1 else told[0]),
     )
 
 
@@ -268,7 +270,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 from tests.fakes import fake_config, make_step
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 from workbench.record import checkpoints
 from workbench.record.folder import RunFolder, create
 what, path, limit = sys.argv[1:]

@@ -21,16 +21,17 @@ from starlette.testclient import TestClient
 
 from tests.fakes import fake_config, make_step, write_fake_run
 from tests.helpers import FAKE_WORKER, Yard, wait_until
-from workbench import launch, preflight
-from workbench.config import RunConfig
-from workbench.errors import ConfigError
-from workbench.estimate import EMBEDDED
-from workbench.launch import local
+from workbench import launch
+from workbench.core.config import RunConfig
+from workbench.core.errors import ConfigError
+from workbench.core.estimate import EMBEDDED
+from workbench.launch import local, preflight
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.wandb_sink import WandbSink
 from workbench.record.writer import Writer
-from workbench.view import app, embed, server
+from workbench.view.reader import embed
+from workbench.view.server import app, serve
 
 TOKEN = "a-token-of-this-start"
 HOME = "http://127.0.0.1:7860"
@@ -79,9 +80,9 @@ def test_case_23_a_browser_that_is_closed_in_the_middle_changes_nothing_and_the_
 ) -> None:
     folder = yard.start(step_seconds=0.02)
     yard.goes_on(folder)
-    listener = server.listen("127.0.0.1", 0)
-    served = server.uvicorn.Server(
-        server.uvicorn.Config(app.build(yard.root, TOKEN), log_level="warning", timeout_graceful_shutdown=1)
+    listener = serve.listen("127.0.0.1", 0)
+    served = serve.uvicorn.Server(
+        serve.uvicorn.Config(app.build(yard.root, TOKEN), log_level="warning", timeout_graceful_shutdown=1)
     )
     thread = threading.Thread(target=served.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
@@ -165,7 +166,7 @@ def test_case_50_a_foreign_page_or_name_is_refused_and_nothing_runs(yard: Yard) 
 
 
 def test_case_50_without_the_token_nobody_gets_in(shared: Served) -> None:
-    for path in ("/", "/wb/api/runs", "/config", "/gradio_api/info", "/wb/static/boot.js"):
+    for path in ("/", "/wb/api/runs", "/config", "/gradio_api/info", "/wb/static/server/boot.js"):
         assert shared.http.get(path).status_code == 401
     entrance = shared.http.get(f"/?token={TOKEN}")
     cookie = entrance.headers["set-cookie"]
@@ -282,7 +283,7 @@ def test_case_54_the_network_needs_the_token_and_no_tunnel_is_ever_asked_for(
     shared: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     with pytest.raises(ConfigError, match="needs the token"):
-        server.serve(tmp_path, host=host, use_token=False)
+        serve.serve(tmp_path, host=host, use_token=False)
 
     def never(*arguments: Any, **named: Any) -> Any:
         raise AssertionError("a tunnel was asked for")
@@ -294,13 +295,13 @@ def test_case_54_the_network_needs_the_token_and_no_tunnel_is_ever_asked_for(
 
 
 def test_case_55_a_busy_port_is_named_and_the_default_one_moves_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    with server.listen("127.0.0.1", 0) as busy:
+    with serve.listen("127.0.0.1", 0) as busy:
         port = busy.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"port = {port} .*another --port"):
-            server.listen("127.0.0.1", port)
-        monkeypatch.setattr(server, "DEFAULT_PORT", port)
-        with server.listen("127.0.0.1", None) as other:
-            assert port < other.getsockname()[1] < port + server.TRIES
+            serve.listen("127.0.0.1", port)
+        monkeypatch.setattr(serve, "DEFAULT_PORT", port)
+        with serve.listen("127.0.0.1", None) as other:
+            assert port < other.getsockname()[1] < port + serve.TRIES
 
 
 def test_case_55_two_apps_on_one_runs_folder_show_the_same_and_start_one_run(yard: Yard) -> None:

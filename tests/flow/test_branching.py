@@ -10,19 +10,19 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests.helpers import Yard, wait_until
-from workbench import bench, preflight
-from workbench.config import RunConfig
-from workbench.errors import RunError
+from workbench.core.config import RunConfig
+from workbench.core.errors import RunError
+from workbench.launch import preflight, probe_client
 from workbench.record.reader import Reader
-from workbench.view import routes
-from workbench.view.store import Store
+from workbench.view.common.store import Store
+from workbench.view.server import routes
 
 
 @pytest.fixture
 def yard(tmp_path: Path) -> Iterator[Yard]:
     made = Yard(tmp_path / "runs")
     yield made
-    if folder := bench.living(made.root):
+    if folder := probe_client.living(made.root):
         made.started.append(folder)
     made.close()
 
@@ -63,7 +63,7 @@ def test_a_token_is_worth_what_its_continuations_earn(yard: Yard, recorded: Any)
 
     # At a fork every choice of the group is followed, the answer's own first.
     tok = next(t for t in range(last) if len({tuple(s["token_ids"][: t + 1]) for s in group["samples"]}) > 1)
-    again = [bench.branch(reader.folder, step, k, ended["i"], tok, n=8) for _ in range(2)]
+    again = [probe_client.branch(reader.folder, step, k, ended["i"], tok, n=8) for _ in range(2)]
     assert again[0]["sides"] == again[1]["sides"]  # each continuation has its own seed
     own_choice, *others = [side["token"] for side in again[0]["sides"][1:]]
     same_start = [
@@ -76,7 +76,7 @@ def test_a_token_is_worth_what_its_continuations_earn(yard: Yard, recorded: Any)
     kept = client.get(f"/runs/over/steps/{step}/groups/{k}/branches").json()["branches"]
     assert [(one["sample"], one["tok"]) for one in kept] == [(ended["i"], last), (ended["i"], tok)]
     with pytest.raises(RunError, match="the answer has the tokens 0 to"):
-        bench.branch(reader.folder, step, k, ended["i"], 10_000)
+        probe_client.branch(reader.folder, step, k, ended["i"], 10_000)
     trial = {"prompt": group["question"], "n": 3, "temperature": 0.0}
     now, base = (asked(client, "over", "sample", {**trial, **extra}) for extra in ({}, {"base": True}))
     assert (
@@ -92,8 +92,8 @@ def test_a_living_run_answers_between_two_steps_for_itself_and_for_its_base(yard
     yard.started.append(run)
     yard.goes_on(run, timeout=120)
     wait_until(lambda: Reader(run).last_step() is not None, 60.0, "a step")
-    found = bench.branch(run, 0, 0, 0, 0, n=4)
+    found = probe_client.branch(run, 0, 0, 0, 0, n=4)
     assert found["policy_step"] >= 1 and len(found["sides"][0]["rewards"]) == 4
-    answers = bench.sample(run, Reader(run).group(0, 0)["question"], 2, base=True)
+    answers = probe_client.sample(run, Reader(run).group(0, 0)["question"], 2, base=True)
     assert len(answers["samples"]) == len(answers["base"]) == 2 and run.id in answers["model"]
-    assert bench.living(yard.root) is None  # nobody else had to be started
+    assert probe_client.living(yard.root) is None  # nobody else had to be started

@@ -11,18 +11,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.helpers import wait_until
 from tests.tiny import ARCHITECTURES, SHAPE
-from workbench import preflight
-from workbench.config import RunConfig
-from workbench.control import Control, Status
-from workbench.errors import RewardError
-from workbench.export import export
-from workbench.loop import train
-from workbench.models import embedded, layers
-from workbench.presets import presets
+from workbench.core.config import RunConfig
+from workbench.core.errors import RewardError
+from workbench.core.presets import presets
+from workbench.launch import preflight
+from workbench.models import embedded
+from workbench.models.fast import layers
 from workbench.record import checkpoints, rating
 from workbench.record import folder as record
+from workbench.record.control import Control, Status
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
+from workbench.train.checkpointing.export import export
+from workbench.train.grpo import train
 
 SMALL = {
     "steps": 2,

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from tests.recorded import SMALL, finish
-from workbench import launch, preflight, steer
-from workbench.config import RunConfig
+from workbench import launch
+from workbench.core.config import RunConfig
+from workbench.launch import preflight, steer
 from workbench.record import checkpoints
 from workbench.record.reader import Reader
 

@@ -11,8 +11,8 @@ import torch
 from tests.flow.test_loop import SMALL, run, values, weights
 from tests.helpers import wait_until
 from tests.recorded import finish
-from workbench import preflight
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
+from workbench.launch import preflight
 from workbench.models import embedded
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader

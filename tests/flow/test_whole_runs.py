@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from workbench import advantages
+from workbench.algorithm import advantages
 from workbench.record.reader import Reader
 
 
@@ -106,7 +106,7 @@ def _embedded() -> str:
 
 @pytest.mark.parametrize("name", ["normal", "dead", "failing"])
 def test_every_recorded_metric_is_in_the_glossary(recorded, name):
-    from workbench.glossary import metric  # noqa: PLC0415
+    from workbench.core.glossary import metric  # noqa: PLC0415
 
     names = set(Reader(getattr(recorded, name)).metrics().columns) - {
         "step",

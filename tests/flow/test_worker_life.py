@@ -13,8 +13,9 @@ import pytest
 
 from tests.helpers import Yard, wait_until
 from workbench import launch
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 from workbench.launch import identity, lease, watch
+from workbench.record.files import STATE_FOLDER
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 
@@ -237,7 +238,7 @@ def test_a_bench_folder_gets_a_worker_that_gives_up_when_idle(yard: Yard) -> Non
     folder = yard.start(kind="bench", idle=0.3)
     done = yard.reaches(folder, "finished", timeout=60)
     assert done.kind == "bench"
-    wait_until(lambda: lease.holder(yard.root / lease.HOUSE, "cpu") == "")
+    wait_until(lambda: lease.holder(yard.root / STATE_FOLDER, "cpu") == "")
 
 
 def workers(folder: RunFolder) -> list[psutil.Process]:

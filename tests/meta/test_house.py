@@ -19,7 +19,14 @@ def test_rooms_import_only_what_they_may(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "room", ["workbench", "workbench.config", "workbench.launch", "workbench.advantages", "workbench.weights"]
+    "room",
+    [
+        "workbench",
+        "workbench.core.config",
+        "workbench.launch",
+        "workbench.algorithm.advantages",
+        "workbench.algorithm.token_grads",
+    ],
 )
 def test_light_rooms_load_neither_torch_nor_pandas(room):
     code = f"import sys, {room}; print([m for m in ('torch', 'pandas', 'transformers', 'gradio') if m in sys.modules])"

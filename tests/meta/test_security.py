@@ -8,7 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "workbench"
 PYTHON = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in PACKAGE.rglob("*.py")}
 SCRIPTS = {
-    path.name: path.read_text() for path in (PACKAGE / "view" / "static").glob("*.js")
+    path.relative_to(PACKAGE).as_posix(): path.read_text()
+    for path in (PACKAGE / "view").rglob("*.js")
+    if "vendor" not in path.parts
 }  # the vendored library draws numbers only
 BANNED = {
     "a model of somebody else's as a page": r"\bgr\.load\(|gradio\.load\(",

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.unit.algorithm.batches import random_batch
-from workbench import losses, weights
-from workbench.weights import Objective
+from workbench.algorithm import losses, token_grads
+from workbench.algorithm.token_grads import Objective
 
 pytestmark = pytest.mark.peer
 RESULT = Path(__file__).parents[2] / "benchmarks" / "results" / "peer_trl.json"
@@ -150,7 +150,7 @@ def test_loss_and_gradient_equal_those_of_trl(loss_type, level):
                 worst_value, abs(losses.loss(*terms, entropy_B_T=entropy).total.item() - value.item())
             )
             worst_gradient = max(
-                worst_gradient, (weights.token_weights(*terms).weight_B_T - gradient).abs().max().item()
+                worst_gradient, (token_grads.token_weights(*terms).weight_B_T - gradient).abs().max().item()
             )
     print(
         f"{loss_type} {level}: worst difference {worst_value:.1e} of the value, {worst_gradient:.1e} of the gradient"

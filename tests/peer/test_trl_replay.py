@@ -11,13 +11,13 @@ from transformers import AutoTokenizer
 
 from tests.peer.test_trl import keep
 from tests.tiny import tiny_model
-from workbench import advantages
-from workbench.config import RunConfig
+from workbench.algorithm import advantages
+from workbench.core.config import RunConfig
+from workbench.core.types import Group, Prompt, Request, group_ids, sample_seed
 from workbench.models import embedded
 from workbench.models.load import load_policy
 from workbench.rollouts.local import LocalEngine
-from workbench.types import Group, Prompt, Request, group_ids, sample_seed
-from workbench.update import Updater, sampling_of
+from workbench.train.update import Updater, sampling_of
 
 pytestmark = pytest.mark.peer
 STEPS, PROMPTS, SAMPLES = 20, 3, 4

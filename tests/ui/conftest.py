@@ -15,7 +15,8 @@ import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.helpers import wait_until
-from workbench.view import app, server
+from workbench.view.server import app
+from workbench.view.server import serve as server
 
 expect.set_options(timeout=20_000)  # two cores may be shared with a run
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")

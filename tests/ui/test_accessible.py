@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from tests.fakes import write_fake_run
 from tests.ui.reading import open_reader
-from workbench import bench
+from workbench.launch import probe_client
 
 pytestmark = pytest.mark.ui
 OURS = "#wb-reader, #wb-top, .wb-bare"
@@ -65,7 +65,7 @@ def open_view(page, served, run, view, theme):
         [group] = [row for row in _groups(run) if row["k"] == 0]
         cursor = {**cursor, "step": 9, "prompt": group["prompt_id"]}
         side = {"text": "7", "cut": 0, "example": "", "token": 7, "right": 1, "rewards": [1.0, 0.0, 0.0]}
-        bench.keep(run, {
+        probe_client.keep(run, {
             "step": 9, "k": 0, "kind": "train", "mode": None, "prompt_id": "", "sample": 1, "tok": 3, "n": 3, "advantage": 0.5, "reward": 1.0,
             "reward_std": 0.5, "length": 20, "policy_step": 10, "sides": [{**side, "token": None, "text": ""}, side, side],
         })  # fmt: skip

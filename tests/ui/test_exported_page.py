@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 from tests.fakes import write_fake_run
 from workbench import cli
 from workbench.record.reader import Reader
-from workbench.view import embed
+from workbench.view.reader import embed
 
 pytestmark = pytest.mark.ui
 

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.fakes import write_fake_run
 from tests.ui.reading import GROUPS, MINUS, ask, number, open_reader, query, texts
-from workbench import bench
+from workbench.launch import probe_client
 from workbench.record.reader import Reader
 
 pytestmark = pytest.mark.ui
@@ -380,7 +380,7 @@ def test_a_branch_asked_before_is_drawn_again_with_its_margins(page, served, rec
     """Rewards by hand: before 6 of 8 right, after 1 of 8; Wilson's intervals for them are 0.41-0.93 and 0.02-0.47."""
     sample, tok = 2, 3
     side = {"text": "", "cut": 0, "example": ""}
-    bench.keep(recorded_run, {
+    probe_client.keep(recorded_run, {
         "step": STEP, "k": group["group"], "kind": "train", "mode": None, "prompt_id": group["prompt_id"], "sample": sample, "tok": tok,
         "n": 8, "advantage": 0.5, "reward": 1.0, "reward_std": 0.5, "length": 20, "policy_step": 10,
         "sides": [{**side, "token": None, "rewards": [1.0] * 6 + [0.0] * 2, "right": 6},
@@ -444,7 +444,7 @@ def test_a_long_answer_is_drawn_as_one_scrolls_or_asks(page, served, recorded_ru
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
     page.evaluate(
         """async () => {
-          const { tokenText } = await import("/wb/static/tokens.js");
+          const { tokenText } = await import("/wb/static/group/tokens.js");
           const text = Array.from({ length: 1000 }, (_, i) => ` w${i}`);
           const sample = { index: 0, text: text.join(""), advantage: 1, finish_reason: "length", tokens: { text, sampler: text.map(() => -1) } };
           const box = document.createElement("div");

@@ -13,7 +13,7 @@ from tests.ui.reading import GROUPS, ask, number, texts
 from workbench import launch
 from workbench.record.folder import folders
 from workbench.record.reader import Reader
-from workbench.rewards import answers
+from workbench.rewards.builtin import answers
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(600)]
 COUNTER = """addEventListener("click", (event) => {

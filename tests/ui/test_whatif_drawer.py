@@ -13,7 +13,7 @@ from workbench.launch import local
 from workbench.record.folder import folders
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
-from workbench.view.whatif import WhatIf
+from workbench.view.whatif.whatif import WhatIf
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(600)]
 

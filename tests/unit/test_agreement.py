@@ -7,9 +7,9 @@ import pytest
 
 from tests.unit.test_rescoring import LENGTH, write
 from workbench import cli
-from workbench.agreement import agreement
 from workbench.api import Run
-from workbench.errors import RunError
+from workbench.core.errors import RunError
+from workbench.diagnose.agreement import agreement
 from workbench.record import preferences, rating
 from workbench.record.notes import Notes, Visit
 from workbench.record.reader import Reader

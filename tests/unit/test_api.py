@@ -11,10 +11,10 @@ from tests.brief import brief
 from tests.fakes import write_fake_run
 from tests.helpers import FAKE_WORKER, Yard, wait_until
 from workbench import api, launch
-from workbench.config import RewardSpec, RunConfig
-from workbench.errors import ConfigError, RewardError, RunError
-from workbench.follow import follow
+from workbench.core.config import RewardSpec, RunConfig
+from workbench.core.errors import ConfigError, RewardError, RunError
 from workbench.launch import local
+from workbench.launch.follow import follow
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.fakes import write_fake_run
 from tests.helpers import FAKE_WORKER, wait_until
 from workbench import cli, launch
 from workbench.commands import runs
-from workbench.config import settings
+from workbench.core.config import settings
 from workbench.diagnose import doctor
 from workbench.launch import local
 from workbench.record import folder as record

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.tiny import tiny_policy
-from workbench.collect import Collected
-from workbench.config import RunConfig
-from workbench.credit import advantages_of, table
-from workbench.types import Group, Prompt, Rollout, Score
-from workbench.update import Updater
+from workbench.core.config import RunConfig
+from workbench.core.types import Group, Prompt, Rollout, Score
+from workbench.train.compute_advantages import advantages_of, table
+from workbench.train.rollout_stage import Collected
+from workbench.train.update import Updater
 
 NONE = Score({"a": None, "b": None}, {"a": "no answer", "b": "no answer"}, None)
 

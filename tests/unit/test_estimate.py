@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from workbench import estimate
-from workbench.config import RunConfig
-from workbench.errors import ModelError
+from workbench.core import estimate
+from workbench.core.config import RunConfig
+from workbench.core.errors import ModelError
 
 SHAPE = {
     "architectures": ["LlamaForCausalLM"],
@@ -206,5 +206,5 @@ def test_a_torn_weights_file_and_a_folder_without_config_are_named(model: Path, 
 
 
 def test_estimating_needs_no_torch() -> None:
-    code = "import sys, workbench.estimate as e; e.device(); sys.exit('torch' in sys.modules)"
+    code = "import sys, workbench.core.estimate as e; e.device(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

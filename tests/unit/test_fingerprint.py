@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workbench.safety import fingerprint
-from workbench.safety.fingerprint import digests
+from workbench.train.checkpointing import fingerprint
+from workbench.train.checkpointing.fingerprint import digests
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from workbench.glossary import METRICS, SECTIONS, SLOTS, metric
+from workbench.core.glossary import METRICS, SECTIONS, SLOTS, metric
 
 
 @pytest.mark.parametrize("name", METRICS)

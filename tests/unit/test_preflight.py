@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from tests.helpers import FAKE_WORKER
-from workbench import estimate, launch, preflight
-from workbench.config import RewardSpec, RunConfig
-from workbench.errors import ConfigError, RunError
+from workbench import launch
+from workbench.core import estimate
+from workbench.core.config import RewardSpec, RunConfig
+from workbench.core.errors import ConfigError, RunError
+from workbench.launch import preflight
 from workbench.record import folder as record
-from workbench.rewards.registry import RewardSource
+from workbench.rewards.runtime import registry
+from workbench.rewards.runtime.registry import RewardSource
 
 
 def problems(**settings: Any) -> dict[str, str]:
@@ -170,12 +173,12 @@ def test_a_run_keeps_the_exact_code_of_its_rewards_and_its_verifier(tmp_path: Pa
 
 def test_the_verifier_is_watched_once_and_may_be_any_reward() -> None:
     assert [
-        spec.name for spec in preflight.with_verifier(RunConfig.build(None, {"rewards": ["correct"]}))
+        spec.name for spec in registry.with_verifier(RunConfig.build(None, {"rewards": ["correct"]}))
     ] == ["correct"]
-    watched = preflight.with_verifier(RunConfig.build(None, {"rewards": ["format"]}))
+    watched = registry.with_verifier(RunConfig.build(None, {"rewards": ["format"]}))
     assert watched[-1] == RewardSpec(name="correct", weight=0.0, enabled=False)
     assert (
-        preflight.with_verifier(RunConfig.build(None, {"rewards": ["correct"], "eval_reward": "format"}))[
+        registry.with_verifier(RunConfig.build(None, {"rewards": ["correct"], "eval_reward": "format"}))[
             -1
         ].name
         == "format"

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from tests.fakes import fake_config, make_step
-from workbench.config import RewardSpec
+from workbench.core.config import RewardSpec
+from workbench.core.types import Score, StepRecord
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.writer import Writer
-from workbench.rewards.pool import RewardPool
-from workbench.rewards.registry import resolve
-from workbench.safety.replay import Change, Replay, later_changes
-from workbench.types import Score, StepRecord
+from workbench.rewards.runtime.pool import RewardPool
+from workbench.rewards.runtime.registry import resolve
+from workbench.train.checkpointing.replay import Change, Replay, later_changes
 
 
 def said(step: int, ok: bool = True, command: str = "set", **args: Any) -> dict[str, Any]:

@@ -10,15 +10,15 @@ import pytest
 import workbench
 from tests.rewarding import group, written
 from workbench import cli
-from workbench.config import RewardSpec, RunConfig
-from workbench.errors import RewardError, RunError
+from workbench.core.config import RewardSpec, RunConfig
+from workbench.core.errors import RewardError, RunError
+from workbench.core.types import Score, StepRecord
+from workbench.diagnose.rescoring import prepared, rescore, stream
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes, Visit
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
-from workbench.rescoring import prepared, rescore, stream
-from workbench.types import Score, StepRecord
 
 # Two steps of two groups; the recorded reward is the number after the colon.
 STEPS = [

@@ -10,19 +10,19 @@ import pytest
 from tests.fakes import fake_config
 from tests.helpers import wait_until
 from tests.rewarding import group, sources_of, written
-from workbench.config import RewardSpec, RunConfig
-from workbench.control import Control, Status
+from workbench.core.config import RewardSpec, RunConfig
+from workbench.core.types import Group, Score, StepRecord
 from workbench.record import folder as record
 from workbench.record import rating
+from workbench.record.control import Control, Status
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes, Visit
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
-from workbench.rewards.pool import RewardPool
-from workbench.rewards.registry import RewardSource, resolve
-from workbench.safety.replay import Replay
-from workbench.scoring import Scoring
-from workbench.types import Group, Score, StepRecord
+from workbench.rewards.runtime.pool import RewardPool
+from workbench.rewards.runtime.registry import RewardSource, resolve
+from workbench.train.checkpointing.replay import Replay
+from workbench.train.reward_stage import Scoring
 
 TWO = [group("good one", "bad one"), group("good one", "neither", question="3+3?")]
 
@@ -145,7 +145,7 @@ def test_a_resumed_run_takes_what_was_said_before_and_asks_nobody_again(stage: S
 
 SERVICE = """
     import os
-    from workbench.rewards.outcome import Unavailable
+    from workbench.rewards.api.outcome import Unavailable
 
     def f(completion):
         if completion != "good one" and not os.path.exists({mark!r}):
@@ -199,7 +199,7 @@ def test_few_missing_answers_of_a_service_cost_only_themselves(stage: Stage, tmp
 
 
 def test_scoring_overlaps_with_the_sampling_of_other_groups(stage: Stage, tmp_path: Path) -> None:
-    from workbench.collect import collect  # noqa: PLC0415 (loads torch; no other test here needs it)
+    from workbench.train.rollout_stage import collect  # noqa: PLC0415 (loads torch; no other test here needs it)
 
     mark = tmp_path / "scored"
     code = (

@@ -6,15 +6,18 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import FAKE_WORKER, Yard, wait_until
-from workbench import launch, preflight, steer
-from workbench.config import RunConfig
-from workbench.errors import ConfigError, RewardError, RunError
-from workbench.pools import Pools
+from workbench import launch
+from workbench.core.config import RunConfig
+from workbench.core.errors import ConfigError, RewardError, RunError
+from workbench.launch import preflight, steer
 from workbench.record import checkpoints
 from workbench.record.folder import RunFolder, create
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
-from workbench.rewards import versions, wire
+from workbench.rewards import versions
+from workbench.rewards.api import messages
+from workbench.rewards.runtime import registry
+from workbench.train.reward_pool import Pools
 
 FIVES = "def fives(completion: str) -> float:\n    return float('5' in completion)\n"
 
@@ -94,7 +97,7 @@ def test_the_pool_is_exchanged_only_when_its_rewards_are_others(run: RunFolder, 
     script = tmp_path / "mine.py"
     script.write_text(FIVES)
     sent, change = steer.orders(run, {"rewards": f"correct=1,{script}:fives=0.5"})
-    with Pools(config, records, run.rewards, preflight.with_verifier) as pools:
+    with Pools(config, records, run.rewards, registry.with_verifier) as pools:
         first = pools.of(config)
         assert pools.of(config.changed(beta=0.5)) is first and pools.names == ["correct", "format"]
         changed = config.live_changed(change.args)
@@ -104,7 +107,7 @@ def test_the_pool_is_exchanged_only_when_its_rewards_are_others(run: RunFolder, 
         versions.receive(sent.args["files"], run.rewards)
         assert pools.of(changed) is not first and pools.names == ["correct", "fives"]
         rows = [{"group": 0, "answer": "5", "completion": text} for text in ("<answer>5</answer>", "no")]
-        values = [dict(score.values) for score in pools.of(changed).score_wire(wire.of_rows(rows))]
+        values = [dict(score.values) for score in pools.of(changed).score_wire(messages.of_rows(rows))]
         assert values == [{"correct": 1.0, "fives": 1.0}, {"correct": 0.0, "fives": 0.0}]
 
 

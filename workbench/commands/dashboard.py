@@ -24,9 +24,9 @@ def dashboard(
 ) -> int:
     """Open the dashboard."""
     # Gradio takes seconds to import; no other command pays for it.
-    from workbench.view import server  # noqa: PLC0415
+    from workbench.view.server import serve  # noqa: PLC0415
 
-    server.serve(
+    serve.serve(
         runs,
         host=host,
         port=port,

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from workbench import api, launch
 from workbench.commands.options import DEFAULT_ROOT, AsJson, Root, print_json
+from workbench.core.errors import ConfigError
 from workbench.diagnose import doctor as examine
-from workbench.errors import ConfigError
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from workbench import bench, handle
+from workbench import run as handle
 from workbench.commands.options import DEFAULT_ROOT, AsJson, Root, RunName, print_json
-from workbench.errors import ConfigError
+from workbench.core.errors import ConfigError
+from workbench.launch import probe_client
 from workbench.record import folder as record
 
 
@@ -27,7 +28,7 @@ def sample(
     """Fresh answers of a run's model to a prompt of your own."""
     given = {"temperature": temperature, "seed": seed}
     sampling = {name: value for name, value in given.items() if value is not None}
-    found = bench.sample(record.find(run, runs), prompt, n, step=step, base=base, **sampling)
+    found = probe_client.sample(record.find(run, runs), prompt, n, step=step, base=base, **sampling)
     if json:
         print_json(found)
         return 0

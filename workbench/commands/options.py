@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from workbench.config import settings
-from workbench.settings import SECTIONS, SettingInfo
+from workbench.core.config import settings
+from workbench.core.setting import SECTIONS, SettingInfo
 
 DEFAULT_ROOT = Path("runs")
 Root = Annotated[Path, Parameter(name="--runs", help="Folder that holds the runs.")]

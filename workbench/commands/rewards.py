@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from workbench import agreement, rescoring
 from workbench.commands.options import DEFAULT_ROOT, AsJson, Root, RunName, print_json
-from workbench.errors import ConfigError
+from workbench.core.errors import ConfigError
+from workbench.diagnose import agreement, rescoring
 from workbench.record import folder as record
 from workbench.record import preferences, rating
 from workbench.record.notes import Notes

@@ -11,12 +11,13 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from workbench import api, launch, preflight
+from workbench import api, launch
 from workbench.commands import options
 from workbench.commands.options import DEFAULT_ROOT, AsJson, Root, RunName, print_json
-from workbench.config import RunConfig, settings
-from workbench.errors import ConfigError
-from workbench.follow import follow, summary
+from workbench.core.config import RunConfig, settings
+from workbench.core.errors import ConfigError
+from workbench.launch import preflight
+from workbench.launch.follow import follow, summary
 from workbench.record import folder as record
 from workbench.record.reader import Reader
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from workbench.commands.options import DEFAULT_ROOT, AsJson, Root, RunName
-from workbench.errors import ConfigError
+from workbench.core.errors import ConfigError
 from workbench.record import export
 from workbench.record import folder as record
 from workbench.record.reader import Reader

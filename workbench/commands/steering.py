@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from workbench import launch, steer
+from workbench import launch
 from workbench.commands.options import DEFAULT_ROOT, AsJson, Root, RunName, print_json
-from workbench.errors import ConfigError
+from workbench.core.errors import ConfigError
+from workbench.launch import steer
 from workbench.record import checkpoints
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder

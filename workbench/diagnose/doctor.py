@@ -5,10 +5,10 @@ In: the record of a run. Out: a report as plain data, and the same in words.
 
 from typing import Any
 
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
+from workbench.core.glossary import ALARMS
 from workbench.diagnose import verdict
 from workbench.diagnose.verdict import figure, share
-from workbench.glossary import ALARMS
 from workbench.record.reader import Reader
 
 Json = dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import advantages
+from workbench.algorithm import advantages
 
 DRAWS = 48
 """Groups of the wanted size drawn from each group there is."""

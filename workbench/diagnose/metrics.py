@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import shares
-from workbench.config import RunConfig
+from workbench.algorithm import update_stats
+from workbench.core.config import RunConfig
+from workbench.core.types import Score, StepRecord, TokenArrays, group_ids
 from workbench.diagnose import text
 from workbench.diagnose.attempts import Attempts, at_k
 from workbench.diagnose.style import STYLES, final_answer, style
 from workbench.record import rollup
-from workbench.rewards.language import language
-from workbench.types import Score, StepRecord, TokenArrays, group_ids
+from workbench.rewards.builtin.language import language
 
 Floats = NDArray[np.float64]
 Metrics = dict[str, float]
@@ -256,7 +256,7 @@ def tokens(arrays: TokenArrays, numbers: rollup.SampleNumbers) -> Metrics:
             "sampling/importance_sampling_ratio/min": float(ratio.min()),
             "sampling/importance_sampling_ratio/mean": _mean(ratio),
             "sampling/importance_sampling_ratio/max": float(ratio.max()),
-            "sampling/ess": shares.ess_fraction(ratio),
+            "sampling/ess": update_stats.ess_fraction(ratio),
         }
     return found
 

@@ -10,7 +10,7 @@ c / (p (1-p)), just as dividing by the group's std does.
 import math
 from typing import NamedTuple
 
-from workbench.advantages import ExtendRule, uncertain
+from workbench.algorithm.advantages import ExtendRule, uncertain
 
 Ends = dict[tuple[int, int], int]
 """(right, wrong) at the end -> number of orders of answers that lead there."""

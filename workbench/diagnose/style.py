@@ -7,8 +7,8 @@ A style is read off the form alone: whether there is thinking, whether it skips,
 import re
 from typing import Literal
 
+from workbench.core.types import Rollout
 from workbench.diagnose.text import R1_WORDS
-from workbench.types import Rollout
 
 Style = Literal["direct", "jumps", "worked", "checked", "bare", "unfinished"]
 STYLES: dict[Style, str] = {

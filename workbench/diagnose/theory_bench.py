@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import advantages, weights
+from workbench.algorithm import advantages, token_grads
+from workbench.algorithm.token_grads import Objective
 from workbench.diagnose import theory
 from workbench.record.files import write_json
-from workbench.weights import Objective
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -83,7 +83,7 @@ class Task(NamedTuple):
     rewards: tuple[float, ...] = (1.0, 0.0)
     """Of each output; with `noisy` the probability that the verifier says 1."""
     pi_ref: tuple[float, ...] = (0.25, 0.75)
-    kl_estimator: weights.Estimator = "k3"
+    kl_estimator: token_grads.Estimator = "k3"
     std: advantages.Std = "population"
     scale: advantages.Scale = "group"
     noisy: bool = False
@@ -160,7 +160,7 @@ def run() -> list[Row]:
 
 def stamp() -> str:
     """Changes when the code that is checked does: what was found before is then no proof."""
-    sources = (theory, advantages, weights)
+    sources = (theory, advantages, token_grads)
     files = [Path(str(module.__file__)) for module in sources] + [Path(__file__)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
@@ -243,7 +243,7 @@ def ascent(
     ids_B = np.arange(len(output_B)) // task.group_size
     found = advantages.compute(reward_B, ids_B, scale=task.scale, std=task.std, eps=0.0)
     one_B = np.ones(len(output_B))
-    token = weights.token_weights(
+    token = token_grads.token_weights(
         log_pi[output_B][:, None],
         None,
         np.log(task.pi_ref)[output_B][:, None],
@@ -251,7 +251,7 @@ def ascent(
         found.advantages_B,
         one_B[:, None],
         task.objective(beta),
-        weights.normalizer(one_B, ids_B, sample_weights_B=chance_B),
+        token_grads.normalizer(one_B, ids_B, sample_weights_B=chance_B),
     ).weight_B_T[:, 0]
     return np.asarray(np.exp(log_pi) * token.sum() - np.bincount(output_B, token, len(logits_V)))
 
@@ -314,8 +314,8 @@ def two_token_end_point(beta: float) -> float:
         log_p = np.stack([-np.logaddexp(0, -logit_3), -np.logaddexp(0, logit_3)])  # of a, of b
         log_answer_S = log_p[tokens_S_T, place_S_T].sum(1)
         chance_B = np.repeat(np.exp(_log_orders(2, 4) + counts_M_S @ log_answer_S), 2)
-        n = weights.normalizer(np.full(len(answer_B), 2.0), ids_B, sample_weights_B=chance_B)
-        weight_B_T = weights.token_weights(
+        n = token_grads.normalizer(np.full(len(answer_B), 2.0), ids_B, sample_weights_B=chance_B)
+        weight_B_T = token_grads.token_weights(
             log_p[tokens, place],
             None,
             np.full(tokens.shape, np.log(0.5)),

@@ -10,8 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from workbench.config import RunConfig
-from workbench.diagnose.alarms.history import Move
+from workbench.core.config import RunConfig
 from workbench.record.reader import Reader
 
 Word = Literal[
@@ -41,6 +40,17 @@ TRAIN = (
 )  # fmt: skip
 CHECK = tuple(f"heldout/{mode}/{name}" for mode in ("sampled", "greedy") for name in
               ("accuracy", "accuracy_low", "accuracy_high", "problems"))  # fmt: skip
+
+
+class Move(NamedTuple):
+    """A figure at the beginning of a stretch and now, each the mean over a few steps where it is a series."""
+
+    first: float
+    last: float
+
+    @property
+    def gain(self) -> float:
+        return self.last - self.first
 
 
 class Verdict(NamedTuple):

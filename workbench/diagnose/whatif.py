@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import advantages
-from workbench.config import RunConfig
-from workbench.errors import ConfigError
+from workbench.algorithm import advantages
+from workbench.core.config import RunConfig
+from workbench.core.errors import ConfigError
 from workbench.record.arrays import Floats, SampleArrays
 from workbench.record.reader import Reader
 

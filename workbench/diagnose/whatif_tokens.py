@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import advantages, shares, weights
-from workbench.config import RunConfig
-from workbench.errors import ConfigError
+from workbench.algorithm import advantages, token_grads, update_stats
+from workbench.algorithm.token_grads import Objective
+from workbench.core.config import RunConfig
+from workbench.core.errors import ConfigError
 from workbench.record.arrays import Floats
 from workbench.record.tokens import SampleTokens
-from workbench.weights import Objective
 
 TOKEN_SETTINGS = (
     "loss_type", "importance_sampling_level", "epsilon", "epsilon_high", "delta", "dual_clip",
@@ -90,20 +90,20 @@ def view(found: Batch, advantages_B: Floats, config: RunConfig) -> TokenView:
     objective = Objective.of(config)
     lengths_B = found.mask_B_T.sum(axis=1)
     counts_B = advantages.prompt_weights(found.group_B, lengths_B)
-    normalizer = weights.normalizer(lengths_B, found.group_B, sample_weights_B=counts_B)
+    normalizer = token_grads.normalizer(lengths_B, found.group_B, sample_weights_B=counts_B)
 
-    def at(logp_B_T: Floats) -> weights.TokenWeights:
-        return weights.token_weights(
+    def at(logp_B_T: Floats) -> token_grads.TokenWeights:
+        return token_grads.token_weights(
             logp_B_T, found.policy_B_T, found.reference_B_T, found.sampler_B_T, advantages_B, found.mask_B_T,
             objective, normalizer,
         )  # fmt: skip
 
     first = at(found.policy_B_T)
-    share_B = shares.gradient_share(first.weight_B_T, found.policy_B_T, found.mask_B_T)
+    share_B = update_stats.gradient_share(first.weight_B_T, found.policy_B_T, found.mask_B_T)
     low = high = None
     if found.after_B_T is not None:
         further = at(found.after_B_T)
-        clipped = shares.clip_fractions(
+        clipped = update_stats.clip_fractions(
             further.clipped_low_B_T,
             further.clipped_high_B_T,
             found.mask_B_T,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 from workbench.launch import local, watch
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader

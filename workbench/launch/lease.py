@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
-from workbench.errors import RunError
+from workbench.core.errors import RunError
+from workbench.record.files import STATE_FOLDER
 
 DeviceKind = Literal["cpu", "cuda", "mps"]
-HOUSE = ".workbench"
-"""Folder in the runs root for locks; no run id can start like this one."""
 POLL_SECONDS = 0.2
 
 
@@ -79,7 +78,7 @@ def lease_folder(kind: DeviceKind, root: Path) -> Path:
     """Where the locks of a device lie: beside the runs for the CPU, one place per person for accelerators,
     because two runs folders share those."""
     if kind == "cpu":
-        folder = root / HOUSE
+        folder = root / STATE_FOLDER
     else:
         base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
         folder = base / f"grpo-workbench-{os.getuid()}"

@@ -20,12 +20,13 @@ from typing import Any
 
 import psutil
 
-from workbench.config import RunConfig
-from workbench.control import ENDED, Status
-from workbench.errors import RunError
+from workbench.core.config import RunConfig
+from workbench.core.errors import RunError
 from workbench.launch import identity, lease, torchrun, watch
 from workbench.launch.watch import EXIT_MARK, RunState
 from workbench.record import folder as record
+from workbench.record.control import ENDED, Status
+from workbench.record.files import STATE_FOLDER
 from workbench.record.folder import Kind, RunFolder
 
 WORKER: tuple[str, ...] = (sys.executable, "-P", "-m", "workbench.worker")
@@ -309,12 +310,12 @@ def _starts(root: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def _open_lock(root: Path) -> contextlib.AbstractContextManager[None]:
-    (root / lease.HOUSE / "starts").mkdir(mode=0o700, parents=True, exist_ok=True)
-    return lease.locked(root / lease.HOUSE / "start.lock")
+    (root / STATE_FOLDER / "starts").mkdir(mode=0o700, parents=True, exist_ok=True)
+    return lease.locked(root / STATE_FOLDER / "start.lock")
 
 
 def _note(root: Path, key: str) -> Path:
-    return root / lease.HOUSE / "starts" / hashlib.sha256(key.encode()).hexdigest()[:24]
+    return root / STATE_FOLDER / "starts" / hashlib.sha256(key.encode()).hexdigest()[:24]
 
 
 def _remembered(root: Path, key: str | None) -> RunFolder | None:

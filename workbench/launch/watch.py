@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workbench.control import ENDED
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 from workbench.launch import identity
+from workbench.record.control import ENDED
 from workbench.record.folder import RunFolder, folders
 
 STALL_SECONDS = 300.0

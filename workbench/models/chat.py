@@ -13,9 +13,9 @@ from typing import Any, Literal
 from jinja2 import TemplateError
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from workbench.errors import DataError, ModelError
+from workbench.core.errors import DataError, ModelError
+from workbench.core.types import Prompt, prompt_id
 from workbench.prompts.data import MESSAGES, ROW
-from workbench.types import Prompt, prompt_id
 
 Template = Literal["chat", "r1-zero", "plain"]
 Message = dict[str, str]

@@ -15,10 +15,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from workbench.config import RunConfig
-from workbench.errors import ModelError
-from workbench.models import embedded, packing
-from workbench.models.thrifty import thrifty
+from workbench.core.config import RunConfig
+from workbench.core.errors import ModelError
+from workbench.models import embedded
+from workbench.models.fast import packing
+from workbench.models.fast.norms import thrifty
 
 DTYPES: dict[str, torch.dtype | str] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": "auto"}
 

@@ -9,7 +9,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
-from workbench.controllers import mix_reference
+from workbench.algorithm.kl_controllers import mix_reference
 from workbench.models.load import Policy
 
 

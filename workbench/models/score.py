@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from workbench.models import head as fused
-from workbench.models import packing
-from workbench.models.logits import Scored, Sequences, TokenStats, head, micro_batches, token_stats
-from workbench.types import Sampling
+from workbench.core.types import Sampling
+from workbench.models.fast import head as fused
+from workbench.models.fast import packing
+from workbench.models.logprobs import Scored, Sequences, TokenStats, head, micro_batches, token_stats
 
 
 def packed(model: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from workbench.types import Prompt
+from workbench.core.types import Prompt
 
 DEFAULT_LEVELS = range(2, 6)
 LEVELS = range(2, 13)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Literal, NamedTuple, get_args
 
-from workbench.types import Prompt
+from workbench.core.types import Prompt
 
 DEFAULT_LEVELS = range(3, 10)
 """Difficulty: how many operations a problem has."""

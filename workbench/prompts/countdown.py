@@ -7,7 +7,7 @@ Many expressions can be right, so `answer` is only one of them: the verifier rea
 
 from random import Random
 
-from workbench.types import Prompt
+from workbench.core.types import Prompt
 
 DEFAULT_LEVELS = range(3, 5)
 LEVELS = range(2, 7)

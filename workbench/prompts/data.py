@@ -11,12 +11,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from workbench.config import RunConfig
-from workbench.errors import DataError
+from workbench.core.config import RunConfig
+from workbench.core.errors import DataError
+from workbench.core.types import Prompt
 from workbench.prompts import rows
 from workbench.prompts.rows import Row, Table
 from workbench.prompts.task import Split
-from workbench.types import Prompt
 
 PROMPT_COLUMNS = ("prompt", "question", "problem", "input", "messages")
 ANSWER_COLUMNS = ("answer", "solution", "target", "output")

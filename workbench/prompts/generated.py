@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random
 
-from workbench.config import RunConfig
-from workbench.errors import ConfigError, DataError
+from workbench.core.config import RunConfig
+from workbench.core.errors import ConfigError, DataError
+from workbench.core.types import Prompt
 from workbench.prompts.split import is_held_out
 from workbench.prompts.task import Split
-from workbench.types import Prompt
 
 Draw = Callable[[Random, int], Prompt]
 

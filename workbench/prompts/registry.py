@@ -1,10 +1,10 @@
 """The table of tasks: from a name to what is asked, how to answer and which rewards fit."""
 
-from workbench.config import RunConfig
-from workbench.errors import ConfigError
+from workbench.core.config import RunConfig
+from workbench.core.errors import ConfigError
+from workbench.core.types import Prompt
 from workbench.prompts import arithmetic, chain, countdown, data, generated, samples
 from workbench.prompts.task import TAGGED_ANSWER, Task
-from workbench.types import Prompt
 
 _TASKS = (
     Task(

@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable
 from importlib import resources
 
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
+from workbench.core.types import Prompt
 from workbench.prompts.task import Split
-from workbench.types import Prompt
 
 
 def loader(name: str) -> Callable[[RunConfig], Split]:

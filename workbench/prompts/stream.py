@@ -6,8 +6,8 @@ A pure function of seed and step, so that a resumed run needs no cursor.
 from collections.abc import Sequence
 from random import Random
 
-from workbench.errors import ConfigError
-from workbench.types import Prompt
+from workbench.core.errors import ConfigError
+from workbench.core.types import Prompt
 
 
 class PromptStream:

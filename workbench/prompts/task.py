@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from workbench.config import RunConfig
-from workbench.types import Prompt
+from workbench.core.config import RunConfig
+from workbench.core.types import Prompt
 
 TAGGED_ANSWER = (
     "Reason inside <think> and </think>, then give nothing but the result inside <answer> and </answer>."

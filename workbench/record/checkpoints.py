@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 
-from workbench.errors import DiskFull, RunError
+from workbench.core.errors import DiskFull, RunError
 from workbench.record.files import make_folder, sha256, sync_folder, write_bytes, write_json
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes
-from workbench.record.origin import versions
+from workbench.record.provenance import versions
 from workbench.record.reader import Reader
 
 MANIFEST = "manifest.json"

@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+STATE_FOLDER = ".workbench"
+"""Folder in the runs root for locks and caches of the workbench itself; no run id can start like this one."""
 LOG_LIMIT = 50 * 2**20
 LINE_LIMIT = 8192
 _TEXT_LIMIT = 2**20

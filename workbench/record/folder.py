@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from workbench.config import RunConfig
-from workbench.errors import ConfigError, RunError
+from workbench.core.config import RunConfig
+from workbench.core.errors import ConfigError, RunError
 from workbench.record.files import make_folder, sync_folder, tail, write_bytes, write_json
-from workbench.record.origin import git_commit, hardware, versions
+from workbench.record.provenance import git_commit, hardware, versions
 from workbench.record.redact import redact
 
 Kind = Literal["train", "bench"]

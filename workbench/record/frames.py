@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from workbench.core.types import EvalMode, GroupKind
 from workbench.record.groups import SAMPLE, SAMPLE_COLUMNS
 from workbench.record.series import metric_columns, numbers_column
-from workbench.types import EvalMode, GroupKind
 
 _STEP = ["step", "kind", "mode", "attempt", "started", "seconds"]
 

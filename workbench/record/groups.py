@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 from workbench.record.tokens import SampleTokens
 
 Json = dict[str, Any]

@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 from workbench.record import schema
 from workbench.record.folder import RunFolder
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 from workbench.record.files import write_bytes
 from workbench.record.notes import Notes, Rating, Visit
 from workbench.record.reader import Reader

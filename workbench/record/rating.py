@@ -9,12 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from workbench.errors import RunError
+from workbench.core.errors import RunError
+from workbench.core.types import EvalMode, Group, GroupKind
 from workbench.record.files import write_json
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes, Visit
 from workbench.record.reader import Reader
-from workbench.types import EvalMode, Group, GroupKind
 
 GO_ON = "go on"
 """Kind of a note: the step it names is not to be waited for any longer."""

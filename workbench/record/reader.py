@@ -12,14 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from workbench.config import RunConfig
-from workbench.errors import RunError
+from workbench.core.config import RunConfig
+from workbench.core.errors import RunError
+from workbench.core.types import EvalMode, GroupKind
 from workbench.record import arrays as sample_arrays
 from workbench.record import groups, schema, series, tokens
 from workbench.record.arrays import SampleArrays
 from workbench.record.folder import RunFolder
 from workbench.record.search import Filters, Page, Place, Sort, every, search
-from workbench.types import EvalMode, GroupKind
 
 if TYPE_CHECKING:
     import pandas

@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import advantages
-from workbench.config import RunConfig
-from workbench.types import Score, StepRecord, TokenArrays
+from workbench.algorithm import advantages
+from workbench.core.config import RunConfig
+from workbench.core.types import Score, StepRecord, TokenArrays
 
 Dead = Literal["", "right", "wrong", "tied"]
 RIGHT = 0.5

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
+from workbench.core.types import StepRecord
 from workbench.record import rollup
-from workbench.types import StepRecord
 
 Row = tuple[Any, ...]
 MAX_CELLS = 48

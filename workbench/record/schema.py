@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 
 Migration = str | Callable[[sqlite3.Connection], None]
 

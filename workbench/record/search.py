@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple, get_args
 
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 
 Sort = Literal["newest", "oldest", "best", "worst", "longest", "shortest", "up", "down", "share"]
 SORTS: tuple[Sort, ...] = get_args(Sort)

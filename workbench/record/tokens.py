@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from workbench.errors import RunError
-from workbench.types import EvalMode, GroupKind, TokenArrays
+from workbench.core.errors import RunError
+from workbench.core.types import EvalMode, GroupKind, TokenArrays
 
 NAMES = ("sampler_logp", "policy_logp", "reference_logp", "after_logp", "entropy", "weight")
 

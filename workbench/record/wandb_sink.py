@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
+from workbench.core.types import StepRecord
 from workbench.record import rollup
 from workbench.record.folder import RunFolder
 from workbench.record.redact import redact
-from workbench.types import StepRecord
 
 MAX_INCREMENTS = 100
 """wandb shows at most this many increments of a table: longer runs record their groups every few steps."""

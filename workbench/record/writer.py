@@ -16,13 +16,13 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from workbench.config import RunConfig
-from workbench.errors import DiskFull, RunError
-from workbench.record import rollup, room, schema, store, tokens
+from workbench.core.config import RunConfig
+from workbench.core.errors import DiskFull, RunError
+from workbench.core.types import StepRecord
+from workbench.record import disk_space, rollup, schema, store, tokens
 from workbench.record.files import make_folder
 from workbench.record.folder import RunFolder
 from workbench.record.rows import clean, dumps, event_row, step_rows
-from workbench.types import StepRecord
 
 Write = Callable[[sqlite3.Connection], object]
 _IDLE_SECONDS = 1.0
@@ -287,7 +287,7 @@ class Writer:
             if len(self._jobs) > self._max_pending // 2:
                 return False
         try:
-            left = room.of(self.folder)
+            left = disk_space.of(self.folder)
             if left.free < left.for_tokens:
                 return False
             name = tokens.file_name(record.step, record.kind, record.mode)

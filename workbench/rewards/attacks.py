@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-from workbench.rewards import wire
-from workbench.rewards.outcome import is_failure
-from workbench.rewards.pool import RewardPool, weighted
-from workbench.rewards.registry import DEFAULT_TIMEOUT, RewardSource
-from workbench.rewards.text import said, thoughts
-from workbench.rewards.wire import WireGroup
-from workbench.types import Score
+from workbench.core.types import Score
+from workbench.rewards.api import messages
+from workbench.rewards.api.messages import WireGroup
+from workbench.rewards.api.outcome import is_failure
+from workbench.rewards.builtin.text import said, thoughts
+from workbench.rewards.runtime.pool import RewardPool, weighted
+from workbench.rewards.runtime.registry import DEFAULT_TIMEOUT, RewardSource
 
 Verdict = Literal["safe", "doubtful", "hackable", "breaks", "untested"]
 """hackable: earns at least half of what separates the best honest answer from the worst. doubtful: at least
@@ -143,9 +143,9 @@ def attack(
         honest = group["completions"][0]
         tricks = [trick.build(Given(group["prompt"], honest, candidates)) for trick in TRICKS.values()]
         if alone:
-            asked.append(wire.with_answers(group, [*group["completions"], *tricks]))
+            asked.append(messages.with_answers(group, [*group["completions"], *tricks]))
         else:  # a reward that compares siblings must see each trick among honest ones
-            asked += [wire.with_answers(group, [*group["completions"], text]) for text in tricks]
+            asked += [messages.with_answers(group, [*group["completions"], text]) for text in tricks]
     with (
         contextlib.nullcontext(pool)
         if pool
@@ -216,4 +216,4 @@ def _mean(scores: Sequence[Score]) -> float | None:
 def _with_honest(group: WireGroup) -> WireGroup:
     """The first honest answers, and the gold answer in the usual form and bare: a scale needs a good one."""
     gold = [] if group["answer"] is None else [_wrapped(group["answer"], "…"), group["answer"]]
-    return wire.with_answers(group, group["completions"][:_HONEST] + gold or [""])
+    return messages.with_answers(group, group["completions"][:_HONEST] + gold or [""])

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workbench.config import RewardSpec
-from workbench.rewards import registry, source, wire
-from workbench.rewards.pool import RewardPool, error_share
-from workbench.rewards.registry import DEFAULT_TIMEOUT, RewardSource
-from workbench.rewards.source import SourceText
-from workbench.rewards.wire import WireGroup
-from workbench.types import Group, Prompt, Score
+from workbench.core.config import RewardSpec
+from workbench.core.types import Group, Prompt, Score
+from workbench.rewards.api import messages, source
+from workbench.rewards.api.messages import WireGroup
+from workbench.rewards.api.source import SourceText
+from workbench.rewards.runtime import registry
+from workbench.rewards.runtime.pool import RewardPool, error_share
+from workbench.rewards.runtime.registry import DEFAULT_TIMEOUT, RewardSource
 
 AnyReward = Callable[..., Any] | str | SourceText
 """A function, a name (catalogue, `file.py:function`), source code, or a source at hand."""
@@ -111,11 +112,11 @@ def dry_run(
     cannot be loaded.
     """
     quick = [source for source in sources if not source.shape.alone]
-    asked = wire.of_groups([Group(prompt, ()) for prompt in prompts[:2]], tokens=True)
+    asked = messages.of_groups([Group(prompt, ()) for prompt in prompts[:2]], tokens=True)
     if not quick or not asked:
         return {}
     groups = [
-        wire.with_answers(
+        messages.with_answers(
             group, [f"<think></think><answer>{group['answer']}</answer>", group["answer"] or "", ""]
         )
         for group in asked
@@ -157,5 +158,5 @@ def is_code(text: str) -> bool:
 def plain_groups(samples: Samples) -> list[WireGroup]:
     """Samples as the pool sends them. Raises RewardError for rows without a completion."""
     if samples and isinstance(samples[0], Group):
-        return wire.of_groups(samples, tokens=True)
-    return wire.of_rows(samples)  # type: ignore[arg-type]
+        return messages.of_groups(samples, tokens=True)
+    return messages.of_rows(samples)  # type: ignore[arg-type]

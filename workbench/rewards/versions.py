@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workbench.config import RewardSpec
-from workbench.errors import RewardError
-from workbench.rewards import catalogue, registry, source
-from workbench.rewards.declare import registered
-from workbench.rewards.registry import RewardSource
-from workbench.rewards.source import SourceText
+from workbench.core.config import RewardSpec
+from workbench.core.errors import RewardError
+from workbench.rewards.api import source
+from workbench.rewards.api.decorator import registered
+from workbench.rewards.api.source import SourceText
+from workbench.rewards.builtin import catalogue
+from workbench.rewards.runtime import registry
+from workbench.rewards.runtime.registry import RewardSource
 
 VERSION_DIGITS = 16
 _VERSION = re.compile(r"[0-9a-f]{16}")

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workbench.models import logits as scoring
+from workbench.core.types import FinishReason, Group, Request, Rollout, Sampling
+from workbench.models import logprobs as scoring
 from workbench.models.load import Policy
-from workbench.types import FinishReason, Group, Request, Rollout, Sampling
 
 Progress = Callable[[int, int], None]
 """Called with (answers finished, answers asked for)."""

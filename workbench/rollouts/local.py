@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from workbench.core.types import Group, Request, Sampling
+from workbench.models.fast import cpu_decoder
+from workbench.models.fast.decoder import Decoder, LibraryDecoder
 from workbench.models.load import Policy
-from workbench.rollouts import lean
-from workbench.rollouts.decoder import Decoder, LibraryDecoder
 from workbench.rollouts.engine import Progress, Whole, assemble, draw, limit, uniforms
-from workbench.types import Group, Request, Sampling
 
 Answers = list[tuple[NDArray[np.int32], NDArray[np.float32]]]
 """Token ids and log-probabilities of each answer."""
@@ -91,7 +91,7 @@ class _Decoding:
         self.eos = torch.tensor(sorted(policy.eos_ids), device=self.device)
         self.sample_R = torch.arange(len(seeds), device=self.device)
         self.repeat = torch.from_numpy(np.repeat(np.arange(len(requests)), counts)).to(self.device)
-        kind = lean.LeanDecoder if lean.fits(policy.model) else LibraryDecoder
+        kind = cpu_decoder.LeanDecoder if cpu_decoder.fits(policy.model) else LibraryDecoder
         self.decoder: Decoder = kind(policy.model, policy.pad_id)
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ import sysconfig
 from pathlib import Path
 from typing import Literal
 
-from workbench.errors import SandboxError
+from workbench.core.errors import SandboxError
 from workbench.sandbox.inside import landlock, seccomp
 from workbench.sandbox.inside.guard import Paths
 

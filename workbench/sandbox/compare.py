@@ -5,7 +5,7 @@ Expected answers never enter the sandbox.
 
 from typing import Any
 
-from workbench.errors import SandboxError
+from workbench.core.errors import SandboxError
 
 SCALARS = (type(None), bool, int, float, str)
 

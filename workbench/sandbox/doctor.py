@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import SandboxError
+from workbench.core.errors import SandboxError
 from workbench.sandbox import probe, programs
 from workbench.sandbox.compare import compare_exact
 from workbench.sandbox.job import Call, Job, Limits

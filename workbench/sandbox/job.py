@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from workbench.errors import SandboxError
+from workbench.core.errors import SandboxError
 
 Status = Literal["ok", "error", "timeout", "memory", "output_limit", "killed", "infra_error", "refused"]
 """ok: every call returned, or every program ended by itself. error: the program raised, ended early, or

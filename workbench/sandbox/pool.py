@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
-from workbench.errors import SandboxError
+from workbench.core.errors import SandboxError
 from workbench.sandbox import outcome, probe
 from workbench.sandbox.backend import Backend, bubblewrap_works, require_guard
 from workbench.sandbox.job import LARGEST_SOURCE, Job, Result, failed

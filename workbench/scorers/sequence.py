@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 
 _LONGEST = 4096
 """Tokens of a scored text where the model does not name its own limit; the front is cut, the answer stays."""

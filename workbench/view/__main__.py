@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from workbench.errors import WorkbenchError
-from workbench.view.server import serve
+from workbench.core.errors import WorkbenchError
+from workbench.view.server.serve import serve
 
 
 def main(arguments: list[str] | None = None) -> int:

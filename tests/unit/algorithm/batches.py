@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from workbench.weights import VARIANTS, Normalizer, Objective, normalizer
+from workbench.algorithm.token_grads import VARIANTS, Normalizer, Objective, normalizer
 
 CLIPS: list[dict[str, Any]] = [
     {},

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import advantages as adv
+from workbench.algorithm import advantages as adv
 
 NAN = float("nan")
 PAPER = {"std": "population", "eps": 0.0}

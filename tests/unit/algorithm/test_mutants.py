@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tests import grpo_cases
-from workbench import weights
-from workbench.weights import VARIANTS
+from workbench.algorithm import token_grads
+from workbench.algorithm.token_grads import VARIANTS
 
 CASES = {case["id"]: case for case in grpo_cases.load()}
 NAMED = {
@@ -21,18 +21,18 @@ NAMED = {
     "bnpo": "LOS-041",
 }
 SCALES = (
-    weights.sequence_mean,
-    weights.sequence_sum,
-    weights.constant_length,
-    weights.all_tokens,
-    weights.group_tokens,
-    weights.micro_batch_tokens,
+    token_grads.sequence_mean,
+    token_grads.sequence_sum,
+    token_grads.constant_length,
+    token_grads.all_tokens,
+    token_grads.group_tokens,
+    token_grads.micro_batch_tokens,
 )
-SURROGATES = (weights.clipped_surrogate, weights.soft_surrogate, weights.capped_surrogate)
+SURROGATES = (token_grads.clipped_surrogate, token_grads.soft_surrogate, token_grads.capped_surrogate)
 TOKEN_CLIPPED = ["grpo", "dapo", "dapo_group", "dr_grpo", "bnpo"]
 
 
-def turns_red(monkeypatch: pytest.MonkeyPatch, loss_type: str, mutant: weights.Variant) -> bool:
+def turns_red(monkeypatch: pytest.MonkeyPatch, loss_type: str, mutant: token_grads.Variant) -> bool:
     assert grpo_cases.check(CASES[NAMED[loss_type]]) is None
     with monkeypatch.context() as patch:
         patch.setitem(VARIANTS, loss_type, mutant)
@@ -51,9 +51,9 @@ def test_any_other_normaliser_turns_the_variants_case_red(
     others = [scale for scale in SCALES if scale is not own.scale]
     if loss_type in ("dapo", "cispo"):
         others.remove(
-            weights.micro_batch_tokens
+            token_grads.micro_batch_tokens
         )  # the same in a batch of one micro-batch; LOS-041 tells them apart
-        others.remove(weights.group_tokens)  # the same in a batch of one group; LOS-003 tells them apart
+        others.remove(token_grads.group_tokens)  # the same in a batch of one group; LOS-003 tells them apart
     assert [
         scale.__name__ for scale in others if not turns_red(monkeypatch, loss_type, own._replace(scale=scale))
     ] == []
@@ -74,7 +74,7 @@ def test_a_lost_clip_edge_turns_the_variants_case_red(
     monkeypatch: pytest.MonkeyPatch, loss_type: str, lost_edge: dict
 ) -> None:
     blunt = VARIANTS[loss_type]._replace(
-        surrogate=lambda r, a, o: weights.clipped_surrogate(
+        surrogate=lambda r, a, o: token_grads.clipped_surrogate(
             r, a, replace(o, **{"epsilon_high": o.clip_high, **lost_edge})
         )
     )
@@ -86,7 +86,7 @@ def test_clipping_on_the_wrong_side_turns_the_variants_case_red(
     monkeypatch: pytest.MonkeyPatch, loss_type: str
 ) -> None:
     def wrong_side(ratio, advantage, objective):
-        push = weights.clipped_surrogate(ratio, -advantage, objective)
+        push = token_grads.clipped_surrogate(ratio, -advantage, objective)
         return push._replace(slope=-push.slope)
 
     assert turns_red(monkeypatch, loss_type, VARIANTS[loss_type]._replace(surrogate=wrong_side))

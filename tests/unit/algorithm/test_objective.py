@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.algorithm.batches import LEVELS, LOSSES, objectives, random_batch
-from workbench import advantages as adv
-from workbench import losses, shares, weights
-from workbench.config import RunConfig
-from workbench.errors import ConfigError
-from workbench.weights import Objective
+from workbench.algorithm import advantages as adv
+from workbench.algorithm import losses, token_grads, update_stats
+from workbench.algorithm.token_grads import Objective
+from workbench.core.config import RunConfig
+from workbench.core.errors import ConfigError
 
 SEEDS = st.integers(0, 10_000)
 
@@ -35,8 +35,8 @@ def test_nothing_under_the_mask_changes_anything(
     )
     for objective in list(objectives(loss_type, level))[seed % 4 :: 4]:
         for got, want in zip(
-            weights.token_weights(*spoilt.terms(objective)),
-            weights.token_weights(*batch.terms(objective)),
+            token_grads.token_weights(*spoilt.terms(objective)),
+            token_grads.token_weights(*batch.terms(objective)),
             strict=True,
         ):
             np.testing.assert_array_equal(got, want)
@@ -56,11 +56,11 @@ def test_micro_batches_add_up_to_the_whole(loss_type: str, seed: int, cuts: list
     micro = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     whole = batch.normalizer(micro_batch_ids_B=micro)
     for objective in list(objectives(loss_type, "token"))[seed % 4 :: 4]:
-        expected = weights.token_weights(*batch.terms(objective, whole)).weight_B_T
+        expected = token_grads.token_weights(*batch.terms(objective, whole)).weight_B_T
         total = losses.loss(*batch.torch().terms(objective, torch_rows(whole))).total
         pieces = [batch.rows(part).terms(objective, whole.rows(part)) for part in parts]
         np.testing.assert_allclose(
-            np.concatenate([weights.token_weights(*terms).weight_B_T for terms in pieces]),
+            np.concatenate([token_grads.token_weights(*terms).weight_B_T for terms in pieces]),
             expected,
             atol=1e-15,
         )
@@ -71,8 +71,8 @@ def test_micro_batches_add_up_to_the_whole(loss_type: str, seed: int, cuts: list
         assert float(sum(values)) == pytest.approx(float(total), abs=1e-12)
 
 
-def torch_rows(n: weights.Normalizer) -> weights.Normalizer:
-    return weights.Normalizer(*n.totals, *(torch.as_tensor(part) for part in n[4:]))
+def torch_rows(n: token_grads.Normalizer) -> token_grads.Normalizer:
+    return token_grads.Normalizer(*n.totals, *(torch.as_tensor(part) for part in n[4:]))
 
 
 def test_only_bnpo_depends_on_the_micro_batches() -> None:
@@ -81,8 +81,8 @@ def test_only_bnpo_depends_on_the_micro_batches() -> None:
     for loss_type in LOSSES:
         objective = Objective(loss_type=loss_type)
         same = np.allclose(
-            weights.token_weights(*batch.terms(objective, split)).weight_B_T,
-            weights.token_weights(*batch.terms(objective)).weight_B_T,
+            token_grads.token_weights(*batch.terms(objective, split)).weight_B_T,
+            token_grads.token_weights(*batch.terms(objective)).weight_B_T,
             atol=1e-12,
         )
         assert same == (loss_type != "bnpo")
@@ -95,13 +95,13 @@ def test_ranks_that_add_up_their_totals_compute_one_objective(loss_type: str) ->
     ranks = [np.arange(5), np.arange(5, 7)]  # whole groups
     micro = np.array([0, 0, 0, 0, 0, 1, 1])
     objective = Objective(loss_type=loss_type, beta=0.1, max_completion_length=9)
-    expected = weights.token_weights(
+    expected = token_grads.token_weights(
         *batch.terms(objective, batch.normalizer(micro_batch_ids_B=micro))
     ).weight_B_T
     own = [batch.rows(rank).normalizer() for rank in ranks]
     totals = np.sum([n.totals for n in own], axis=0)
     found = [
-        weights.token_weights(*batch.rows(rank).terms(objective, n.with_totals(*totals))).weight_B_T
+        token_grads.token_weights(*batch.rows(rank).terms(objective, n.with_totals(*totals))).weight_B_T
         for rank, n in zip(ranks, own, strict=True)
     ]
     np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-15)
@@ -117,7 +117,7 @@ def test_prompt_weights_make_a_large_group_count_as_much_as_a_small_one() -> Non
     )
     for loss_type in ("grpo", "dapo", "dr_grpo"):
         n = batch.normalizer(sample_weights_B=np.array([1.5, 1.5, 0.75, 0.75, 0.75, 0.75]))
-        found = weights.token_weights(
+        found = token_grads.token_weights(
             *batch.terms(Objective(loss_type=loss_type, max_completion_length=1), n)
         ).weight_B_T[:, 0]
         np.testing.assert_allclose([found[:2].sum(), found[2:].sum()], [-0.5, -0.5])
@@ -149,15 +149,15 @@ HAND = random_batch(0, samples=3, tokens=3)._replace(
 )
 def test_normalisers_in_numbers(loss_type: str, first_token: list[float]) -> None:
     objective = Objective(loss_type=loss_type, max_completion_length=10, epsilon_high=0.9)
-    found = weights.token_weights(*HAND.terms(objective))
+    found = token_grads.token_weights(*HAND.terms(objective))
     np.testing.assert_allclose(found.weight_B_T[:, 0], first_token, atol=1e-15)
     np.testing.assert_array_equal(found.weight_B_T[HAND.mask == 0], 0)
 
 
-def one_token(ratio: float, advantage: float, **more) -> weights.TokenWeights:
+def one_token(ratio: float, advantage: float, **more) -> token_grads.TokenWeights:
     one = np.ones((1, 1))
-    n = weights.normalizer(np.ones(1), np.zeros(1, int))
-    return weights.token_weights(
+    n = token_grads.normalizer(np.ones(1), np.zeros(1, int))
+    return token_grads.token_weights(
         -one,
         -one - math.log(ratio),
         None,
@@ -207,7 +207,7 @@ def test_clipped_tokens_are_named_by_side() -> None:
 
 def test_an_absurd_log_ratio_gives_no_infinity_and_no_nan() -> None:
     one = np.ones((1, 1))
-    n = weights.normalizer(np.ones(1), np.zeros(1, int))
+    n = token_grads.normalizer(np.ones(1), np.zeros(1, int))
     for advantage in (0.0, 1.0, -1.0):
         for gap in (2000.0, -2000.0):
             for loss_type in LOSSES:
@@ -217,7 +217,7 @@ def test_an_absurd_log_ratio_gives_no_infinity_and_no_nan() -> None:
                     kl_estimator="k3_ratio",
                     importance_sampling_correction="token_truncate",
                 )
-                found = weights.token_weights(
+                found = token_grads.token_weights(
                     -one, -one - gap, -one + gap, -one + gap, np.array([advantage]), one, objective, n
                 )
                 assert np.isfinite(found.weight_B_T).all() and np.isfinite(found.ratio_B_T).all()
@@ -251,7 +251,9 @@ def test_mismatch_corrections_in_numbers(
         importance_sampling_clip_min=low,
         importance_sampling_clip_max=high,
     )
-    found = weights.importance_correction(CORRECTED["old"], CORRECTED["sampler"], np.ones((1, 2)), objective)
+    found = token_grads.importance_correction(
+        CORRECTED["old"], CORRECTED["sampler"], np.ones((1, 2)), objective
+    )
     np.testing.assert_allclose(found, [expected])
 
 
@@ -259,7 +261,7 @@ def test_a_token_the_sampler_could_not_score_counts_with_weight_one() -> None:
     objective = Objective(importance_sampling_correction="sequence_truncate")
     sampler = np.array([[np.nan, math.log(0.4)]])
     np.testing.assert_allclose(
-        weights.importance_correction(CORRECTED["old"], sampler, np.ones((1, 2)), objective), [[0.5, 0.5]]
+        token_grads.importance_correction(CORRECTED["old"], sampler, np.ones((1, 2)), objective), [[0.5, 0.5]]
     )
 
 
@@ -273,8 +275,8 @@ def test_corrections_and_the_off_policy_mask_leave_the_kl_term_alone() -> None:
         with_kl = Objective(beta=0.1, **more)
         negative = batch._replace(advantages_B=-np.ones(7))
         np.testing.assert_allclose(
-            weights.token_weights(*negative.terms(with_kl)).weight_B_T,
-            weights.token_weights(*kl_only.terms(Objective(beta=0.1))).weight_B_T,
+            token_grads.token_weights(*negative.terms(with_kl)).weight_B_T,
+            token_grads.token_weights(*kl_only.terms(Objective(beta=0.1))).weight_B_T,
         )
 
 
@@ -285,7 +287,7 @@ def test_k3_pulls_towards_the_reference_in_the_right_direction() -> None:
     """One token the policy likes more than the reference (.6 against .2): the penalty must make it less
     likely."""
     one = np.ones((1, 1))
-    n = weights.normalizer(np.ones(1), np.zeros(1, int))
+    n = token_grads.normalizer(np.ones(1), np.zeros(1, int))
     for estimator, weight in (
         ("k1", 1.0),
         ("k2", math.log(3)),
@@ -293,7 +295,7 @@ def test_k3_pulls_towards_the_reference_in_the_right_direction() -> None:
         ("k3_ratio", math.log(3)),
         ("k1_ratio", 1 + math.log(3)),
     ):
-        found = weights.token_weights(
+        found = token_grads.token_weights(
             math.log(0.6) * one,
             None,
             math.log(0.2) * one,
@@ -309,22 +311,24 @@ def test_k3_pulls_towards_the_reference_in_the_right_direction() -> None:
 def test_kl_in_rewards_subtracts_the_sum_over_the_answer() -> None:
     logp, ref = np.log([[0.5, 0.5, 0.9]]), np.log([[0.25, 0.125, 0.1]])
     mask = np.array([[1, 1, 0]])
-    assert weights.kl_in_rewards(np.ones(1), logp, ref, mask, 0.1) == pytest.approx([1 - 0.1 * math.log(8)])
-    assert weights.kl_in_rewards(np.ones(1), logp, ref, mask, 0.1, "k3") == pytest.approx(
+    assert token_grads.kl_in_rewards(np.ones(1), logp, ref, mask, 0.1) == pytest.approx(
+        [1 - 0.1 * math.log(8)]
+    )
+    assert token_grads.kl_in_rewards(np.ones(1), logp, ref, mask, 0.1, "k3") == pytest.approx(
         [1 - 0.1 * (math.log(8) + 0.5 + 0.25 - 2)]
     )
-    assert np.isnan(weights.kl_in_rewards(np.array([np.nan]), logp, ref, mask, 0.1)).all()
+    assert np.isnan(token_grads.kl_in_rewards(np.array([np.nan]), logp, ref, mask, 0.1)).all()
 
 
 def test_a_penalty_in_the_reward_is_not_in_the_loss() -> None:
     batch = random_batch(1)
-    inside = weights.token_weights(*batch.terms(Objective(beta=0.1, kl_in="reward"))).weight_B_T
-    np.testing.assert_array_equal(inside, weights.token_weights(*batch.terms(Objective())).weight_B_T)
+    inside = token_grads.token_weights(*batch.terms(Objective(beta=0.1, kl_in="reward"))).weight_B_T
+    np.testing.assert_array_equal(inside, token_grads.token_weights(*batch.terms(Objective())).weight_B_T)
 
 
 def test_a_penalty_without_reference_is_an_error_and_not_zero() -> None:
     batch = random_batch(1)
-    for function, terms in ((weights.token_weights, batch), (losses.loss, batch.torch())):
+    for function, terms in ((token_grads.token_weights, batch), (losses.loss, batch.torch())):
         with pytest.raises(ValueError, match="ref_logp"):
             function(*terms._replace(ref=None).terms(Objective(beta=0.1)))
 
@@ -340,7 +344,7 @@ def test_gradient_share_is_the_length_of_the_push_on_the_logits() -> None:
     one_hot = np.eye(5)[tokens]
     lengths = (np.abs(push) * np.linalg.norm(one_hot - probs, axis=-1) * mask).sum(1)
     logp = np.log(np.take_along_axis(probs, tokens[..., None], -1)[..., 0])
-    found = shares.gradient_share(
+    found = update_stats.gradient_share(
         np.where(mask > 0, push, np.nan), np.where(mask > 0, logp, np.nan), mask, (probs**2).sum(-1)
     )
     np.testing.assert_allclose(found, lengths / lengths.sum())
@@ -348,20 +352,20 @@ def test_gradient_share_is_the_length_of_the_push_on_the_logits() -> None:
 
 
 def test_shares_of_a_step_without_signal_are_zero() -> None:
-    assert shares.gradient_share(np.zeros((2, 2)), -np.ones((2, 2)), np.ones((2, 2))).tolist() == [0, 0]
+    assert update_stats.gradient_share(np.zeros((2, 2)), -np.ones((2, 2)), np.ones((2, 2))).tolist() == [0, 0]
 
 
 def test_the_push_of_a_sure_token_is_short_and_exact_for_two_outcomes() -> None:
     p = np.array([0.99, 0.5])
-    np.testing.assert_allclose(shares.push_length(p), shares.push_length(p, p**2 + (1 - p) ** 2))
-    np.testing.assert_allclose(shares.push_length(p), math.sqrt(2) * (1 - p))
+    np.testing.assert_allclose(update_stats.push_length(p), update_stats.push_length(p, p**2 + (1 - p) ** 2))
+    np.testing.assert_allclose(update_stats.push_length(p), math.sqrt(2) * (1 - p))
 
 
 def test_sequence_level_clip_fractions_count_answers_that_have_tokens() -> None:
     mask = np.array([[1, 1], [1, 0], [0, 0]])
     low = np.array([[True, True], [False, False], [True, True]])
-    assert shares.clip_fractions(low, ~low & False, mask, "sequence") == (0.5, 0.0, 0.5, 2)
-    assert shares.clip_fractions(low, ~low & False, mask) == (
+    assert update_stats.clip_fractions(low, ~low & False, mask, "sequence") == (0.5, 0.0, 0.5, 2)
+    assert update_stats.clip_fractions(low, ~low & False, mask) == (
         pytest.approx(2 / 3),
         0.0,
         pytest.approx(2 / 3),
@@ -370,8 +374,8 @@ def test_sequence_level_clip_fractions_count_answers_that_have_tokens() -> None:
 
 
 def test_effective_sample_size_is_the_share_that_equal_weights_would_need() -> None:
-    assert shares.ess_fraction(np.array([3.0, 1.0])) == pytest.approx(0.8)
-    assert shares.ess_fraction(np.zeros(3)) == 0.0
+    assert update_stats.ess_fraction(np.array([3.0, 1.0])) == pytest.approx(0.8)
+    assert update_stats.ess_fraction(np.zeros(3)) == 0.0
 
 
 # -- settings --------------------------------------------------------------------------------------

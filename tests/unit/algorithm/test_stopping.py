@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from workbench import advantages as adv
+from workbench.algorithm import advantages as adv
 from workbench.diagnose.stopping import Plan, ends, outcome, unbiased_weights
 
 FIXED = Plan(8, 8, 8)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import controllers
+from workbench.algorithm import kl_controllers
 from workbench.diagnose import text
-from workbench.rewards import formulas
+from workbench.rewards.builtin import formulas
 
 
 def test_words_are_lower_case_and_signs_stand_alone() -> None:
@@ -100,23 +100,25 @@ def test_tokens_are_counted_by_what_they_spell_split_characters_included() -> No
 
 
 def test_controllers_move_beta_towards_the_target() -> None:
-    assert controllers.ziegler(0.1, 8.8, 8) == pytest.approx(0.1 * 1.01)
-    assert controllers.ziegler(0.1, -5, 8) == pytest.approx(0.098)
-    assert [controllers.ppo_adaptive(1.0, kl, 0.01) for kl in (0.0066, 0.0067, 0.0149, 0.0151)] == [
+    assert kl_controllers.ziegler(0.1, 8.8, 8) == pytest.approx(0.1 * 1.01)
+    assert kl_controllers.ziegler(0.1, -5, 8) == pytest.approx(0.098)
+    assert [kl_controllers.ppo_adaptive(1.0, kl, 0.01) for kl in (0.0066, 0.0067, 0.0149, 0.0151)] == [
         0.5,
         1.0,
         1.0,
         2.0,
     ]
-    for controller in (controllers.ziegler, controllers.ppo_adaptive):
+    for controller in (kl_controllers.ziegler, kl_controllers.ppo_adaptive):
         with pytest.raises(ValueError, match="above 0"):
             controller(0.1, 1.0, 0.0)
 
 
 def test_the_reference_is_mixed_for_numbers_arrays_and_tensors() -> None:
-    assert controllers.mix_reference(2.0, 1.0, 0.6) == pytest.approx(1.6)
-    np.testing.assert_allclose(controllers.mix_reference(np.array([1.0]), np.array([3.0]), 1.0), [1.0])
-    assert torch.equal(controllers.mix_reference(torch.ones(2), torch.zeros(2), 0.25), torch.full((2,), 0.25))
+    assert kl_controllers.mix_reference(2.0, 1.0, 0.6) == pytest.approx(1.6)
+    np.testing.assert_allclose(kl_controllers.mix_reference(np.array([1.0]), np.array([3.0]), 1.0), [1.0])
+    assert torch.equal(
+        kl_controllers.mix_reference(torch.ones(2), torch.zeros(2), 0.25), torch.full((2,), 0.25)
+    )
 
 
 def test_the_overlong_penalty_falls_in_a_line_and_is_whole_at_the_limit() -> None:

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from workbench import advantages as adv
+from workbench.algorithm import advantages as adv
 from workbench.diagnose import theory
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tests.fakes import fake_config, make_step
-from workbench.config import RewardSpec, RunConfig
+from workbench.core.config import RewardSpec, RunConfig
+from workbench.core.glossary import ALARMS, metric
 from workbench.diagnose.alarms import evidence
 from workbench.diagnose.alarms.remedies import Surroundings
 from workbench.diagnose.alarms.watch import CALM, RULES, Change, Watch, text_of
 from workbench.diagnose.metrics import step_metrics
-from workbench.glossary import ALARMS, metric
 
 RECORDED = Path(__file__).parents[2] / "data" / "alarm_runs.json"
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from tests.fakes import fake_config, make_step
+from workbench.core.glossary import metric
+from workbench.core.types import Group, Prompt, Rollout, Score, StepRecord, TokenArrays
 from workbench.diagnose import text
 from workbench.diagnose.metrics import step_metrics
-from workbench.glossary import metric
 from workbench.record import rollup
-from workbench.types import Group, Prompt, Rollout, Score, StepRecord, TokenArrays
 
 CONFIG = fake_config(groups=3, samples=2)
 HALF = math.log(0.5)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from workbench.core.types import Rollout
 from workbench.diagnose.style import STYLES, final_answer, style
-from workbench.types import Rollout
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import fake_config, write_fake_run
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
 from workbench.diagnose.verdict import Verdict, figure, of_run, part, share, shorten, verdict
 from workbench.record.reader import Reader
 

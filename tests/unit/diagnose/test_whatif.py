@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.fakes import fake_config, write_fake_run
-from workbench import advantages
+from workbench.algorithm import advantages
+from workbench.core.errors import ConfigError
 from workbench.diagnose import whatif
-from workbench.errors import ConfigError
 from workbench.record.arrays import SampleArrays
 from workbench.record.reader import Reader
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.fakes import fake_config
+from workbench.core.errors import ConfigError
 from workbench.diagnose import whatif_tokens
-from workbench.errors import ConfigError
 from workbench.record.tokens import NAMES, SampleTokens
 
 HALF = math.log(0.5)

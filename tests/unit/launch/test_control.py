@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.helpers import wait_until
-from workbench.config import RunConfig
-from workbench.control import Control, Status
+from workbench.core.config import RunConfig
 from workbench.record import folder as record
+from workbench.record.control import Control, Status
 from workbench.record.folder import RunFolder
 
 
@@ -177,7 +177,7 @@ def test_time_in_a_pause_does_not_count_as_pace(
     folder: RunFolder, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("workbench.control.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("workbench.record.control.time.monotonic", lambda: now[0])
     control.running()
     now[0] += 2
     control.progress(1, 10)
@@ -187,7 +187,7 @@ def test_time_in_a_pause_does_not_count_as_pace(
         now[0] += 1000
         folder.put("resume")
 
-    monkeypatch.setattr("workbench.control.time.sleep", long_pause)
+    monkeypatch.setattr("workbench.record.control.time.sleep", long_pause)
     assert list(control.poll(1)) == []
     now[0] += 4
     control.progress(2, 10)

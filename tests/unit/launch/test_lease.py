@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import wait_until
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 from workbench.launch import lease
+from workbench.record.files import STATE_FOLDER
 
 HOLDER = """
 import sys, time; from pathlib import Path; from workbench.launch import lease
@@ -27,15 +28,15 @@ def hold_elsewhere(root: Path, run: str) -> "subprocess.Popen[bytes]":
 
 
 def tickets(root: Path) -> list[str]:
-    return sorted(path.name for path in (root / lease.HOUSE).glob("*.ticket"))
+    return sorted(path.name for path in (root / STATE_FOLDER).glob("*.ticket"))
 
 
 def test_a_free_device_is_given_at_once_and_can_be_given_again(tmp_path: Path) -> None:
     first = lease.acquire("cpu", tmp_path, "a", never)
     assert first is not None and first.device == "cpu"
-    assert lease.holder(tmp_path / lease.HOUSE, "cpu") == "a"
+    assert lease.holder(tmp_path / STATE_FOLDER, "cpu") == "a"
     first.release()
-    assert lease.holder(tmp_path / lease.HOUSE, "cpu") == ""
+    assert lease.holder(tmp_path / STATE_FOLDER, "cpu") == ""
     second = lease.acquire("cpu", tmp_path, "b", never)
     assert second is not None
     second.release()

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from workbench.config import RunConfig
-from workbench.control import Control, Status
-from workbench.probes import Bench, answer
+from workbench.core.config import RunConfig
 from workbench.record import folder as record
+from workbench.record.control import Control, Status
 from workbench.record.folder import Command
+from workbench.worker.probes import Bench, answer
 
 
 class Asker:

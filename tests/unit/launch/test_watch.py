@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from workbench import launch
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
 from workbench.launch import identity, watch
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder

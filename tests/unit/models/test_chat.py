@@ -7,9 +7,9 @@ from tokenizers import Tokenizer, decoders, models
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from workbench.errors import DataError, ModelError
+from workbench.core.errors import DataError, ModelError
+from workbench.core.types import Prompt, prompt_id
 from workbench.models import chat, embedded
-from workbench.types import Prompt, prompt_id
 
 SUM = Prompt("Chain: 6+8-3", "1", {"level": 2})
 

@@ -11,12 +11,12 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
+from workbench.core.types import Prompt
 from workbench.models import embedded
 from workbench.models.embedded import corpus, measure, recipe, vocabulary
 from workbench.prompts import TASKS, chain
 from workbench.prompts.split import is_held_out
-from workbench.types import Prompt
 
 MANIFEST = json.loads((embedded.folder() / "manifest.json").read_text())
 

@@ -6,8 +6,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from tests.tiny import tiny_model
-from workbench.models import layers, packing
-from workbench.models.logits import Sequences, backbone
+from workbench.models.fast import layers, packing
+from workbench.models.logprobs import Sequences, backbone
 
 BIASED = {"attention_bias": True, "mlp_bias": True}
 MODELS = {"llama": ("llama", {}), "llama with biases": ("llama", BIASED), "qwen3": ("qwen3", {})}

@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 
 from tests.tiny import NumberTokenizer, tiny_model
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
 from workbench.models.load import Policy, load_policy
 from workbench.models.reference import move
 

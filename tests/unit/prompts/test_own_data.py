@@ -10,8 +10,8 @@ import huggingface_hub
 import pandas
 import pytest
 
-from workbench.config import RunConfig
-from workbench.errors import DataError
+from workbench.core.config import RunConfig
+from workbench.core.errors import DataError
 from workbench.prompts import TASKS, rows
 
 Write = Callable[[str, str], Path]

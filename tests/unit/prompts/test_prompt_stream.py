@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
-from workbench.config import RunConfig
-from workbench.errors import ConfigError
+from workbench.core.config import RunConfig
+from workbench.core.errors import ConfigError
+from workbench.core.types import Prompt
 from workbench.prompts import TASKS, PromptStream, watched
-from workbench.types import Prompt
 
 PROMPTS = [Prompt(str(number)) for number in range(10)]
 

@@ -8,12 +8,12 @@ from random import Random
 
 import pytest
 
-from workbench.config import RunConfig
-from workbench.errors import ConfigError, DataError
+from workbench.core.config import RunConfig
+from workbench.core.errors import ConfigError, DataError
+from workbench.core.types import Prompt
 from workbench.prompts import TASKS, countdown, generated, task_of
 from workbench.prompts.split import is_held_out
-from workbench.rewards.catalogue import REWARDS
-from workbench.types import Prompt
+from workbench.rewards.builtin.catalogue import REWARDS
 
 GENERATED = ("chain", "arithmetic", "countdown")
 SAMPLES = ("code", "qa", "translation", "summarisation")

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.fakes import fake_config, make_step
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 from workbench.record import checkpoints
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import fake_config
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes, Visit, values

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.fakes import fake_config, make_step, write_fake_run
+from workbench.core.errors import RunError
 from workbench.diagnose.verdict import of_run, verdict
-from workbench.errors import RunError
 from workbench.record import folder as record
 from workbench.record import schema
 from workbench.record.folder import RunFolder

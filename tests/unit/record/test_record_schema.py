@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import fake_config, make_step
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 from workbench.record import folder as record
 from workbench.record import schema
 from workbench.record.reader import Reader

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import fake_config
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 from workbench.record import files
 from workbench.record import folder as record
 

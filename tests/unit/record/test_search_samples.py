@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import fake_config, make_step, write_fake_run
-from workbench.errors import RunError
+from workbench.core.errors import RunError
 from workbench.record import folder as record
 from workbench.record.reader import Reader
 from workbench.record.search import Filters, Sort

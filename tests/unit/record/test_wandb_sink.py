@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import fake_config, make_step
+from workbench.core.types import StepRecord
 from workbench.record import folder as record
 from workbench.record import wandb_sink
 from workbench.record.wandb_sink import WandbSink
-from workbench.types import StepRecord
 
 RUN = """
 import sys

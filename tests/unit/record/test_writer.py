@@ -11,13 +11,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.fakes import fake_config, make_step, token_text
-from workbench.errors import RunError
+from workbench.core.errors import RunError
+from workbench.core.types import Group, Prompt, Rollout, Score, StepRecord, TokenArrays, prompt_id
 from workbench.record import folder as record
 from workbench.record import tokens
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
-from workbench.types import Group, Prompt, Rollout, Score, StepRecord, TokenArrays, prompt_id
 
 
 @pytest.fixture

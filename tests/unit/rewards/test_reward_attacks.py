@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.rewarding import written
-from workbench.config import RewardSpec
+from workbench.core.config import RewardSpec
+from workbench.rewards.api.messages import of_rows
 from workbench.rewards.attacks import TRICKS, Given, attack
-from workbench.rewards.registry import resolve
-from workbench.rewards.wire import of_rows
+from workbench.rewards.runtime.registry import resolve
 
 ROWS = [
     {"prompt": f"Chain: {start}+3", "answer": str((start + 3) % 10), "completion": text, "group": start}

@@ -3,12 +3,12 @@
 import pytest
 
 from tests.rewarding import group
-from workbench.config import RewardSpec
+from workbench.core.config import RewardSpec
 from workbench.prompts import chain
 from workbench.prompts.registry import TASKS
-from workbench.rewards.catalogue import REWARDS, function_of, source_of
-from workbench.rewards.pool import RewardPool
-from workbench.rewards.registry import resolve
+from workbench.rewards.builtin.catalogue import REWARDS, function_of, source_of
+from workbench.rewards.runtime.pool import RewardPool
+from workbench.rewards.runtime.registry import resolve
 from workbench.rewards.trial import try_reward
 
 
@@ -276,8 +276,6 @@ def test_programs_are_run_against_their_tests_in_the_sandbox(tmp_path):
 
 
 def test_a_sandbox_that_fails_is_no_verdict_on_the_program(tmp_path):
-    broken = (
-        "def f(completion):\n    from workbench.errors import SandboxError\n    raise SandboxError('lost')\n"
-    )
+    broken = "def f(completion):\n    from workbench.core.errors import SandboxError\n    raise SandboxError('lost')\n"
     (verdict,) = try_reward(broken, [{"completion": "x"}])
     assert verdict.reward is None and verdict.reasons["f"] == "Infrastructure: lost"

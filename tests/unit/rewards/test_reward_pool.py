@@ -9,11 +9,11 @@ import pytest
 
 from tests.helpers import wait_until
 from tests.rewarding import group, sources_of, written
-from workbench.config import RewardSpec
-from workbench.errors import RewardError
-from workbench.rewards.pool import RewardPool, error_share, infrastructure_share
-from workbench.rewards.registry import resolve
-from workbench.rewards.wire import of_groups
+from workbench.core.config import RewardSpec
+from workbench.core.errors import RewardError
+from workbench.rewards.api.messages import of_groups
+from workbench.rewards.runtime.pool import RewardPool, error_share, infrastructure_share
+from workbench.rewards.runtime.registry import resolve
 
 RIGHT, WRONG = "<think>t</think><answer>4</answer>", "<think>t</think><answer>5</answer>"
 
@@ -112,10 +112,10 @@ def test_a_killed_parent_leaves_neither_process_nor_folder(tmp_path: Path):
     code = """
         import os, sys, time
         from pathlib import Path
-        from workbench.config import RewardSpec
-        from workbench.rewards.pool import RewardPool
-        from workbench.rewards.registry import resolve
-        from workbench.rewards.wire import of_rows
+        from workbench.core.config import RewardSpec
+        from workbench.rewards.runtime.pool import RewardPool
+        from workbench.rewards.runtime.registry import resolve
+        from workbench.rewards.api.messages import of_rows
 
         if __name__ == "__main__":
             pool = RewardPool(resolve([RewardSpec(name="correct")], Path(sys.argv[1]) / "rewards"))
@@ -132,7 +132,7 @@ def test_a_killed_parent_leaves_neither_process_nor_folder(tmp_path: Path):
 
 def test_failures_of_the_infrastructure_are_told_apart(tmp_path: Path):
     code = """
-        from workbench.errors import SandboxError
+        from workbench.core.errors import SandboxError
 
         def f(completion):
             if completion == "a":

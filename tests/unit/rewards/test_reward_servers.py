@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from workbench.errors import ModelError
-from workbench.estimate import EMBEDDED
-from workbench.rewards.outcome import INFRASTRUCTURE
+from workbench.core.errors import ModelError
+from workbench.core.estimate import EMBEDDED
+from workbench.rewards.api.outcome import INFRASTRUCTURE
 from workbench.rewards.trial import try_reward
 from workbench.scorers.sequence import SequenceScorer
 

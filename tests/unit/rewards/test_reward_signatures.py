@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.rewarding import group, scores_of, sources_of
-from workbench.config import RewardSpec
-from workbench.errors import RewardError
-from workbench.rewards.outcome import NOT_APPLICABLE
-from workbench.rewards.pool import RewardPool
-from workbench.rewards.registry import resolve
-from workbench.rewards.wire import of_groups
+from workbench.core.config import RewardSpec
+from workbench.core.errors import RewardError
+from workbench.rewards.api.messages import of_groups
+from workbench.rewards.api.outcome import NOT_APPLICABLE
+from workbench.rewards.runtime.pool import RewardPool
+from workbench.rewards.runtime.registry import resolve
 
 
 def values(folder: Path, code: str, *groups, function: str = "f", **spec):

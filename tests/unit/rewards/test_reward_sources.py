@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.rewarding import group, written
-from workbench.config import RewardSpec
-from workbench.errors import RewardError
-from workbench.rewards import source
-from workbench.rewards.declare import registered, reward
-from workbench.rewards.pool import RewardPool
-from workbench.rewards.registry import RewardSource, find, resolve
+from workbench.core.config import RewardSpec
+from workbench.core.errors import RewardError
+from workbench.rewards.api import source
+from workbench.rewards.api.decorator import registered, reward
+from workbench.rewards.runtime.pool import RewardPool
+from workbench.rewards.runtime.registry import RewardSource, find, resolve
 from workbench.rewards.trial import dry_run, examine, try_reward
 
 ROWS = [

@@ -7,10 +7,10 @@ import pytest
 
 from tests.helpers import wait_until
 from tests.rewarding import group
-from workbench.config import RewardSpec
-from workbench.errors import RewardError
-from workbench.rewards import source, wire
-from workbench.rewards.warm import KEPT, SPARES, Ready, Workshop
+from workbench.core.config import RewardSpec
+from workbench.core.errors import RewardError
+from workbench.rewards.api import messages, source
+from workbench.rewards.runtime.process_cache import KEPT, SPARES, Ready, Workshop
 
 CODE = "def f(completion, answer):\n    return float(completion == answer) + {n}\n"
 
@@ -33,7 +33,7 @@ def test_a_spare_process_takes_the_code_and_scores_as_a_new_one(workshop: Worksh
     spare = workshop._spares[-1].pid
     ready = load(workshop, 1)
     assert ready.pool.pids == {spare}
-    scores = ready.pool.score_wire(wire.of_groups([group("4", "5")], tokens=False))
+    scores = ready.pool.score_wire(messages.of_groups([group("4", "5")], tokens=False))
     assert [score.reward for score in scores] == [2.0, 1.0]
 
 
@@ -54,4 +54,4 @@ def test_code_that_does_not_load_leaves_the_workshop_usable(workshop: Workshop) 
     bad = source.SourceText(b"import no_such_module\ndef f(completion): return 1\n", "f", "reward.py")
     with pytest.raises(RewardError, match=r"Line 1 of reward\.py"):
         workshop.load([RewardSpec(name="f")], [bad])
-    assert load(workshop, 0).pool.score_wire(wire.of_groups([group("4")], tokens=False))[0].reward == 1.0
+    assert load(workshop, 0).pool.score_wire(messages.of_groups([group("4")], tokens=False))[0].reward == 1.0

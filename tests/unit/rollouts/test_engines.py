@@ -8,13 +8,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from tests.tiny import tiny_policy
-from workbench.models import logits as scoring
-from workbench.rollouts import lean
-from workbench.rollouts.choose import make_engine
+from workbench.core.types import Group, Prompt, Request, Sampling
+from workbench.models import logprobs as scoring
+from workbench.models.fast import cpu_decoder
 from workbench.rollouts.engine import draw, uniforms
 from workbench.rollouts.local import LocalEngine
-from workbench.rollouts.plain import PlainEngine
-from workbench.types import Group, Prompt, Request, Sampling
+from workbench.rollouts.make_engine import make_engine
+from workbench.rollouts.transformers import PlainEngine
 
 SAMPLINGS = {
     "greedy": Sampling(temperature=0, max_completion_length=40),
@@ -143,12 +143,12 @@ def test_the_lean_decoder_and_the_library_say_the_same_with_and_without_an_adapt
             for name, parameter in policy.model.named_parameters():
                 if "lora_B" in name:
                     parameter.normal_(0.0, 0.3)
-        assert lean.fits(policy.model)
+        assert cpu_decoder.fits(policy.model)
         few = LocalEngine(policy).generate(requests(), SAMPLINGS["plain"])
         with policy.model.disable_adapter():
             base = LocalEngine(policy).generate(requests(), SAMPLINGS["plain"])
         with monkeypatch.context() as patch:
-            patch.setattr(lean, "fits", lambda model: False)
+            patch.setattr(cpu_decoder, "fits", lambda model: False)
             library = LocalEngine(policy).generate(requests(), SAMPLINGS["plain"])
         assert tokens(few) == tokens(library) != tokens(base)
         for ours, theirs in zip(few, library, strict=True):

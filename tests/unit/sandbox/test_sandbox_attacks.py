@@ -10,7 +10,7 @@ import pytest
 
 import workbench.sandbox
 from tests.helpers import wait_until
-from workbench.errors import SandboxError
+from workbench.core.errors import SandboxError
 from workbench.sandbox import Call, Job, Limits, Result, Sandbox, compare_exact, pool, probe, programs
 from workbench.sandbox.programs import Program
 

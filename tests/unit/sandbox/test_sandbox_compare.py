@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from workbench.errors import SandboxError
+from workbench.core.errors import SandboxError
 from workbench.sandbox import compare_exact
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.errors import SandboxError
+from workbench.core.errors import SandboxError
 from workbench.sandbox import Call, Job, Limits, Result, Sandbox, server
 
 

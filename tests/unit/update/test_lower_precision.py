@@ -6,7 +6,7 @@ import torch
 from tests.tiny import NumberTokenizer, tiny_model
 from tests.unit.update.test_update import advantages, config, sampled
 from workbench.models.load import load_policy
-from workbench.update import Updater
+from workbench.train.update import Updater
 
 ROUNDING = 2.0**-8
 """Of one number in bfloat16, relative to its size."""

@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny import tiny_policy
 from tests.unit.update.test_update import advantages, config, sampled
-from workbench.optimizers import optimizer
-from workbench.update import Updater
+from workbench.train.optimizers import optimizer
+from workbench.train.update import Updater
 
 NAMES = ("adamw_torch_fused", "adamw_torch", "adafactor", "sgd")
 

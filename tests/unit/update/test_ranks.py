@@ -13,11 +13,11 @@ import torch
 
 from tests.tiny import tiny_policy
 from tests.unit.update.test_update import advantages, config, sampled, with_reference
-from workbench.config import RunConfig
-from workbench.parallel.followers import pack, unpack
-from workbench.parallel.ranks import Team
-from workbench.types import Group
-from workbench.update import Updater, UpdateResult
+from workbench.core.config import RunConfig
+from workbench.core.types import Group
+from workbench.train.distributed.followers import pack, unpack
+from workbench.train.ranks import Team
+from workbench.train.update import Updater, UpdateResult
 
 LOSSES = {
     "dapo": {},

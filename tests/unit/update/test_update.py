@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from tests.tiny import tiny_policy
-from workbench import losses, update
-from workbench import weights as algorithm
-from workbench.config import RunConfig
-from workbench.models import head, packing
-from workbench.models import logits as scoring
+from workbench.algorithm import losses
+from workbench.algorithm import token_grads as algorithm
+from workbench.core.config import RunConfig
+from workbench.core.types import Group, Prompt, Request
+from workbench.models import logprobs as scoring
+from workbench.models.fast import head, packing
 from workbench.models.load import Policy
 from workbench.rollouts.local import LocalEngine
-from workbench.types import Group, Prompt, Request
-from workbench.update import Updater, sampling_of, scheduled
+from workbench.train import update
+from workbench.train.update import Updater, sampling_of, scheduled
 
 
 def config(**changes: object) -> RunConfig:

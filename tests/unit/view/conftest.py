@@ -6,7 +6,7 @@ import pytest
 
 from tests.fakes import write_fake_run
 from workbench.record.folder import RunFolder
-from workbench.view.store import Store
+from workbench.view.common.store import Store
 
 
 @pytest.fixture(scope="package")

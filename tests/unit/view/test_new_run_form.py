@@ -9,18 +9,20 @@ import pytest
 from markupsafe import Markup
 
 from tests.fakes import write_fake_run
-from workbench import launch, preflight
-from workbench.config import RunConfig, settings
-from workbench.errors import ConfigError, RunError, SandboxError
-from workbench.estimate import Device, Duration, Memory
-from workbench.presets import presets
+from workbench import launch
+from workbench.core.config import RunConfig, settings
+from workbench.core.errors import ConfigError, RunError, SandboxError
+from workbench.core.estimate import Device, Duration, Memory
+from workbench.core.presets import presets
+from workbench.launch import preflight
 from workbench.prompts import TASKS
 from workbench.record.folder import RunFolder
-from workbench.view import actions, bench, check, contained, expect, form, parts, pictures
-from workbench.view import sentences as say
-from workbench.view.actions import Actions
-from workbench.view.markup import join, tag, text
-from workbench.view.store import Store
+from workbench.view.common import form, pictures, probe
+from workbench.view.common.markup import join, tag, text
+from workbench.view.common.store import Store
+from workbench.view.new_run import actions, check, contained, expect, parts
+from workbench.view.new_run import sentences as say
+from workbench.view.new_run.actions import Actions
 
 NAMES = [info.name for info in settings() if info.name != "rewards"]
 
@@ -400,7 +402,7 @@ def test_a_bench_worker_that_dies_is_not_waited_for(tmp_path: Path, monkeypatch:
 
 def _probe(
     root: Path, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | None, state: str = "running"
-) -> list[bench.Told]:
+) -> list[probe.Told]:
     """`bench.ask` before a worker that is not there: its events and its state are made up."""
     folder = write_fake_run(root, steps=1, groups=2, samples=2, state="stopped")
     monkeypatch.setattr(preflight, "start", lambda config, root, kind: folder)
@@ -411,17 +413,17 @@ def _probe(
         launch, "state", lambda folder: now._replace(state=state, reason="It ended with exit code 1.")
     )
     events = [] if answer is None else [{"data": {"id": "the-id", **answer}}]
-    monkeypatch.setattr(bench.Reader, "events", lambda self, kind: events)
-    return list(bench.ask(RunConfig.build(), root, "prompts"))
+    monkeypatch.setattr(probe.Reader, "events", lambda self, kind: events)
+    return list(probe.ask(RunConfig.build(), root, "prompts"))
 
 
 def test_what_a_bench_worker_is_at_is_said_in_words(run: RunFolder) -> None:
     state = launch.state(run)
-    assert "another run" in bench.doing(state._replace(state="queued", reason=""))
-    assert "61 of 192" in bench.doing(
+    assert "another run" in probe.doing(state._replace(state="queued", reason=""))
+    assert "61 of 192" in probe.doing(
         state._replace(state="running", phase="sample", phase_done=61, phase_total=192)
     )
-    assert bench.doing(state._replace(state="starting", phase="load model")) == "Loading the model…"
+    assert probe.doing(state._replace(state="starting", phase="load model")) == "Loading the model…"
 
 
 def test_answers_of_a_bench_worker_are_drawn_as_text() -> None:

@@ -6,8 +6,8 @@ import json
 from tests.fakes import token_text
 from tests.unit.view.test_web_routes import get, serve
 from workbench.record.writer import Writer
-from workbench.view import code
-from workbench.view.store import Store
+from workbench.view.common.store import Store
+from workbench.view.group import reward_code as code
 
 FILE = '''"""Two rewards."""
 

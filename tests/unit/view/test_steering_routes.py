@@ -8,12 +8,14 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from tests.fakes import write_fake_run
-from workbench import preflight
-from workbench.config import RunConfig
-from workbench.errors import ConfigError, RunError
+from workbench.core.config import RunConfig
+from workbench.core.errors import ConfigError, RunError
+from workbench.launch import preflight
 from workbench.record.folder import RunFolder, create
-from workbench.view import forking, form, routes
-from workbench.view.store import Store
+from workbench.view.common import form
+from workbench.view.common.store import Store
+from workbench.view.new_run import forking
+from workbench.view.server import routes
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 
 from tests.helpers import wait_until
 from workbench.diagnose import theory_bench
-from workbench.view import theory
-from workbench.view.theory import TheoryCheck
+from workbench.view.learn import theory
+from workbench.view.learn.theory import TheoryCheck
 
 QUICK = "import json, sys; from pathlib import Path; Path(sys.argv[1]).write_text(json.dumps({'stamp': %r, 'rows': [1]}))"
 

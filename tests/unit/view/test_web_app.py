@@ -12,9 +12,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.fakes import write_fake_run
-from workbench.errors import ConfigError
-from workbench.view import app, server
+from workbench.core.errors import ConfigError
 from workbench.view.__main__ import main
+from workbench.view.server import app, serve
 
 TOKEN = "a-token-of-this-start"
 HOME = "http://127.0.0.1:7860"
@@ -46,7 +46,7 @@ GRADIO = [
     "/gradio_api/file=/etc/passwd",
     "/theme.css",
     "/wb/api/runs",
-    "/wb/static/boot.js",
+    "/wb/static/server/boot.js",
     "/",
 ]
 
@@ -121,9 +121,9 @@ def test_gradio_keeps_no_history_shows_no_footer_and_tells_nobody(client: TestCl
 
 
 def test_static_files_are_asked_for_again_and_cost_nothing_when_they_are_the_same(client: TestClient) -> None:
-    first = client.get("/wb/static/boot.js", headers=KEY)
+    first = client.get("/wb/static/server/boot.js", headers=KEY)
     assert first.headers["cache-control"] == "no-cache" and "javascript" in first.headers["content-type"]
-    again = client.get("/wb/static/boot.js", headers={**KEY, "if-none-match": first.headers["etag"]})
+    again = client.get("/wb/static/server/boot.js", headers={**KEY, "if-none-match": first.headers["etag"]})
     assert again.status_code == 304
 
 
@@ -133,7 +133,7 @@ def test_a_share_link_cannot_be_asked_for(tmp_path: Path) -> None:
         "def never(*a, **k): sys.exit('a tunnel was asked for')\n"
         "gradio.networking.setup_tunnel = gradio.tunneling.Tunnel = never\n"
         "from starlette.testclient import TestClient\n"
-        "from workbench.view import app\n"
+        "from workbench.view.server import app\n"
         f"with TestClient(app.build({str(tmp_path)!r}, None), base_url={HOME!r}) as client:\n"
         "    assert not client.get('/config').json().get('is_share')\n"
     )
@@ -152,7 +152,7 @@ def _environment(**more: str) -> dict[str, str]:
 
 
 def test_the_dashboard_never_loads_torch() -> None:
-    code = "import sys, workbench.view.app; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys, workbench.view.server.app; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], env=_environment(), capture_output=True, text=True, timeout=200
     )
@@ -163,7 +163,7 @@ def test_the_dashboard_never_loads_torch() -> None:
 
 
 def test_it_listens_on_this_machine_only() -> None:
-    listener = server.listen("127.0.0.1", 0)
+    listener = serve.listen("127.0.0.1", 0)
     assert listener.getsockname()[0] == "127.0.0.1"
     listener.close()
 
@@ -171,19 +171,19 @@ def test_it_listens_on_this_machine_only() -> None:
 def test_a_busy_port_that_was_asked_for_is_named_and_the_default_moves_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with server.listen("127.0.0.1", 0) as busy:
+    with serve.listen("127.0.0.1", 0) as busy:
         port = busy.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"port = {port}.*another --port"):
-            server.listen("127.0.0.1", port)
-        monkeypatch.setattr(server, "DEFAULT_PORT", port)
-        with server.listen("127.0.0.1", None) as other:
-            assert port < other.getsockname()[1] < port + server.TRIES
+            serve.listen("127.0.0.1", port)
+        monkeypatch.setattr(serve, "DEFAULT_PORT", port)
+        with serve.listen("127.0.0.1", None) as other:
+            assert port < other.getsockname()[1] < port + serve.TRIES
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 10**9])
 def test_a_port_that_cannot_be_is_refused(port: int) -> None:
     with pytest.raises(ConfigError, match="cannot be used"):
-        server.listen("127.0.0.1", port)
+        serve.listen("127.0.0.1", port)
 
 
 def test_all_ports_taken_is_said_once() -> None:
@@ -191,19 +191,19 @@ def test_all_ports_taken_is_said_once() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(ConfigError, match="Close what listens there"):
-            server.listen("127.0.0.1", taken.getsockname()[1])
+            serve.listen("127.0.0.1", taken.getsockname()[1])
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
 def test_the_network_needs_a_token(host: str) -> None:
     with pytest.raises(ConfigError, match="needs the token"):
-        server.check_host(host, use_token=False)
-    server.check_host(host, use_token=True)
+        serve.check_host(host, use_token=False)
+    serve.check_host(host, use_token=True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.2"])
 def test_this_machine_may_go_without(host: str) -> None:
-    server.check_host(host, use_token=False)
+    serve.check_host(host, use_token=False)
 
 
 def test_the_command_ends_with_2_and_the_sentence_alone(
@@ -216,8 +216,8 @@ def test_the_command_ends_with_2_and_the_sentence_alone(
 
 def test_the_printed_address_carries_the_token_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said: list[str] = []
-    monkeypatch.setattr(server.uvicorn, "Server", lambda settings: _Stub(settings, said))
-    server.serve(tmp_path, port=0, token=TOKEN, announce=said.append)
+    monkeypatch.setattr(serve.uvicorn, "Server", lambda settings: _Stub(settings, said))
+    serve.serve(tmp_path, port=0, token=TOKEN, announce=said.append)
     assert said[0].startswith("The workbench is at http://127.0.0.1:") and said[0].count(TOKEN) == 1
     assert said[1] == "access log False"
 

@@ -7,7 +7,7 @@ import pytest
 from tests.fakes import write_fake_run
 from tests.unit.view.test_web_routes import get, serve
 from workbench.record.reader import Reader
-from workbench.view.store import Store
+from workbench.view.common.store import Store
 
 
 @pytest.fixture(scope="module")

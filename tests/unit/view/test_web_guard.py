@@ -11,7 +11,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from workbench.view.guard import Guard
+from workbench.view.server.guard import Guard
 
 HOME = "http://127.0.0.1:7860"
 TOKEN = "a-token-of-this-start"

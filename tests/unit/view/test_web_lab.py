@@ -15,18 +15,19 @@ from starlette.testclient import TestClient
 
 from tests.fakes import write_fake_run
 from tests.helpers import wait_until
-from workbench import advantages
+from workbench.algorithm import advantages
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes, Visit
 from workbench.record.reader import Reader
-from workbench.rewards import catalogue, registry
-from workbench.view import routes
-from workbench.view.guard import Guard
+from workbench.rewards.builtin import catalogue
+from workbench.rewards.runtime import registry
+from workbench.view.common.store import Store
 from workbench.view.lab import code, offer, samples
 from workbench.view.lab.desk import START, Case, Desk, Part, Written
 from workbench.view.lab.going import Going
 from workbench.view.lab.trials import Trials, TryBody
-from workbench.view.store import Store
+from workbench.view.server import routes
+from workbench.view.server.guard import Guard
 
 LONG = "def long(completion: str) -> float:\n    return len(completion) / 100\n"
 

@@ -14,9 +14,10 @@ from tests.fakes import write_fake_run
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
-from workbench.view import delta as deltas
-from workbench.view import look, routes
-from workbench.view.store import Store
+from workbench.view.common import run_data
+from workbench.view.common.store import Store
+from workbench.view.live import delta as deltas
+from workbench.view.server import routes
 
 
 @pytest.fixture(scope="module")
@@ -323,5 +324,5 @@ def test_the_glossary_names_metrics_as_they_are_recorded(client: TestClient, run
 
 
 def test_a_long_curve_is_taken_evenly_with_its_last_point() -> None:
-    points = look.spark([float(i) for i in range(1000)])
-    assert len(points) == look.SPARK and (points[0], points[-1]) == (0.0, 999.0)
+    points = run_data.spark([float(i) for i in range(1000)])
+    assert len(points) == run_data.SPARK and (points[0], points[-1]) == (0.0, 999.0)

@@ -11,9 +11,9 @@ from fastapi.testclient import TestClient
 
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
-from workbench.view import routes
-from workbench.view.find import AROUND, SHOWN
-from workbench.view.store import Store
+from workbench.view.common.store import Store
+from workbench.view.search.find import AROUND, SHOWN
+from workbench.view.server import routes
 
 
 @pytest.fixture(scope="module")

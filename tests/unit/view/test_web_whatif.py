@@ -10,7 +10,7 @@ from tests.fakes import write_fake_run
 from tests.helpers import wait_until
 from tests.unit.view.test_web_routes import get, serve
 from workbench.record.reader import Reader
-from workbench.view.store import Store
+from workbench.view.common.store import Store
 
 SHORT = '''def short(completion: str) -> float:
     """One point for at most 20 characters."""

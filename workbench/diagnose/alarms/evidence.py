@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
+from workbench.core.types import StepRecord, group_ids
 from workbench.diagnose.metrics import TINY_STD
 from workbench.record import rollup
-from workbench.types import StepRecord, group_ids
 
 Floats = NDArray[np.float64]
 MOST = 3

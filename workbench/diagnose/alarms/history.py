@@ -6,9 +6,10 @@ In: metrics of steps and held-out checks, oldest first. Out: `History`, with the
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
+from workbench.core.glossary import ALARMS
 from workbench.diagnose.alarms.remedies import Surroundings
-from workbench.glossary import ALARMS
+from workbench.diagnose.verdict import Move
 
 Level = Literal["info", "warning", "critical"]
 Column = list[float | None]
@@ -37,17 +38,6 @@ class Finding(NamedTuple):
     remedies: list[dict[str, Any]]
     aside: str = ""
     """What speaks against taking it too seriously."""
-
-
-class Move(NamedTuple):
-    """A figure at the beginning of a stretch and now, each the mean over a few steps where it is a series."""
-
-    first: float
-    last: float
-
-    @property
-    def gain(self) -> float:
-        return self.last - self.first
 
 
 class Check(NamedTuple):

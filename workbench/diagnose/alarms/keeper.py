@@ -5,14 +5,14 @@ In: finished `StepRecord`s of the loop. Out: rows of the table alarms.
 
 import threading
 
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
+from workbench.core.types import StepRecord
 from workbench.diagnose.alarms import evidence
 from workbench.diagnose.alarms.remedies import Surroundings
 from workbench.diagnose.alarms.watch import Change, Watch, replay, text_of
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
-from workbench.types import StepRecord
 
 
 class Keeper:

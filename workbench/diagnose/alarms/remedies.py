@@ -5,7 +5,7 @@ A remedy is plain JSON: {"label", "command", "args"}, or {"label", "fork": setti
 
 from typing import Any, NamedTuple
 
-from workbench.config import RewardSpec, RunConfig
+from workbench.core.config import RewardSpec, RunConfig
 
 Remedy = dict[str, Any]
 

@@ -7,11 +7,11 @@ replay of a record, and in a test.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
+from workbench.core.glossary import ALARMS
 from workbench.diagnose.alarms import answers, policy, signal
 from workbench.diagnose.alarms.history import Finding, History
 from workbench.diagnose.alarms.remedies import Surroundings
-from workbench.glossary import ALARMS
 from workbench.record.reader import Reader
 
 RULES: Mapping[str, Callable[[History], Finding | None]] = {**signal.RULES, **policy.RULES, **answers.RULES}

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from workbench.core.types import Prompt
 from workbench.prompts import chain
-from workbench.types import Prompt
 
 MAX_NEW_TOKENS = 256
 

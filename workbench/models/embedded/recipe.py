@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from workbench.config import RunConfig
+from workbench.core.config import RunConfig
+from workbench.core.types import Prompt
 from workbench.models.embedded import corpus, measure, vocabulary
 from workbench.prompts import TASKS, chain, split
-from workbench.types import Prompt
 
 STEPS = 2_000
 SEED = 11

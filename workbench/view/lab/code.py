@@ -8,8 +8,9 @@ import re
 import symtable
 from typing import NamedTuple
 
-from workbench.errors import RewardError
-from workbench.rewards import catalogue, source
+from workbench.core.errors import RewardError
+from workbench.rewards.api import source
+from workbench.rewards.builtin import catalogue
 from workbench.view.lab.desk import FILE
 
 _HOOKS = {"prepare", "finish"}

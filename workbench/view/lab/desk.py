@@ -15,10 +15,9 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench.errors import RewardError, RunError
-from workbench.launch import lease
-from workbench.record.files import make_folder, write_bytes, write_json
-from workbench.rewards import source
+from workbench.core.errors import RewardError, RunError
+from workbench.record.files import STATE_FOLDER, make_folder, write_bytes, write_json
+from workbench.rewards.api import source
 
 LONGEST = 2 * 2**20
 """Bytes of code; beyond it is no reward any more."""
@@ -99,7 +98,7 @@ class Desk:
     """The lab's folder. Safe to use from several threads; two apps on one runs root see the same desk."""
 
     def __init__(self, root: Path) -> None:
-        self.folder = root / lease.HOUSE / "lab"
+        self.folder = root / STATE_FOLDER / "lab"
         self._lock = threading.Lock()
 
     # -- the draft -----------------------------------------------------------------------------------------

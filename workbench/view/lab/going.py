@@ -15,8 +15,8 @@ from typing import Any
 
 from anyio import to_thread
 
-from workbench.errors import RewardError
-from workbench.rewards.warm import Ready
+from workbench.core.errors import RewardError
+from workbench.rewards.runtime.process_cache import Ready
 from workbench.view.lab import result
 from workbench.view.lab.trials import Trials, TryBody
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from workbench.config import RewardSpec
-from workbench.errors import RunError
+from workbench.core.config import RewardSpec
+from workbench.core.errors import RunError
+from workbench.view.common.markup import tag
 from workbench.view.lab.desk import Desk, Version
-from workbench.view.markup import tag
 
 _PLACE = re.compile(r"(?P<path>.*/lab/v(?P<number>\d{1,6})\.py):(?P<function>\w+)")
 

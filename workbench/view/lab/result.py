@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import advantages
+from workbench.algorithm import advantages
+from workbench.core.errors import WorkbenchError
 from workbench.diagnose import forecast as foresee
-from workbench.errors import WorkbenchError
+from workbench.rewards.api.outcome import is_failure
 from workbench.rewards.attacks import Attack
-from workbench.rewards.outcome import is_failure
 from workbench.view.lab import code
 from workbench.view.lab.tried import Trial, failures
 

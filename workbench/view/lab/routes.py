@@ -13,16 +13,16 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench import launch
-from workbench.errors import RewardError, RunError, WorkbenchError
-from workbench.presets import presets
+from workbench.core.errors import RewardError, RunError, WorkbenchError
+from workbench.core.presets import presets
 from workbench.record import folder as record
-from workbench.rewards.catalogue import REWARDS
+from workbench.rewards.builtin.catalogue import REWARDS
+from workbench.view.common.store import Store
 from workbench.view.lab import code, result
 from workbench.view.lab.desk import LONGEST, Case, Desk, Written
 from workbench.view.lab.going import Going
 from workbench.view.lab.samples import Choice
 from workbench.view.lab.trials import SECONDS, Trials, TryBody
-from workbench.view.store import Store
 
 Answered = Callable[[Callable[..., Any]], Callable[..., Any]]
 RUNS = 40

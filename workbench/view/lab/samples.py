@@ -14,18 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench import advantages, estimate, rescoring
-from workbench.config import RunConfig
-from workbench.errors import RunError
+from workbench.algorithm import advantages
+from workbench.core import estimate
+from workbench.core.config import RunConfig
+from workbench.core.errors import RunError
+from workbench.diagnose import rescoring
 from workbench.record import folder as record
 from workbench.record import notes
 from workbench.record.files import make_folder, write_json
 from workbench.record.folder import RunFolder
-from workbench.rewards.text import said
-from workbench.rewards.wire import Ratings, WireGroup
-from workbench.view import bench
+from workbench.rewards.api.messages import Ratings, WireGroup
+from workbench.rewards.builtin.text import said
+from workbench.view.common import probe
+from workbench.view.common.store import Store
 from workbench.view.lab.desk import Case, Desk
-from workbench.view.store import Store
 
 MOST = 10_000
 """Answers of one trial."""
@@ -225,7 +227,7 @@ def fresh(store: Store, desk: Desk, choice: Fresh) -> Iterator[str | Samples]:
     rows = _cached(place)
     if rows is None:
         yield "Starting a worker…"
-        for told in bench.ask(config, store.root, "fresh", often=True, prompts=choice.prompts, n=choice.n):
+        for told in probe.ask(config, store.root, "fresh", often=True, prompts=choice.prompts, n=choice.n):
             if told.failed:
                 raise RunError(told.words)
             if told.result is not None:

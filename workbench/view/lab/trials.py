@@ -16,17 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench import advantages
-from workbench.config import RewardSpec
-from workbench.errors import RewardError, RunError, WorkbenchError
-from workbench.rewards import attacks, crew, source, wire
-from workbench.rewards.warm import Ready, Workshop
-from workbench.rewards.wire import WireGroup
+from workbench.algorithm import advantages
+from workbench.core.config import RewardSpec
+from workbench.core.errors import RewardError, RunError, WorkbenchError
+from workbench.rewards import attacks
+from workbench.rewards.api import messages, source
+from workbench.rewards.api.messages import WireGroup
+from workbench.rewards.runtime import worker_group
+from workbench.rewards.runtime.process_cache import Ready, Workshop
+from workbench.view.common.store import Store
 from workbench.view.lab import code, result, samples
 from workbench.view.lab.desk import FILE, Desk, Part, Written
 from workbench.view.lab.samples import Choice, Samples
 from workbench.view.lab.tried import RECORDED, Scored, Tally, Trial, padded, total
-from workbench.view.store import Store
 
 SECONDS = 2.0
 """One call may take; a run's own limit is longer, but here a person waits."""
@@ -122,9 +124,9 @@ class Trials:
 
     def _refuse_hanging(self, ready: Ready, group: WireGroup) -> None:
         """Tricks by the dozen on a reward that hangs on an honest answer would take minutes. Raises RewardError."""
-        [score] = ready.pool.score_wire([wire.with_answers(group, group["completions"][:1])])
+        [score] = ready.pool.score_wire([messages.with_answers(group, group["completions"][:1])])
         for reason in score.reasons.values():
-            if crew.lost(reason, SECONDS):
+            if worker_group.lost(reason, SECONDS):
                 self.workshop.forget(ready)
                 raise RewardError(reason)
 

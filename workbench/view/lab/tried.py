@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench import advantages
-from workbench.rewards import crew
-from workbench.rewards.outcome import is_failure
-from workbench.types import Score
+from workbench.algorithm import advantages
+from workbench.core.types import Score
+from workbench.rewards.api.outcome import is_failure
+from workbench.rewards.runtime import worker_group
 from workbench.view.lab.desk import Part
 from workbench.view.lab.samples import Samples
 
@@ -67,7 +67,7 @@ class Tally:
     def lost(self) -> str:
         """Why the rest need not be tried: a call hung, or took its process along."""
         said = (text for reasons in self.reasons.values() for text in reasons.values())
-        return next((text for text in said if crew.lost(text, self.timeout)), "")
+        return next((text for text in said if worker_group.lost(text, self.timeout)), "")
 
     def state(self, ended: str, again: bool | None, each: float | None) -> Scored:
         """All of it as it stands."""

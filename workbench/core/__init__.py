@@ -1,0 +1,1 @@
+"""Nouns, errors, settings, presets, glossary and estimates. Imports nothing else of ours, and no torch."""

@@ -1,0 +1,177 @@
+"""What people ask of a run that exists, checked before it is sent: changes of live settings, and forks.
+
+In: a run folder and settings by name. Out: commands for its inbox, or a new run that begins where this one stood. Page, command
+line and notebook all come through here.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from workbench import launch
+from workbench.core import estimate
+from workbench.core.config import RunConfig
+from workbench.core.errors import ConfigError, ModelError, RewardError, RunError
+from workbench.launch import preflight
+from workbench.record import checkpoints
+from workbench.record.folder import RunFolder
+from workbench.record.reader import Reader
+from workbench.rewards import versions
+
+FIXED = ("model", "dtype", "use_peft", "lora_r", "lora_alpha", "lora_target_modules")
+"""Settings that decide what the weights of a checkpoint are; a fork from one keeps them."""
+STATE = "state.json"
+"""Where a checkpoint keeps the settings of then."""
+
+
+class Order(NamedTuple):
+    """One command for a run's inbox."""
+
+    command: str
+    args: dict[str, Any]
+
+
+class Origin(NamedTuple):
+    """Where a fork begins."""
+
+    step: int
+    """Finished steps; 0 is the base model."""
+    config: RunConfig
+    """The parent's settings then, live changes included."""
+    checkpoint: Path | None
+
+
+def now(folder: RunFolder) -> RunConfig:
+    """The settings of a run as they are now: those of the start, and what people have changed since."""
+    return RunConfig.parse(Reader(folder).live())
+
+
+def orders(folder: RunFolder, values: Mapping[str, Any], *, fresh: bool = True) -> list[Order]:
+    """The commands that change these live settings. `fresh`: own reward files are read anew. Raises ConfigError with a sentence
+    for each setting that cannot be changed, or not to this."""
+    changed = now(folder).live_changed(values)
+    problems: dict[str, str] = {}
+    if facts := _facts(changed):
+        preflight.lengths(changed, facts, problems)
+    plain = changed.model_dump(mode="json")
+    args = {name: plain[name] for name in values}
+    sent: list[Order] = []
+    if "rewards" in values:
+        records = folder.about()["rewards"]
+        try:
+            found = versions.deliver(changed.rewards, folder.rewards, records, fresh=fresh)
+        except RewardError as error:
+            problems["rewards"] = str(error)
+        else:
+            args["rewards"] = [spec.model_dump(mode="json") for spec in found.specs]
+            sent += [Order("rewards", {"files": found.files})] if found.files else []
+    if problems := {name: words for name, words in problems.items() if name in values}:
+        raise ConfigError("\n".join(problems.values()), problems)
+    return [*sent, Order("set", args)]
+
+
+def origin(folder: RunFolder, step: int) -> Origin:
+    """Where a fork from `step` begins: the last checkpoint at or before it, else the base model. Raises RunError."""
+    if step < 0:
+        raise RunError(
+            f"step = {step}: a fork begins at 0 (the base model) or behind a checkpoint of the run."
+        )
+    there = [found.step for found in checkpoints.listing(folder) if not found.problem and found.step <= step]
+    if not there:
+        return Origin(0, folder.config(), None)
+    place = checkpoints.at(folder, max(there))
+    try:
+        config = RunConfig.parse(json.loads((place / STATE).read_text())["config"])
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(
+            f"Checkpoint {place.name} does not say its settings ({error}). Choose another one."
+        ) from error
+    return Origin(
+        max(there), config, place if max(there) else None
+    )  # behind step 0 lies the base model itself
+
+
+def forked(folder: RunFolder, begin: Origin, changes: Mapping[str, Any]) -> RunConfig:
+    """The settings of a fork. Raises ConfigError for what the weights it begins with do not allow."""
+    config = begin.config.changed(run_name=None).changed(**changes)
+    if begin.checkpoint is not None:
+        fixed = [name for name in FIXED if getattr(config, name) != getattr(begin.config, name)]
+        problems = {
+            name: f"{name} cannot change in a fork from step {begin.step}: its weights are what they are. Fork from step 0, or "
+            "start a new run."
+            for name in fixed
+        }
+        if problems:
+            raise ConfigError("\n".join(problems.values()), problems)
+    if config.steps <= begin.step:
+        if "steps" in changes:
+            sentence = f"steps = {config.steps}, but the fork begins behind step {begin.step}. Give more."
+            raise ConfigError(sentence, {"steps": sentence})
+        config = config.changed(steps=begin.step + folder.config().steps)
+    return config
+
+
+def fork(
+    folder: RunFolder,
+    step: int,
+    changes: Mapping[str, Any] | None = None,
+    root: Path | str | None = None,
+    *,
+    key: str | None = None,
+    worker: Sequence[str] | None = None,
+) -> RunFolder:
+    """Start a run that goes on from another one's checkpoint (the last at or before `step`; 0: from the base model) with
+    other settings. Its parent is kept in config.json. Raises ConfigError, RunError."""
+    begin = origin(folder, step)
+    config = forked(folder, begin, changes or {})
+    return start(folder, begin, config, root, fresh="rewards" in (changes or {}), key=key, worker=worker)
+
+
+def start(
+    folder: RunFolder,
+    begin: Origin,
+    config: RunConfig,
+    root: Path | str | None = None,
+    *,
+    fresh: bool = False,
+    key: str | None = None,
+    worker: Sequence[str] | None = None,
+) -> RunFolder:
+    """`fork` for settings that are whole already. `fresh`: read own reward files anew."""
+    report = preflight.check(config, folder, fresh=fresh)
+    prepare = None
+    if begin.checkpoint is not None:
+        state = {"config": report.config.model_dump(mode="json")}
+        prepare = partial(checkpoints.adopt, begin.checkpoint, changes={STATE: state})
+    return preflight.start_checked(
+        report,
+        folder.root if root is None else root,
+        parent={"run": folder.id, "step": begin.step},
+        key=key,
+        worker=worker,
+        prepare=prepare,
+    )
+
+
+def send(folder: RunFolder, values: Mapping[str, Any], *, fresh: bool = True) -> list[str]:
+    """Send the commands that change these settings; their ids come back. Raises ConfigError, RunError."""
+    return [launch.send(folder, order.command, order.args) for order in orders(folder, values, fresh=fresh)]
+
+
+def ask(folder: RunFolder, values: Mapping[str, Any], timeout: float = 600.0) -> dict[str, Any]:
+    """`send`, and wait for the answer to the last of them, or to the first that is refused. Raises ConfigError, RunError."""
+    answer: dict[str, Any] = {}
+    for order in orders(folder, values):
+        answer = launch.ask(folder, order.command, order.args, timeout)
+        if not answer["ok"]:
+            break
+    return answer
+
+
+def _facts(config: RunConfig) -> estimate.ModelFacts | None:
+    try:
+        return estimate.facts(config.model)
+    except ModelError:
+        return None

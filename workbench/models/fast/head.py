@@ -1,0 +1,166 @@
+"""The output head and the loss's gradient through it, a block of tokens at a time: no [tokens, vocabulary] table ever exists.
+
+In: hidden states of the answers' tokens, and a function from log-probabilities to d(loss)/d(log-prob). Out: what was seen, the
+gradient of the hidden states, and the head's own gradient added where it belongs.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from workbench.core.types import Sampling
+from workbench.models.fast.layers import add_gradient
+from workbench.models.logprobs import TokenStats, keep
+
+CHUNK_LOGITS = 1 << 22
+"""Logits of one block: 16 MB in float32. Smaller blocks multiply matrices more slowly, larger ones only need memory."""
+_ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+Weigh = Callable[[slice, Tensor], Tensor]
+"""(which of the tokens, their log-probabilities) -> d(loss)/d(log-prob) of each."""
+
+
+class Passed(NamedTuple):
+    """What one pass through the head leaves."""
+
+    stats: TokenStats
+    gradient_ND: Tensor | None
+    """d(loss)/d(hidden), in the type of the hidden states; None where no gradient was asked for."""
+
+
+class Block(NamedTuple):
+    """Some tokens' probabilities. Their buffers are overwritten by the gradient."""
+
+    p_NV: Tensor
+    kept_NV: Tensor | None
+    entropy_N: Tensor | None
+    stats: TokenStats
+
+
+def fusable(head: Any) -> bool:
+    """Whether this is a plain linear layer, whose gradient is written down here."""
+    return type(head) is torch.nn.Linear
+
+
+def look(
+    head: Any, hidden_ND: Tensor, target_N: Tensor, sampling: Sampling, *, logp_only: bool = False
+) -> TokenStats:
+    """What the head says about each token, without gradient, in its own precision whatever the layers had."""
+    with torch.no_grad(), torch.autocast(hidden_ND.device.type, enabled=False):
+        return TokenStats.joined(
+            [
+                _block(head, hidden_ND[part], target_N[part], sampling, logp_only=logp_only).stats
+                for part in chunks(head, len(target_N))
+            ]
+        )
+
+
+@torch.no_grad()
+def look_and_pull(
+    head: Any,
+    hidden_ND: Tensor,
+    target_N: Tensor,
+    sampling: Sampling,
+    weigh: Weigh,
+    *,
+    separable: bool,
+    entropy_weight_N: Tensor | None = None,
+) -> Passed:
+    """Log-probabilities, and the gradient of sum(weight x log-prob) - sum(entropy_weight x entropy).
+
+    `separable`: a token's weight depends on its own log-probability alone, so each block is weighed and passed back while it is
+    there (three multiplications with the vocabulary). Otherwise all log-probabilities come first and blocks are made twice.
+    """
+    parts = chunks(head, len(target_N))
+    if not separable and len(parts) > 1:
+        stats = look(head, hidden_ND, target_N, sampling)
+        whole_N = weigh(slice(0, len(target_N)), stats.logp_N)
+
+        def weigh(part: slice, logp_N: Tensor) -> Tensor:
+            return whole_N[part]
+
+    seen, gradients = [], []
+    for part in parts:
+        block = _block(head, hidden_ND[part], target_N[part], sampling)
+        weight_N = weigh(part, block.stats.logp_N)
+        slope_NV = _slope(
+            block,
+            target_N[part],
+            weight_N,
+            None if entropy_weight_N is None else entropy_weight_N[part],
+            sampling,
+        )
+        slope_NV = slope_NV.to(head.weight.dtype)
+        gradients.append(slope_NV @ head.weight)
+        if head.weight.requires_grad:
+            add_gradient(head.weight).addmm_(slope_NV.T, hidden_ND[part].to(head.weight.dtype))
+        if head.bias is not None and head.bias.requires_grad:
+            add_gradient(head.bias).add_(slope_NV.sum(0))
+        seen.append(block.stats)
+        del block, slope_NV  # a block's buffers make room for the next one's
+    return Passed(TokenStats.joined(seen), torch.cat(gradients).to(hidden_ND.dtype))
+
+
+def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x weight^T + bias, without gradient. On a CPU oneDNN's float32 product is a third faster for large vocabularies, slower else."""
+    if _ONEDNN and weight.numel() >= 1 << 22 and x.dtype == weight.dtype == torch.float32 and not x.is_cuda:
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return out
+    return functional.linear(x, weight, bias)
+
+
+def chunks(head: Any, tokens: int) -> list[slice]:
+    """Blocks of tokens of about CHUNK_LOGITS logits each, all of one size."""
+    count = max(1, -(-tokens * int(head.weight.shape[0]) // CHUNK_LOGITS))
+    size = -(-tokens // count)
+    return [slice(start, min(start + size, tokens)) for start in range(0, max(1, tokens), max(1, size))]
+
+
+def _block(
+    head: Any, hidden_ND: Tensor, target_N: Tensor, sampling: Sampling, *, logp_only: bool = False
+) -> Block:
+    scaled_NV = project(hidden_ND.to(head.weight.dtype), head.weight, head.bias)
+    scaled_NV = scaled_NV if scaled_NV.dtype == torch.float64 else scaled_NV.float()
+    if sampling.temperature not in (0.0, 1.0):
+        scaled_NV /= sampling.temperature
+    kept_NV = keep(scaled_NV, sampling)
+    if logp_only and kept_NV is None:
+        logp_N = scaled_NV.gather(1, target_N[:, None])[:, 0] - scaled_NV.logsumexp(-1)
+        return Block(scaled_NV, None, None, TokenStats(logp_N, None, None))
+    chosen_N = scaled_NV.gather(1, target_N[:, None])[:, 0]
+    top_N1 = scaled_NV.amax(-1, keepdim=True)
+    scaled_NV -= top_N1
+    p_NV = scaled_NV.exp()
+    total_N1 = p_NV.sum(-1, keepdim=True)
+    p_NV /= total_N1
+    # Mean of the logits under p; logits of -inf have p = 0 and are worth nothing, not NaN.
+    mean_N = torch.linalg.vecdot(p_NV, scaled_NV.clamp_(min=-1e4))
+    lse_N = total_N1[:, 0].log()
+    entropy_N = lse_N - mean_N
+    square_N = torch.linalg.vecdot(p_NV, p_NV)
+    logp_N = chosen_N - top_N1[:, 0] - lse_N
+    if kept_NV is not None:
+        kept_NV.scatter_(1, target_N[:, None], True)
+        logp_N = logp_N - (p_NV * kept_NV).sum(-1).log()
+    return Block(p_NV, kept_NV, entropy_N, TokenStats(logp_N, entropy_N, square_N))
+
+
+def _slope(
+    block: Block, target_N: Tensor, weight_N: Tensor, entropy_weight_N: Tensor | None, sampling: Sampling
+) -> Tensor:
+    """d(loss)/d(logits): weight x (one-hot - p) / temperature, less the entropy's share."""
+    p_NV = block.p_NV
+    scale = 1.0 / (sampling.temperature or 1.0)
+    bonus_NV = None
+    if entropy_weight_N is not None and block.entropy_N is not None:
+        # d(entropy)/d(logit) = -p (log p + entropy)
+        bonus_NV = (p_NV.clamp_min(1e-38).log_() + block.entropy_N[:, None]).mul_(p_NV)
+        bonus_NV *= entropy_weight_N[:, None] * scale
+    if block.kept_NV is not None:
+        p_NV *= block.kept_NV
+        p_NV /= p_NV.sum(-1, keepdim=True)
+    p_NV *= (-scale * weight_N)[:, None]
+    p_NV.scatter_add_(1, target_N[:, None], (scale * weight_N)[:, None].to(p_NV.dtype))
+    return p_NV if bonus_NV is None else p_NV.add_(bonus_NV)

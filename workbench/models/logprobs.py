@@ -1,0 +1,222 @@
+"""From a batch of sequences to the log-probability and entropy of each completion token.
+
+Only completion positions reach the output head, so no [samples, tokens, vocabulary] block of a whole batch ever exists.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from workbench.core.types import Sampling
+
+
+class Sequences(NamedTuple):
+    """Samples as token ids; entry i of both lists is one sample."""
+
+    prompts: list[tuple[int, ...]]
+    completions: list[NDArray[np.int32]]
+
+    def lengths(self) -> NDArray[np.int64]:
+        """(B,) prompt plus completion tokens."""
+        return np.array(
+            [len(p) + len(c) for p, c in zip(self.prompts, self.completions, strict=True)], dtype=np.int64
+        )
+
+    def take(self, index: NDArray[np.int64]) -> Self:
+        """Some of the samples."""
+        return type(self)([self.prompts[i] for i in index], [self.completions[i] for i in index])
+
+    def valid(self, device: torch.device) -> Tensor:
+        """(B, T) where a completion token is."""
+        lengths_B = torch.tensor([len(c) for c in self.completions], device=device)
+        return torch.arange(int(lengths_B.max()), device=device)[None, :] < lengths_B[:, None]
+
+
+class TokenStats(NamedTuple):
+    """Per completion token of a micro-batch, flat: sample after sample, no padding."""
+
+    logp_N: Tensor
+    """Log-probability of the sampled token under the sampling distribution (temperature, top-p/k, min-p)."""
+    entropy_N: Tensor | None
+    """Entropy of the full vocabulary at the sampling temperature, nats. None where only log-probabilities were asked for."""
+    square_N: Tensor | None
+    """Sum of squared probabilities; with p it gives the norm of (one-hot - p)."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Several stretches of tokens as one."""
+        logp, entropy, square = (
+            torch.cat([part for part in column if part is not None]) if column[0] is not None else None
+            for column in zip(*parts, strict=True)
+        )
+        assert logp is not None
+        return cls(logp, entropy, square)
+
+
+def micro_batches(
+    lengths_B: NDArray[np.int64], max_tokens: int, ratio: float = 1.35
+) -> Iterator[NDArray[np.int64]]:
+    """Sample indices bucketed by length, longest first: padding would otherwise outweigh the tokens.
+
+    A bucket holds at most `max_tokens` padded tokens (a single longer sample still gets its own) and no sample shorter than
+    1 / ratio of its longest.
+    """
+    order = np.argsort(-lengths_B, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = int(lengths_B[order[start]])
+        limit = max(1, max_tokens // max(1, longest))
+        stop = start + 1
+        while stop < len(order) and stop - start < limit and lengths_B[order[stop]] * ratio >= longest:
+            stop += 1
+        yield order[start:stop]
+        start = stop
+
+
+def token_stats(
+    model: Any,
+    batch: Sequences,
+    sampling: Sampling,
+    pad_id: int,
+    *,
+    entropy_gradient: bool = False,
+    logp_only: bool = False,
+    chunk_logits: int = 1 << 22,
+) -> TokenStats:
+    """Score the completions of one micro-batch, with gradient where the caller has it enabled (entropy only on request).
+
+    Right padding and a causal mask: a completion token never sees padding, so no attention mask is needed.
+    Completion token t of a sample is predicted at position `prompt length + t - 1`.
+    """
+    device = next(model.parameters()).device
+    longest = int(batch.lengths().max())
+    ids = np.full((len(batch.prompts), longest), pad_id, dtype=np.int64)
+    rows, columns, targets = [], [], []
+    for row, (prompt, completion) in enumerate(zip(batch.prompts, batch.completions, strict=True)):
+        ids[row, : len(prompt)] = prompt
+        ids[row, len(prompt) : len(prompt) + len(completion)] = completion
+        rows.append(np.full(len(completion), row))
+        columns.append(np.arange(len(prompt) - 1, len(prompt) + len(completion) - 1))
+        targets.append(completion)
+    input_ids = torch.from_numpy(ids).to(device)
+    row_N = torch.from_numpy(np.concatenate(rows)).to(device)
+    column_N = torch.from_numpy(np.concatenate(columns)).to(device)
+    target_N = torch.from_numpy(np.concatenate(targets).astype(np.int64)).to(device)
+    if plain_head(model.config):
+        hidden_ND = backbone(model)(input_ids=input_ids, use_cache=False).last_hidden_state[row_N, column_N]
+        step = max(1, chunk_logits // int(head(model).weight.shape[0]))
+        blocks = (
+            (head(model)(hidden_ND[i : i + step]), target_N[i : i + step])
+            for i in range(0, max(1, len(target_N)), step)  # once where every answer is empty
+        )
+    else:
+        blocks = (
+            (model(input_ids=input_ids, use_cache=False).logits[row_N, column_N], target_N) for _ in range(1)
+        )
+    parts = [
+        logit_stats(logits, target, sampling, entropy_gradient=entropy_gradient, logp_only=logp_only)
+        for logits, target in blocks
+    ]
+    return TokenStats.joined(parts)
+
+
+def backbone(model: Any) -> Any:
+    """The decoder without its output head (inside a PEFT wrapper too, adapters included)."""
+    return (model.get_base_model() if hasattr(model, "get_base_model") else model).get_decoder()
+
+
+def head(model: Any) -> Any:
+    """The output head."""
+    return (model.get_base_model() if hasattr(model, "get_base_model") else model).get_output_embeddings()
+
+
+def plain_head(config: Any) -> bool:
+    """Whether logits are just head(hidden): models that cap or scale them afterwards need the full forward."""
+    text = config.get_text_config(decoder=True)
+    return not any(
+        getattr(text, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
+    )
+
+
+def logit_stats(
+    logits_NV: Tensor,
+    target_N: Tensor,
+    sampling: Sampling,
+    *,
+    entropy_gradient: bool = False,
+    logp_only: bool = False,
+) -> TokenStats:
+    """What the logits of each position say about its token. Half precision is widened first; float64 stays."""
+    scaled_NV = (logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()) / (
+        sampling.temperature or 1.0
+    )
+    entropy_N = square_N = None
+    if not logp_only:
+        with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+            full_NV = torch.log_softmax(scaled_NV, dim=-1)
+            p_NV = full_NV.exp()
+            # 0 * log 0 is 0 here, not NaN: masked logits of -inf occur in real models.
+            entropy_N = -(p_NV * full_NV.clamp(min=-1e4)).sum(-1)
+            square_N = (p_NV * p_NV).sum(-1)
+    kept_NV = keep(scaled_NV.detach(), sampling)
+    if kept_NV is not None:
+        # The sampler drew from the kept tokens only, so the trainer's probability is renormalised over them too. The sampled
+        # token always counts as kept: rounding may put it just outside here.
+        kept_NV.scatter_(1, target_N[:, None], True)
+        scaled_NV = scaled_NV.masked_fill(~kept_NV, float("-inf"))
+    return TokenStats(
+        scaled_NV.gather(1, target_N[:, None])[:, 0] - scaled_NV.logsumexp(-1), entropy_N, square_N
+    )
+
+
+def keep(scaled_NV: Tensor, sampling: Sampling) -> Tensor | None:
+    """Which tokens top-k, top-p and min-p leave to sample from, given logits / temperature; None where all are."""
+    if sampling.top_p >= 1.0 and not sampling.top_k and not sampling.min_p:
+        return None
+    kept_NV = torch.ones_like(scaled_NV, dtype=torch.bool)
+    if sampling.top_k and sampling.top_k < scaled_NV.shape[-1]:
+        kept_NV &= scaled_NV >= scaled_NV.topk(sampling.top_k, dim=-1).values[:, -1:]
+    if sampling.min_p:
+        top_N1 = scaled_NV.max(dim=-1, keepdim=True).values
+        kept_NV &= scaled_NV >= top_N1 + float(np.log(sampling.min_p))
+    if sampling.top_p < 1.0:
+        masked_NV = scaled_NV.masked_fill(~kept_NV, float("-inf"))
+        sorted_NV, order_NV = masked_NV.sort(dim=-1, descending=True)
+        p_NV = sorted_NV.softmax(-1)
+        # Keep the smallest set of likeliest tokens whose mass reaches top_p: a token stays while the mass before it is below.
+        within_NV = p_NV.cumsum(-1) - p_NV < sampling.top_p
+        kept_NV &= torch.zeros_like(kept_NV).scatter(1, order_NV, within_NV)
+    return kept_NV
+
+
+class Scored(NamedTuple):
+    """Per completion token of many samples, padded to (B, T); zero beyond a sample's end."""
+
+    logp_B_T: Tensor
+    entropy_B_T: Tensor
+    square_B_T: Tensor
+
+    @classmethod
+    def empty(cls, valid_B_T: Tensor) -> Self:
+        """Room for `put`."""
+        return cls(
+            *(torch.zeros(valid_B_T.shape, dtype=torch.float32, device=valid_B_T.device) for _ in range(3))
+        )
+
+    def put(self, index: NDArray[np.int64], valid_B_T: Tensor, stats: TokenStats) -> None:
+        """Write a micro-batch's flat figures into rows `index`; what it did not compute stays zero."""
+        for table_B_T, flat_N in zip(self, stats, strict=True):
+            if flat_N is not None:
+                # Under autocast a figure may come in lower precision.
+                table_B_T[index] = unflatten(flat_N.detach().to(table_B_T.dtype), valid_B_T[index])
+
+
+def unflatten(flat_N: Tensor, valid_B_T: Tensor) -> Tensor:
+    """(B, T) with the flat values where a token is, zero elsewhere."""
+    return torch.zeros(valid_B_T.shape, dtype=flat_N.dtype, device=flat_N.device).masked_scatter(
+        valid_B_T, flat_N
+    )

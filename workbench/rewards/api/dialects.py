@@ -1,0 +1,124 @@
+"""Names that rewards written for other tools ask for: verl, OpenRLHF, ms-swift, verifiers.
+
+In: a group and a foreign name. Out: the value that tool would pass. A column of the data with the same name
+wins.
+"""
+
+import re
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from workbench.rewards.api.messages import WireGroup
+
+Message = dict[str, str]
+
+_VERL = frozenset({"solution_str", "ground_truth", "data_source", "extra_info"})
+_VERIFIERS = frozenset({"state", "info", "task", "parser", "states", "infos", "tasks", "answers"})
+_OPENRLHF = frozenset({"queries", "labels"})
+
+
+class _Absent:
+    """The type of ABSENT."""
+
+
+ABSENT: Final = _Absent()
+"""There is no such value (None is a value)."""
+
+
+class Parser:
+    """What verifiers passes as `parser`: the text between `<answer>` tags, or all where there are none."""
+
+    def parse(self, text: str) -> str:
+        """The last tagged answer of a text."""
+        found = re.findall(r"<answer>(.*?)</answer>", text, re.DOTALL)
+        return str(found[-1]).strip() if found else text
+
+    def parse_answer(self, completion: list[Message] | str) -> str:
+        """The same, of the last message of a completion."""
+        return self.parse(completion if isinstance(completion, str) else completion[-1]["content"])
+
+
+class TrainerState:
+    """The part of TRL's `trainer_state` that a reward can rely on here."""
+
+    def __init__(self, step: int, max_steps: int) -> None:
+        self.global_step = step
+        self.max_steps = max_steps
+        self.epoch = 0.0
+        self.log_history: list[dict[str, float]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"trainer_state has no {name!r} here; it has global_step, max_steps, epoch and log_history"
+        )
+
+
+_OF_SAMPLE: dict[str, Callable[[WireGroup, int], Any]] = {
+    "question": lambda group, index: group["prompt"],
+    "solution_str": lambda group, index: group["completions"][index],
+    "ground_truth": lambda group, index: group["answer"],
+    "data_source": lambda group, index: "",
+    "extra_info": lambda group, index: {**group["columns"], "question": group["prompt"]},
+    "state": lambda group, index: _state(group, index),
+    "info": lambda group, index: dict(group["columns"]),
+    "task": lambda group, index: "default",
+    "parser": lambda group, index: Parser(),
+}
+_OF_LIST: dict[str, Callable[[WireGroup], Any]] = {
+    "queries": lambda group: [(group["rendered"] or group["prompt"]) + text for text in group["completions"]],
+    "labels": lambda group: [group["answer"]] * len(group["completions"]),
+    "answers": lambda group: [group["answer"]] * len(group["completions"]),
+    "states": lambda group: [_state(group, index) for index in range(len(group["completions"]))],
+    "infos": lambda group: [dict(group["columns"]) for _ in group["completions"]],
+    "tasks": lambda group: ["default"] * len(group["completions"]),
+    "parser": lambda group: Parser(),
+    "environments": lambda group: None,
+}
+
+
+def names(kind: str) -> Collection[str]:
+    """Foreign names that a reward of this kind can ask for."""
+    return _OF_SAMPLE if kind == "sample" else _OF_LIST if kind == "list" else ()
+
+
+def value(kind: str, name: str, group: WireGroup, index: int | None) -> Any:
+    """The value behind a foreign name, or ABSENT."""
+    if kind == "sample" and index is not None and name in _OF_SAMPLE:
+        return _OF_SAMPLE[name](group, index)
+    if kind == "list" and name in _OF_LIST:
+        return _OF_LIST[name](group)
+    return ABSENT
+
+
+def recognise(kind: str, asked_for: Collection[str], is_object: bool) -> str:
+    """Whose signature it is."""
+    asked_for = set(asked_for)
+    if kind == "sample" and asked_for & _VERL:
+        return "verl"
+    if asked_for & (_VERIFIERS if kind != "sample" else _VERIFIERS - {"info", "task"}):
+        return "verifiers"
+    if kind != "list":
+        return "workbench"
+    if asked_for & _OPENRLHF:
+        return "OpenRLHF"
+    return "ms-swift" if is_object else "TRL"
+
+
+def asked(prompt: str, messages: bool) -> str | list[Message]:
+    """A prompt as text or as chat messages."""
+    return [{"role": "user", "content": prompt}] if messages else prompt
+
+
+def said(completion: str, messages: bool) -> str | list[Message]:
+    """A completion as text or as chat messages."""
+    return [{"role": "assistant", "content": completion}] if messages else completion
+
+
+def _state(group: WireGroup, index: int) -> dict[str, Any]:
+    return {
+        "prompt": asked(group["prompt"], True),
+        "completion": said(group["completions"][index], True),
+        "answer": group["answer"],
+        "info": dict(group["columns"]),
+        "task": "default",
+    }

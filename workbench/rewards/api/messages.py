@@ -1,0 +1,137 @@
+"""One group as plain JSON values: what travels from the pool to a reward process.
+
+In: `Group`s with their rollouts, or plain rows (recorded samples, a person's own cases). Out: `WireGroup`s.
+Imported in every reward process, so it must stay light.
+"""
+
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
+
+from workbench.core.errors import RewardError
+
+_PIECE = re.compile(r"\w+|[^\w\s]|\s+")
+
+
+class WireGroup(TypedDict):
+    """All answers to one prompt; lists run in sample order."""
+
+    id: str
+    prompt: str
+    rendered: str
+    answer: str | None
+    columns: dict[str, Any]
+    completions: list[str]
+    tokens: list[list[int]] | None
+    lengths: list[int | None]
+    finish_reasons: list[str]
+    ratings: list[float | None]
+    """What a person said about each answer, 0 to 1; None where nobody said anything."""
+
+
+Ratings = Mapping[tuple[str, str], float]
+"""What people's ratings are worth, by (prompt id, text of the answer)."""
+
+
+class Row(TypedDict):
+    """One answer as a plain row. Everything that is not named here goes into `columns`."""
+
+    completion: str
+    prompt: NotRequired[str]
+    answer: NotRequired[str | None]
+    columns: NotRequired[Mapping[str, Any]]
+    tokens: NotRequired[list[int]]
+    length: NotRequired[int]
+    finish_reason: NotRequired[str]
+    rating: NotRequired[float | None]
+    group: NotRequired[object]
+    """Neighbours with the same value are one group; without it, those with the same prompt and answer."""
+
+
+def of_groups(groups: Iterable[Any], tokens: bool, ratings: Ratings | None = None) -> list[WireGroup]:
+    """`types.Group`s, flat sample order kept; token ids only where asked for, they are most of the bytes."""
+    said = ratings or {}
+    return [
+        WireGroup(
+            id=group.prompt.id,
+            prompt=group.prompt.question,
+            rendered=group.prompt.text,
+            answer=group.prompt.answer,
+            columns={str(name): plain(value) for name, value in group.prompt.columns.items()},
+            completions=[rollout.text for rollout in group.rollouts],
+            tokens=[rollout.token_ids.tolist() for rollout in group.rollouts] if tokens else None,
+            lengths=[rollout.length for rollout in group.rollouts],
+            finish_reasons=[rollout.finish_reason for rollout in group.rollouts],
+            ratings=[said.get((group.prompt.id, rollout.text)) for rollout in group.rollouts],
+        )
+        for group in groups
+    ]
+
+
+def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[WireGroup]:
+    """Plain rows; neighbours with one `group` (or one prompt and answer) are a group. Raises RewardError."""
+    groups: list[WireGroup] = []
+    last: object = object()
+    for number, row in enumerate(rows):
+        if "completion" not in row:
+            raise RewardError(
+                f"row {number} has no `completion`. Give each row at least {{'completion': text}}."
+            )
+        extra = {name: plain(value) for name, value in row.items() if name not in Row.__annotations__}
+        columns = {**{str(name): plain(value) for name, value in (row.get("columns") or {}).items()}, **extra}
+        answer = row.get("answer")
+        prompt = str(row.get("prompt", ""))
+        key = (
+            ("group", row["group"]) if "group" in row else (prompt, answer, sorted(columns.items(), key=str))
+        )
+        if key != last:
+            last = key
+            groups.append(
+                WireGroup(
+                    id=str(row.get("id", "")), prompt=prompt, rendered=str(row.get("rendered", "")),
+                    answer=None if answer is None else str(answer), columns=columns,
+                    completions=[], tokens=[], lengths=[], finish_reasons=[], ratings=[],
+                )
+            )  # fmt: skip
+        group = groups[-1]
+        group["completions"].append(str(row["completion"]))
+        tokens = row.get("tokens")
+        if tokens is None or group["tokens"] is None:
+            group["tokens"] = None
+        else:
+            group["tokens"].append([int(token) for token in tokens])
+        length = row.get("length", len(tokens) if tokens is not None else None)
+        group["lengths"].append(None if length is None else int(length))
+        group["finish_reasons"].append(str(row.get("finish_reason", "stop")))
+        group["ratings"].append(row.get("rating"))
+    return groups
+
+
+def with_answers(group: WireGroup, completions: Sequence[str]) -> WireGroup:
+    """The same prompt with other answers; words and signs stand in for tokens, which would need a model."""
+    tokens = [
+        [zlib.crc32(piece.encode("utf-8", "replace")) for piece in _PIECE.findall(text)]
+        for text in completions
+    ]
+    return {
+        **group,
+        "completions": list(completions),
+        "tokens": tokens,
+        "lengths": [len(item) for item in tokens],
+        "finish_reasons": ["stop"] * len(completions),
+        "ratings": [None] * len(completions),
+    }
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON knows it: arrays become lists, numpy numbers plain ones, anything else its text."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return str(value)

@@ -1,0 +1,54 @@
+"""Short factual answers: the same after normalisation, or word by word."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from workbench.rewards.api.decorator import Example, reward
+from workbench.rewards.builtin.text import normalised, said
+
+
+@reward(
+    title="Same answer",
+    range=(0.0, 1.0),
+    weakness="One word too many is wrong; accepted answers that the data do not list are wrong.",
+    example=Example(
+        {"completion": "<answer>The Beatles!</answer>", "answer": "Beatles", "accepted": None}, 1.0
+    ),
+)
+def qa_match(completion: str, answer: str | None, accepted: Sequence[str] | None = None) -> float | None:
+    """1 where the answer equals the gold one, or one of the column `accepted`, after normalisation, else 0.
+
+    Normalisation drops case, punctuation and English articles (SQuAD, 1606.05250). None without gold.
+    """
+    golds = _golds(answer, accepted)
+    return float(normalised(said(completion)) in golds) if golds else None
+
+
+@reward(
+    title="Same words",
+    range=(0.0, 1.0),
+    weakness="Word order and negation do not count, and a list of likely words scores a little.",
+    example=Example(
+        {"completion": "<answer>a red fox</answer>", "answer": "the fox", "accepted": None}, 2 / 3
+    ),
+)
+def qa_f1(completion: str, answer: str | None, accepted: Sequence[str] | None = None) -> float | None:
+    """F1 of the answer's words against the gold answer, the best over the column `accepted`.
+
+    Words after normalisation as in `qa_match`. None without gold.
+    """
+    golds = _golds(answer, accepted)
+    given = normalised(said(completion)).split()
+    return max((f1(given, gold.split()) for gold in golds), default=None)
+
+
+def f1(given: Sequence[str], gold: Sequence[str]) -> float:
+    """Harmonic mean of precision and recall of words, each counted as often as it occurs."""
+    shared = (Counter(given) & Counter(gold)).total()
+    return 2 * shared / (len(given) + len(gold)) if shared else 0.0
+
+
+def _golds(answer: str | None, accepted: Sequence[str] | None) -> list[str]:
+    texts = [] if answer is None else [answer]
+    texts += [accepted] if isinstance(accepted, str) else list(accepted or [])
+    return [plain for text in texts if (plain := normalised(str(text)))]

@@ -1,0 +1,112 @@
+"""Rewards that ask a server over HTTP, and how every reward that asks one does it.
+
+Requests run side by side, are tried again when a server is busy, and the same content is asked only once. A
+server that stays away is a failure of the infrastructure, never a score. Keys come from the environment.
+"""
+
+import asyncio
+import functools
+import hashlib
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from workbench.core.errors import RewardError
+from workbench.rewards.api.decorator import reward
+from workbench.rewards.api.outcome import Unavailable, shorten
+
+_WAITS = (0.5, 1.0, 2.0, 4.0)
+"""Seconds before each further try."""
+_REMEMBERED = 50_000
+_SIDE_BY_SIDE = 16
+
+
+class Memory:
+    """Answers by content, the oldest dropped first."""
+
+    def __init__(self, size: int = _REMEMBERED) -> None:
+        self._size = size
+        self._kept: dict[str, Any] = {}
+
+    def get(self, question: Any, ask: Callable[[], Any]) -> Any:
+        """The remembered answer, or that of `ask`."""
+        key = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
+        if key not in self._kept:
+            self._kept[key] = ask()
+            if len(self._kept) > self._size:
+                del self._kept[next(iter(self._kept))]
+        return self._kept[key]
+
+
+memory = Memory()
+_threads = ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="ask")
+
+
+@reward(
+    title="HTTP API",
+    range=(0.0, 1.0),
+    alone=True,
+    weakness="As good as the server; a slow one holds up every step, so raise reward_timeout with care.",
+)
+async def http_score(
+    prompt: str,
+    completion: str,
+    answer: str | None,
+    columns: Mapping[str, Any],
+    *,
+    url: str = "",
+    key_env: str = "",
+    tries: int = 3,
+) -> float | None:
+    """The number that a server answers to a POST of prompt, completion, answer and columns as JSON.
+
+    It answers with a number, or with `{"score": number}`; null means that it does not apply: None. `key_env`
+    names an environment variable whose content is sent as bearer token.
+    """
+    if not url:
+        raise RewardError("This reward needs the option `url`, where it sends its questions.")
+    question = {"prompt": prompt, "completion": completion, "answer": answer, "columns": dict(columns)}
+    post = functools.partial(_post, url, question, secret(key_env), tries)
+    reply = await beside(memory.get, [url, question], post)
+    value = reply["score"] if isinstance(reply, dict) and "score" in reply else reply
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise ValueError(
+        f'the server answered {shorten(json.dumps(reply), 80)}, not a number or {{"score": number}}'
+    )
+
+
+async def beside(function: Callable[..., Any], *given: Any) -> Any:
+    """Run in a thread of ours: the event loop would wait, at its end, for a late call in one of its own."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, functools.partial(function, *given))
+
+
+def secret(name: str) -> str:
+    """What an environment variable holds; '' where it is not set or none is named."""
+    return os.environ.get(name, "") if name else ""
+
+
+def _post(url: str, question: Any, key: str, tries: int) -> Any:
+    """POST and read JSON; tried again while the server is away or busy. Raises Unavailable, ValueError."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    if not url.startswith(("http://", "https://")):
+        raise RewardError(f"url is {url!r}: write http://... or https://...")
+    request = urllib.request.Request(url, json.dumps(question).encode(), headers)
+    for attempt in range(max(1, tries)):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                return json.loads(reply.read())
+        except urllib.error.HTTPError as error:
+            if error.code < 500 and error.code != 429:
+                raise ValueError(f"the server refused the question: {error.code} {error.reason}") from None
+            failure = f"{error.code} {error.reason}"
+        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            failure = str(getattr(error, "reason", error))
+        if attempt + 1 < tries:
+            time.sleep(_WAITS[min(attempt, len(_WAITS) - 1)])
+    raise Unavailable(f"{url} did not answer after {tries} tries: {failure}")

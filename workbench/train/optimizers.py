@@ -1,0 +1,27 @@
+"""The optimiser that a setting names. In: parameters and a RunConfig. Out: a `torch.optim.Optimizer` whose state is tensors only, so
+that checkpoints need no pickle.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch.optim import SGD, Adafactor, AdamW, Optimizer
+
+from workbench.core.config import RunConfig
+
+
+def optimizer(parameters: Iterable[torch.nn.Parameter], config: RunConfig, device: torch.device) -> Optimizer:
+    """`config.optim` over these parameters. The learning rate is set anew at each update."""
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optim == "sgd":
+        return SGD(parameters, lr=rate, weight_decay=decay)
+    if config.optim == "adafactor":
+        return Adafactor(parameters, lr=rate, weight_decay=decay)
+    return AdamW(
+        parameters,
+        lr=rate,
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_epsilon,
+        weight_decay=decay,
+        fused=config.optim == "adamw_torch_fused" and device.type in ("cpu", "cuda"),
+    )

@@ -1,0 +1,1 @@
+"""What several pages share: store, markup, page frame, glossary, form fields, probes."""

@@ -1,0 +1,134 @@
+"""From the settings of RunConfig to form fields and back: one definition, no second list of names, labels
+or ranges.
+
+In: `SettingInfo`s. Out: Gradio components, whose values `read` turns into what `RunConfig.parse` takes.
+Numbers are text fields: what was typed stays as it was typed, and what is wrong with it is said beside it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import gradio as gr
+from gradio.components.base import Component
+
+from workbench.core.config import RewardSpec, settings
+from workbench.core.setting import SettingInfo
+from workbench.rewards.builtin.catalogue import REWARDS
+
+INFOS: dict[str, SettingInfo] = {info.name: info for info in settings()}
+REWARD_ROWS, REWARD_PARTS = 6, 3
+_SEGMENTS, _LETTERS = 3, 20
+"""Choices up to this many, with up to this many letters together, are laid side by side; others go into a
+list."""
+
+
+def compact(value: Any) -> str:
+    """A value as a person would type it: 0.0004 is 4e-4, None is nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    if value and (abs(value) < 1e-3 or abs(value) >= 1e6):
+        mantissa, _, exponent = f"{value:.6e}".partition("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:g}" if value != int(value) else f"{value:.1f}"
+
+
+def shown(info: SettingInfo, value: Any) -> Any:
+    """The value that a field of this setting shows."""
+    return bool(value) if info.kind == "bool" else value if info.kind == "choice" else compact(value)
+
+
+def placed(name: str, label: str | None = None) -> dict[str, Any]:
+    """What every component of a setting carries: its label, its TRL default in small figures, its id."""
+    info = INFOS[name]
+    default = shown(info, info.default)
+    small = ("on by default" if default else None) if info.kind == "bool" else str(default) or None
+    classes = ["wb-field", f"wb-{info.kind}"]
+    return {
+        "label": label or info.label, "info": small, "elem_id": f"f-{name}", "elem_classes": classes,
+        "min_width": 0,
+    }  # fmt: skip
+
+
+def field(name: str, value: Any, label: str | None = None, **options: Any) -> Component:
+    """The component that fits a setting's kind."""
+    info = INFOS[name]
+    common = {**placed(name, label), **options}
+    if info.kind == "bool":
+        return gr.Checkbox(value=bool(value), **common)
+    if info.kind == "choice":
+        letters = sum(map(len, info.choices))
+        if len(info.choices) <= _SEGMENTS and letters <= _LETTERS:
+            return gr.Radio(list(info.choices), value=value, **common)
+        return gr.Dropdown(list(info.choices), value=value, filterable=False, **common)
+    common.setdefault("placeholder", "–" if info.optional else None)
+    return gr.Textbox(value=compact(value), lines=1, max_lines=1, **common)
+
+
+class RewardRow(NamedTuple):
+    """One reward of the form."""
+
+    row: gr.Row
+    name: gr.Dropdown
+    weight: gr.Textbox
+    counts: gr.Checkbox
+    remove: gr.Button
+
+    def inputs(self) -> list[Component]:
+        """The parts that hold a value, in the order of `reward_values`."""
+        return [self.name, self.weight, self.counts]
+
+
+def reward_rows(specs: Sequence[RewardSpec]) -> list[RewardRow]:
+    """All rows, those without a reward hidden."""
+    bare: dict[str, Any] = {"show_label": False, "container": False, "min_width": 0}
+    choices = catalogue()
+    found = []
+    for name, weight, counts in batched(reward_values(specs), REWARD_PARTS):
+        with gr.Row(elem_classes="wb-reward", visible=bool(name)) as row:
+            found.append(
+                RewardRow(
+                    row,
+                    gr.Dropdown(choices, value=name, allow_custom_value=True, label="Reward",
+                                elem_classes="wb-reward-name", **bare),
+                    gr.Textbox(weight, label="Weight", max_lines=1, elem_classes="wb-reward-weight", **bare),
+                    gr.Checkbox(counts, label="counts", container=False, min_width=0,
+                                elem_classes="wb-reward-counts"),
+                    gr.Button("Remove", size="sm", min_width=0, elem_classes="wb-link wb-reward-remove"),
+                )
+            )  # fmt: skip
+    return found
+
+
+def reward_values(specs: Sequence[RewardSpec]) -> list[Any]:
+    """Name, weight and whether it counts, for every row of the form; rows without a reward have no name."""
+    values: list[Any] = []
+    for number in range(REWARD_ROWS):
+        spec = specs[number] if number < len(specs) else None
+        values += [spec.name, compact(spec.weight), spec.enabled] if spec else [None, "1.0", True]
+    return values
+
+
+def read_rewards(
+    values: Sequence[Any], options: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """The rewards as RunConfig.parse takes them, from the flat values of all rows. `options`: those of the
+    preset, by name of the reward."""
+    found = []
+    for name, weight, counts in batched(values, REWARD_PARTS):
+        name = str(name or "").strip()
+        if name:
+            own = dict((options or {}).get(name, {}))
+            found.append({"name": name, "weight": weight, "enabled": bool(counts), "options": own})
+    return found
+
+
+def batched(values: Sequence[Any], size: int) -> list[tuple[Any, ...]]:
+    """`values` in pieces of `size`."""
+    return [tuple(values[start : start + size]) for start in range(0, len(values), size)]
+
+
+def catalogue() -> list[tuple[str, str]]:
+    """The rewards on offer: (words, name)."""
+    return [(f"{name} · {reward.title}" if reward.title else name, name) for name, reward in REWARDS.items()]

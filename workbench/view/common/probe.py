@@ -1,0 +1,91 @@
+"""Asks a model something outside training, from a page: starts a bench worker, waits for its answer, and
+leaves nothing behind.
+
+In: a RunConfig and the name of a probe. Out: what the worker is at, again and again, and at last its answer.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from workbench import launch
+from workbench.core.config import RunConfig
+from workbench.launch import RunState, preflight
+from workbench.record.folder import RunFolder
+from workbench.record.reader import Reader
+
+PATIENCE = 600.0
+"""Seconds after which an unanswered probe is given up, the wait for the device included."""
+LOOK = 0.25
+
+
+class Told(NamedTuple):
+    """Where a probe stands: words for people, and once it is over its result or why there is none."""
+
+    words: str
+    result: Mapping[str, Any] | None = None
+    failed: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.failed or self.result is not None
+
+
+def ask(config: RunConfig, root: Path, probe: str, *, often: bool = False, **args: Any) -> Iterator[Told]:
+    """Says what the worker is at until the answer is there; `often`: also when there is nothing new, so that
+    who asks can end it. Raises ConfigError and RunError before anything is started.
+
+    The worker gives its device back as soon as this ends, however it ends: a run that is started next must
+    not queue behind it.
+    """
+    folder = preflight.start(config, root, "bench")
+    try:
+        command = folder.put("probe", {"probe": probe, **args})
+        yield from _until_answered(folder, command, often)
+    finally:
+        launch.stop(folder, grace=2.0, wait=True, kill_after=2.0)
+        shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def _until_answered(folder: RunFolder, command: str, often: bool) -> Iterator[Told]:
+    deadline = time.monotonic() + PATIENCE
+    reader = Reader(folder)
+    said = ""
+    while time.monotonic() < deadline:
+        for event in reader.events(kind="command"):
+            if event["data"].get("id") == command:
+                data = event["data"]
+                yield Told(data["text"], data.get("result"), failed=not data["ok"])
+                return
+        state = launch.state(folder)
+        if state.over:
+            yield Told(state.reason or f"The bench worker {state.state} without an answer.", failed=True)
+            return
+        words = doing(state)
+        if words != said or often:
+            said = words
+            yield Told(words)
+        time.sleep(LOOK)
+    yield Told(
+        f"No answer within {PATIENCE / 60:.0f} minutes. Is another run holding the device?", failed=True
+    )
+
+
+def doing(state: RunState) -> str:
+    """What the worker is at, for people."""
+    if state.state == "queued":
+        return f"Waiting for the device: {state.reason or 'another run holds it'}."
+    phases = {
+        "import": "Starting Python and PyTorch…",
+        "load model": "Loading the model…",
+        "load tokenizer": "Loading the tokenizer…",
+        "update": "Updating on the answers…",
+        "idle": "Working…",
+    }
+    if state.phase == "sample":
+        done = f", {state.phase_done} of {state.phase_total} done" if state.phase_total else ""
+        return f"Sampling answers to the longest prompts{done}…"
+    return phases.get(state.phase, "Starting a worker…")

@@ -1,0 +1,146 @@
+"""Two or more runs side by side: what differs in their settings, their curves, and the same prompts.
+
+In: the store and run ids. Out: plain JSON values as the dashboard's routes promise them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from workbench import launch
+from workbench.core.config import RunConfig, settings
+from workbench.core.errors import RunError
+from workbench.record.reader import Reader
+from workbench.view.common import run_data
+from workbench.view.common.store import Store
+from workbench.view.group.group_data import CUT
+from workbench.view.live.delta import checks, keep, status
+
+Json = dict[str, Any]
+MOST_RUNS = 6
+CURVES = (
+    "reward", "accuracy", "frac_reward_zero_std", "completions/mean_length", "entropy", "kl", "grad_norm", "beta",
+)  # fmt: skip
+_CHECKS = tuple(
+    f"heldout/{mode}/{name}"
+    for mode in ("sampled", "greedy")
+    for name in ("accuracy", "accuracy_low", "accuracy_high", "problems")
+)
+_OF_THE_RUN = {"run_name", "wandb", "wandb_project", "device", "threads"}
+"""Settings that say nothing about what was learnt."""
+
+
+def compare(store: Store, runs: Sequence[str]) -> Json:
+    """All that the page shows but the answers. Raises RunError for fewer than two runs, or too many."""
+    chosen = list(dict.fromkeys(runs))
+    if not 2 <= len(chosen) <= MOST_RUNS:
+        raise RunError(f"{len(chosen)} runs were given. Compare takes 2 to {MOST_RUNS} different ones.")
+    readers = [store.reader(run) for run in chosen]
+    return {
+        "runs": [_run(reader) for reader in readers],
+        "differences": differences([reader.config for reader in readers]),
+        "changes": [_changes(reader) for reader in readers],
+        "prompts": common(readers),
+    }
+
+
+def _run(reader: Reader) -> Json:
+    config = reader.config
+    found = reader.series(names=[*CURVES, *_CHECKS])
+    train = found["train"]
+    steps = train.pop("step")
+    order = sorted(range(len(steps)), key=lambda i: int(steps[i]))
+    kept = [order[i] for i in keep([steps[i] for i in order], [train["reward"][i] for i in order])]
+    return {
+        "id": reader.folder.id,
+        "name": config.run_name,
+        "parent": reader.folder.about().get("parent"),
+        "status": status(launch.state(reader.folder)),
+        "binary": run_data.binary(config),
+        "reward_range": run_data.reward_range(config),
+        "steps": [steps[i] for i in kept],
+        "metrics": {name: [values[i] for i in kept] for name, values in train.items()},
+        "checks": checks(found),
+    }
+
+
+def differences(configs: Sequence[RunConfig]) -> list[Json]:
+    """The settings that are not the same in every run, core ones first: {"name", "label", "values"}."""
+    found = []
+    for info in sorted(settings(), key=lambda info: not info.core):
+        if info.name in _OF_THE_RUN:
+            continue
+        values = [getattr(config, info.name) for config in configs]
+        if any(value != values[0] for value in values):
+            found.append(
+                {"name": info.name, "label": info.label, "values": [_plain(value) for value in values]}
+            )
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    return ", ".join(f"{spec.name} × {spec.weight:g}{'' if spec.enabled else ' (watched)'}" for spec in value)
+
+
+def _changes(reader: Reader) -> list[Json]:
+    """What people changed while the run went: {"step", "text"}."""
+    return [
+        {
+            "step": event["step"],
+            "text": ", ".join(
+                f"{name} {_figure(change['from'])} → {_figure(change['to'])}"
+                for name, change in event["data"].items()
+                if isinstance(change, dict) and "to" in change and name != "rewards"
+            )
+            or "rewards",
+        }
+        for event in reader.events(kind="setting_changed")
+    ]
+
+
+def _figure(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def common(readers: Sequence[Reader]) -> list[Json]:
+    """The prompts that every run has asked, watched ones first: {"prompt_id", "question", "answer", "watched"}."""
+    first, *rest = ({prompt["prompt_id"]: prompt for prompt in reader.prompts()} for reader in readers)
+    watched = set.intersection(*({*reader.watched()} for reader in readers))
+    shared = [prompt for name, prompt in first.items() if all(name in other for other in rest)]
+    found = [{**prompt, "watched": prompt["prompt_id"] in watched} for prompt in shared]
+    return sorted(found, key=lambda prompt: not prompt["watched"])[:200]
+
+
+def answers(store: Store, runs: Sequence[str], prompt_id: str, step: int | None) -> Json:
+    """The same prompt in each run: the last visit up to `step` (None: the newest), its answers, and how often
+    it was right on every visit. A held-out check where the run has one of this prompt, else training."""
+    return {
+        "prompt_id": prompt_id,
+        "runs": [{"id": run, **_visit(store.reader(run), prompt_id, step)} for run in dict.fromkeys(runs)],
+    }
+
+
+def _visit(reader: Reader, prompt_id: str, step: int | None) -> Json:
+    visits = reader.prompt_history(prompt_id)
+    checked = [visit for visit in visits if visit["kind"] == "eval" and visit["mode"] == "sampled"]
+    visits = checked or [visit for visit in visits if visit["kind"] == "train"]
+    past = [visit for visit in visits if step is None or visit["step"] <= step] or visits[:1]
+    history = [
+        {"step": v["step"], "right": v["right"], "n": v["n"], "reward": v["reward_mean"]} for v in visits
+    ]
+    if not past:
+        return {"visit": None, "history": history}
+    visit = past[-1]
+    samples = [
+        {
+            "index": sample["i"],
+            **{name: sample[name] for name in ("reward", "right", "length", "advantage")},
+            "text": sample["text"][:CUT],
+        }
+        for sample in visit["samples"]
+    ]
+    return {
+        "visit": {**{name: visit[name] for name in ("step", "kind", "mode", "k", "n")}, "samples": samples},
+        "history": history,
+    }

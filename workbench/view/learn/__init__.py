@@ -1,0 +1,1 @@
+"""The Theory page: closed forms beside what training measured."""

@@ -1,0 +1,1 @@
+"""The New run page: settings, what they cost, what is expected, and Start."""

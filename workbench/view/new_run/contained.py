@@ -1,0 +1,50 @@
+"""Whether model-written code can be contained on this machine: a badge where a reward that runs some is chosen.
+
+In: the chosen rewards. Out: one line. The sandbox attacks itself for it, once while the dashboard runs.
+"""
+
+import functools
+import threading
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from workbench.core.config import RunConfig
+from workbench.core.errors import SandboxError
+from workbench.rewards.builtin.catalogue import REWARDS
+from workbench.sandbox import Sandbox
+from workbench.view.common.markup import tag
+
+_looking = threading.Lock()
+
+
+class Look(NamedTuple):
+    """What came of the attempts to get out."""
+
+    safe: bool
+    sentence: str
+
+
+def look() -> Look:
+    """Start a sandbox, try to get out of it, end it; about a second the first time."""
+    with _looking:
+        return _looked()
+
+
+@functools.cache
+def _looked() -> Look:
+    try:
+        with Sandbox() as sandbox:
+            return Look(True, sandbox.badge.message)
+    except SandboxError as error:
+        return Look(False, f"Programs cannot be run here, so this reward would score nothing. {error}")
+
+
+def badge(config: RunConfig | None) -> Markup:
+    """The badge; nothing where no reward runs programs."""
+    names = [spec.name for spec in config.rewards if spec.enabled] if config else []
+    if not any(name in REWARDS and REWARDS[name].family == "programs" for name in names):
+        return Markup("")
+    found = look()
+    mark = tag("span", "contained" if found.safe else "refused", class_="chip" if found.safe else "chip warn")
+    return tag("p", [mark, " ", found.sentence], class_="wb-note wb-sandbox", role="status")

@@ -1,0 +1,93 @@
+"""What New run begins with: a shipped preset, or a recorded run at one of its checkpoints, which a link names.
+
+In: the value of the choice "Start from", or the query of a link. Out: settings to fill in, and where the run will come from.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from workbench.core.config import RunConfig
+from workbench.core.errors import ConfigError, RunError
+from workbench.core.presets import load_preset
+from workbench.launch import steer
+from workbench.launch.steer import Origin
+from workbench.record.folder import RunFolder
+from workbench.view.common import form
+from workbench.view.common.store import Store
+
+_FORK = re.compile(r"fork:(?P<run>[A-Za-z0-9._-]{1,64}):(?P<step>\d{1,9})")
+
+
+class Base(NamedTuple):
+    """What a form starts from."""
+
+    config: RunConfig
+    about: str
+    parent: RunFolder | None = None
+    origin: Origin | None = None
+
+
+class Arrival(NamedTuple):
+    """What a link asks for."""
+
+    choice: str
+    """The value of "Start from"."""
+    title: str
+    config: RunConfig
+    """To be filled in: the base's settings with those of the link."""
+
+
+def base(store: Store, choice: str) -> Base:
+    """What a choice of "Start from" means. Raises RunError for a run or checkpoint that is not there (any more)."""
+    found = _FORK.fullmatch(choice)
+    if found is None:
+        return Base(RunConfig.build(choice), load_preset(choice).about)
+    folder = store.folder(found["run"])
+    begin = steer.origin(folder, int(found["step"]))
+    config = steer.forked(folder, begin, {})
+    where = f"its checkpoint after step {begin.step}" if begin.step else "its base model"
+    about = (
+        f"A fork of {title(folder)}: it goes on from {where} with the settings below, counts its steps on from there, and "
+        "meets the same prompts. The parent stays as it is."
+    )
+    return Base(config, about, folder, begin)
+
+
+def arrive(store: Store, query: Mapping[str, str]) -> Arrival | None:
+    """`?fork=RUN&step=N&set={...}`; None for a page without a link's wish. Raises RunError, ConfigError."""
+    run, step = query.get("fork"), query.get("step") or "0"
+    if not run:
+        return None
+    if not step.isascii() or not step.isdigit() or len(step) > 9:
+        raise RunError(f"step = {step[:40]!r}: give the number of a step.")
+    begin = steer.origin(store.folder(run), int(step))
+    choice = f"fork:{run}:{begin.step}"
+    found = base(store, choice)
+    try:
+        wanted = json.loads(query.get("set") or "{}")
+    except ValueError:
+        wanted = None
+    if not isinstance(wanted, dict):
+        raise ConfigError("The link's settings cannot be read. Open the fork again from its run.")
+    where = f"step {begin.step}" if begin.step else "the base model"
+    return Arrival(choice, f"Fork of {title(store.folder(run))} from {where}", found.config.changed(**wanted))
+
+
+def changes(begin: Base, config: RunConfig) -> dict[str, Any]:
+    """What was changed in a form: figures that read the same there are the same."""
+    as_shown = {
+        name: form.shown(info, getattr(begin.config, name))
+        for name, info in form.INFOS.items()
+        if name != "rewards"
+    }
+    before = begin.config.changed(**as_shown)
+    return {
+        name: getattr(config, name) for name in form.INFOS if getattr(config, name) != getattr(before, name)
+    }
+
+
+def title(folder: RunFolder) -> str:
+    """A run's name, or its id."""
+    return folder.config().run_name or folder.id

@@ -1,1 +1,0 @@
-"""What people see, one file a page. Each `build_*` is called inside its Gradio page and draws it."""

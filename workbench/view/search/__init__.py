@@ -1,0 +1,1 @@
+"""The Search page: samples by their text and numbers."""

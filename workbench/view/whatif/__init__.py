@@ -1,0 +1,1 @@
+"""The what-if drawer: other settings asked of every recorded step."""

@@ -1,0 +1,66 @@
+"""Questions to a model outside training: what it reads, what a step costs, what it answers, which token earned the reward.
+
+In: `probe` commands from the inbox. Out: their answers as events of the run.
+"""
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from workbench.core.config import RunConfig
+from workbench.core.errors import WorkbenchError
+from workbench.record.control import Control
+from workbench.record.folder import Command, RunFolder
+from workbench.record.redact import redact_text
+from workbench.worker.probes.branch import branch
+from workbench.worker.probes.rehearsal import rehearsal
+from workbench.worker.probes.samples import fresh, prompts, sample
+from workbench.worker.probes.worker import Bench
+
+__all__ = ["HANDLERS", "Bench", "answer", "of_run"]
+
+HANDLERS: dict[str, Callable[[Bench, Mapping[str, Any]], dict[str, Any]]] = {
+    "branch": branch,
+    "prompts": prompts,
+    "rehearsal": rehearsal,
+    "sample": sample,
+    "fresh": fresh,
+}
+"""Every probe by name."""
+
+
+def of_run(config: RunConfig, folder: RunFolder, control: Control, policy: Any) -> Callable[[Command], None]:
+    """What a training run answers probes with, between two steps: its own policy."""
+    return partial(answer, Bench(config, folder, control, policy=policy))
+
+
+def answer(bench: Bench, command: Command) -> None:
+    """Answer one probe. `args`: its name as `probe`, what it takes, and as `config` the settings it asks about (else the bench's own).
+    A failure is an answer too."""
+    name = str(command.args.get("probe", ""))
+    handler = HANDLERS.get(name)
+    if command.command != "probe" or handler is None:
+        bench.control.answer(
+            command,
+            False,
+            f"There is no probe {name or command.command!r}. There are: {', '.join(HANDLERS)}.",
+        )
+        return
+    started = time.monotonic()
+    try:
+        if "config" in command.args:
+            bench.ask_about(RunConfig.parse(command.args["config"]))
+        result = handler(bench, command.args)
+    except WorkbenchError as error:
+        bench.control.answer(command, False, redact_text(str(error)))
+    except Exception as error:  # process boundary: the asker gets the reason, the log the whole of it
+        print(redact_text(traceback.format_exc()), file=sys.stderr, flush=True)
+        bench.control.answer(command, False, redact_text(f"{type(error).__name__}: {error}"))
+    else:
+        seconds = time.monotonic() - started
+        bench.control.answer(
+            command, True, f"{name} took {seconds:.1f} s", {**result, "seconds_taken": seconds}
+        )

@@ -1,0 +1,113 @@
+"""What a step costs: one whole step on the longest prompts, timed."""
+
+import contextlib
+import importlib
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.core.config import RunConfig
+from workbench.core.errors import WorkbenchError
+from workbench.core.types import Request, sample_seed
+from workbench.prompts import task_of
+from workbench.worker.probes.worker import Bench
+
+
+def rehearsal(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
+    """One whole step on the longest prompts: seconds and peak memory of sampling and of the update. The
+    policy it changed is thrown away."""
+    if not bench.owned:
+        raise WorkbenchError(
+            "A rehearsal changes weights, so a training run cannot do it. Ask a bench worker."
+        )
+    update = importlib.import_module("workbench.train.update")
+    numpy = importlib.import_module("numpy")
+    config = bench.config
+    split = task_of(config).load(config)
+    asked = sorted(bench.render(split.train), key=lambda prompt: -len(prompt.token_ids))[
+        : config.prompts_per_step
+    ]
+    requests = [
+        Request(
+            prompt, tuple(sample_seed(config.seed, -2, prompt.id, i) for i in range(config.num_generations))
+        )
+        for prompt in asked
+    ]
+    engine, updater = bench.engine, update.Updater(bench.policy, config)
+    meter = Meter(bench.policy.device)
+    bench.control.phase("sample")
+    groups = engine.generate(
+        requests, update.sampling_of(config), lambda done, total: bench.control.phase("sample", done, total)
+    )
+    sampled = meter.lap()
+    # Without a reward every other answer counts as right: the cost of an update does not depend on which.
+    advantages_B = numpy.concatenate(
+        [numpy.where(numpy.arange(len(group)) % 2, 1.0, -1.0) for group in groups]
+    )
+    bench.control.phase("update")
+    reference = updater.reference(groups, config) if config.needs_reference else None
+    updater.step(groups, advantages_B, config, 0, reference_B_T=reference)
+    updated = meter.lap()
+    lengths = [rollout.length for group in groups for rollout in group.rollouts]
+    bench.forget()
+    return {
+        "sample": sampled,
+        "update": updated,
+        "seconds": sampled["seconds"] + updated["seconds"],
+        "peak_bytes": max(sampled["peak_bytes"], updated["peak_bytes"]),
+        "answers": len(lengths),
+        "mean_length": sum(lengths) / len(lengths),
+        "longest_answer": max(lengths),
+        "longest_prompt": len(asked[0].token_ids),
+        "step_seconds_at_limit": _at_limit(sampled, updated, lengths, config),
+    }
+
+
+class Meter:
+    """Seconds and peak bytes since the last lap: of the device where it counts them, else of this process."""
+
+    def __init__(self, device: Any) -> None:
+        self._cuda = importlib.import_module("torch").cuda if device.type == "cuda" else None
+        self._start()
+
+    def lap(self) -> dict[str, float]:
+        """What happened since the last one."""
+        if self._cuda:
+            self._cuda.synchronize()
+        found = {"seconds": time.monotonic() - self._began, "peak_bytes": float(self._peak())}
+        self._start()
+        return found
+
+    def _start(self) -> None:
+        self._began = time.monotonic()
+        if self._cuda:
+            self._cuda.reset_peak_memory_stats()
+            return
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark begins anew
+
+    def _peak(self) -> int:
+        if self._cuda:
+            return int(self._cuda.max_memory_allocated())
+        try:
+            lines = Path("/proc/self/status").read_text().splitlines()
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+        except (OSError, StopIteration):
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+                1 if sys.platform == "darwin" else 1024
+            )
+
+
+def _at_limit(
+    sampled: Mapping[str, float], updated: Mapping[str, float], lengths: list[int], config: RunConfig
+) -> float:
+    """Seconds of a step in which every answer runs to the limit: sampling grows with the longest answer, the
+    update with the mean."""
+    longest, mean = max(1, max(lengths)), max(1.0, sum(lengths) / len(lengths))
+    return (
+        sampled["seconds"] * config.max_completion_length / longest
+        + updated["seconds"] * config.max_completion_length / mean
+    )

@@ -1,0 +1,131 @@
+"""The bench at which probes are answered: the settings they ask about, and the model behind them, loaded when first needed.
+
+A bench worker has one with a policy of its own; a training worker hands in its policy and answers between two steps.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from workbench.core.config import RunConfig
+from workbench.core.errors import ModelError, WorkbenchError
+from workbench.core.types import Prompt
+from workbench.prompts import task_of
+from workbench.record.control import Control
+from workbench.record.folder import RunFolder
+
+_OF_THE_MODEL = (
+    "model",
+    "dtype",
+    "device",
+    "engine",
+    "use_peft",
+    "lora_r",
+    "lora_alpha",
+    "lora_target_modules",
+    "gradient_checkpointing",
+)
+"""Settings that a loaded policy depends on."""
+
+
+class Bench:
+    """What a probe works with: settings, tokenizer, policy, engine. Nothing heavy is imported or loaded, and no device taken, before a probe needs it."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        control: Control,
+        *,
+        policy: Any = None,
+        take_device: Callable[[RunConfig], bool] = lambda config: True,
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.control = control
+        self.owned = policy is None
+        self._policy = policy
+        self._tokenizer: Any = None
+        self._engine: Any = None
+        self._take_device = take_device
+
+    def ask_about(self, config: RunConfig) -> None:
+        """Answer with other settings from now on; the model is loaded anew where it depends on them. Raises WorkbenchError in a training run."""
+        if not self.owned:
+            raise WorkbenchError("A training run answers about its own settings. Ask a bench about others.")
+        if any(getattr(config, name) != getattr(self.config, name) for name in _OF_THE_MODEL) or (
+            config.needs_reference and not self.config.needs_reference
+        ):
+            self.forget()
+        self.config = config
+
+    # -- loaded when first needed: torch takes seconds -----------------------------------------------------
+
+    @property
+    def policy(self) -> Any:
+        """The model, its tokenizer and its reference."""
+        if self._policy is None:
+            if self.control.lease is None and not self._take_device(self.config):
+                raise WorkbenchError("Stopped while waiting for the device.")
+            self.control.running()
+            self.control.phase("load model")
+            self._policy = importlib.import_module("workbench.models.load").load_policy(self.config)
+        return self._policy
+
+    @property
+    def engine(self) -> Any:
+        """The sampler of the policy."""
+        if self._engine is None:
+            self._engine = importlib.import_module("workbench.rollouts.make_engine").make_engine(
+                self.config.engine, self.policy
+            )
+        return self._engine
+
+    @contextlib.contextmanager
+    def sampler(self, *, base: bool = False) -> Iterator[Any]:
+        """The engine, or one of the reference instead. Raises WorkbenchError where there is none that stood
+        still."""
+        if not base or self.owned:  # a bench was given the base model itself
+            yield self.engine
+            return
+        if self.config.sync_ref_model or not (self.policy.is_lora or self.policy.reference is not None):
+            raise WorkbenchError("This run keeps no copy of its base model. Ask again when it is over.")
+        make_engine = importlib.import_module("workbench.rollouts.make_engine").make_engine
+        with self.policy.as_reference() as model:
+            yield make_engine(self.config.engine, dataclasses.replace(self.policy, model=model))
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer alone, where the model itself is not needed."""
+        if self._policy is not None:
+            return self._policy.tokenizer
+        if self._tokenizer is None:
+            self.control.phase("load tokenizer")
+            place = importlib.import_module("workbench.models.load").locate(self.config.model)
+            try:
+                self._tokenizer = importlib.import_module("transformers").AutoTokenizer.from_pretrained(
+                    place, padding_side="left", trust_remote_code=False
+                )
+            except (OSError, ValueError) as error:
+                raise ModelError(
+                    f"The tokenizer of {self.config.model} could not be loaded: {str(error).splitlines()[0]}"
+                ) from error
+        return self._tokenizer
+
+    def render(self, prompts: list[Prompt]) -> list[Prompt]:
+        """Prompts as the model reads them, without a limit on their length: that is for the asker to see."""
+        chat = importlib.import_module("workbench.models.chat")
+        rendered: list[Prompt] = chat.render(
+            prompts,
+            self.tokenizer,
+            self.config.template,
+            task_of(self.config).system_prompt(self.config),
+            None,
+        )
+        return rendered
+
+    def forget(self) -> None:
+        """Drop the policy: a rehearsal has changed it, or another one is asked about."""
+        self._policy = self._engine = self._tokenizer = None
