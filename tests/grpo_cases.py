@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also from a chec
 
 from workbench.algorithm import advantages as adv
 from workbench.algorithm import kl_controllers, losses, token_grads, update_stats
+from workbench.core import variants
 from workbench.core.types import Sampling
 from workbench.diagnose import text, theory
 from workbench.models.logprobs import logit_stats
@@ -203,7 +204,7 @@ def micro_batch_losses(inputs: Inputs) -> dict[str, Any]:
     ]
     return {
         name: loss_and_gradient({**inputs, "micro_batches": parts, "loss_type": name})["loss"]
-        for name in token_grads.VARIANTS
+        for name in variants.LOSSES
     }
 
 

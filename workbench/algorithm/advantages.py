@@ -9,12 +9,10 @@ from typing import Any, Literal, NamedTuple
 
 from array_api_compat import array_namespace, device
 
+from workbench.core.variants import Aggregation, Baseline, Scale, Std
+
 Array = Any
 """A numpy array or a torch tensor; the array interface has no common type to name."""
-Scale = Literal["group", "batch", "none"]
-Std = Literal["sample", "population"]
-Baseline = Literal["mean", "leave_one_out"]
-Aggregation = Literal["sum_then_normalize", "normalize_then_sum"]
 ExtendRule = Literal["until_mixed", "until_certain"]
 
 TIE_ROUNDING = 16.0

@@ -1,4 +1,4 @@
-"""Stage 5b: the same objectives as `weights.py`, as loss values for autograd (torch).
+"""Stage 5b: the same objectives as `token_grads.py`, as loss values for autograd (torch).
 
 Derived separately on purpose: here the formulas of the papers are written down and torch differentiates them,
 there the derivative is written down. Tests hold the two against each other through a real model.
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench.algorithm.token_grads import LOG_LIMIT, Normalizer, Objective
+from workbench.core.variants import LOSSES
 
 
 class LossTerms(NamedTuple):
@@ -36,7 +37,7 @@ def loss(
     normalizer: Normalizer,
     entropy_B_T: Tensor | None = None,
 ) -> LossTerms:
-    """Value of the objective for these rows; arguments as for `weights.token_weights`.
+    """Value of the objective for these rows; arguments as for `token_grads.token_weights`.
 
     `entropy_B_T` (with graph) is needed where entropy_coef is not 0; its bonus is a mean over all loss tokens
     of the update whatever the loss type (TRL).
@@ -77,11 +78,13 @@ def loss(
 
 def _policy_term(ratio: Tensor, logp: Tensor, advantage: Tensor, objective: Objective) -> Tensor:
     """(B, T) term of each token, before any weight."""
-    if objective.loss_type == "cispo":
+    surrogate = LOSSES[objective.loss_type].surrogate
+    if surrogate == "capped_weight":
         return -ratio.detach().clamp(max=objective.clip_high) * advantage * logp
-    if objective.loss_type == "sapo":
-        warm, cold = objective.sapo_temperature_pos, objective.sapo_temperature_neg
-        tau = torch.full_like(ratio, cold).where(advantage <= 0, warm)
+    if surrogate == "soft_gate":
+        tau = torch.full_like(ratio, objective.sapo_temperature_neg).where(
+            advantage <= 0, objective.sapo_temperature_pos
+        )
         return -4 / tau * torch.sigmoid(tau * (ratio - 1)) * advantage
     unclipped = (ratio if objective.delta is None else ratio.clamp(max=objective.delta)) * advantage
     clipped = ratio.clamp(1 - objective.epsilon, 1 + objective.clip_high) * advantage
@@ -134,16 +137,16 @@ def _aggregate(term: Tensor, live: Tensor, objective: Objective, n: Normalizer) 
     sum_B: Tensor = (term * live).sum(1) * n.sample_weights_B
     group_tokens_B: Tensor = n.group_tokens_B
     micro_tokens_B: Tensor = n.micro_tokens_B
-    match objective.loss_type:
-        case "grpo" | "sapo":
+    match LOSSES[objective.loss_type].normalization:
+        case "sequence_mean":
             return (sum_B / live.sum(1).clamp(min=1)).sum() / n.sequences
-        case "luspo":
+        case "sequence_sum":
             return sum_B.sum() / n.sequences
-        case "dr_grpo":
+        case "constant_length":
             return sum_B.sum() / (n.sequences * objective.max_completion_length)
-        case "dapo" | "cispo":
+        case "all_tokens":
             return sum_B.sum() / max(n.tokens, 1e-9)
-        case "dapo_group":
+        case "group_tokens":
             return (sum_B / group_tokens_B.clamp(min=1e-9)).sum() / n.groups
-        case "bnpo":
+        case "microbatch_tokens":
             return (sum_B / micro_tokens_B.clamp(min=1e-9)).sum() / n.micro_batches

@@ -1,7 +1,7 @@
 """Stage 5a: log-probabilities and advantages in, the exact d(loss)/d(log-prob) of every token out.
 
 Written once over the array interface: the update gives torch tensors (no graph is needed), every what-if
-numpy arrays. One variant = one surrogate + one normaliser = one row of VARIANTS. `losses.py` holds the same
+numpy arrays. A loss is one surrogate + one normaliser: a row of `core.variants.LOSSES`. `losses.py` holds the same
 objectives as values for autograd. Minimised loss = minus the objective. Tokens outside the mask may hold
 anything, NaN included: their weight is exactly 0.
 """
@@ -13,12 +13,9 @@ from typing import Any, Literal, NamedTuple, Self
 from array_api_compat import array_namespace
 
 from workbench.algorithm.advantages import Array, members
+from workbench.core import variants
 from workbench.core.errors import ConfigError
-
-LossType = Literal["grpo", "bnpo", "dapo", "dapo_group", "dr_grpo", "cispo", "sapo", "luspo"]
-Level = Literal["token", "sequence"]
-Correction = Literal["off", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
-Estimator = Literal["k1", "k2", "k3", "k1_ratio", "k2_ratio", "k3_ratio"]
+from workbench.core.variants import KL_ESTIMATORS, LOSSES, Correction, KlEstimator, LossType, RatioLevel
 
 LOG_LIMIT = 40.0
 """Log-ratios are cut to plus and minus this before exp (e^40 = 2e17), so that one absurd token cannot make an
@@ -30,7 +27,7 @@ class Objective:
     """What is minimised. Field names, meanings and defaults are those of the settings; `of` copies them."""
 
     loss_type: LossType = "dapo"
-    importance_sampling_level: Level = "token"
+    importance_sampling_level: RatioLevel = "token"
     """sequence: one ratio an answer, exp of the mean log-ratio of its tokens (GSPO 2507.18071)."""
     epsilon: float = 0.2
     epsilon_high: float | None = None
@@ -46,7 +43,7 @@ class Objective:
     importance_sampling_clip_min: float | None = None
     off_policy_mask_threshold: float | None = None
     beta: float = 0.0
-    kl_estimator: Estimator = "k3"
+    kl_estimator: KlEstimator = "k3"
     kl_in: Literal["loss", "reward"] = "loss"
     entropy_coef: float = 0.0
     """Not in the weights, as it moves every token of the vocabulary; `losses.loss` adds it by autograd."""
@@ -54,16 +51,12 @@ class Objective:
     """The constant length of dr_grpo."""
 
     def __post_init__(self) -> None:
-        if self.loss_type not in VARIANTS:
-            raise ConfigError(
-                f"loss_type = {self.loss_type!r} is not known. Choose one of {', '.join(VARIANTS)}.",
-                {"loss_type": f"{self.loss_type!r} is not known"},
-            )
-        if self.kl_estimator.removesuffix("_ratio") not in KL_ESTIMATORS:
-            raise ConfigError(
-                f"kl_estimator = {self.kl_estimator!r} is not known. Choose k1, k2, k3 or k3_ratio.",
-                {"kl_estimator": f"{self.kl_estimator!r} is not known"},
-            )
+        for name, known in (("loss_type", LOSSES), ("kl_estimator", KL_ESTIMATORS)):
+            if (given := getattr(self, name)) not in known:
+                raise ConfigError(
+                    f"{name} = {given!r} is not known. Choose one of {', '.join(known)}.",
+                    {name: f"{given!r} is not known"},
+                )
 
     @classmethod
     def of(cls, settings: Any) -> Self:
@@ -201,8 +194,9 @@ def token_weights(
     length = xp.clip(
         xp.sum(live, axis=1, keepdims=True) if lengths_B is None else lengths_B[:, None], min=1.0
     )
-    variant = VARIANTS[objective.loss_type]
-    scale = live * (variant.scale(length[:, 0], objective, normalizer) * normalizer.sample_weights_B)[:, None]
+    loss = LOSSES[objective.loss_type]
+    row_scale = NORMALIZATIONS[loss.normalization](length[:, 0], objective, normalizer)
+    scale = live * (row_scale * normalizer.sample_weights_B)[:, None]
 
     log_ratio = logp - old
     if objective.importance_sampling_level == "sequence":
@@ -222,7 +216,7 @@ def token_weights(
         correction = correction * xp.astype(
             off_policy_keep(logp, sampled, advantage, mask, objective.off_policy_mask_threshold), live.dtype
         )
-    push = variant.surrogate(ratio, advantage, objective)
+    push = SURROGATES[loss.surrogate](ratio, advantage, objective)
     slope = scale * correction * push.slope
     weight = through_ratio(slope) if push.through_ratio else slope
 
@@ -327,37 +321,31 @@ def group_tokens(length_B: Array, objective: Objective, n: Normalizer) -> Array:
     return 1.0 / (n.groups * xp.clip(n.group_tokens_B, min=1e-9))
 
 
-def micro_batch_tokens(length_B: Array, objective: Objective, n: Normalizer) -> Array:
+def microbatch_tokens(length_B: Array, objective: Objective, n: Normalizer) -> Array:
     """Mean over micro-batches of each one's token mean: depends on their size, by definition. (TRL's bnpo)"""
     xp = array_namespace(length_B)
     return 1.0 / (n.micro_batches * xp.clip(n.micro_tokens_B, min=1e-9))
 
 
-class Variant(NamedTuple):
-    """One row of the table of losses."""
-
-    surrogate: Callable[[Array, Array, Objective], Push]
-    scale: Callable[[Array, Objective, Normalizer], Array | float]
-
-
-VARIANTS: dict[str, Variant] = {
-    "grpo": Variant(clipped_surrogate, sequence_mean),
-    "bnpo": Variant(clipped_surrogate, micro_batch_tokens),
-    "dapo": Variant(clipped_surrogate, all_tokens),
-    "dapo_group": Variant(clipped_surrogate, group_tokens),
-    "dr_grpo": Variant(clipped_surrogate, constant_length),
-    "cispo": Variant(capped_surrogate, all_tokens),
-    "sapo": Variant(soft_surrogate, sequence_mean),
-    "luspo": Variant(clipped_surrogate, sequence_sum),
+SURROGATES: dict[variants.Surrogate, Callable[[Array, Array, Objective], Push]] = {
+    "clipped": clipped_surrogate,
+    "soft_gate": soft_surrogate,
+    "capped_weight": capped_surrogate,
+}
+NORMALIZATIONS: dict[variants.Normalization, Callable[[Array, Objective, Normalizer], Array | float]] = {
+    "sequence_mean": sequence_mean,
+    "sequence_sum": sequence_sum,
+    "constant_length": constant_length,
+    "all_tokens": all_tokens,
+    "group_tokens": group_tokens,
+    "microbatch_tokens": microbatch_tokens,
 }
 
 
 # -- KL to the reference ---------------------------------------------------------------------------
 
-KL_ESTIMATORS = ("k1", "k2", "k3")
 
-
-def kl_term(logp: Array, ref_logp: Array, estimator: Estimator) -> tuple[Array, Array]:
+def kl_term(logp: Array, ref_logp: Array, estimator: KlEstimator) -> tuple[Array, Array]:
     """Value and d(value)/d(log pi) of Schulman's estimators of KL(policy || reference), d = log ref - log pi.
 
     k1 = -d: unbiased, may be negative; as a loss its expected gradient is 0 (no pull at all). k2 = d^2 / 2:
@@ -383,7 +371,7 @@ def kl_in_rewards(
     ref_logp_B_T: Array,
     mask_B_T: Array,
     beta: float,
-    estimator: Estimator = "k1",
+    estimator: KlEstimator = "k1",
 ) -> Array:
     """Rewards minus beta times each answer's KL(policy || reference), before advantages are taken.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from array_api_compat import array_namespace
 
 from workbench.algorithm.advantages import Array
-from workbench.algorithm.token_grads import Level
+from workbench.core.variants import RatioLevel
 
 
 class ClipFractions(NamedTuple):
@@ -19,7 +19,9 @@ class ClipFractions(NamedTuple):
     total: float
 
 
-def clip_fractions(low_B_T: Array, high_B_T: Array, mask_B_T: Array, level: Level = "token") -> ClipFractions:
+def clip_fractions(
+    low_B_T: Array, high_B_T: Array, mask_B_T: Array, level: RatioLevel = "token"
+) -> ClipFractions:
     """TRL's clip_ratio/{low,high,region}_mean, over tokens, or over answers with at least one token."""
     xp = array_namespace(low_B_T)
     mask = mask_B_T > 0

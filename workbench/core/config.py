@@ -21,6 +21,16 @@ from pydantic import (
 from workbench.core.errors import ConfigError
 from workbench.core.presets import DEFAULT_PRESET, load_preset
 from workbench.core.setting import SettingInfo, describe, explain, setting
+from workbench.core.variants import (
+    Aggregation,
+    Baseline,
+    Correction,
+    KlEstimator,
+    LossType,
+    RatioLevel,
+    Scale,
+    Std,
+)
 
 
 class RewardSpec(BaseModel):
@@ -160,7 +170,7 @@ class RunConfig(BaseModel):
         core=True,
         live=True,
     )
-    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = setting(
+    multi_objective_aggregation: Aggregation = setting(
         "sum_then_normalize",
         "Several rewards",
         "Sum the weighted rewards, then normalise in the group; or normalise each first (GDPO).",
@@ -332,10 +342,10 @@ class RunConfig(BaseModel):
         "update",
         ge=64,
     )
-    loss_type: Literal["grpo", "bnpo", "dapo", "dapo_group", "dr_grpo", "cispo", "sapo", "luspo"] = setting(
+    loss_type: LossType = setting(
         "dapo", "Loss", "How per-token terms are weighted and averaged.", "update", core=True
     )
-    importance_sampling_level: Literal["token", "sequence"] = setting(
+    importance_sampling_level: RatioLevel = setting(
         "token", "Ratio", "Importance ratio of each token, or of the whole answer (GSPO).", "update"
     )
     epsilon: float = setting(
@@ -360,19 +370,17 @@ class RunConfig(BaseModel):
     sapo_temperature_neg: float = setting(
         1.05, "SAPO temperature, A < 0", "Only for loss sapo.", "update", gt=0
     )
-    scale_rewards: Literal["group", "batch", "none"] = setting(
+    scale_rewards: Scale = setting(
         "group", "Divide by", "The group's std, the batch's std, or nothing (Dr. GRPO).", "update", core=True
     )
-    advantage_std: Literal["sample", "population"] = setting(
+    advantage_std: Std = setting(
         "sample", "Std convention", "sample divides by n - 1 (TRL), population by n (the papers).", "update"
     )
     advantage_eps: float = setting(1e-4, "Std guard", "Added to the std.", "update", ge=0, le=1)
-    advantage_baseline: Literal["mean", "leave_one_out"] = setting(
+    advantage_baseline: Baseline = setting(
         "mean", "Baseline", "The group's mean, or the mean of the other samples (RLOO).", "update"
     )
-    importance_sampling_correction: Literal[
-        "off", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
-    ] = setting(
+    importance_sampling_correction: Correction = setting(
         "off", "Sampler mismatch", "Weight by trainer / sampler probability when the two differ.", "update"
     )
     importance_sampling_clip_max: float = setting(
@@ -404,7 +412,7 @@ class RunConfig(BaseModel):
         le=1000,
         remedy="Beta is a penalty and cannot be negative; 0 switches it off, papers use .001 to .04",
     )
-    kl_estimator: Literal["k1", "k2", "k3", "k3_ratio"] = setting(
+    kl_estimator: KlEstimator = setting(
         "k3",
         "KL estimator",
         "Estimate of KL(policy || reference) from sampled tokens; k3 is GRPO's.",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.algorithm import advantages
+from workbench.core.variants import Baseline, Scale, Std
 
 DRAWS = 48
 """Groups of the wanted size drawn from each group there is."""
@@ -51,10 +52,10 @@ def forecast(
     group_ids_B: NDArray[np.int64],
     size: int,
     *,
-    scale: advantages.Scale = "group",
-    std: advantages.Std = "sample",
+    scale: Scale = "group",
+    std: Std = "sample",
     eps: float = 1e-4,
-    baseline: advantages.Baseline = "mean",
+    baseline: Baseline = "mean",
     seed: int = 0,
 ) -> Forecast:
     """Draw groups of `size` from the groups there are, and give both rewards the same draws."""

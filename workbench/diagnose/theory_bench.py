@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from workbench.algorithm import advantages, token_grads
 from workbench.algorithm.token_grads import Objective
+from workbench.core.variants import KlEstimator, Scale, Std
 from workbench.diagnose import theory
 from workbench.record.files import write_json
 
@@ -83,9 +84,9 @@ class Task(NamedTuple):
     rewards: tuple[float, ...] = (1.0, 0.0)
     """Of each output; with `noisy` the probability that the verifier says 1."""
     pi_ref: tuple[float, ...] = (0.25, 0.75)
-    kl_estimator: token_grads.Estimator = "k3"
-    std: advantages.Std = "population"
-    scale: advantages.Scale = "group"
+    kl_estimator: KlEstimator = "k3"
+    std: Std = "population"
+    scale: Scale = "group"
     noisy: bool = False
     draws: int = 0
     """Groups drawn in each of the sampled steps; 0 = the expected flow."""

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from workbench.algorithm.token_grads import VARIANTS, Normalizer, Objective, normalizer
+from workbench.algorithm.token_grads import Normalizer, Objective, normalizer
+from workbench.core import variants
 
 CLIPS: list[dict[str, Any]] = [
     {},
@@ -114,5 +115,5 @@ def paired_objectives(loss_type: str, level: str) -> Iterator[Objective]:
             )
 
 
-LOSSES = list(VARIANTS)
+LOSSES = list(variants.LOSSES)
 LEVELS = ["token", "sequence"]

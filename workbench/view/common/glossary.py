@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from workbench.core import variants
 from workbench.core.config import settings
 from workbench.core.glossary import ALARMS, METRICS, SLOTS, metric
 from workbench.core.setting import SettingInfo
@@ -23,6 +24,7 @@ def glossary() -> dict[str, Any]:
         "metrics": {
             name: found._asdict() for name in _names() if (found := metric(name) or METRICS.get(name))
         },
+        "variants": variants.as_json(),
         "settings": {
             info.name: {
                 "label": info.label,

@@ -18,6 +18,7 @@ from workbench.algorithm import advantages
 from workbench.core import estimate
 from workbench.core.config import RunConfig
 from workbench.core.errors import RunError
+from workbench.core.variants import Scale
 from workbench.diagnose import rescoring
 from workbench.record import folder as record
 from workbench.record import notes
@@ -132,7 +133,7 @@ class Samples:
 
     def how(self) -> Json:
         """The arguments of `advantages.compute` that the run, or a run with these settings, uses."""
-        scale: advantages.Scale = self.config.scale_rewards
+        scale: Scale = self.config.scale_rewards
         return {
             "scale": scale,
             "std": self.config.advantage_std,

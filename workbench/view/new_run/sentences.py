@@ -2,6 +2,7 @@
 
 from workbench.core.config import RunConfig
 from workbench.core.estimate import GIB, Duration, Memory
+from workbench.core.variants import BASELINES, LOSSES, SCALES
 
 MINUS = "\u2212"
 
@@ -84,26 +85,17 @@ def memory(need: Memory, available: int) -> str:
 
 def losses(config: RunConfig) -> list[tuple[str, str]]:
     """The choices of the algorithm that hide behind names, in words."""
-    normaliser = {
-        "grpo": "mean over each answer, then over answers",
-        "bnpo": "mean over the tokens of a micro-batch",
-        "dapo": "mean over tokens",
-        "dapo_group": "mean over the tokens of a group",
-        "dr_grpo": "sum over tokens ÷ a constant",
-        "cispo": "clipped weights, mean over tokens",
-        "sapo": "soft gate, mean over tokens",
-        "luspo": "sequence ratio, weighted by length",
-    }[config.loss_type]
-    divisor = {"group": "÷ group std", "batch": "÷ batch std", "none": "not divided"}[config.scale_rewards]
     checks = (
         f"{plural(config.eval_problems, 'problem')} every {plural(config.eval_steps, 'step')}"
         if config.eval_problems
         else "none"
     )
-    baseline = "group mean" if config.advantage_baseline == "mean" else "mean of the others"
     return [
-        ("Loss", normaliser),
-        ("Advantage", f"reward {MINUS} {baseline}, {divisor}"),
+        ("Loss", LOSSES[config.loss_type].words),
+        (
+            "Advantage",
+            f"reward {MINUS} {BASELINES[config.advantage_baseline]}, {SCALES[config.scale_rewards]}",
+        ),
         ("Clip", f"{config.epsilon:g} / {config.clip_high:g}"),
         ("Held-out check", checks),
     ]
