@@ -27,7 +27,8 @@ from workbench.core.config import RunConfig
 from workbench.launch import preflight
 from workbench.models.load import load_policy
 from workbench.record import folder as record
-from workbench.record.control import Control, Status
+from workbench.record.control import Control
+from workbench.record.status import Status
 from workbench.train import grpo
 
 REWARD = '''"""The reward of common.reward_ids: share of even token ids, the end token (1) not counted in the length."""

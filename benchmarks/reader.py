@@ -112,7 +112,7 @@ def going_on(root: Path) -> Iterator[RunFolder]:
     """A run that records a step every two seconds, in a thread of this process."""
     config = fake_config(groups=16, samples=12, steps=500, run_name="going-on")
     folder = create(root, config)
-    who, over = identity.mine("bench"), threading.Event()
+    who, over = identity.current("bench"), threading.Event()
 
     def tell(step: int) -> None:
         now = time.time()

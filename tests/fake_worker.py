@@ -48,7 +48,7 @@ def count(config: RunConfig, folder: RunFolder, control: Control) -> None:
             record.alarm(**wanted["alarm"])
         for step in range(control.status.step, config.steps):
             for command in control.poll(step):
-                control.answer(command, True, f"{command.command} taken")
+                control.reply(command, True, f"{command.command} taken")
                 if command.command == "set":
                     changed = config.live_changed(command.args)
                     moved = {n: {"from": getattr(config, n), "to": getattr(changed, n)} for n in command.args}

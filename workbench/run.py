@@ -205,7 +205,7 @@ class Run:
         if self.state.over:
             if "rewards" in settings:
                 settings["rewards"] = reward_specs(settings["rewards"])
-            orders = steer.orders(self.folder, settings) if settings else []
+            orders = steer.commands_for(self.folder, settings) if settings else []
             launch.resume(self.folder, commands=orders, warm=warm_start)
             return f"goes on from step {self.state.step}"
         if settings:
@@ -250,7 +250,7 @@ class Run:
         files or functions, as for `start`; their code is sent along."""
         if "rewards" in settings:
             settings["rewards"] = reward_specs(settings["rewards"])
-        answer = steer.ask(self.folder, settings)
+        answer = steer.send_and_wait(self.folder, settings)
         if not answer["ok"]:
             raise RunError(str(answer["text"]))
         return str(answer["text"])
@@ -271,7 +271,7 @@ class Run:
     def tell(self, command: str, args: Mapping[str, Any] | None = None, timeout: float = 600.0) -> str:
         """Send a command and wait for its answer. Raises RunError where it is refused or the run ends
         first."""
-        answer = launch.ask(self.folder, command, args, timeout)
+        answer = launch.send_and_wait(self.folder, command, args, timeout)
         if not answer["ok"]:
             raise RunError(str(answer["text"]))
         return str(answer["text"])

@@ -18,9 +18,10 @@ from workbench.core.estimate import EMBEDDED
 from workbench.launch import local, preflight
 from workbench.record import checkpoints
 from workbench.record import folder as record
-from workbench.record.control import Control, Status
+from workbench.record.control import Control
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
+from workbench.record.status import Status
 from workbench.train.grpo import train
 
 TWO = SMALL | {"steps": 2, "save_steps": 1, "eval_steps": 2, "prompts_per_step": 2, "num_generations": 2, "max_completion_length": 12,

@@ -24,10 +24,11 @@ from workbench.core.types import Score
 from workbench.diagnose.metrics import step_metrics
 from workbench.record import checkpoints, disk_space, schema, tokens
 from workbench.record import folder as record
-from workbench.record.control import Control, Status
+from workbench.record.control import Control
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.record.search import Filters
+from workbench.record.status import Status
 from workbench.record.writer import Writer
 from workbench.train.guards import Disk
 

@@ -22,7 +22,7 @@ from workbench.view.server import routes
 def yard(tmp_path: Path) -> Iterator[Yard]:
     made = Yard(tmp_path / "runs")
     yield made
-    if folder := probe_client.living(made.root):
+    if folder := probe_client.living_worker(made.root):
         made.started.append(folder)
     made.close()
 
@@ -96,4 +96,4 @@ def test_a_living_run_answers_between_two_steps_for_itself_and_for_its_base(yard
     assert found["policy_step"] >= 1 and len(found["sides"][0]["rewards"]) == 4
     answers = probe_client.sample(run, Reader(run).group(0, 0)["question"], 2, base=True)
     assert len(answers["samples"]) == len(answers["base"]) == 2 and run.id in answers["model"]
-    assert probe_client.living(yard.root) is None  # nobody else had to be started
+    assert probe_client.living_worker(yard.root) is None  # nobody else had to be started

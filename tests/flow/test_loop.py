@@ -19,9 +19,10 @@ from workbench.models import embedded
 from workbench.models.fast import layers
 from workbench.record import checkpoints, rating
 from workbench.record import folder as record
-from workbench.record.control import Control, Status
+from workbench.record.control import Control
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
+from workbench.record.status import Status
 from workbench.train.checkpointing.export import export
 from workbench.train.grpo import train
 

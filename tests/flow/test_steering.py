@@ -18,17 +18,17 @@ def test_changes_take_effect_at_their_step_and_an_unchanged_fork_repeats_its_par
     script.write_text(FIVES)
     settings = {**SMALL, "prompts_per_step": 3, "num_generations": 4, "steps": 6, "eval_steps": 6}
     run = preflight.start(RunConfig.build(None, settings), tmp_path / "runs")
-    assert launch.ask(run, "pause")["text"] == "paused before step 0"
-    assert steer.ask(run, {"beta": 0.05, "num_generations": 5})["ok"]
-    assert launch.ask(run, "checkpoint")["text"] == "checkpoint after step 0 written"
+    assert launch.send_and_wait(run, "pause")["text"] == "paused before step 0"
+    assert steer.send_and_wait(run, {"beta": 0.05, "num_generations": 5})["ok"]
+    assert launch.send_and_wait(run, "checkpoint")["text"] == "checkpoint after step 0 written"
     assert checkpoints.at(
         run, 0
     )  # it lies there although the run is still paused, and what is changed now comes behind it
     assert launch.state(run).state == "paused"
-    answer = steer.ask(run, {"rewards": f"correct=1,{script}:fives=0.5"})
+    answer = steer.send_and_wait(run, {"rewards": f"correct=1,{script}:fives=0.5"})
     assert answer["ok"] and "fives x 0.5 @" in answer["text"]
     script.unlink()  # the run has its own copy
-    assert launch.ask(run, "resume")["ok"]
+    assert launch.send_and_wait(run, "resume")["ok"]
     finish(run)
     reader = Reader(run)
     series = reader.series()["train"]

@@ -65,7 +65,7 @@ def test_a_run_of_two_processes_equals_the_run_of_one(tmp_path):
 
 def test_a_worker_dies_with_its_torchrun():
     # A parent that starts a process which watches it, tells its pid, and is then killed.
-    child = "from workbench.launch import torchrun; import os, time; torchrun.die_with_agent(); print(os.getpid(), flush=True); time.sleep(600)"
+    child = "from workbench.launch import torchrun; import os, time; torchrun.exit_with_torchrun(); print(os.getpid(), flush=True); time.sleep(600)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as agent:
         assert agent.stdout is not None

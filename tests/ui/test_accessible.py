@@ -65,7 +65,7 @@ def open_view(page, served, run, view, theme):
         [group] = [row for row in _groups(run) if row["k"] == 0]
         cursor = {**cursor, "step": 9, "prompt": group["prompt_id"]}
         side = {"text": "7", "cut": 0, "example": "", "token": 7, "right": 1, "rewards": [1.0, 0.0, 0.0]}
-        probe_client.keep(run, {
+        probe_client.save_branch(run, {
             "step": 9, "k": 0, "kind": "train", "mode": None, "prompt_id": "", "sample": 1, "tok": 3, "n": 3, "advantage": 0.5, "reward": 1.0,
             "reward_std": 0.5, "length": 20, "policy_step": 10, "sides": [{**side, "token": None, "text": ""}, side, side],
         })  # fmt: skip

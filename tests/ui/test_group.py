@@ -380,7 +380,7 @@ def test_a_branch_asked_before_is_drawn_again_with_its_margins(page, served, rec
     """Rewards by hand: before 6 of 8 right, after 1 of 8; Wilson's intervals for them are 0.41-0.93 and 0.02-0.47."""
     sample, tok = 2, 3
     side = {"text": "", "cut": 0, "example": ""}
-    probe_client.keep(recorded_run, {
+    probe_client.save_branch(recorded_run, {
         "step": STEP, "k": group["group"], "kind": "train", "mode": None, "prompt_id": group["prompt_id"], "sample": sample, "tok": tok,
         "n": 8, "advantage": 0.5, "reward": 1.0, "reward_std": 0.5, "length": 20, "policy_step": 10,
         "sides": [{**side, "token": None, "rewards": [1.0] * 6 + [0.0] * 2, "right": 6},

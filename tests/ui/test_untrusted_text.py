@@ -205,7 +205,7 @@ def test_answers_of_a_model_that_was_asked_are_text(page, served, hostile_run, w
     expect(page.locator(".answers li")).to_have_count(2 * len(texts))
     is_harmless(page)
     side = {"token": 1, "text": PAYLOADS[1], "right": None, "cut": 0, "example": PAYLOADS[0]}
-    probe_client.keep(hostile_run, {
+    probe_client.save_branch(hostile_run, {
         "step": 1, "k": 2, "kind": "train", "mode": None, "prompt_id": "", "sample": 0, "tok": 1, "n": 2, "advantage": 1.0, "reward": 1.0,
         "reward_std": 0.5, "length": 4, "policy_step": 0, "sides": [{**side, "rewards": [0.5, 0.25]}, *({**side, "text": text, "rewards": [2.0, -1e9]} for text in (PAYLOADS[4], PAYLOADS[11]))],
     })  # fmt: skip

@@ -118,7 +118,7 @@ def test_a_run_that_ends_before_it_answers_says_so(yard: Yard) -> None:
     wait_until((folder.path / "hanging").exists)
     folder.put("stop", {"grace": 0.5})
     with pytest.raises(RunError, match="ended before it answered checkpoint"):
-        launch.ask(folder, "checkpoint", timeout=20)
+        launch.send_and_wait(folder, "checkpoint", timeout=20)
 
 
 def test_following_draws_to_the_end_and_returns_the_state(

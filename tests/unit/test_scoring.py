@@ -14,10 +14,11 @@ from workbench.core.config import RewardSpec, RunConfig
 from workbench.core.types import Group, Score, StepRecord
 from workbench.record import folder as record
 from workbench.record import rating
-from workbench.record.control import Control, Status
+from workbench.record.control import Control
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes, Visit
 from workbench.record.reader import Reader
+from workbench.record.status import Status
 from workbench.record.writer import Writer
 from workbench.rewards.runtime.pool import RewardPool
 from workbench.rewards.runtime.registry import RewardSource, resolve

@@ -45,7 +45,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def test_settings_are_checked_against_what_they_are_now(run: RunFolder) -> None:
-    assert steer.orders(run, {"beta": "0.1"}) == [steer.Order("set", {"beta": 0.1})]
+    assert steer.commands_for(run, {"beta": "0.1"}) == [steer.NewCommand("set", {"beta": 0.1})]
     for values, field, words in (
         ({"beta": -1}, "beta", "cannot be negative"),
         ({"steps": 9}, "steps", "cannot change while a run goes on"),
@@ -54,33 +54,33 @@ def test_settings_are_checked_against_what_they_are_now(run: RunFolder) -> None:
         ({"rewards": "correct=0"}, "rewards", "No reward counts"),
     ):
         with pytest.raises(ConfigError) as refused:
-            steer.orders(run, values)
+            steer.commands_for(run, values)
         assert words in refused.value.problems[field]
 
 
 def test_settings_now_follow_the_changes_of_the_record(run: RunFolder) -> None:
     with Writer(run, run.config()) as writer:
         writer.event("setting_changed", {"temperature": {"from": 1.0, "to": 1.3}}, 4)
-    assert steer.now(run).temperature == 1.3 and run.config().temperature == 1.0
+    assert steer.current_config(run).temperature == 1.3 and run.config().temperature == 1.0
 
 
 def test_new_reward_code_is_sent_once_and_named_by_its_hash(run: RunFolder, tmp_path: Path) -> None:
     script = tmp_path / "mine.py"
     script.write_text(FIVES)
-    sent, change = steer.orders(run, {"rewards": f"correct=1,{script}:fives=0.5"})
+    sent, change = steer.commands_for(run, {"rewards": f"correct=1,{script}:fives=0.5"})
     [version] = sent.args["files"]
     assert sent.command == "rewards" and sent.args["files"][version] == FIVES
     assert [(one["weight"], one["version"]) for one in change.args["rewards"]] == [(1.0, ""), (0.5, version)]
     versions.receive(sent.args["files"], run.rewards)
     # What the run has need not be sent again, whatever its weight; the page sends specs as it got them.
-    again = steer.orders(
+    again = steer.commands_for(
         run,
         {"rewards": [{**change.args["rewards"][0]}, {**change.args["rewards"][1], "weight": 2}]},
         fresh=False,
     )
     assert [order.command for order in again] == ["set"]
     script.write_text(FIVES.replace("5' in", "7' in"))
-    [newer, _] = steer.orders(run, {"rewards": f"correct=1,{script}:fives=0.5"})
+    [newer, _] = steer.commands_for(run, {"rewards": f"correct=1,{script}:fives=0.5"})
     assert set(newer.args["files"]) != {version}
 
 
@@ -96,7 +96,7 @@ def test_the_pool_is_exchanged_only_when_its_rewards_are_others(run: RunFolder, 
     config, records = run.config(), run.about()["rewards"]
     script = tmp_path / "mine.py"
     script.write_text(FIVES)
-    sent, change = steer.orders(run, {"rewards": f"correct=1,{script}:fives=0.5"})
+    sent, change = steer.commands_for(run, {"rewards": f"correct=1,{script}:fives=0.5"})
     with Pools(config, records, run.rewards, registry.with_verifier) as pools:
         first = pools.of(config)
         assert pools.of(config.changed(beta=0.5)) is first and pools.names == ["correct", "format"]
@@ -112,10 +112,10 @@ def test_the_pool_is_exchanged_only_when_its_rewards_are_others(run: RunFolder, 
 
 
 def test_a_fork_begins_at_the_last_checkpoint_at_or_before_its_step(run: RunFolder) -> None:
-    assert [steer.origin(run, step).step for step in (0, 9, 10, 49)] == [0, 0, 10, 10]
-    assert (steer.origin(run, 9).config.beta, steer.origin(run, 12).config.beta) == (0.0, 0.02)
+    assert [steer.fork_point(run, step).step for step in (0, 9, 10, 49)] == [0, 0, 10, 10]
+    assert (steer.fork_point(run, 9).config.beta, steer.fork_point(run, 12).config.beta) == (0.0, 0.02)
     with pytest.raises(RunError, match="begins at 0"):
-        steer.origin(run, -1)
+        steer.fork_point(run, -1)
 
 
 def test_a_fork_is_a_run_with_a_parent_its_checkpoint_and_its_own_settings(
@@ -146,24 +146,24 @@ def test_a_fork_is_a_run_with_a_parent_its_checkpoint_and_its_own_settings(
 
 
 def test_a_fork_refuses_what_its_weights_do_not_allow(run: RunFolder) -> None:
-    begin = steer.origin(run, 10)
+    begin = steer.fork_point(run, 10)
     with pytest.raises(ConfigError) as refused:
-        steer.forked(run, begin, {"dtype": "bfloat16"})
+        steer.fork_config(run, begin, {"dtype": "bfloat16"})
     assert "Fork from step 0" in refused.value.problems["dtype"]
-    assert steer.forked(run, steer.origin(run, 0), {"dtype": "bfloat16"}).dtype == "bfloat16"
+    assert steer.fork_config(run, steer.fork_point(run, 0), {"dtype": "bfloat16"}).dtype == "bfloat16"
     with pytest.raises(ConfigError) as short:
-        steer.forked(run, begin, {"steps": 10})
+        steer.fork_config(run, begin, {"steps": 10})
     assert "begins behind step 10" in short.value.problems["steps"]
 
 
 def test_a_fork_from_the_last_step_goes_on_as_long_again(run: RunFolder) -> None:
-    last = steer.Origin(50, run.config(), None)
-    assert steer.forked(run, last, {}).steps == 100
+    last = steer.ForkPoint(50, run.config(), None)
+    assert steer.fork_config(run, last, {}).steps == 100
 
 
 def test_a_damaged_checkpoint_is_passed_over(run: RunFolder) -> None:
     (checkpoints.at(run, 10) / "model.safetensors").unlink()
-    assert steer.origin(run, 12).step == 0
+    assert steer.fork_point(run, 12).step == 0
 
 
 def test_a_living_run_answers_what_it_was_sent(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_living_run_answers_what_it_was_sent(tmp_path: Path) -> None:
     try:
         folder = yard.start(steps=5000, step_seconds=0.02)
         yard.reaches(folder, "running")
-        answer = steer.ask(folder, {"beta": 0.1})
+        answer = steer.send_and_wait(folder, {"beta": 0.1})
         assert answer["ok"] and answer["args"] == {"beta": 0.1}
         ids = steer.send(folder, {"temperature": 1.2})
         events = wait_until(

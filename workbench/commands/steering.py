@@ -39,12 +39,12 @@ def resume(
 ) -> int:
     """Go on: after a pause, or in a new process from the last whole checkpoint, exactly as if it had never stopped."""
     folder = record.find(run, runs)
-    orders = steer.orders(folder, pairs(set)) if set else []
+    orders = steer.commands_for(folder, pairs(set)) if set else []
     if orders and not yes and not _confirmed(Reader(folder).live(), orders[-1].args):
         return 2
     if not launch.state(folder).over:
         for order in orders:
-            launch.ask(folder, *order)
+            launch.send_and_wait(folder, *order)
         return _tell(run, runs, "resume", {}, json)
     now = launch.resume(folder, commands=orders, warm=warm_start)
     if json:
@@ -113,7 +113,7 @@ def set_live(
 ) -> int:
     """Change settings of a living run from its next step on."""
     folder = record.find(run, runs)
-    return _answer(folder, steer.ask(folder, pairs(changes)), json)
+    return _answer(folder, steer.send_and_wait(folder, pairs(changes)), json)
 
 
 def pairs(changes: Sequence[str]) -> dict[str, str]:
@@ -143,7 +143,7 @@ def fork(
 ) -> int:
     """Start a new run where another one stood, with other settings. It goes on counting its steps."""
     folder = record.find(run, runs)
-    begin = steer.origin(folder, step)
+    begin = steer.fork_point(folder, step)
     child = steer.fork(folder, step, pairs(set) if set else {})
     if json:
         parent = {"run": folder.id, "step": begin.step}
@@ -156,7 +156,7 @@ def fork(
 
 def _tell(run: str, root: Path, command: str, args: dict[str, Any], as_json: bool) -> int:
     folder: RunFolder = record.find(run, root)
-    return _answer(folder, launch.ask(folder, command, args), as_json)
+    return _answer(folder, launch.send_and_wait(folder, command, args), as_json)
 
 
 def _answer(folder: RunFolder, answer: dict[str, Any], as_json: bool) -> int:

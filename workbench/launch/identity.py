@@ -41,7 +41,7 @@ def start_time(process: psutil.Process) -> float:
     return float(process.create_time() - psutil.boot_time())
 
 
-def mine(token: str) -> Identity:
+def current(token: str) -> Identity:
     """Identity of the calling process."""
     return Identity(os.getpid(), start_time(psutil.Process()), boot_id(), token)
 
@@ -76,7 +76,7 @@ def find_by_token(token: str) -> psutil.Process | None:
     return None
 
 
-def family(identity: Identity) -> list[psutil.Process]:
+def process_tree(identity: Identity) -> list[psutil.Process]:
     """Living processes that belong to the worker, itself excluded: everything in its session while it lives,
     and everything that carries its token in the environment, also when it is gone."""
     leader = find(identity)
@@ -93,10 +93,10 @@ def family(identity: Identity) -> list[psutil.Process]:
     return members
 
 
-def kill_family(identity: Identity, include_worker: bool = True) -> None:
+def kill_process_tree(identity: Identity, include_worker: bool = True) -> None:
     """SIGKILL the worker and everything that belongs to it, until none is left."""
     for _ in range(20):
-        members = family(identity)
+        members = process_tree(identity)
         worker = find(identity) if include_worker else None
         if not members and worker is None:
             return

@@ -25,9 +25,9 @@ from workbench.core.errors import RunError
 from workbench.launch import identity, lease, torchrun, watch
 from workbench.launch.watch import EXIT_MARK, RunState
 from workbench.record import folder as record
-from workbench.record.control import ENDED, Status
 from workbench.record.files import STATE_FOLDER
 from workbench.record.folder import Kind, RunFolder
+from workbench.record.status import ENDED, Status
 
 WORKER: tuple[str, ...] = (sys.executable, "-P", "-m", "workbench.worker")
 KILL_SECONDS = 20.0
@@ -219,7 +219,7 @@ def stop(
     who = watch.identity_of(folder.status()) if now.state != "damaged" else None
     if now.over:
         if who and now.alive:  # finished, but its process hangs on the way out
-            identity.kill_family(who)
+            identity.kill_process_tree(who)
         else:
             _sweep(folder)
         return watch.state(folder)
@@ -259,7 +259,7 @@ def _kill(folder: RunFolder, who: identity.Identity | None, reason: str) -> None
         if process is None:
             return
         who = identity.Identity(process.pid, identity.start_time(process), identity.boot_id(), token)
-    identity.kill_family(who)
+    identity.kill_process_tree(who)
     status = folder.status()
     # Nobody else is left to write the last word, and without it this would look like a crash.
     if status.get("token") == who.token and status.get("state") not in ENDED:
@@ -272,7 +272,7 @@ def _sweep(folder: RunFolder) -> None:
     """Kill what a dead worker left behind."""
     who = watch.identity_of(folder.status())
     if who and not identity.alive(who):
-        identity.kill_family(who, include_worker=False)
+        identity.kill_process_tree(who, include_worker=False)
 
 
 def _reap(process: "subprocess.Popen[bytes]", folder: RunFolder, token: str, nproc: int) -> None:
@@ -287,7 +287,7 @@ def _reap(process: "subprocess.Popen[bytes]", folder: RunFolder, token: str, npr
             with folder.log_path.open("a") as log:
                 log.write(f"{EXIT_MARK} {watch.exit_sentence(code)}\n")
         left = identity.Identity(process.pid, 0.0, "", token)
-        identity.kill_family(left, include_worker=False)
+        identity.kill_process_tree(left, include_worker=False)
 
 
 def _within(seconds: float, done: Callable[[], bool]) -> bool:

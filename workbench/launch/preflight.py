@@ -63,7 +63,7 @@ def check(config: RunConfig, parent: RunFolder | None = None, *, fresh: bool = F
     facts = _model(config, problems, warnings)
     _machine(config, problems)
     if facts:
-        lengths(config, facts, problems)
+        check_lengths(config, facts, problems)
     split = _data(config, problems)
     if split:
         warnings += split.warnings
@@ -224,7 +224,7 @@ def _json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def lengths(config: RunConfig, facts: ModelFacts, problems: dict[str, str]) -> None:
+def check_lengths(config: RunConfig, facts: ModelFacts, problems: dict[str, str]) -> None:
     """Adds a sentence where prompt and answer cannot both fit into what the model reads."""
     if config.max_completion_length >= facts.context:
         problems["max_completion_length"] = (

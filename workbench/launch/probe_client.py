@@ -25,7 +25,7 @@ KEPT = "branch"
 """Kind of the notes that hold what branches found."""
 
 
-def ask(
+def run_probe(
     root: Path | str,
     config: RunConfig,
     probe: str,
@@ -37,9 +37,9 @@ def ask(
     """The result of a probe (`prompts`, `rehearsal`, `sample`; see `probes.HANDLERS`) about these settings.
     Starts a bench where none lives. Raises RunError with the bench's reason where it cannot answer."""
     for attempt in (1, 2):
-        folder = living(root) or start(root, config, worker)
+        folder = living_worker(root) or start_worker(root, config, worker)
         try:
-            answer = launch.ask(
+            answer = launch.send_and_wait(
                 folder, "probe", {"probe": probe, "config": config.model_dump(mode="json"), **args}, timeout
             )
         except RunError:
@@ -62,8 +62,8 @@ def sample(
     `step` is asked. Raises RunError.
     """
     wanted = {"prompt": prompt, "n": count, **args}
-    asked = pose(run, "sample", step=step, **wanted)
-    beside = pose(run, "sample", base=True, **wanted) if base else None
+    asked = send_probe(run, "sample", step=step, **wanted)
+    beside = send_probe(run, "sample", base=True, **wanted) if base else None
     found = {**asked.wait(), "model": asked.model}
     return {**found, "base": beside.wait()["samples"]} if beside else found
 
@@ -73,12 +73,12 @@ def branch(
 ) -> dict[str, Any]:
     """Credit at a token of a recorded answer: see `probes.branch`. The result is kept in the run's notes.
     Raises RunError."""
-    result = pose(run, "branch", step=step, k=k, sample=sample, tok=tok, n=n, **args).wait()
-    keep(run, result)
+    result = send_probe(run, "branch", step=step, k=k, sample=sample, tok=tok, n=n, **args).wait()
+    save_branch(run, result)
     return result
 
 
-def keep(run: RunFolder, result: Mapping[str, Any]) -> None:
+def save_branch(run: RunFolder, result: Mapping[str, Any]) -> None:
     """Remember a branch, so that whoever looks at the token again sees it."""
     Notes(run).keep(
         KEPT,
@@ -87,7 +87,7 @@ def keep(run: RunFolder, result: Mapping[str, Any]) -> None:
     )
 
 
-def kept(
+def saved_branches(
     run: RunFolder, step: int, k: int, kind: str = "train", mode: str | None = None
 ) -> list[dict[str, Any]]:
     """The branches of one group, oldest first."""
@@ -99,7 +99,7 @@ def _key(step: int, k: int, kind: str, mode: str | None, *place: int) -> str:
     return "/".join(map(str, (kind, mode or "", step, k, *place))) + ("" if place else "/")
 
 
-class Question(NamedTuple):
+class SentProbe(NamedTuple):
     """A probe that was put: where its answer will stand, and whose answer it is, for people."""
 
     folder: RunFolder
@@ -130,7 +130,7 @@ class Question(NamedTuple):
             time.sleep(0.1)
 
 
-def pose(
+def send_probe(
     run: RunFolder,
     probe: str,
     *,
@@ -138,7 +138,7 @@ def pose(
     base: bool = False,
     worker: Sequence[str] | None = None,
     **args: Any,
-) -> Question:
+) -> SentProbe:
     """Put a probe about a run to whoever can answer, and do not wait.
 
     `sample`: a living run answers as it is now, else its final model or the checkpoint after `step` steps; with
@@ -154,7 +154,7 @@ def pose(
             args["policy_step"] = now.step
         words = "the base model" if base else f"{run.id} at step {now.step}"
         asked = {"probe": probe, **args, **({"base": True} if base else {})}
-        return Question(run, launch.send(run, "probe", asked), words)
+        return SentProbe(run, launch.send(run, "probe", asked), words)
     if base:
         place, words = config.model, "the base model"
     elif probe == "branch":
@@ -165,9 +165,9 @@ def pose(
         place = str(model_of(run, step))
         words = f"{run.id}, {Path(place).name}"
     asked_about = config.changed(model=place, use_peft=False)
-    folder = living(run.root) or start(run.root, asked_about, worker)
+    folder = living_worker(run.root) or start_worker(run.root, asked_about, worker)
     command = {"probe": probe, "config": asked_about.model_dump(mode="json"), **args}
-    return Question(folder, folder.put("probe", command), words)
+    return SentProbe(folder, folder.put("probe", command), words)
 
 
 def closest(run: RunFolder, step: int) -> tuple[str, int]:
@@ -196,7 +196,7 @@ def model_of(run: RunFolder, step: int | None = None) -> Path:
     return kept[-1].path
 
 
-def living(root: Path | str) -> RunFolder | None:
+def living_worker(root: Path | str) -> RunFolder | None:
     """The newest bench that still answers, None where there is none."""
     for folder in record.folders(root):
         now = launch.state(folder)
@@ -205,8 +205,8 @@ def living(root: Path | str) -> RunFolder | None:
     return None
 
 
-def start(root: Path | str, config: RunConfig, worker: Sequence[str] | None = None) -> RunFolder:
+def start_worker(root: Path | str, config: RunConfig, worker: Sequence[str] | None = None) -> RunFolder:
     """A new bench; two callers at once get the same one."""
     root = Path(root).expanduser().absolute()
     with lease.locked(root / STATE_FOLDER / "bench.lock"):
-        return living(root) or launch.start(config, root, "bench", worker=worker)
+        return living_worker(root) or launch.start(config, root, "bench", worker=worker)

@@ -26,14 +26,14 @@ STATE = "state.json"
 """Where a checkpoint keeps the settings of then."""
 
 
-class Order(NamedTuple):
+class NewCommand(NamedTuple):
     """One command for a run's inbox."""
 
     command: str
     args: dict[str, Any]
 
 
-class Origin(NamedTuple):
+class ForkPoint(NamedTuple):
     """Where a fork begins."""
 
     step: int
@@ -43,21 +43,21 @@ class Origin(NamedTuple):
     checkpoint: Path | None
 
 
-def now(folder: RunFolder) -> RunConfig:
+def current_config(folder: RunFolder) -> RunConfig:
     """The settings of a run as they are now: those of the start, and what people have changed since."""
     return RunConfig.parse(Reader(folder).live())
 
 
-def orders(folder: RunFolder, values: Mapping[str, Any], *, fresh: bool = True) -> list[Order]:
+def commands_for(folder: RunFolder, values: Mapping[str, Any], *, fresh: bool = True) -> list[NewCommand]:
     """The commands that change these live settings. `fresh`: own reward files are read anew. Raises ConfigError with a sentence
     for each setting that cannot be changed, or not to this."""
-    changed = now(folder).live_changed(values)
+    changed = current_config(folder).live_changed(values)
     problems: dict[str, str] = {}
     if facts := _facts(changed):
-        preflight.lengths(changed, facts, problems)
+        preflight.check_lengths(changed, facts, problems)
     plain = changed.model_dump(mode="json")
     args = {name: plain[name] for name in values}
-    sent: list[Order] = []
+    sent: list[NewCommand] = []
     if "rewards" in values:
         records = folder.about()["rewards"]
         try:
@@ -66,13 +66,13 @@ def orders(folder: RunFolder, values: Mapping[str, Any], *, fresh: bool = True) 
             problems["rewards"] = str(error)
         else:
             args["rewards"] = [spec.model_dump(mode="json") for spec in found.specs]
-            sent += [Order("rewards", {"files": found.files})] if found.files else []
+            sent += [NewCommand("rewards", {"files": found.files})] if found.files else []
     if problems := {name: words for name, words in problems.items() if name in values}:
         raise ConfigError("\n".join(problems.values()), problems)
-    return [*sent, Order("set", args)]
+    return [*sent, NewCommand("set", args)]
 
 
-def origin(folder: RunFolder, step: int) -> Origin:
+def fork_point(folder: RunFolder, step: int) -> ForkPoint:
     """Where a fork from `step` begins: the last checkpoint at or before it, else the base model. Raises RunError."""
     if step < 0:
         raise RunError(
@@ -80,7 +80,7 @@ def origin(folder: RunFolder, step: int) -> Origin:
         )
     there = [found.step for found in checkpoints.listing(folder) if not found.problem and found.step <= step]
     if not there:
-        return Origin(0, folder.config(), None)
+        return ForkPoint(0, folder.config(), None)
     place = checkpoints.at(folder, max(there))
     try:
         config = RunConfig.parse(json.loads((place / STATE).read_text())["config"])
@@ -88,12 +88,12 @@ def origin(folder: RunFolder, step: int) -> Origin:
         raise RunError(
             f"Checkpoint {place.name} does not say its settings ({error}). Choose another one."
         ) from error
-    return Origin(
+    return ForkPoint(
         max(there), config, place if max(there) else None
     )  # behind step 0 lies the base model itself
 
 
-def forked(folder: RunFolder, begin: Origin, changes: Mapping[str, Any]) -> RunConfig:
+def fork_config(folder: RunFolder, begin: ForkPoint, changes: Mapping[str, Any]) -> RunConfig:
     """The settings of a fork. Raises ConfigError for what the weights it begins with do not allow."""
     config = begin.config.changed(run_name=None).changed(**changes)
     if begin.checkpoint is not None:
@@ -124,14 +124,14 @@ def fork(
 ) -> RunFolder:
     """Start a run that goes on from another one's checkpoint (the last at or before `step`; 0: from the base model) with
     other settings. Its parent is kept in config.json. Raises ConfigError, RunError."""
-    begin = origin(folder, step)
-    config = forked(folder, begin, changes or {})
+    begin = fork_point(folder, step)
+    config = fork_config(folder, begin, changes or {})
     return start(folder, begin, config, root, fresh="rewards" in (changes or {}), key=key, worker=worker)
 
 
 def start(
     folder: RunFolder,
-    begin: Origin,
+    begin: ForkPoint,
     config: RunConfig,
     root: Path | str | None = None,
     *,
@@ -157,14 +157,16 @@ def start(
 
 def send(folder: RunFolder, values: Mapping[str, Any], *, fresh: bool = True) -> list[str]:
     """Send the commands that change these settings; their ids come back. Raises ConfigError, RunError."""
-    return [launch.send(folder, order.command, order.args) for order in orders(folder, values, fresh=fresh)]
+    return [
+        launch.send(folder, order.command, order.args) for order in commands_for(folder, values, fresh=fresh)
+    ]
 
 
-def ask(folder: RunFolder, values: Mapping[str, Any], timeout: float = 600.0) -> dict[str, Any]:
+def send_and_wait(folder: RunFolder, values: Mapping[str, Any], timeout: float = 600.0) -> dict[str, Any]:
     """`send`, and wait for the answer to the last of them, or to the first that is refused. Raises ConfigError, RunError."""
     answer: dict[str, Any] = {}
-    for order in orders(folder, values):
-        answer = launch.ask(folder, order.command, order.args, timeout)
+    for order in commands_for(folder, values):
+        answer = launch.send_and_wait(folder, order.command, order.args, timeout)
         if not answer["ok"]:
             break
     return answer

@@ -30,7 +30,7 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def die_with_agent() -> None:
+def exit_with_torchrun() -> None:
     """A worker whose torchrun is gone would go on unwatched: it gets SIGTERM within a second."""
     agent = os.getppid()
 

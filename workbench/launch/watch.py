@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from workbench.core.errors import RunError
 from workbench.launch import identity
-from workbench.record.control import ENDED
 from workbench.record.folder import RunFolder, folders
+from workbench.record.status import ENDED
 
 STALL_SECONDS = 300.0
 HEARTBEAT_SECONDS = 30.0

@@ -11,15 +11,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import asdict
+from typing import Any, Protocol
 
 from workbench.core.errors import RunError
 from workbench.record.files import rotate
 from workbench.record.folder import Command, RunFolder
+from workbench.record.status import State, Status
 
-State = Literal["queued", "starting", "running", "paused", "stopping", "finished", "stopped", "failed"]
-ENDED: frozenset[str] = frozenset({"finished", "stopped", "failed"})
 BEAT_SECONDS = 1.0
 LOOK_SECONDS = 0.1
 """How often the inbox is looked at."""
@@ -32,51 +31,13 @@ class EventSink(Protocol):
     def __call__(self, kind: str, data: dict[str, Any], step: int | None = None) -> object: ...
 
 
-@dataclass(slots=True)
-class Status:
-    """status.json: what the worker says of itself. Times are unix seconds."""
-
-    state: State = "starting"
-    phase: str = ""
-    phase_done: int = 0
-    phase_total: int = 0
-    step: int = 0
-    """Finished steps."""
-    steps: int = 0
-    pid: int | None = None
-    """None until the worker has come up."""
-    create_time: float = 0.0
-    """Seconds from boot to the start of the worker."""
-    boot_id: str = ""
-    token: str = ""
-    heartbeat: float = 0.0
-    """The process lives."""
-    progress_at: float = 0.0
-    """The loop moved on: a phase began, counted further, or ended."""
-    started: float = 0.0
-    """This worker's start."""
-    earlier: float = 0.0
-    """Seconds that earlier workers of the same run took."""
-    ended: float | None = None
-    reason: str = ""
-    eta: float | None = None
-    """Seconds to the end at the pace of the last steps."""
-    step_seconds: float | None = None
-    """Median of the last steps, pauses left out."""
-    until: float | None = None
-    """The phase goes on by itself at that time."""
-    device: str = ""
-    oom_kills: int | None = None
-    """The kernel's count of out-of-memory kills when the worker began."""
-
-
 class Control:
     """The loop's side of the inbox and of status.json.
 
     Use from the loop's own thread:
 
         for command in control.poll(step):                # at every step boundary; waits here while paused
-            control.answer(command, *apply(command))
+            control.reply(command, *apply(command))
         if control.stop_requested: ...                    # also between generated tokens
         control.phase("sample", done, total)
         control.progress(step + 1, steps)                 # after every step
@@ -85,7 +46,7 @@ class Control:
     def __init__(self, folder: RunFolder, status: Status, *, beat: float = BEAT_SECONDS) -> None:
         self.folder = folder
         self.status = status
-        self.overdue: Callable[[], None] | None = None
+        self.on_overdue: Callable[[], None] | None = None
         """Called from the heartbeat thread when a stop has not come through within its grace."""
         self.lease: object = None
         """The device, held as long as this object."""
@@ -161,7 +122,7 @@ class Control:
             self._look()
             for command in [one for one in self._inbox if one.command == "resume"]:
                 self._inbox.remove(command)
-                self.answer(command, True, "goes on as it is")
+                self.reply(command, True, "goes on as it is")
                 wanted = True
             time.sleep(LOOK_SECONDS)
         self._boundary += time.monotonic() - entered
@@ -174,7 +135,7 @@ class Control:
         token."""
         return bool(self._stopping)
 
-    def answer(self, command: Command, ok: bool, text: str, result: Mapping[str, Any] | None = None) -> None:
+    def reply(self, command: Command, ok: bool, text: str, result: Mapping[str, Any] | None = None) -> None:
         """Say in the events what became of a command: `text` is for people, `result` for programs."""
         data: dict[str, Any] = {
             "id": command.id,
@@ -238,15 +199,15 @@ class Control:
             sink(kind, data, step=step)
         self._unsent.clear()
 
-    def dismiss(self) -> None:
+    def close_inbox(self) -> None:
         """Answer what came too late for any boundary: the run is about to end."""
         self._look()
         while self._inbox:
             command = self._inbox.popleft()
             if command.command == "stop":
-                self.answer(command, True, "the run ends")
+                self.reply(command, True, "the run ends")
             else:
-                self.answer(command, False, "the run ended before its next step")
+                self.reply(command, False, "the run ended before its next step")
 
     def running(self) -> None:
         """The device is ours and the loop begins."""
@@ -310,23 +271,23 @@ class Control:
     def _deal_with(self, command: Command) -> bool:
         """Whether this command is none of the loop's business."""
         if command.command == "stop":
-            self.answer(command, True, "stops after this step, with a checkpoint")
+            self.reply(command, True, "stops after this step, with a checkpoint")
         elif command.command == "pause":
             self._pausing.append(command)
         elif command.command == "resume":
             was_wanted = self._paused or bool(self._pausing)
             self._answer_pauses(False, "resumed before it took effect")
-            self.answer(command, was_wanted, "goes on" if was_wanted else "was not paused")
+            self.reply(command, was_wanted, "goes on" if was_wanted else "was not paused")
             self._paused = False
         elif command.command == "unreadable":
-            self.answer(command, False, f"not a command: {command.args.get('reason', '')}")
+            self.reply(command, False, f"not a command: {command.args.get('reason', '')}")
         else:
             return False
         return True
 
     def _answer_pauses(self, ok: bool, text: str) -> None:
         while self._pausing:
-            self.answer(self._pausing.pop(0), ok, text)
+            self.reply(self._pausing.pop(0), ok, text)
 
     def _set_state(self, state: State) -> None:
         self.status.state, self.status.progress_at = state, time.time()
@@ -344,9 +305,9 @@ class Control:
                 self._write()
                 rotate(self.folder.log_path)
                 written = now
-            if self._deadline is not None and now > self._deadline and self.overdue:
+            if self._deadline is not None and now > self._deadline and self.on_overdue:
                 self._deadline = None
-                self.overdue()
+                self.on_overdue()
             time.sleep(LOOK_SECONDS)
 
     def _write(self) -> None:

@@ -43,11 +43,11 @@ from workbench.train.step_recorder import LookingBack, told
 from workbench.train.update import sampling_of
 
 ProbeAnswers = Callable[[RunConfig, RunFolder, Control, Policy], Callable[[Command], None]]
-"""Makes what answers `probe` commands from a run's settings and policy: `worker.probes.of_run`. The loop only calls it."""
+"""Makes what answers `probe` commands from a run's settings and policy: `worker.probes.handler_for_run`. The loop only calls it."""
 
 
 def train(
-    config: RunConfig, folder: RunFolder, control: Control, probe_answers: ProbeAnswers | None = None
+    config: RunConfig, folder: RunFolder, control: Control, probe_handler: ProbeAnswers | None = None
 ) -> None:
     """Run to the last step, or to the boundary after a stop was asked for. Raises WorkbenchError for what a user can mend."""
     tidy_heap()
@@ -71,7 +71,7 @@ def train(
         )
         record = stack.enter_context(Writer(folder, config, token_text=chat.token_text(policy.tokenizer)))
         control.record_to(record.event)
-        stack.callback(control.dismiss)
+        stack.callback(control.close_inbox)
         tracker = stack.enter_context(WandbSink(folder, config))
         engine = followers.engine(FittingEngine(make_engine(config.engine, policy)), team, policy)
         if replay.begun:
@@ -82,7 +82,7 @@ def train(
         around = surroundings(config, policy, prompts, accuracy_reward)
         alarms = Keeper(folder, record, config, around, first)
         looking_back = stack.enter_context(LookingBack(updater, record, tracker, alarms))
-        answer_probe = probe_answers(config, folder, control, policy) if probe_answers else None
+        answer_probe = probe_handler(config, folder, control, policy) if probe_handler else None
         scoring = Scoring(pools.of(config), pools.sources, config, folder, control, replay)
         clock = Clock(control)
         disk = Disk(folder, control, record)
@@ -120,7 +120,7 @@ def train(
                     answer_probe(command)
                 elif command.command == "checkpoint":
                     save_checkpoint(step)  # at once: a paused run stays in this line of people
-                    control.answer(command, True, f"checkpoint after step {step} written")
+                    control.reply(command, True, f"checkpoint after step {step} written")
                 else:
                     changed = live_settings.apply(command, config, control, pools, policy.context)
                     if changed is not config:

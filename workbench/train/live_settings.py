@@ -13,7 +13,7 @@ from workbench.train.reward_pool import Pools
 def apply(command: Command, config: RunConfig, control: Control, pools: Pools, context: int) -> RunConfig:
     """Carry out a change of settings at a step boundary; returns the settings from now on."""
     if command.command not in ("set", "rewards"):
-        control.answer(
+        control.reply(
             command,
             False,
             f"{command.command} is not known. A training run takes pause, resume, stop, checkpoint, set and rewards.",
@@ -22,7 +22,7 @@ def apply(command: Command, config: RunConfig, control: Control, pools: Pools, c
     try:
         if command.command == "rewards":
             pools.receive(command.args.get("files") or {})
-            control.answer(command, True, "reward code kept; set rewards to use it")
+            control.reply(command, True, "reward code kept; set rewards to use it")
             return config
         changed = config.live_changed(command.args)
         if changed.max_completion_length >= context:
@@ -33,11 +33,11 @@ def apply(command: Command, config: RunConfig, control: Control, pools: Pools, c
             changed
         )  # code that is not there or cannot be loaded is refused here, and the old rewards stay
     except (ConfigError, RewardError) as error:
-        control.answer(command, False, str(error))
+        control.reply(command, False, str(error))
         return config
     before, after = config.model_dump(mode="json"), changed.model_dump(mode="json")
     moved = {name: {"from": before[name], "to": after[name]} for name in command.args}
-    control.answer(
+    control.reply(
         command,
         True,
         ", ".join(f"{name} {said(one['from'])} -> {said(one['to'])}" for name, one in moved.items()),

@@ -25,10 +25,11 @@ from workbench.core.config import RunConfig
 from workbench.core.errors import RunError, WorkbenchError
 from workbench.launch import identity, lease, local, torchrun
 from workbench.launch.watch import oom_kills
-from workbench.record.control import ENDED, Control, State, Status
+from workbench.record.control import Control
 from workbench.record.files import write_json
 from workbench.record.folder import RunFolder
 from workbench.record.redact import redact, redact_text
+from workbench.record.status import ENDED, State, Status
 from workbench.record.writer import Writer
 from workbench.worker import probes
 
@@ -62,7 +63,7 @@ def main(
     folder = RunFolder(options.run_dir)
     team = _team(folder)
     if team > 1:
-        torchrun.die_with_agent()
+        torchrun.exit_with_torchrun()
         if torchrun.rank():
             return _lend_a_hand(folder, options.token)
     sole = _sole_worker(folder)
@@ -70,9 +71,9 @@ def main(
         print(f"Run {folder.id} already has a worker; this second one leaves.", file=sys.stderr)
         return 3
     with sole, Control(folder, _first_status(folder, options.token)) as control:
-        who = identity.mine(options.token)
+        who = identity.current(options.token)
         control.warm_start = options.warm_start
-        control.overdue = lambda: _force_end(control, who)
+        control.on_overdue = lambda: _force_end(control, who)
         _handle_signals(control, team)
         state, reason = _outcome(folder, control, train, idle)
         control.end(state, reason)
@@ -130,7 +131,9 @@ def _work(folder: RunFolder, control: Control, train: Train | None, idle: float)
         return False
     if train is None:
         # Torch comes in here and not before: a waiting worker stays small.
-        train = partial(importlib.import_module("workbench.train.grpo").train, probe_answers=probes.of_run)
+        train = partial(
+            importlib.import_module("workbench.train.grpo").train, probe_handler=probes.handler_for_run
+        )
     control.running()
     train(config, folder, control)
     return not control.stop_reason or control.status.step >= config.steps
@@ -162,7 +165,7 @@ def _serve(config: RunConfig, folder: RunFolder, control: Control, idle: float) 
     holds."""
     with Writer(folder, config) as record:
         control.record_to(record.event)
-        bench = probes.Bench(
+        bench = probes.ProbeContext(
             config, folder, control, take_device=lambda asked: _take_device(asked, folder, control)
         )
         control.running()
@@ -170,7 +173,7 @@ def _serve(config: RunConfig, folder: RunFolder, control: Control, idle: float) 
         while not control.stop_requested and time.monotonic() - last < idle:
             control.phase("idle")
             for command in control.poll():
-                probes.answer(bench, command)
+                probes.reply(bench, command)
                 last = time.monotonic()
             if control.lease is not None and lease.waiting(folder.root, control.status.device):
                 break
@@ -194,7 +197,7 @@ def _sole_worker(folder: RunFolder) -> IO[str] | None:
 
 def _first_status(folder: RunFolder, token: str) -> Status:
     before = folder.status()
-    who, now = identity.mine(token), time.time()
+    who, now = identity.current(token), time.time()
     return Status(
         state="starting",
         phase="start",
@@ -235,7 +238,7 @@ def _force_end(control: Control, who: identity.Identity) -> None:
     """The stop did not come through in time: say so, take the children along, and go."""
     faulthandler.dump_traceback()
     control.end("stopped", "Stopped by force: the step did not come to an end in time.")
-    identity.kill_family(who, include_worker=False)
+    identity.kill_process_tree(who, include_worker=False)
     os._exit(0)
 
 
@@ -249,7 +252,7 @@ def _leave_within(seconds: float, who: identity.Identity, code: int) -> None:
             file=sys.stderr,
             flush=True,
         )
-        identity.kill_family(who, include_worker=False)
+        identity.kill_process_tree(who, include_worker=False)
         os._exit(code)
 
     timer = threading.Timer(seconds, leave)

@@ -10,8 +10,9 @@ import pytest
 from tests.helpers import wait_until
 from workbench.core.config import RunConfig
 from workbench.record import folder as record
-from workbench.record.control import Control, Status
+from workbench.record.control import Control
 from workbench.record.folder import RunFolder
+from workbench.record.status import Status
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_commands_come_in_order_and_are_answered_in_the_events(folder: RunFolder
     first = folder.put("set", {"beta": 0.02})
     folder.put("checkpoint")
     for command in control.poll(4):
-        control.answer(command, command.command == "set", f"{command.command} done")
+        control.reply(command, command.command == "set", f"{command.command} done")
     assert [(kind, data["command"], data["args"], data["ok"], step) for kind, data, step in sink.events] == [
         ("command", "set", {"beta": 0.02}, True, 4),
         ("command", "checkpoint", {}, False, 4),
@@ -139,7 +140,7 @@ def test_what_comes_too_late_for_any_boundary_is_answered_too(folder: RunFolder,
     control.record_to(sink)
     folder.put("set", {"beta": 0.02})
     folder.put("stop")
-    control.dismiss()
+    control.close_inbox()
     assert sink.told() == [
         ("set", False, "the run ended before its next step"),
         ("stop", True, "the run ends"),
@@ -209,7 +210,7 @@ def test_a_stop_that_does_not_come_through_in_its_grace_is_reported_to_the_worke
     folder: RunFolder, control: Control
 ) -> None:
     late = threading.Event()
-    control.overdue = late.set
+    control.on_overdue = late.set
     folder.put("stop", {"grace": 0.1})
     assert wait_until(lambda: control.stop_requested)
     assert late.wait(5)

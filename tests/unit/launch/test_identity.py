@@ -91,11 +91,11 @@ def test_children_are_found_by_the_session_of_a_living_worker_and_by_their_envir
     worker.stdout.close()
     who = of(worker, "tok-9")
     try:
-        assert {process.pid for process in identity.family(who)} == {same_session, own_session}
+        assert {process.pid for process in identity.process_tree(who)} == {same_session, own_session}
         worker.kill()
         worker.wait()
-        assert {process.pid for process in identity.family(who)} == {own_session}
+        assert {process.pid for process in identity.process_tree(who)} == {own_session}
     finally:
-        identity.kill_family(who)
+        identity.kill_process_tree(who)
         psutil.Process(same_session).kill()
     assert not psutil.pid_exists(own_session) or psutil.Process(own_session).status() == psutil.STATUS_ZOMBIE

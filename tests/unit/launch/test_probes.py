@@ -7,13 +7,14 @@ import pytest
 
 from workbench.core.config import RunConfig
 from workbench.record import folder as record
-from workbench.record.control import Control, Status
+from workbench.record.control import Control
 from workbench.record.folder import Command
-from workbench.worker.probes import Bench, answer
+from workbench.record.status import Status
+from workbench.worker.probes import ProbeContext, reply
 
 
 class Asker:
-    """A bench and what it answers."""
+    """A context and what it answers."""
 
     def __init__(self, root: Path, **settings: Any) -> None:
         self.config = RunConfig.build(
@@ -23,10 +24,10 @@ class Asker:
         self.answers: list[dict[str, Any]] = []
         control = Control(folder, Status())
         control.record_to(lambda kind, data, step=None: self.answers.append(data))
-        self.bench = Bench(self.config, folder, control)
+        self.context = ProbeContext(self.config, folder, control)
 
     def ask(self, probe: str, **args: Any) -> dict[str, Any]:
-        answer(self.bench, Command("id-1", "probe", {"probe": probe, **args}))
+        reply(self.context, Command("id-1", "probe", {"probe": probe, **args}))
         return self.answers[-1]
 
 
@@ -38,7 +39,7 @@ def asker(tmp_path_factory: pytest.TempPathFactory) -> Asker:
 def test_prompts_are_shown_as_the_model_reads_them_with_token_counts(asker: Asker) -> None:
     found = asker.ask("prompts", count=3)["result"]
     assert len(found["prompts"]) == 3 and found["train"] == 256
-    tokens = asker.bench.tokenizer(found["prompts"][0]["text"])["input_ids"]
+    tokens = asker.context.tokenizer(found["prompts"][0]["text"])["input_ids"]
     assert len(tokens) == found["prompts"][0]["tokens"]
     assert (
         found["longest"]["tokens"]
@@ -85,6 +86,8 @@ def test_a_model_that_cannot_be_loaded_is_an_answer_too(tmp_path: Path) -> None:
 
 
 def test_a_training_run_does_not_rehearse_on_its_own_weights(asker: Asker) -> None:
-    borrowed = Bench(asker.config, asker.bench.folder, asker.bench.control, policy=asker.bench.policy)
-    answer(borrowed, Command("id-2", "probe", {"probe": "rehearsal"}))
+    borrowed = ProbeContext(
+        asker.config, asker.context.folder, asker.context.control, policy=asker.context.policy
+    )
+    reply(borrowed, Command("id-2", "probe", {"probe": "rehearsal"}))
     assert asker.answers[-1]["ok"] is False and "changes weights" in asker.answers[-1]["text"]

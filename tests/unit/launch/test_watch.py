@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def say(folder: RunFolder, **status: Any) -> launch.RunState:
     now = time.time()
-    me = identity.mine(
+    me = identity.current(
         "-m"
     )  # this very process; pytest's command line need not hold it for the runs that are over
     folder.write_status(

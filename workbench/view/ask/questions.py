@@ -54,7 +54,7 @@ def choices(run: RunFolder) -> Json:
 def put(run: RunFolder, body: SampleBody | BranchBody) -> Json:
     """Puts the question. `{folder, id}` names the answer to come; `model` says whose it is."""
     args = {name: value for name, value in body.model_dump().items() if value is not None}
-    asked = probe_client.pose(run, "sample" if isinstance(body, SampleBody) else "branch", **args)
+    asked = probe_client.send_probe(run, "sample" if isinstance(body, SampleBody) else "branch", **args)
     return {"folder": asked.folder.id, "id": asked.id, "model": asked.model}
 
 
@@ -63,7 +63,7 @@ def told(run: RunFolder, folder: str, id: str) -> Json:
     seen."""
     place = record.find_id(folder, run.root)
     state = launch.state(place)
-    answer = probe_client.Question(place, id, "").answer()
+    answer = probe_client.SentProbe(place, id, "").answer()
     if answer is None:
         if state.over:
             return {
@@ -79,14 +79,14 @@ def told(run: RunFolder, folder: str, id: str) -> Json:
         of = answer["args"].get("run")
         if place != run and of != str(run.path.absolute()):
             raise RunError(f"That answer belongs to another run than {run.id}.")
-        probe_client.keep(run, result)
+        probe_client.save_branch(run, result)
         result = branch(result)
     return {"words": answer["text"], "result": result, "failed": False}
 
 
 def kept(run: RunFolder, step: int, k: int, kind: str, mode: str | None) -> Json:
     """The branches of one group that were asked before."""
-    return {"branches": [branch(one) for one in probe_client.kept(run, step, k, kind, mode)]}
+    return {"branches": [branch(one) for one in probe_client.saved_branches(run, step, k, kind, mode)]}
 
 
 def branch(result: Json) -> Json:

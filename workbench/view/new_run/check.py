@@ -64,7 +64,7 @@ def check(given: Mapping[str, Any]) -> Checked:
         found = {**error.problems, **problems} or {"": str(error)}
         return Checked(None, found, facts, _without(given, found))
     if facts:
-        preflight.lengths(config, facts, problems)
+        preflight.check_lengths(config, facts, problems)
     return Checked(None if problems else config, problems, facts, config)
 
 

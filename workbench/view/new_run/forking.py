@@ -12,7 +12,7 @@ from workbench.core.config import RunConfig
 from workbench.core.errors import ConfigError, RunError
 from workbench.core.presets import load_preset
 from workbench.launch import steer
-from workbench.launch.steer import Origin
+from workbench.launch.steer import ForkPoint
 from workbench.record.folder import RunFolder
 from workbench.view.common import form
 from workbench.view.common.store import Store
@@ -26,7 +26,7 @@ class Base(NamedTuple):
     config: RunConfig
     about: str
     parent: RunFolder | None = None
-    origin: Origin | None = None
+    origin: ForkPoint | None = None
 
 
 class Arrival(NamedTuple):
@@ -45,8 +45,8 @@ def base(store: Store, choice: str) -> Base:
     if found is None:
         return Base(RunConfig.build(choice), load_preset(choice).about)
     folder = store.folder(found["run"])
-    begin = steer.origin(folder, int(found["step"]))
-    config = steer.forked(folder, begin, {})
+    begin = steer.fork_point(folder, int(found["step"]))
+    config = steer.fork_config(folder, begin, {})
     where = f"its checkpoint after step {begin.step}" if begin.step else "its base model"
     about = (
         f"A fork of {title(folder)}: it goes on from {where} with the settings below, counts its steps on from there, and "
@@ -62,7 +62,7 @@ def arrive(store: Store, query: Mapping[str, str]) -> Arrival | None:
         return None
     if not step.isascii() or not step.isdigit() or len(step) > 9:
         raise RunError(f"step = {step[:40]!r}: give the number of a step.")
-    begin = steer.origin(store.folder(run), int(step))
+    begin = steer.fork_point(store.folder(run), int(step))
     choice = f"fork:{run}:{begin.step}"
     found = base(store, choice)
     try:

@@ -239,7 +239,7 @@ def router(store: Store) -> APIRouter:
     def command(run: str, body: CommandBody) -> Any:
         reader = store.reader(run)
         if body.check:
-            steer.orders(reader.folder, body.args, fresh=False)
+            steer.commands_for(reader.folder, body.args, fresh=False)
             return {"problems": {}}
         ids = send(reader, body)
         return JSONResponse(

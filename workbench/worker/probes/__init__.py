@@ -16,13 +16,13 @@ from workbench.record.control import Control
 from workbench.record.folder import Command, RunFolder
 from workbench.record.redact import redact_text
 from workbench.worker.probes.branch import branch
+from workbench.worker.probes.context import ProbeContext
 from workbench.worker.probes.rehearsal import rehearsal
 from workbench.worker.probes.samples import fresh, prompts, sample
-from workbench.worker.probes.worker import Bench
 
-__all__ = ["HANDLERS", "Bench", "answer", "of_run"]
+__all__ = ["HANDLERS", "ProbeContext", "handler_for_run", "reply"]
 
-HANDLERS: dict[str, Callable[[Bench, Mapping[str, Any]], dict[str, Any]]] = {
+HANDLERS: dict[str, Callable[[ProbeContext, Mapping[str, Any]], dict[str, Any]]] = {
     "branch": branch,
     "prompts": prompts,
     "rehearsal": rehearsal,
@@ -32,18 +32,20 @@ HANDLERS: dict[str, Callable[[Bench, Mapping[str, Any]], dict[str, Any]]] = {
 """Every probe by name."""
 
 
-def of_run(config: RunConfig, folder: RunFolder, control: Control, policy: Any) -> Callable[[Command], None]:
+def handler_for_run(
+    config: RunConfig, folder: RunFolder, control: Control, policy: Any
+) -> Callable[[Command], None]:
     """What a training run answers probes with, between two steps: its own policy."""
-    return partial(answer, Bench(config, folder, control, policy=policy))
+    return partial(reply, ProbeContext(config, folder, control, policy=policy))
 
 
-def answer(bench: Bench, command: Command) -> None:
-    """Answer one probe. `args`: its name as `probe`, what it takes, and as `config` the settings it asks about (else the bench's own).
+def reply(context: ProbeContext, command: Command) -> None:
+    """Answer one probe. `args`: its name as `probe`, what it takes, and as `config` the settings it asks about (else the context's own).
     A failure is an answer too."""
     name = str(command.args.get("probe", ""))
     handler = HANDLERS.get(name)
     if command.command != "probe" or handler is None:
-        bench.control.answer(
+        context.control.reply(
             command,
             False,
             f"There is no probe {name or command.command!r}. There are: {', '.join(HANDLERS)}.",
@@ -52,15 +54,15 @@ def answer(bench: Bench, command: Command) -> None:
     started = time.monotonic()
     try:
         if "config" in command.args:
-            bench.ask_about(RunConfig.parse(command.args["config"]))
-        result = handler(bench, command.args)
+            context.ask_about(RunConfig.parse(command.args["config"]))
+        result = handler(context, command.args)
     except WorkbenchError as error:
-        bench.control.answer(command, False, redact_text(str(error)))
+        context.control.reply(command, False, redact_text(str(error)))
     except Exception as error:  # process boundary: the asker gets the reason, the log the whole of it
         print(redact_text(traceback.format_exc()), file=sys.stderr, flush=True)
-        bench.control.answer(command, False, redact_text(f"{type(error).__name__}: {error}"))
+        context.control.reply(command, False, redact_text(f"{type(error).__name__}: {error}"))
     else:
         seconds = time.monotonic() - started
-        bench.control.answer(
+        context.control.reply(
             command, True, f"{name} took {seconds:.1f} s", {**result, "seconds_taken": seconds}
         )

@@ -17,42 +17,42 @@ from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.rewards.runtime.pool import RewardPool
 from workbench.rewards.runtime.registry import RewardSource, resolve
-from workbench.worker.probes.worker import Bench
+from workbench.worker.probes.context import ProbeContext
 
 MOST_CONTINUATIONS = 256
 OTHERS = 3
 """Choices of siblings that are followed beside the answer's own."""
 
 
-def branch(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
+def branch(context: ProbeContext, args: Mapping[str, Any]) -> dict[str, Any]:
     """`n` continuations before token `tok` of a recorded answer, and after each choice that the group made there.
 
     `step`, `k`, `sample`, `tok` say where; `run` names the folder where it is not the worker's own. The result holds
     `sides`: first the one before the token, then the answer's own choice, then its siblings'.
     """
-    folder = RunFolder(args["run"]) if args.get("run") else bench.folder
+    folder = RunFolder(args["run"]) if args.get("run") else context.folder
     step, k, index, tok = (int(args[name]) for name in ("step", "k", "sample", "tok"))
     count = min(MOST_CONTINUATIONS, max(2, int(args.get("n", 16))))
     kind, mode = args.get("kind", "train"), args.get("mode")
     group = Reader(folder).group(step, k, kind, mode, arrays=True)
     own, prefix = _place(group, index, tok)
     ways = [own, *_others(group, index, tok, prefix)]
-    [prompt] = bench.render([Prompt(group["question"], group["answer"], group["columns"])])
+    [prompt] = context.render([Prompt(group["question"], group["answer"], group["columns"])])
     if group["prompt"] and prompt.text != group["prompt"]:
         raise RunError("The prompt reads differently today than it was recorded: was its template changed?")
     starts = [prefix, *([*prefix, way] for way in ways)]
     seed = f"{prompt.id}/{step}/{index}/{tok}"
-    found = _continued(bench, prompt, starts, count, seed)
-    bench.control.phase("score")
+    found = _continued(context, prompt, starts, count, seed)
+    context.control.phase("score")
     with RewardPool(
-        _sources(folder, bench), timeout=bench.config.reward_timeout, reward_clip=bench.config.reward_clip,
-        max_steps=bench.config.steps, max_length=bench.config.max_completion_length,
+        _sources(folder, context), timeout=context.config.reward_timeout, reward_clip=context.config.reward_clip,
+        max_steps=context.config.steps, max_length=context.config.max_completion_length,
     ) as pool:  # fmt: skip
         scores = pool.score(found, step)
     accuracy = rollup.accuracy_reward(folder.config())
     sides, at = [], 0
     for way, one in zip([None, *ways], found, strict=True):
-        sides.append(_side(way, one, scores[at : at + len(one)], accuracy, bench))
+        sides.append(_side(way, one, scores[at : at + len(one)], accuracy, context))
         at += len(one)
     sample = group["samples"][index]
     return {
@@ -88,17 +88,17 @@ def _others(group: Mapping[str, Any], index: int, tok: int, prefix: list[int]) -
     return sorted(chosen, key=lambda token: (-chosen[token], token))[:OTHERS]
 
 
-def _sources(folder: RunFolder, bench: Bench) -> list[RewardSource]:
+def _sources(folder: RunFolder, context: ProbeContext) -> list[RewardSource]:
     """The exact code that the run scored with."""
     saved = [RewardSource.of_record(one, folder.rewards) for one in folder.about()["rewards"]]
-    return saved or list(resolve(folder.config().rewards, bench.folder.rewards))
+    return saved or list(resolve(folder.config().rewards, context.folder.rewards))
 
 
 def _continued(
-    bench: Bench, prompt: Prompt, starts: Sequence[list[int]], count: int, seed: str
+    context: ProbeContext, prompt: Prompt, starts: Sequence[list[int]], count: int, seed: str
 ) -> list[Group]:
     """Whole answers, those of one start a group. A start that is over already is one answer."""
-    config, policy = bench.config, bench.policy
+    config, policy = context.config, context.policy
     most = config.max_completion_length
     requests: dict[int, Request] = {}
     for place, start in enumerate(starts):
@@ -121,8 +121,8 @@ def _continued(
             config.temperature, config.top_p, config.top_k, config.min_p, most - len(starts[place])
         )
         at = done
-        [drawn[place]] = bench.engine.generate(
-            [request], sampling, lambda now, _, at=at: bench.control.phase("branch", at + now, total)
+        [drawn[place]] = context.engine.generate(
+            [request], sampling, lambda now, _, at=at: context.control.phase("branch", at + now, total)
         )
         done += count
     return [
@@ -153,14 +153,14 @@ def _whole(start: list[int], drawn: Rollout | None, policy: Any) -> Rollout:
 
 
 def _side(
-    token: int | None, group: Group, scores: Sequence[Score], accuracy: str, bench: Bench
+    token: int | None, group: Group, scores: Sequence[Score], accuracy: str, context: ProbeContext
 ) -> dict[str, Any]:
     """The rewards of one start's continuations. `text` is that of its token, '' before it."""
     rewards = [score.reward for score in scores]
     right = [rollup.is_right(score, accuracy) for score in scores]
     text = ""
     if token is not None:
-        raw = importlib.import_module("workbench.models.chat").token_text(bench.tokenizer)(token)
+        raw = importlib.import_module("workbench.models.chat").token_text(context.tokenizer)(token)
         text = raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
     if all(reward is None for reward in rewards):
         reason = next(

@@ -13,21 +13,21 @@ from workbench.core.config import RunConfig
 from workbench.core.errors import WorkbenchError
 from workbench.core.types import Request, sample_seed
 from workbench.prompts import task_of
-from workbench.worker.probes.worker import Bench
+from workbench.worker.probes.context import ProbeContext
 
 
-def rehearsal(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
+def rehearsal(context: ProbeContext, args: Mapping[str, Any]) -> dict[str, Any]:
     """One whole step on the longest prompts: seconds and peak memory of sampling and of the update. The
     policy it changed is thrown away."""
-    if not bench.owned:
+    if not context.owned:
         raise WorkbenchError(
-            "A rehearsal changes weights, so a training run cannot do it. Ask a bench worker."
+            "A rehearsal changes weights, so a training run cannot do it. Ask a context worker."
         )
     update = importlib.import_module("workbench.train.update")
     numpy = importlib.import_module("numpy")
-    config = bench.config
+    config = context.config
     split = task_of(config).load(config)
-    asked = sorted(bench.render(split.train), key=lambda prompt: -len(prompt.token_ids))[
+    asked = sorted(context.render(split.train), key=lambda prompt: -len(prompt.token_ids))[
         : config.prompts_per_step
     ]
     requests = [
@@ -36,23 +36,23 @@ def rehearsal(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
         )
         for prompt in asked
     ]
-    engine, updater = bench.engine, update.Updater(bench.policy, config)
-    meter = Meter(bench.policy.device)
-    bench.control.phase("sample")
+    engine, updater = context.engine, update.Updater(context.policy, config)
+    meter = Meter(context.policy.device)
+    context.control.phase("sample")
     groups = engine.generate(
-        requests, update.sampling_of(config), lambda done, total: bench.control.phase("sample", done, total)
+        requests, update.sampling_of(config), lambda done, total: context.control.phase("sample", done, total)
     )
     sampled = meter.lap()
     # Without a reward every other answer counts as right: the cost of an update does not depend on which.
     advantages_B = numpy.concatenate(
         [numpy.where(numpy.arange(len(group)) % 2, 1.0, -1.0) for group in groups]
     )
-    bench.control.phase("update")
+    context.control.phase("update")
     reference = updater.reference(groups, config) if config.needs_reference else None
     updater.step(groups, advantages_B, config, 0, reference_B_T=reference)
     updated = meter.lap()
     lengths = [rollout.length for group in groups for rollout in group.rollouts]
-    bench.forget()
+    context.forget()
     return {
         "sample": sampled,
         "update": updated,

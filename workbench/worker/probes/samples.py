@@ -8,17 +8,17 @@ from workbench.core.types import Prompt, Request, Sampling, sample_seed
 from workbench.prompts import task_of
 from workbench.prompts.stream import PromptStream
 from workbench.rewards.api.messages import plain
-from workbench.worker.probes.worker import Bench
+from workbench.worker.probes.context import ProbeContext
 
 SHOWN_PROMPTS = 5
 MOST_SAMPLES = 64
 MOST_PROMPTS = 64
 
 
-def prompts(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
+def prompts(context: ProbeContext, args: Mapping[str, Any]) -> dict[str, Any]:
     """What the model will read: a few prompts with their token counts, and the longest of all."""
-    split = task_of(bench.config).load(bench.config)
-    train, heldout = bench.render(split.train), bench.render(split.heldout)
+    split = task_of(context.config).load(context.config)
+    train, heldout = context.render(split.train), context.render(split.heldout)
     lengths = sorted(len(prompt.token_ids) for prompt in [*train, *heldout])
     longest = max(train, key=lambda prompt: len(prompt.token_ids))
     shown = [_prompt(prompt) for prompt in train[: int(args.get("count", SHOWN_PROMPTS))]]
@@ -32,7 +32,7 @@ def prompts(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def sample(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
+def sample(context: ProbeContext, args: Mapping[str, Any]) -> dict[str, Any]:
     """Fresh answers to `prompt` (a question, rendered like the run's own): `n` of them, with `temperature`,
     `seed`, `max_completion_length`. `base`: of the model the run began with, where the worker has it as its
     reference."""
@@ -40,8 +40,8 @@ def sample(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
     if not question:
         raise WorkbenchError("The probe `sample` needs a prompt: the question as a person would write it.")
     count = min(MOST_SAMPLES, max(1, int(args.get("n", 1))))
-    config, seed = bench.config, int(args.get("seed", bench.config.seed))
-    [prompt] = bench.render([Prompt(question, args.get("answer"))])
+    config, seed = context.config, int(args.get("seed", context.config.seed))
+    [prompt] = context.render([Prompt(question, args.get("answer"))])
     sampling = Sampling(
         float(args.get("temperature", config.temperature)),
         config.top_p,
@@ -50,9 +50,9 @@ def sample(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
         int(args.get("max_completion_length", config.max_completion_length)),
     )
     request = Request(prompt, tuple(sample_seed(seed, -3, prompt.id, index) for index in range(count)))
-    with bench.sampler(base=bool(args.get("base"))) as engine:
+    with context.sampler(base=bool(args.get("base"))) as engine:
         [group] = engine.generate(
-            [request], sampling, lambda done, total: bench.control.phase("sample", done, total)
+            [request], sampling, lambda done, total: context.control.phase("sample", done, total)
         )
     return {
         "prompt": _prompt(prompt),
@@ -69,14 +69,14 @@ def sample(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def fresh(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
+def fresh(context: ProbeContext, args: Mapping[str, Any]) -> dict[str, Any]:
     """Answers of the model to the prompts of the first step: `n` to each of `prompts` of them, as a run with these settings would
     sample them. For trying rewards on, so with all that a reward may ask for."""
-    config = bench.config
+    config = context.config
     count = min(MOST_SAMPLES, max(1, int(args.get("n", config.num_generations))))
     train = task_of(config).load(config).train
     wanted = min(MOST_PROMPTS, len(train), max(1, int(args.get("prompts", config.prompts_per_step))))
-    asked = bench.render(PromptStream(train, wanted, config.seed).at(0))
+    asked = context.render(PromptStream(train, wanted, config.seed).at(0))
     requests = [
         Request(prompt, tuple(sample_seed(config.seed, 0, prompt.id, index) for index in range(count)))
         for prompt in asked
@@ -84,8 +84,8 @@ def fresh(bench: Bench, args: Mapping[str, Any]) -> dict[str, Any]:
     sampling = Sampling(
         config.temperature, config.top_p, config.top_k, config.min_p, config.max_completion_length
     )
-    groups = bench.engine.generate(
-        requests, sampling, lambda done, total: bench.control.phase("sample", done, total)
+    groups = context.engine.generate(
+        requests, sampling, lambda done, total: context.control.phase("sample", done, total)
     )
     return {
         "groups": [

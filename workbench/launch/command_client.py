@@ -12,7 +12,7 @@ from workbench.record.reader import Reader
 ANSWER_SECONDS = 600.0
 
 
-def ask(
+def send_and_wait(
     folder: RunFolder, command: str, args: Mapping[str, Any] | None = None, timeout: float = ANSWER_SECONDS
 ) -> dict[str, Any]:
     """Send a command and return its answer: id, command, args, ok, text, and for probes result. Raises

@@ -18,25 +18,27 @@ from workbench.prompts.stream import PromptStream
 def yard(tmp_path: Path) -> Iterator[Yard]:
     made = Yard(tmp_path / "runs")
     yield made
-    if folder := probe_client.living(made.root):
+    if folder := probe_client.living_worker(made.root):
         made.started.append(folder)
     made.close()
 
 
 def test_a_bench_answers_about_any_settings_and_goes_when_a_run_wants_its_device(yard: Yard) -> None:
     config = RunConfig.build(None, {"device": "cpu", "max_completion_length": 16})
-    found = probe_client.ask(yard.root, config, "prompts", count=2)
+    found = probe_client.run_probe(yard.root, config, "prompts", count=2)
     assert [sorted(prompt) for prompt in found["prompts"]] == [
         ["answer", "id", "question", "text", "tokens"]
     ] * 2
-    folder = probe_client.living(yard.root)
+    folder = probe_client.living_worker(yard.root)
     assert folder is not None and launch.state(folder).device == ""  # no model, no device
     # Others are asked of the same bench.
-    plain = probe_client.ask(yard.root, config.changed(template="plain"), "sample", prompt="6+8-3", n=2)
+    plain = probe_client.run_probe(yard.root, config.changed(template="plain"), "sample", prompt="6+8-3", n=2)
     assert len(plain["samples"]) == 2 and plain["prompt"]["text"] == "6+8-3"
-    assert probe_client.living(yard.root) == folder and launch.state(folder).device == "cpu"
+    assert probe_client.living_worker(yard.root) == folder and launch.state(folder).device == "cpu"
     # Answers to try rewards on: those a run with these settings would sample first, with all a reward may ask for.
-    fresh = probe_client.ask(yard.root, config.changed(prompts_per_step=2), "fresh", prompts=2, n=3)["groups"]
+    fresh = probe_client.run_probe(yard.root, config.changed(prompts_per_step=2), "fresh", prompts=2, n=3)[
+        "groups"
+    ]
     first = PromptStream(task_of(config).load(config).train, 2, config.seed).at(0)
     assert [(group["question"], group["answer"]) for group in fresh] == [
         (p.question, p.answer) for p in first
@@ -45,7 +47,7 @@ def test_a_bench_answers_about_any_settings_and_goes_when_a_run_wants_its_device
         assert len({sample["text"] for sample in group["samples"]}) > 1 and group["columns"]["level"] >= 1
         assert all(len(sample["tokens"]) == sample["length"] <= 16 for sample in group["samples"])
     with pytest.raises(RunError, match="There is no probe 'dance'"):
-        probe_client.ask(yard.root, config, "dance")
+        probe_client.run_probe(yard.root, config, "dance")
     run = yard.start(steps=400)
     yard.goes_on(run, timeout=60)
     assert launch.state(folder).state == "finished"

@@ -1,6 +1,6 @@
-"""The bench at which probes are answered: the settings they ask about, and the model behind them, loaded when first needed.
+"""The context at which probes are answered: the settings they ask about, and the model behind them, loaded when first needed.
 
-A bench worker has one with a policy of its own; a training worker hands in its policy and answers between two steps.
+A context worker has one with a policy of its own; a training worker hands in its policy and answers between two steps.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _OF_THE_MODEL = (
 """Settings that a loaded policy depends on."""
 
 
-class Bench:
+class ProbeContext:
     """What a probe works with: settings, tokenizer, policy, engine. Nothing heavy is imported or loaded, and no device taken, before a probe needs it."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Bench:
     def ask_about(self, config: RunConfig) -> None:
         """Answer with other settings from now on; the model is loaded anew where it depends on them. Raises WorkbenchError in a training run."""
         if not self.owned:
-            raise WorkbenchError("A training run answers about its own settings. Ask a bench about others.")
+            raise WorkbenchError("A training run answers about its own settings. Ask a context about others.")
         if any(getattr(config, name) != getattr(self.config, name) for name in _OF_THE_MODEL) or (
             config.needs_reference and not self.config.needs_reference
         ):
@@ -87,7 +87,7 @@ class Bench:
     def sampler(self, *, base: bool = False) -> Iterator[Any]:
         """The engine, or one of the reference instead. Raises WorkbenchError where there is none that stood
         still."""
-        if not base or self.owned:  # a bench was given the base model itself
+        if not base or self.owned:  # a context was given the base model itself
             yield self.engine
             return
         if self.config.sync_ref_model or not (self.policy.is_lora or self.policy.reference is not None):
