@@ -9,7 +9,7 @@ import { count, fixed, known, percent, plain, short } from "../common/format.js"
 import { listen } from "../common/keys.js";
 import { poll } from "../common/poller.js";
 import { roundUp } from "../common/scale.js";
-import { isOver, pill } from "../common/states.js";
+import { isOver, pill } from "../common/run_states.js";
 
 const LETTERS = "ABCDEF";
 const LOOKS = [

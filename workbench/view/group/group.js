@@ -1,18 +1,18 @@
 // The Group view, the heart: one prompt, one step. Reward, arithmetic, tokens, and what the update then did.
 
-import { askedBy, arithmetic, sigmaOf, used } from "./arithmetic.js";
-import { cardsPanel } from "./cards.js";
+import { askedBy, arithmetic, sigmaOf, used } from "./advantage_formula.js";
+import { cardsPanel } from "./sample_cards.js";
 import { LENSES as LENS_ORDER } from "../common/cursor.js";
-import { makeCredit } from "./credit.js";
+import { makeTokenValue } from "./token_value.js";
 import { h, keepingFocus, oneLine, part, show, visible } from "../common/dom.js";
 import { known } from "../common/format.js";
-import { order, partsPanel, scatter, scatterSentence, sharePanel, siblingsTable } from "./happened.js";
-import { picture } from "./picture.js";
-import { chooseCards, nearestOpposite, sharedPrefix } from "./siblings.js";
+import { order, partsPanel, scatter, scatterSentence, sharePanel, siblingsTable } from "./update_effect.js";
+import { picture } from "./advantage_picture.js";
+import { chooseCards, nearestOpposite, sharedPrefix } from "../common/siblings.js";
 import { available, LENSES } from "./tokens.js";
-import { treePanel } from "./tree.js";
-import { openCode } from "./code.js";
-import { following } from "../common/waiting.js";
+import { treePanel } from "./prefix_tree.js";
+import { openRewardCode } from "./reward_code.js";
+import { takeLatest } from "../common/latest.js";
 
 const isNarrow = () => matchMedia("(max-width: 600px)").matches;
 
@@ -32,7 +32,7 @@ export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWha
   const hero = h("section", { class: "panel hero", "aria-label": "From reward to advantage" }, art, strip);
   const siblings = h("section", { class: "panel sib", "aria-label": "Siblings" });
   const cards = h("div", { class: "cardsbody" });
-  const credit = makeCredit({ store, ask, go });
+  const credit = makeTokenValue({ store, ask, go });
   const answers = h("section", { class: "panel cardspanel", "aria-label": "Answers" }, cards, credit.element);
   const happened = h("section", { class: "panel sec" });
   const share = h("section", { class: "panel sec" });
@@ -42,7 +42,7 @@ export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWha
   const main = h("div", { class: "lens" }, siblings, answers, rail);
   const slot = h("div", { class: "slot" });
   const element = h("div", { class: "view viewgroup" }, head, missing, slot, hero, main);
-  const follow = following(element);
+  const follow = takeLatest(element);
 
   const widths = new Map(); // of the parts that are drawn to measure, as last seen
   hero.hidden = main.hidden = true; // until there is something to show
@@ -117,7 +117,7 @@ export function makeGroup({ store, header, rater, go, turn, walk, whatIf, askWha
     if (points) show(happened, h("h3", {}, "Asked (across) against happened (up)"), scatter(group.samples, picked), h("p", {}, scatterSentence(group.samples)));
     show(share, sharePanel(group, list));
     share.hidden = !group.divisor;
-    show(parts, partsPanel(first ?? group.samples[0], header, askWhatIf && ((name) => openCode({ root: element, store, name, step: group.step, sample: first ?? group.samples[0] }))));
+    show(parts, partsPanel(first ?? group.samples[0], header, askWhatIf && ((name) => openRewardCode({ root: element, store, name, step: group.step, sample: first ?? group.samples[0] }))));
   }
 
   /** What the drawer's settings, or the divisor that is looked at, would have asked of each answer; null for what was asked. */

@@ -2,7 +2,7 @@
 
 import { h, oneLine, part, show, visible } from "../common/dom.js";
 import { mark } from "../common/dots.js";
-import { forkLink } from "../common/fork.js";
+import { forkLink } from "../common/fork_link.js";
 import { count, fixed, signed } from "../common/format.js";
 
 const WORDS = { critical: "Act now", warning: "Warning", info: "Observation" };

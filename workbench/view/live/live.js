@@ -5,13 +5,13 @@ import { makeCharts } from "./charts.js";
 import { h, keepingFocus, oneLine, part, show, visible } from "../common/dom.js";
 import { mark } from "../common/dots.js";
 import { isGraded, makeGroups } from "./groups.js";
-import { makeMeters } from "./meters.js";
+import { makeReflectionAndLength } from "./reflection_and_length.js";
 import { fixed, known, percent, signed } from "../common/format.js";
 import { legend, makeRibbon } from "./ribbon.js";
-import { chooseCards } from "../group/siblings.js";
-import { makeSpent } from "./spent.js";
-import { isBad, isOver, phase, STAGES } from "../common/states.js";
-import { following } from "../common/waiting.js";
+import { chooseCards } from "../common/siblings.js";
+import { makeStepTime } from "./step_time.js";
+import { isBad, isOver, phase, STAGES } from "../common/run_states.js";
+import { takeLatest } from "../common/latest.js";
 
 const isNarrow = () => matchMedia("(max-width: 600px)").matches;
 
@@ -34,14 +34,14 @@ export function makeLive({ store, header, go, link, commands, people, whatIf, as
   const alarms = makeAlarms({ store, go, link, commands });
   const says = h("section", { class: "panel says", "aria-label": "What it says now" });
   const start = h("section", { class: "panel startup", "aria-label": "Progress" });
-  const meters = makeMeters({ store, header, go, link });
-  const spent = makeSpent({ store });
+  const meters = makeReflectionAndLength({ store, header, go, link });
+  const spent = makeStepTime({ store });
   rail.append(alarms.element, meters.element, spent.element, says);
   const grid = h("div", { class: "grid" }, h("div", { class: "maincol" }, charts.element, groups.element), rail);
   const slot = h("div", { class: "slot" });
   const element = h("div", { class: "view viewlive" }, h("div", { class: "rib" }, ribbon.element), verdict, slot, crash, people.element, start, grid);
-  const follow = following(groups.element);
-  const followSays = following(says);
+  const follow = takeLatest(groups.element);
+  const followSays = takeLatest(says);
 
   groups.element.hidden = meters.element.hidden = spent.element.hidden = says.hidden = true; // until there is something to show
 

@@ -1,14 +1,14 @@
 // The Prompt view: one prompt on every visit. Its answers as a river, then length, entropy and variety per visit, then the
 // best, the median and the worst answer of the first visit and of the one under the cursor.
 
-import { makeBeside } from "./beside.js";
+import { makeOtherRun } from "./other_run.js";
 import { h, oneLine, s, show, visible } from "../common/dom.js";
 import { mark } from "../common/dots.js";
 import { count, fixed, known, percent, plain } from "../common/format.js";
-import { answersOf, river, WIDEST } from "./river.js";
+import { answersOf, river, WIDEST } from "./final_answers.js";
 import { roundUp } from "../common/scale.js";
 import { term } from "../common/tooltip.js";
-import { following } from "../common/waiting.js";
+import { takeLatest } from "../common/latest.js";
 
 /** Up to so many visits, the river stands beside the answers instead of above them. */
 const FEW = 2;
@@ -21,11 +21,11 @@ export function makePrompt({ store, header, go, link }) {
   const flow = h("section", { class: "panel riverpanel", "aria-label": "Answers over time" });
   const strip = h("section", { class: "panel film", "aria-label": "Answers then and now" });
   const missing = h("p", { class: "missing", role: "status", hidden: true });
-  const beside = makeBeside({ store, complete: completed, sentence });
+  const beside = makeOtherRun({ store, complete: completed, sentence });
   const column = h("div", { class: "maincol" }, flow, strip, beside.element);
   const body = h("div", { class: "overtime" }, side, column);
   const element = h("div", { class: "view viewprompt" }, head, missing, body);
-  const follow = following(body);
+  const follow = takeLatest(body);
   let shown = null;
   let lists = { step: [], watched: [] };
 

@@ -2,27 +2,27 @@
 // `mount(element, {fetchJson, postJson, navigate})` serves the dashboard; a notebook cell or an exported page gives the
 // answers themselves (fetch.js, `embedded`), a cursor to start from, and no postJson.
 
-import { makeAsking } from "../ask/asking.js";
-import { makeChange } from "../live/change.js";
-import { forkLink } from "../common/fork.js";
+import { makeProbeClient } from "../ask/probe_client.js";
+import { makeLiveSettings } from "../live/live_settings.js";
+import { forkLink } from "../common/fork_link.js";
 import { format, makeCursor, parse } from "../common/cursor.js";
 import { h, show } from "../common/dom.js";
-import { explain } from "../group/explain.js";
+import { tooltipText } from "./tooltip_text.js";
 import { makeGroup } from "../group/group.js";
 import { makeHits, searching } from "../search/hits.js";
 import { listen } from "../common/keys.js";
 import { makeLive, ribbonState } from "../live/live.js";
-import { makePeople } from "../live/people.js";
+import { makePendingRatings } from "../live/pending_ratings.js";
 import { interval, poll } from "../common/poller.js";
 import { makePrompt } from "../prompt/prompt.js";
 import { makeRibbon } from "../live/ribbon.js";
 import { makeHitBar, makeSearch } from "../search/search.js";
-import { makeRater } from "../group/rate.js";
+import { makeRater } from "../common/ratings.js";
 import { makeBottomBar, makeCommands, makeHelp, makeKeyBar, makeLostBar, makeStrip } from "./shell.js";
 import { makeStore } from "./store.js";
-import { makeTry } from "../ask/try.js";
+import { makeTry } from "../ask/try_it.js";
 import { makeTips } from "../common/tooltip.js";
-import { makeWhatIf } from "../whatif/whatif.js";
+import { makeWhatIf } from "../whatif/drawer.js";
 
 const NO_WORDS = { metrics: {}, settings: {} };
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
@@ -43,7 +43,7 @@ export async function mount(element, { fetchJson, postJson = null, navigate = nu
     const store = makeStore({ fetchJson, postJson }, run);
     const [header, glossary] = await Promise.all([store.header(), store.glossary().catch(() => NO_WORDS)]);
     clearTimeout(patience);
-    return assemble(element, { cursor, store, hits: makeHits({ fetchJson }, run), ask: makeAsking({ fetchJson, postJson }, run), header, glossary, postJson, navigate, live });
+    return assemble(element, { cursor, store, hits: makeHits({ fetchJson }, run), ask: makeProbeClient({ fetchJson, postJson }, run), header, glossary, postJson, navigate, live });
   } catch (error) {
     if (!error.status && error.name !== "TypeError") throw error;
     return say(error.status ? error.message : "Not connected. Reload the page to try again.");
@@ -62,12 +62,12 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
 
   const miniRibbon = makeRibbon({ mini: true, onPick: (step) => go({ step, prompt: cursor.now.view === "group" ? null : cursor.now.prompt }) });
   const lost = makeLostBar();
-  const change = makeChange({ header, store, commands });
+  const change = makeLiveSettings({ header, store, commands });
   const strip = makeStrip({ commands, change, fork: (step) => forkLink(store.run, step), ribbon: miniRibbon, onLive: () => go({ step: null }) });
   const whatIf = makeWhatIf({ store, header, go, onAnswer: () => draw(), canRun: Boolean(navigate && postJson) });
   const askWhatIf = navigate ? () => go({ whatif: cursor.now.whatif === null ? "" : null }) : null; // a page without a server cannot ask
   const rater = makeRater({ postJson, run: store.run, onChange: () => (cursor.now.view === "live" ? people.paint() : groupView.repaint()), say: (words) => keyBar.say(words) });
-  const people = makePeople({ store, rater, goOn: () => commands.post("waiting/go-on", {}, "Goes on with the ratings there are.") });
+  const people = makePendingRatings({ store, rater, goOn: () => commands.post("waiting/go-on", {}, "Goes on with the ratings there are.") });
   const liveView = makeLive({ store, header, go, link, commands, people, whatIf, askWhatIf });
   const groupView = makeGroup({ store, header, rater, go, turn, walk, whatIf, askWhatIf, ask });
   const promptView = makePrompt({ store, header, go, link });
@@ -80,7 +80,7 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
   const help = makeHelp(header.search, idle);
   const bottom = makeBottomBar({ commands, change, fork: (step) => forkLink(store.run, step), onAlarms: liveView.showAlarms, onStep: turn, onAll: groupView.toggleAll });
   show(element, lost.element, excerpt && h("p", { class: "excerpt", role: "note" }, excerpt), strip.element, hitBar.element, liveView.element, groupView.element, promptView.element, searchView.element, tryView.element, keyBar.element, bottom.element, bottom.sheet, help.element, change.element);
-  const tips = makeTips(element, (anchor) => explain(anchor, { glossary, store, header, step: stepNow(), group: groupView.shown, lens: cursor.now.lens }));
+  const tips = makeTips(element, (anchor) => tooltipText(anchor, { glossary, store, header, step: stepNow(), group: groupView.shown, lens: cursor.now.lens }));
 
   /** What rating keys speak to: the group on screen, or on Live the answers that wait. */
   const rating = () => (cursor.now.view === "group" ? groupView : cursor.now.view === "live" && people.active ? people : null);

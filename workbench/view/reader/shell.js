@@ -4,7 +4,7 @@
 import { loud } from "../live/alarms.js";
 import { h, oneLine, part, show } from "../common/dom.js";
 import { capital, count, duration, known, plain } from "../common/format.js";
-import { isOver, pill } from "../common/states.js";
+import { isOver, pill } from "../common/run_states.js";
 
 const UNDO_SECONDS = 4;
 const READ_SECONDS = 8; // then an answer goes: it lies over the ribbon

@@ -3,7 +3,7 @@
 import { h, oneLine, part, s, show } from "../common/dom.js";
 import { duration, known, percent, plain } from "../common/format.js";
 import { poll } from "../common/poller.js";
-import { isBad, isOver, pill } from "../common/states.js";
+import { isBad, isOver, pill } from "../common/run_states.js";
 
 const MOST = 6;
 

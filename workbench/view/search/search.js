@@ -4,7 +4,7 @@ import { h, keepingFocus, oneLine, part, show, visible } from "../common/dom.js"
 import { mark } from "../common/dots.js";
 import { count, fixed, known, listed, signed } from "../common/format.js";
 import { asked, fields, placeOf } from "./hits.js";
-import { following } from "../common/waiting.js";
+import { takeLatest } from "../common/latest.js";
 
 const PAUSE = 250; // ms of rest after a key before the search is asked
 const SORTS = { newest: "newest first", oldest: "oldest first", best: "highest reward first", worst: "lowest reward first", longest: "longest first", shortest: "shortest first", up: "largest A first", down: "smallest A first", share: "largest share of the gradient first" };
@@ -21,7 +21,7 @@ export function makeSearch({ store, hits, header, go, link }) {
   const results = h("section", { class: "panel findings", "aria-label": "What was found" }, tools, list, foot);
   const fold = h("details", { class: "findfold" }, h("summary", { class: "btn" }, "Filters"), form);
   const element = h("div", { class: "view viewsearch" }, h("div", { class: "verdict" }, said, facts), h("div", { class: "finding" }, fold, results));
-  const follow = following(list);
+  const follow = takeLatest(list);
   let choices = null;
   let timer = null;
   let shown = null; // {all, cursor}

@@ -2,10 +2,10 @@
 
 import { h, oneLine, part } from "../common/dom.js";
 import { percent } from "../common/format.js";
-import { river } from "./river.js";
+import { river } from "./final_answers.js";
 
 /** A panel. `complete` makes a visit of the route what the river draws. */
-export function makeBeside({ store, complete, sentence }) {
+export function makeOtherRun({ store, complete, sentence }) {
   const element = h("section", { class: "panel riverpanel beside", "aria-label": "The same prompt in another run", hidden: true });
   let runs = null; // the other runs, asked for once
   let chosen = null;

@@ -1,10 +1,10 @@
 // What a tooltip says: the glossary's words for a metric, and the formula once more with this step's own numbers.
 
 import { decimal, fixed, known, percent, plain, signed } from "../common/format.js";
-import { describeToken } from "./tokens.js";
+import { describeToken } from "../group/tokens.js";
 
 /** The content of the card for `anchor` (something with data-tip), or null. */
-export function explain(anchor, { glossary, store, header, step, group, lens }) {
+export function tooltipText(anchor, { glossary, store, header, step, group, lens }) {
   const name = anchor.dataset.tip;
   if (name === "token") return token(anchor, group, lens);
   if (name.startsWith("lens-")) return { title: LENS_WORDS[name.slice(5)][0], text: LENS_WORDS[name.slice(5)][1], formula: LENS_WORDS[name.slice(5)][2], rows: LENS_WORDS[name.slice(5)][3] };

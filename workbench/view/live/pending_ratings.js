@@ -2,14 +2,14 @@
 
 import { h, oneLine, show, visible } from "../common/dom.js";
 import { count } from "../common/format.js";
-import { ratingChip, ratingRow } from "../group/rate.js";
+import { ratingChip, ratingRow } from "../common/ratings.js";
 
 const known = (value) => value !== null && value !== undefined;
 const done = (sample) => known(sample.thumb) || known(sample.place);
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
 /** `rater` from rate.js; `goOn()` tells the run not to wait any longer. */
-export function makePeople({ store, rater, goOn }) {
+export function makePendingRatings({ store, rater, goOn }) {
   const element = h("section", { class: "panel people", "aria-label": "Answers to rate", hidden: true });
   const left = h("b", { class: "mono", role: "timer" });
   let waiting = null;

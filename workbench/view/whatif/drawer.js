@@ -2,7 +2,7 @@
 // never how the run would have gone. The question lies in the cursor, so a link carries it.
 
 import { h, oneLine, part, show } from "../common/dom.js";
-import { forkLink } from "../common/fork.js";
+import { forkLink } from "../common/fork_link.js";
 import { count, fixed, known, percent, plain, short } from "../common/format.js";
 
 const WAIT = 120; // milliseconds after the last change before the server is asked

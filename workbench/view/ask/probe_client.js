@@ -5,7 +5,7 @@ import { path } from "../common/fetch.js";
 const LOOK = 400; // ms between two looks
 
 /** `ask("branch", body, onWords)` resolves to the answer, or throws a sentence; `onWords` hears what the worker is at. */
-export function makeAsking({ fetchJson, postJson }, run) {
+export function makeProbeClient({ fetchJson, postJson }, run) {
   if (!postJson) return null;
   return async function ask(kind, body, onWords = () => {}) {
     const put = await postJson(path(["runs", run, "ask", kind]), body);

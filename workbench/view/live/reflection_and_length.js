@@ -10,7 +10,7 @@ import { term } from "../common/tooltip.js";
 const POOLED = 5; // steps whose answers count together: one step alone has few that look back
 
 /** `go(change)` moves the cursor, `link(change)` is the address of such a move. */
-export function makeMeters({ store, header, go, link }) {
+export function makeReflectionAndLength({ store, header, go, link }) {
   const element = h("section", { class: "panel meters", "aria-label": "Reflection and length" });
   const draw = part(element, (now, base, lengths, step) => [
     now && reflection(now, base, header.search && { go, link, words: header.reflection_words }),

@@ -3,7 +3,7 @@
 const PATIENCE = 300;
 
 /** `await follow(promise)` gives the answer if nothing newer was asked for meanwhile, else undefined. */
-export function following(element) {
+export function takeLatest(element) {
   let ticket = 0;
   let timer = null;
   return async (promise) => {

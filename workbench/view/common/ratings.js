@@ -1,7 +1,7 @@
 // What a person says about answers: good, bad, or their places in the group, mostly from the keyboard.
 // A group is anything with {step, k, kind, mode, samples: [{index, text, thumb, place}]}: recorded, or waiting to be rated.
 
-import { h } from "../common/dom.js";
+import { h } from "./dom.js";
 
 const ORDINALS = { 1: "1st", 2: "2nd", 3: "3rd" };
 export const ordinal = (place) => ORDINALS[place % 10 > 3 || (place % 100 > 10 && place % 100 < 14) ? 0 : place % 10]?.replace(/^\d+/, place) ?? `${place}th`;

@@ -11,7 +11,7 @@ const PHASES = [
 ];
 const SMALLEST = 0.02; // share of the step below which a phase is told among the rest
 
-export function makeSpent({ store }) {
+export function makeStepTime({ store }) {
   const element = h("section", { class: "panel spent", "aria-label": "Where the step’s time went" });
   const draw = part(element, (parts, whole, beside, step) => [
     h("div", { class: "ph" }, h("h2", {}, "Where the time went"), h("span", { class: "sp" }), h("span", { class: "i3" }, `step ${step}, ${duration(whole)}`)),

@@ -4,7 +4,7 @@ import { h, oneLine, s, visible } from "../common/dom.js";
 import { isUp, mark } from "../common/dots.js";
 import { count, fixed, known, listed, percent, plain, signed, word } from "../common/format.js";
 import { roundUp } from "../common/scale.js";
-import { against } from "./siblings.js";
+import { against } from "../common/siblings.js";
 import { term } from "../common/tooltip.js";
 
 const number = (sample) => `#${sample.index + 1}`;

@@ -5,7 +5,7 @@ import { h, oneLine, visible } from "../common/dom.js";
 import { fixed, known, plain } from "../common/format.js";
 
 /** A sheet over `root` with the code behind `name`, for one sample of a step. */
-export async function openCode({ root, store, name, sample, step }) {
+export async function openRewardCode({ root, store, name, sample, step }) {
   const value = sample.rewards[name];
   const reason = sample.reasons?.[name] ?? "";
   const weight = sample.weights?.[name] ?? 1;

@@ -1,6 +1,6 @@
 // How the answers of one group relate: what they share, where they part, which of them to lay side by side.
 
-import { isUp } from "../common/dots.js";
+import { isUp } from "./dots.js";
 
 /** The ids of a sample's tokens, or the characters of its text where token arrays were not kept. */
 export const units = (sample) => sample.tokens?.ids ?? [...sample.text.slice(0, 4000)];

@@ -3,8 +3,8 @@
 import { h, oneLine, visible } from "../common/dom.js";
 import { mark, rightWord } from "../common/dots.js";
 import { count, fixed, known, listed, percent, signed, word } from "../common/format.js";
-import { ratingChip, ratingRow } from "./rate.js";
-import { commonPrefix, differing, twins } from "./siblings.js";
+import { ratingChip, ratingRow } from "../common/ratings.js";
+import { commonPrefix, differing, twins } from "../common/siblings.js";
 import { lensLegend, tokenText } from "./tokens.js";
 
 const number = (sample) => `#${sample.index + 1}`;

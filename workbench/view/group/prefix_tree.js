@@ -4,7 +4,7 @@
 import { h, oneLine, s } from "../common/dom.js";
 import { isUp } from "../common/dots.js";
 import { count, fixed, known, listed, signed } from "../common/format.js";
-import { units } from "./siblings.js";
+import { units } from "../common/siblings.js";
 
 const LETTER = 6.7; // px of a character of the labels
 const DIVERGING = [0.04, 0.2, 0.5];

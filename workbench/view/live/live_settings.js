@@ -8,7 +8,7 @@ const WAIT = 250;
 const typed = (value) => (typeof value === "number" ? plain(value).replace("−", "-") : String(value ?? ""));
 
 /** `open(name)` shows it with the field of that setting in focus. */
-export function makeChange({ header, store, commands }) {
+export function makeLiveSettings({ header, store, commands }) {
   const element = h("dialog", { class: "sheet change", "aria-label": "Change settings" });
   let fields = {};
   let rewards = [];

@@ -9,7 +9,7 @@ const number = (sample) => `#${sample + 1}`;
 const place = (sample, tok) => `${sample}/${tok}`;
 
 /** `ask` is null where nobody can be asked; `go` moves the cursor. */
-export function makeCredit({ store, ask, go }) {
+export function makeTokenValue({ store, ask, go }) {
   const element = h("section", { class: "credit", "aria-label": "Credit at a token", hidden: true });
   let of = null; // the group that `found` belongs to
   let found = new Map(); // results by place
