@@ -17,7 +17,7 @@ from workbench.record import checkpoints
 from workbench.record.control import Control
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
-from workbench.rewards.runtime.worker_group import Crew
+from workbench.rewards.runtime.worker_group import WorkerGroup
 from workbench.rollouts.local import LocalEngine
 from workbench.train import evaluate, grpo, rollout_stage
 from workbench.train.checkpointing import checkpoint
@@ -27,7 +27,7 @@ from workbench.worker import entry
 POINTS: dict[str, tuple[object, str, str]] = {
     "sampling": (LocalEngine, "_dies_inside_", "generate"),
     "an update": (torch.optim.AdamW, "_dies_after_", "step"),
-    "a reward": (Crew, "_dies_after_", "submit"),
+    "a reward": (WorkerGroup, "_dies_after_", "submit"),
     "a check": (evaluate, "_dies_inside_", "_metrics"),
     "looking back": (Updater, "_dies_inside_", "look_back"),
     "a checkpoint": (checkpoint, "_dies_inside_", "save_file"),

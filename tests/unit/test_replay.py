@@ -102,7 +102,7 @@ def test_what_a_judge_said_of_a_recorded_step_is_not_asked_again_and_the_rest_is
         writer.supersede(0)
     replay = Replay(folder, 0)
     assert replay.begun and replay.last == 1  # although a later attempt has not got there again
-    with RewardPool(sources, known=replay.scores) as pool:
+    with RewardPool(sources, recorded=replay.scores) as pool:
         again = [pool.score(step.groups, number) for number, step in enumerate(steps)]
     assert [score.values for score in again[1]] == [score.values for score in first[1]]
     assert [score.reward for score in again[1]] == [score.reward for score in first[1]]

@@ -137,7 +137,7 @@ def test_a_resumed_run_takes_what_was_said_before_and_asks_nobody_again(stage: S
     )  # too late: the step went on without
     specs = [RewardSpec(name="human"), RewardSpec(name="correct", weight=0.5)]
     sources = resolve(specs, tmp_path / "sources")
-    with RewardPool(sources, known=replay.scores) as pool:
+    with RewardPool(sources, recorded=replay.scores) as pool:
         scoring = Scoring(pool, sources, stage.config, stage.folder, stage.control, replay)
         again = scoring.step(TWO, 3, stage.phase)
     assert [score.values["human"] for score in again] == [1.0, None, 0.25, None]

@@ -15,7 +15,7 @@ from workbench.record.folder import RunFolder, create
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
 from workbench.rewards import versions
-from workbench.rewards.api import messages
+from workbench.rewards.api import reward_input
 from workbench.rewards.runtime import registry
 from workbench.train.reward_pool import Pools
 
@@ -107,7 +107,7 @@ def test_the_pool_is_exchanged_only_when_its_rewards_are_others(run: RunFolder, 
         versions.receive(sent.args["files"], run.rewards)
         assert pools.of(changed) is not first and pools.names == ["correct", "fives"]
         rows = [{"group": 0, "answer": "5", "completion": text} for text in ("<answer>5</answer>", "no")]
-        values = [dict(score.values) for score in pools.of(changed).score_wire(messages.of_rows(rows))]
+        values = [dict(score.values) for score in pools.of(changed).score_inputs(reward_input.of_rows(rows))]
         assert values == [{"correct": 1.0, "fives": 1.0}, {"correct": 0.0, "fives": 0.0}]
 
 

@@ -25,7 +25,7 @@ from workbench.record import notes
 from workbench.record.notes import Notes
 from workbench.record.reader import Reader
 from workbench.rewards import trial
-from workbench.rewards.api.messages import Ratings, WireGroup
+from workbench.rewards.api.reward_input import Ratings, RewardInput
 from workbench.rewards.runtime import registry
 from workbench.rewards.runtime.pool import RewardPool, error_share
 from workbench.rewards.runtime.registry import DEFAULT_TIMEOUT, RewardSource
@@ -223,18 +223,18 @@ def stream(
     ratings = notes.values(Notes(run.folder).ratings()) if wants_ratings else {}
     waiting: deque[Json] = deque()
 
-    def asked() -> Iterator[tuple[int, list[WireGroup]]]:
+    def asked() -> Iterator[tuple[int, list[RewardInput]]]:
         batch: list[Json] = []
         for group in run.answers(since, until, kind, mode, tokens=wants_tokens):
             if only is not None and group["prompt_id"] not in only:
                 continue
             if batch and (group["step"], group["mode"]) != (batch[0]["step"], batch[0]["mode"]):
-                yield batch[0]["step"], [wire_group(one, ratings) for one in batch]
+                yield batch[0]["step"], [as_reward_input(one, ratings) for one in batch]
                 batch = []
             batch.append(group)
             waiting.append(group)
         if batch:
-            yield batch[0]["step"], [wire_group(one, ratings) for one in batch]
+            yield batch[0]["step"], [as_reward_input(one, ratings) for one in batch]
 
     with RewardPool(
         sources,
@@ -275,10 +275,10 @@ def prepared(
         yield registry.save_checked(specs, texts, Path(folder), columns)
 
 
-def wire_group(group: Json, ratings: Ratings | None = None) -> WireGroup:
+def as_reward_input(group: Json, ratings: Ratings | None = None) -> RewardInput:
     """A recorded group (`Reader.answers`) as rewards get it."""
     said = ratings or {}
-    return WireGroup(
+    return RewardInput(
         id=group["prompt_id"],
         prompt=group["question"],
         rendered=group["prompt"],

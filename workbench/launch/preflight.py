@@ -351,7 +351,7 @@ def _rewards(
     with tempfile.TemporaryDirectory(prefix="workbench-rewards-") as folder:
         specs = rewards.with_verifier(config)
         place, records = (parent.rewards, parent.about()["rewards"]) if parent else (Path(folder), ())
-        texts = [versions.wanted(spec, place, records, fresh=fresh) for spec in specs]
+        texts = [versions.current_text(spec, place, records, fresh=fresh) for spec in specs]
         sources = rewards.save_checked(specs, texts, Path(folder), columns)
         own = [source for source in sources if not source.ours]
         tried = dry_run(
@@ -371,7 +371,7 @@ def _rewards(
             for path in sorted(Path(folder).iterdir())
             if path.is_file()
         }
-    return tuple(source.record() for source in sources), files
+    return tuple(source.to_record() for source in sources), files
 
 
 def _absolute(config: RunConfig) -> RunConfig:

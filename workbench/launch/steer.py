@@ -61,7 +61,7 @@ def commands_for(folder: RunFolder, values: Mapping[str, Any], *, fresh: bool = 
     if "rewards" in values:
         records = folder.about()["rewards"]
         try:
-            found = versions.deliver(changed.rewards, folder.rewards, records, fresh=fresh)
+            found = versions.prepare_update(changed.rewards, folder.rewards, records, fresh=fresh)
         except RewardError as error:
             problems["rewards"] = str(error)
         else:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from workbench.core.types import Score
-from workbench.rewards.api import messages
-from workbench.rewards.api.messages import WireGroup
+from workbench.rewards.api import reward_input
 from workbench.rewards.api.outcome import is_failure
-from workbench.rewards.builtin.text import said, thoughts
+from workbench.rewards.api.reward_input import RewardInput
+from workbench.rewards.builtin.text import final_answer, thoughts
 from workbench.rewards.runtime.pool import RewardPool, weighted
 from workbench.rewards.runtime.registry import DEFAULT_TIMEOUT, RewardSource
 
@@ -89,7 +89,7 @@ TRICKS: dict[str, Trick] = {
     ),
     "repeated answer": Trick(
         "An honest answer that says its result twenty times.",
-        lambda given: given.honest + f"\n{said(given.honest)}" * 20,
+        lambda given: given.honest + f"\n{final_answer(given.honest)}" * 20,
         beside_honest=True,
     ),
     "wrong type": Trick(
@@ -111,18 +111,18 @@ TRICKS: dict[str, Trick] = {
 """By name. What is built never depends on the gold answer of its prompt."""
 
 
-def candidates_of(groups: Sequence[WireGroup]) -> tuple[str, ...]:
+def candidates_of(groups: Sequence[RewardInput]) -> tuple[str, ...]:
     """Answers that a model could know to be common in this task, without knowing which is right here."""
     found = [str(digit) for digit in range(10)] + ["A", "B", "C", "D", "yes", "no"]
     found += [group["answer"] for group in groups if group["answer"] is not None]
-    found += [said(text) for group in groups for text in group["completions"]]
+    found += [final_answer(text) for group in groups for text in group["completions"]]
     short = [item for item in found if 0 < len(item) <= 60]
     return tuple(sorted(dict.fromkeys(short)))[:200]
 
 
 def attack(
     sources: Sequence[RewardSource] | RewardSource,
-    prompts: Sequence[WireGroup],
+    prompts: Sequence[RewardInput],
     *,
     timeout: float = DEFAULT_TIMEOUT,
     max_length: int | None = 1024,
@@ -138,14 +138,14 @@ def attack(
     groups = [_with_honest(group) for group in prompts[:_PROMPTS]]
     candidates = candidates_of(groups)
     alone = all(source.shape.kind == "sample" for source in sources)
-    asked: list[WireGroup] = []
+    asked: list[RewardInput] = []
     for group in groups:
         honest = group["completions"][0]
         tricks = [trick.build(Given(group["prompt"], honest, candidates)) for trick in TRICKS.values()]
         if alone:
-            asked.append(messages.with_answers(group, [*group["completions"], *tricks]))
+            asked.append(reward_input.with_completions(group, [*group["completions"], *tricks]))
         else:  # a reward that compares siblings must see each trick among honest ones
-            asked += [messages.with_answers(group, [*group["completions"], text]) for text in tricks]
+            asked += [reward_input.with_completions(group, [*group["completions"], text]) for text in tricks]
     with (
         contextlib.nullcontext(pool)
         if pool
@@ -153,13 +153,13 @@ def attack(
     ):
         scores = [
             dataclasses.replace(score, reward=weighted(dict(score.values), sources))
-            for score in scoring.score_wire(asked)
+            for score in scoring.score_inputs(asked)
         ]
     return _judge(groups, scores, asked, alone)
 
 
 def _judge(
-    groups: Sequence[WireGroup], scores: Sequence[Score], asked: Sequence[WireGroup], alone: bool
+    groups: Sequence[RewardInput], scores: Sequence[Score], asked: Sequence[RewardInput], alone: bool
 ) -> list[Attack]:
     """Line up the flat scores with prompts and tricks."""
     rest = iter(scores)
@@ -213,7 +213,7 @@ def _mean(scores: Sequence[Score]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _with_honest(group: WireGroup) -> WireGroup:
+def _with_honest(group: RewardInput) -> RewardInput:
     """The first honest answers, and the gold answer in the usual form and bare: a scale needs a good one."""
     gold = [] if group["answer"] is None else [_wrapped(group["answer"], "…"), group["answer"]]
-    return messages.with_answers(group, group["completions"][:_HONEST] + gold or [""])
+    return reward_input.with_completions(group, group["completions"][:_HONEST] + gold or [""])

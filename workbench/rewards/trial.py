@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from workbench.core.config import RewardSpec
 from workbench.core.types import Group, Prompt, Score
-from workbench.rewards.api import messages, source
-from workbench.rewards.api.messages import WireGroup
+from workbench.rewards.api import reward_input, source
+from workbench.rewards.api.reward_input import RewardInput
 from workbench.rewards.api.source import SourceText
 from workbench.rewards.runtime import registry
 from workbench.rewards.runtime.pool import RewardPool, error_share
@@ -63,7 +63,7 @@ def try_reward(
     with tempfile.TemporaryDirectory(prefix="workbench-reward-") as folder:
         sources = [saved(reward, Path(folder), groups, options)]
         with RewardPool(sources, timeout=timeout) as pool:
-            return pool.score_wire(groups)
+            return pool.score_inputs(groups)
 
 
 def examine(
@@ -78,10 +78,10 @@ def examine(
     with tempfile.TemporaryDirectory(prefix="workbench-reward-") as folder:
         sources = [saved(reward, Path(folder), groups, options)]
         with RewardPool(sources, timeout=timeout) as pool:
-            scores = pool.score_wire(groups)
+            scores = pool.score_inputs(groups)
             printed = pool.printed
             started = time.perf_counter()
-            again = pool.score_wire(groups, step=1)  # another step, so other random numbers
+            again = pool.score_inputs(groups, step=1)  # another step, so other random numbers
             seconds = time.perf_counter() - started
     (name,) = (source.name for source in sources)
     values = [score.values[name] for score in scores]
@@ -112,17 +112,17 @@ def dry_run(
     cannot be loaded.
     """
     quick = [source for source in sources if not source.shape.alone]
-    asked = messages.of_groups([Group(prompt, ()) for prompt in prompts[:2]], tokens=True)
+    asked = reward_input.of_groups([Group(prompt, ()) for prompt in prompts[:2]], tokens=True)
     if not quick or not asked:
         return {}
     groups = [
-        messages.with_answers(
+        reward_input.with_completions(
             group, [f"<think></think><answer>{group['answer']}</answer>", group["answer"] or "", ""]
         )
         for group in asked
     ]
     with RewardPool(quick, timeout=timeout, max_length=max_length) as pool:
-        scores = pool.score_wire(groups)
+        scores = pool.score_inputs(groups)
         failing = [name for name, share in pool.error_rate.items() if share == 1.0]
     return {name: scores[0].reasons[name] for name in failing}
 
@@ -130,7 +130,7 @@ def dry_run(
 def saved(
     reward: AnyReward,
     folder: Path,
-    groups: Sequence[WireGroup],
+    groups: Sequence[RewardInput],
     options: Mapping[str, int | float | str | bool] | None = None,
 ) -> RewardSource:
     """A reward saved under `folder` and checked against the columns of these groups. Raises RewardError."""
@@ -155,8 +155,8 @@ def is_code(text: str) -> bool:
     return "\n" in text or "def " in text
 
 
-def plain_groups(samples: Samples) -> list[WireGroup]:
+def plain_groups(samples: Samples) -> list[RewardInput]:
     """Samples as the pool sends them. Raises RewardError for rows without a completion."""
     if samples and isinstance(samples[0], Group):
-        return messages.of_groups(samples, tokens=True)
-    return messages.of_rows(samples)  # type: ignore[arg-type]
+        return reward_input.of_groups(samples, tokens=True)
+    return reward_input.of_rows(samples)  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ _VERSION = re.compile(r"[0-9a-f]{16}")
 Records = Sequence[Mapping[str, Any]]
 
 
-class Delivery(NamedTuple):
+class RewardUpdate(NamedTuple):
     """A change of rewards, ready to be sent."""
 
     specs: list[RewardSpec]
@@ -43,10 +43,12 @@ def texts(specs: Sequence[RewardSpec], folder: Path, records: Records) -> list[S
     return [_there(spec, folder, records) for spec in specs]
 
 
-def deliver(specs: Sequence[RewardSpec], folder: Path, records: Records, *, fresh: bool = True) -> Delivery:
+def prepare_update(
+    specs: Sequence[RewardSpec], folder: Path, records: Records, *, fresh: bool = True
+) -> RewardUpdate:
     """Check rewards that a run is to use from now on. `fresh`: own files and functions are read anew, else the run's own copy
     stays where it has one. Raises RewardError for what cannot work."""
-    meant = [wanted(spec, folder, records, fresh=fresh) for spec in specs]
+    meant = [current_text(spec, folder, records, fresh=fresh) for spec in specs]
     with tempfile.TemporaryDirectory(prefix="workbench-rewards-") as place:
         registry.save_checked(specs, meant, Path(place))
     named, files = [], {}
@@ -56,7 +58,7 @@ def deliver(specs: Sequence[RewardSpec], folder: Path, records: Records, *, fres
             files[version] = text.code.decode()
             spec = spec.model_copy(update={"version": version})
         named.append(spec)
-    return Delivery(named, files)
+    return RewardUpdate(named, files)
 
 
 def receive(files: Mapping[str, str], folder: Path) -> None:
@@ -92,7 +94,7 @@ def _there(spec: RewardSpec, folder: Path, records: Records) -> SourceText:
     return text
 
 
-def wanted(spec: RewardSpec, folder: Path, records: Records, *, fresh: bool) -> SourceText:
+def current_text(spec: RewardSpec, folder: Path, records: Records, *, fresh: bool) -> SourceText:
     """The code somebody means by this reward now. `fresh`: own files and functions as they are at this moment; else the run's
     copy where it has one. Raises RewardError."""
     own = source.is_file(spec.name) or spec.name in registered

@@ -67,7 +67,7 @@ def train(
         stream = PromptStream(prompts, config.prompts_per_step, config.seed)
         accuracy_reward = config.eval_reward or task_of(config).rewards[0]
         pools = stack.enter_context(
-            Pools(started, folder.about()["rewards"], folder.rewards, with_verifier, known=replay.scores)
+            Pools(started, folder.about()["rewards"], folder.rewards, with_verifier, recorded=replay.scores)
         )
         record = stack.enter_context(Writer(folder, config, token_text=chat.token_text(policy.tokenizer)))
         control.record_to(record.event)

@@ -14,11 +14,11 @@ from workbench.record import notes, rating
 from workbench.record.control import Control
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes
-from workbench.rewards.api import messages
-from workbench.rewards.api.messages import Ratings, WireGroup
-from workbench.rewards.runtime.pool import Begun, RewardPool, infrastructure_share
+from workbench.rewards.api import reward_input
+from workbench.rewards.api.reward_input import Ratings, RewardInput
+from workbench.rewards.runtime.pool import RewardPool, Submitted, infrastructure_share
 from workbench.rewards.runtime.registry import RewardSource
-from workbench.rewards.runtime.worker_group import Said
+from workbench.rewards.runtime.worker_group import WorkerResult
 from workbench.train.checkpointing.replay import Replay
 
 MAX_FAILURES = 0.05
@@ -63,16 +63,16 @@ class Scoring:
     ) -> list[Score]:
         """Scores of a step's answers, flat. Waits for people where a reward counts on them, and for services."""
         ratings = self._people(groups, step, phase) if self._waits else self._ratings()
-        asked = messages.of_groups(groups, self.pool.wants_tokens, ratings)
+        asked = reward_input.of_groups(groups, self.pool.wants_tokens, ratings)
         return self._score(asked, step, phase, ahead.begun if ahead else {})
 
     def check(self, groups: Sequence[Group], step: int, phase: Phase) -> list[Score]:
         """Scores of a held-out check; nobody is waited for."""
-        asked = messages.of_groups(groups, self.pool.wants_tokens, self._ratings())
+        asked = reward_input.of_groups(groups, self.pool.wants_tokens, self._ratings())
         return self._score(asked, step, phase, {})
 
-    def _score(self, asked: list[WireGroup], step: int, phase: Phase, begun: Begun) -> list[Score]:
-        scores_B = self.pool.score_wire(asked, step, phase("score"), begun)
+    def _score(self, asked: list[RewardInput], step: int, phase: Phase, begun: Submitted) -> list[Score]:
+        scores_B = self.pool.score_inputs(asked, step, phase("score"), begun)
         while missing := {
             name: share for name, share in infrastructure_share(scores_B).items() if share > MAX_FAILURES
         }:
@@ -84,7 +84,7 @@ class Scoring:
             if not self.control.hold(text, until=lambda: False):
                 self.gave_up = True
                 break
-            scores_B = self.pool.score_wire(asked, step, phase("score"))
+            scores_B = self.pool.score_inputs(asked, step, phase("score"))
         return scores_B
 
     # -- people --------------------------------------------------------------------------------------------
@@ -123,10 +123,10 @@ class Ahead:
 
     def __init__(self, scoring: Scoring, step: int) -> None:
         self._scoring, self._step = scoring, step
-        self.begun: dict[int, list[Future[Said]]] = {}
+        self.begun: dict[int, list[Future[WorkerResult]]] = {}
 
     def __call__(self, place: int, group: Group) -> None:
         """Group number `place` of the request is whole."""
         if not self._scoring._wants_ratings:  # what people say of it is not there yet
             pool = self._scoring.pool
-            self.begun[place] = pool.begin(messages.of_groups([group], pool.wants_tokens), self._step)
+            self.begun[place] = pool.submit(reward_input.of_groups([group], pool.wants_tokens), self._step)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.rewarding import written
 from workbench.core.config import RewardSpec
-from workbench.rewards.api.messages import of_rows
+from workbench.rewards.api.reward_input import of_rows
 from workbench.rewards.attacks import TRICKS, Given, attack
 from workbench.rewards.runtime.registry import resolve
 

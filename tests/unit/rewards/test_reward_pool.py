@@ -11,7 +11,7 @@ from tests.helpers import wait_until
 from tests.rewarding import group, sources_of, written
 from workbench.core.config import RewardSpec
 from workbench.core.errors import RewardError
-from workbench.rewards.api.messages import of_groups
+from workbench.rewards.api.reward_input import of_groups
 from workbench.rewards.runtime.pool import RewardPool, error_share, infrastructure_share
 from workbench.rewards.runtime.registry import resolve
 
@@ -88,11 +88,11 @@ def test_scoring_that_began_early_gives_what_scoring_at_the_end_gives(tmp_path: 
     """
     groups = of_groups([group(text, "b", question=text) for text in ("a", "waits", "c", "d")], tokens=False)
     with RewardPool(sources_of(tmp_path, code)) as pool:
-        begun = {place: pool.begin([groups[place]], 7) for place in (1, 2)}
+        begun = {place: pool.submit([groups[place]], 7) for place in (1, 2)}
         assert not begun[1][0].done()
         mark.touch()
-        early = pool.score_wire(groups, 7, begun=begun)
-        assert early == pool.score_wire(groups, 7)
+        early = pool.score_inputs(groups, 7, submitted=begun)
+        assert early == pool.score_inputs(groups, 7)
     assert len({score.reward for score in early}) == 8
 
 
@@ -100,7 +100,7 @@ def test_closing_ends_the_processes_even_in_the_middle_of_a_call(tmp_path: Path)
     mark = tmp_path / "running"
     code = f"import time\ndef f(completion):\n    open({str(mark)!r}, 'w').close()\n    time.sleep(600)\n"
     pool = RewardPool(sources_of(tmp_path, code), timeout=600)
-    (future,) = pool.begin(of_groups([group("a")], tokens=False))
+    (future,) = pool.submit(of_groups([group("a")], tokens=False))
     wait_until(mark.exists)
     pool.close()
     with pytest.raises(RewardError, match="closed"):
@@ -115,11 +115,11 @@ def test_a_killed_parent_leaves_neither_process_nor_folder(tmp_path: Path):
         from workbench.core.config import RewardSpec
         from workbench.rewards.runtime.pool import RewardPool
         from workbench.rewards.runtime.registry import resolve
-        from workbench.rewards.api.messages import of_rows
+        from workbench.rewards.api.reward_input import of_rows
 
         if __name__ == "__main__":
             pool = RewardPool(resolve([RewardSpec(name="correct")], Path(sys.argv[1]) / "rewards"))
-            pool.score_wire(of_rows([{"completion": "a", "answer": "a"}]))
+            pool.score_inputs(of_rows([{"completion": "a", "answer": "a"}]))
             os.kill(os.getpid(), 9)
     """
     script = written(tmp_path, code, "parent.py")

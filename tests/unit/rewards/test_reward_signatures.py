@@ -7,8 +7,8 @@ import pytest
 from tests.rewarding import group, scores_of, sources_of
 from workbench.core.config import RewardSpec
 from workbench.core.errors import RewardError
-from workbench.rewards.api.messages import of_groups
 from workbench.rewards.api.outcome import NOT_APPLICABLE
+from workbench.rewards.api.reward_input import of_groups
 from workbench.rewards.runtime.pool import RewardPool
 from workbench.rewards.runtime.registry import resolve
 
@@ -234,7 +234,7 @@ def test_rewards_that_hold_a_model_get_one_process_of_their_own(tmp_path):
         assert len(pool.pids) == 3
         scores = pool.score([group("a", "b"), group("c", "d")])
         asked = of_groups([group("a", "b")], tokens=False)
-        waiting = pool.score_wire(asked, begun={0: pool.begin(asked)})
+        waiting = pool.score_inputs(asked, submitted={0: pool.submit(asked)})
     assert len({score.values["f"] for score in scores}) == 1
     assert {score.values["f"] for score in scores}.isdisjoint(score.values["g"] for score in scores)
     assert [list(score.values) for score in waiting] == [["f", "g"]] * 2

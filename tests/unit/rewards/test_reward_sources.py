@@ -48,7 +48,7 @@ def test_the_exact_source_is_saved_by_its_hash_and_a_record_brings_it_back(tmp_p
     assert pickle.loads(pickle.dumps(sources)) == sources
 
     moved = (tmp_path / "rewards").rename(tmp_path / "elsewhere")
-    records = json.loads(json.dumps([source.record() for source in sources]))
+    records = json.loads(json.dumps([source.to_record() for source in sources]))
     again = [RewardSource.of_record(record, moved) for record in records]
     assert [(item.name, item.weight, item.shape) for item in again] == [
         (item.name, item.weight, item.shape) for item in sources

@@ -343,4 +343,4 @@ def test_a_page_that_turns_away_ends_its_trial_and_the_processes(lab: Lab) -> No
     going.stop()
     wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids), what="their end")
     assert time.monotonic() - started < 20  # 32 answers were asked about, at 1.5 s each
-    trials.workshop.close()
+    trials.process_cache.close()

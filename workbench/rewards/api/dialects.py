@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from workbench.rewards.api.messages import WireGroup
+from workbench.rewards.api.reward_input import RewardInput
 
 Message = dict[str, str]
 
@@ -53,7 +53,7 @@ class TrainerState:
         )
 
 
-_OF_SAMPLE: dict[str, Callable[[WireGroup, int], Any]] = {
+_OF_SAMPLE: dict[str, Callable[[RewardInput, int], Any]] = {
     "question": lambda group, index: group["prompt"],
     "solution_str": lambda group, index: group["completions"][index],
     "ground_truth": lambda group, index: group["answer"],
@@ -64,7 +64,7 @@ _OF_SAMPLE: dict[str, Callable[[WireGroup, int], Any]] = {
     "task": lambda group, index: "default",
     "parser": lambda group, index: Parser(),
 }
-_OF_LIST: dict[str, Callable[[WireGroup], Any]] = {
+_OF_LIST: dict[str, Callable[[RewardInput], Any]] = {
     "queries": lambda group: [(group["rendered"] or group["prompt"]) + text for text in group["completions"]],
     "labels": lambda group: [group["answer"]] * len(group["completions"]),
     "answers": lambda group: [group["answer"]] * len(group["completions"]),
@@ -81,7 +81,7 @@ def names(kind: str) -> Collection[str]:
     return _OF_SAMPLE if kind == "sample" else _OF_LIST if kind == "list" else ()
 
 
-def value(kind: str, name: str, group: WireGroup, index: int | None) -> Any:
+def value(kind: str, name: str, group: RewardInput, index: int | None) -> Any:
     """The value behind a foreign name, or ABSENT."""
     if kind == "sample" and index is not None and name in _OF_SAMPLE:
         return _OF_SAMPLE[name](group, index)
@@ -114,7 +114,7 @@ def said(completion: str, messages: bool) -> str | list[Message]:
     return [{"role": "assistant", "content": completion}] if messages else completion
 
 
-def _state(group: WireGroup, index: int) -> dict[str, Any]:
+def _state(group: RewardInput, index: int) -> dict[str, Any]:
     return {
         "prompt": asked(group["prompt"], True),
         "completion": said(group["completions"][index], True),

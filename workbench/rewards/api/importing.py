@@ -42,7 +42,7 @@ def load(path: str, origin: Origin) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     vars(module).update(GIVEN)
     sys.modules[private] = module
-    _serve_old_names(Path(path).read_text(encoding="utf-8", errors="replace"))
+    _serve_former_names(Path(path).read_text(encoding="utf-8", errors="replace"))
     sys.dont_write_bytecode = True  # the folder of a run holds sources, not caches
     try:
         spec.loader.exec_module(module)
@@ -52,25 +52,39 @@ def load(path: str, origin: Origin) -> ModuleType:
     return module
 
 
-_OWN_IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+(workbench(?:\.\w+)+)", re.M)
+_OWN_IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+(?P<package>workbench[\w.]*)[ \t]+import[ \t]+(?P<names>\([^)]*\)|[^\n#]*)"
+    r"|import[ \t]+(?P<module>workbench[\w.]*))",
+    re.M,
+)
 _MOVED = {
     "workbench.errors": "workbench.core.errors",
     "workbench.types": "workbench.core.types",
     "workbench.rewards.declare": "workbench.rewards.api.decorator",
     "workbench.rewards.outcome": "workbench.rewards.api.outcome",
-    "workbench.rewards.wire": "workbench.rewards.api.messages",
     **{
         f"workbench.rewards.{name}": f"workbench.rewards.builtin.{name}"
-        for name in ("answers", "formulas", "remote", "summary", "text")
+        for name in (
+            "answers", "choice", "countdown", "formats", "formulas", "human", "judge", "language", "learned", "length", "maths",
+            "programs", "qa", "remote", "repetition", "story", "summary", "text", "translation",
+        )
     },
+}  # fmt: skip
+_RENAMED = {
+    "workbench.rewards.builtin.text": {"said": "final_answer", "tagged_answer": "answer_tag"},
 }
-"""Run folders keep copies of reward source, which import our modules by the names of their day."""
+"""Run folders keep copies of reward source, which import our modules and functions by their names of that time."""
 
 
-def _serve_old_names(source: str) -> None:
-    for name in _OWN_IMPORT.findall(source):
-        if name in _MOVED and name not in sys.modules:
-            sys.modules[name] = importlib.import_module(_MOVED[name])
+def _serve_former_names(source: str) -> None:
+    for found in _OWN_IMPORT.finditer(source):
+        package = found["package"] or found["module"]
+        for former in (package, *(f"{package}.{name}" for name in re.findall(r"\w+", found["names"] or ""))):
+            current = _MOVED.get(former, former)
+            if current != former or current in _RENAMED:
+                module = sys.modules[former] = importlib.import_module(current)
+                for old, new in _RENAMED.get(current, {}).items():
+                    setattr(module, old, getattr(module, new))
 
 
 def why(error: BaseException, origin: Origin) -> str:

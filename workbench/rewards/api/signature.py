@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from workbench.rewards.api import dialects
 from workbench.rewards.api.decorator import declared
-from workbench.rewards.api.messages import WireGroup
+from workbench.rewards.api.reward_input import RewardInput
 
 Kind = Literal["sample", "group", "list"]
 
@@ -235,7 +235,7 @@ class Binder:
     """
 
     def __init__(
-        self, shape: Shape, group: WireGroup, options: Mapping[str, Any], given: Mapping[str, Any]
+        self, shape: Shape, group: RewardInput, options: Mapping[str, Any], given: Mapping[str, Any]
     ) -> None:
         self.shape = shape
         self.group = group

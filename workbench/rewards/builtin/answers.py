@@ -3,7 +3,7 @@
 import re
 
 from workbench.rewards.api.decorator import Example, reward
-from workbench.rewards.builtin.text import said, tagged_answer
+from workbench.rewards.builtin.text import answer_tag, final_answer
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?(?:/\d+)?")
 
@@ -28,7 +28,7 @@ def correct(completion: str, answer: str | None, finish_reason: str) -> float | 
 
 def is_right(completion: str, answer: str, finish_reason: str) -> bool:
     """The verifier behind `correct`, for rewards that build on it."""
-    return finish_reason == "stop" and tagged_answer(completion) == answer.strip()
+    return finish_reason == "stop" and answer_tag(completion) == answer.strip()
 
 
 @reward(
@@ -46,7 +46,7 @@ def number(completion: str, answer: str | None, *, tolerance: float = 1e-6) -> f
     gold = None if answer is None else read_number(answer)
     if gold is None:
         return None
-    given = last_number(said(completion))
+    given = last_number(final_answer(completion))
     return 1.0 if given is not None and _equal(given, gold, tolerance) else 0.0
 
 
@@ -73,7 +73,7 @@ def partial_credit(
         return None
     if is_right(completion, answer, finish_reason):
         return 1.0
-    tagged = tagged_answer(completion)
+    tagged = answer_tag(completion)
     if tagged is None or not tagged or finish_reason != "stop":
         return 0.0
     gold, given = read_number(answer), read_number(tagged)

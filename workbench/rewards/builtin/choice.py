@@ -3,7 +3,7 @@
 import re
 
 from workbench.rewards.api.decorator import Example, reward
-from workbench.rewards.builtin.text import said
+from workbench.rewards.builtin.text import final_answer
 
 _ALONE = re.compile(r"\s*[(\[]?([A-Z])[)\].:]?(?:\s.*)?", re.DOTALL)
 _STATED = re.compile(r"(?i:answer|choice|option)(?i:\s+is)?\s*:?\s*[(\[]?([A-Z])\b(?![-'’])")
@@ -23,7 +23,7 @@ def choice(completion: str, answer: str | None) -> float | None:
     letter.
     """
     gold = _letter_at_start(answer or "")
-    return None if gold is None else float(chosen(said(completion)) == gold)
+    return None if gold is None else float(chosen(final_answer(completion)) == gold)
 
 
 def chosen(text: str) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from workbench.rewards.api.decorator import Example, reward
-from workbench.rewards.builtin.text import tagged_answer
+from workbench.rewards.builtin.text import answer_tag
 
 _LONGEST = 500
 """Characters; real answers are far shorter, and a deep expression would exhaust the parser."""
@@ -33,7 +33,7 @@ def countdown(completion: str, numbers: Sequence[int], target: int, finish_reaso
 
     Knows + - * / and parentheses, computes in exact fractions, never runs the text.
     """
-    expression = tagged_answer(completion)
+    expression = answer_tag(completion)
     if expression is None or finish_reason != "stop":
         return 0.0
     found = evaluate(expression.partition("=")[0])

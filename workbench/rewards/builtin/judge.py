@@ -16,7 +16,7 @@ from workbench.core.errors import RewardError
 from workbench.rewards.api.decorator import reward
 from workbench.rewards.api.outcome import Unavailable, shorten
 from workbench.rewards.builtin.remote import beside, memory, secret
-from workbench.rewards.builtin.text import said
+from workbench.rewards.builtin.text import final_answer
 
 _SCORE = re.compile(r'"score"\s*:\s*(-?\d+(?:\.\d+)?)')
 _CHOICE = re.compile(r'"better"\s*:\s*"(first|second|equal)"')
@@ -55,7 +55,7 @@ async def judge(
         f'{{"score": n}}, n a number from 0 to {highest}.'
     )
     asked = f"Question:\n{prompt}\n\n" + (f"Reference answer:\n{answer}\n\n" if answer else "") + "Answer:\n"
-    reply = await _ask(model, base_url, key_env, told, asked, [said(completion)])
+    reply = await _ask(model, base_url, key_env, told, asked, [final_answer(completion)])
     found = _SCORE.findall(reply)
     if not found:
         raise ValueError(f"the judge gave no score: {shorten(reply, 80)}")
@@ -99,7 +99,7 @@ async def judge_ranking(
     )
 
     async def first_share(left: int, right: int) -> float:
-        texts = [said(completions[left]), said(completions[right])]
+        texts = [final_answer(completions[left]), final_answer(completions[right])]
         reply = await _ask(model, base_url, key_env, told, f"Question:\n{prompt}\n\nThe answers:\n", texts)
         found = _CHOICE.findall(reply)
         if not found:

@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.core.errors import RewardError
 from workbench.rewards.api.decorator import reward
-from workbench.rewards.builtin.text import said
+from workbench.rewards.builtin.text import final_answer
 
 
 def prepare(model: str = "", device: str = "auto", batch_size: int = 8) -> None:
@@ -35,7 +35,7 @@ def reward_model(
     `model`: a folder or id with a sequence-classification head of one output. Never None.
     """
     scores: list[float] = _scorer(model, device, batch_size).rewards(
-        prompt, [said(text) for text in completions]
+        prompt, [final_answer(text) for text in completions]
     )
     return scores
 
@@ -55,7 +55,7 @@ def classifier(
     `model`: a folder or id with a sequence-classification head. Never None.
     """
     scorer = _scorer(model, device, batch_size)
-    scores: list[float] = scorer.probabilities([said(text) for text in completions], label)
+    scores: list[float] = scorer.probabilities([final_answer(text) for text in completions], label)
     return scores
 
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from workbench.rewards.api.decorator import Example, reward
-from workbench.rewards.builtin.text import tagged_answer
+from workbench.rewards.builtin.text import answer_tag
 
 _LIMIT_S = 5
 """Seconds for reading and for comparing one expression; below the time-out of a call."""
@@ -35,7 +35,7 @@ def math(completion: str, answer: str | None) -> float | None:
     gold = _read(library, answer)
     if not gold:
         return None
-    tagged = tagged_answer(completion)
+    tagged = answer_tag(completion)
     given = _read(library, tagged if tagged is not None else completion)
     return 1.0 if given and library.verify(gold, given, timeout_seconds=_LIMIT_S) else 0.0
 

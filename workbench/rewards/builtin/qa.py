@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from workbench.rewards.api.decorator import Example, reward
-from workbench.rewards.builtin.text import normalised, said
+from workbench.rewards.builtin.text import final_answer, normalised
 
 
 @reward(
@@ -21,7 +21,7 @@ def qa_match(completion: str, answer: str | None, accepted: Sequence[str] | None
     Normalisation drops case, punctuation and English articles (SQuAD, 1606.05250). None without gold.
     """
     golds = _golds(answer, accepted)
-    return float(normalised(said(completion)) in golds) if golds else None
+    return float(normalised(final_answer(completion)) in golds) if golds else None
 
 
 @reward(
@@ -38,7 +38,7 @@ def qa_f1(completion: str, answer: str | None, accepted: Sequence[str] | None = 
     Words after normalisation as in `qa_match`. None without gold.
     """
     golds = _golds(answer, accepted)
-    given = normalised(said(completion)).split()
+    given = normalised(final_answer(completion)).split()
     return max((f1(given, gold.split()) for gold in golds), default=None)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from workbench.rewards.api.decorator import Example, reward
 from workbench.rewards.builtin.summary import ngrams
-from workbench.rewards.builtin.text import said, words
+from workbench.rewards.builtin.text import final_answer, words
 
 
 @reward(
@@ -15,7 +15,7 @@ from workbench.rewards.builtin.text import said, words
 )
 def distinct(completion: str, *, n: int = 2) -> float:
     """Different n-grams of words / all n-grams of the text; 0 where there are none. (1510.03055)"""
-    found = ngrams(words(said(completion)), n)
+    found = ngrams(words(final_answer(completion)), n)
     return len(found) / found.total() if found else 0.0
 
 
@@ -28,7 +28,7 @@ def distinct(completion: str, *, n: int = 2) -> float:
 )
 def variety(completions: Sequence[str], *, n: int = 2) -> list[float]:
     """For each answer the share of its n-grams of words that no other answer of the group has."""
-    own = [set(ngrams(words(said(text)), n)) for text in completions]
+    own = [set(ngrams(words(final_answer(text)), n)) for text in completions]
     scores = []
     for place, mine in enumerate(own):
         others = set().union(*own[:place], *own[place + 1 :])
@@ -64,7 +64,7 @@ def constraints(
     They come as columns of the data, or as options for all prompts. Words and phrases count whole and in any
     case. None where there are no constraints.
     """
-    text = said(completion)
+    text = final_answer(completion)
     spoken = words(text)
     flat = f" {' '.join(spoken)} "
     kept = [_occurs(item, flat) for item in _several(must_include)]

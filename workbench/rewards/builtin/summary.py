@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from workbench.rewards.api.decorator import Example, reward
-from workbench.rewards.builtin.text import said, words
+from workbench.rewards.builtin.text import final_answer, words
 
 
 @reward(
@@ -22,7 +22,7 @@ def rouge(completion: str, answer: str | None, *, kind: str = "l") -> float | No
         raise ValueError(f"kind is {kind!r}: ROUGE is 'l', '1' or '2' here.")
     if answer is None or not (reference := words(answer)):
         return None
-    given = words(said(completion))
+    given = words(final_answer(completion))
     if kind == "l":
         shared, sizes = common_subsequence(given, reference), (len(given), len(reference))
     else:
@@ -41,7 +41,7 @@ def coverage(completion: str, keywords: Sequence[str]) -> float | None:
     """Share of the column `keywords` that occur in the summary as whole words. None where there are none."""
     wanted = [words(item) for item in ([keywords] if isinstance(keywords, str) else keywords)]
     wanted = [item for item in wanted if item]
-    given = f" {' '.join(words(said(completion)))} "
+    given = f" {' '.join(words(final_answer(completion)))} "
     return sum(f" {' '.join(item)} " in given for item in wanted) / len(wanted) if wanted else None
 
 
@@ -53,7 +53,7 @@ def coverage(completion: str, keywords: Sequence[str]) -> float | None:
 )
 def grounded(completion: str, source: str) -> float:
     """Share of the summary's words that occur in the column `source`; 0 for an empty summary. (1804.11283)"""
-    given, known = words(said(completion)), set(words(source))
+    given, known = words(final_answer(completion)), set(words(source))
     return sum(word in known for word in given) / len(given) if given else 0.0
 
 
@@ -70,7 +70,7 @@ def summary_length(completion: str, source: str, *, least: float = 0.05, most: f
 
     It reaches 0 at no words and at twice `most`.
     """
-    share = len(words(said(completion))) / max(1, len(words(source)))
+    share = len(words(final_answer(completion))) / max(1, len(words(source)))
     if share < least:
         return share / least
     return 1.0 if share <= most else max(0.0, 2.0 - share / most)

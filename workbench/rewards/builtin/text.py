@@ -10,15 +10,15 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation + "¿¡«»“”„‘’…–—")
 
 
-def tagged_answer(completion: str) -> str | None:
+def answer_tag(completion: str) -> str | None:
     """The text inside the `<answer>` that ends the completion, or None where there is no such thing."""
     found = _ANSWER_AT_END.search(completion)
     return found.group(1).strip() if found else None
 
 
-def said(completion: str) -> str:
+def final_answer(completion: str) -> str:
     """What a completion says: the tagged answer at its end, or else all that follows the thoughts."""
-    tagged = tagged_answer(completion)
+    tagged = answer_tag(completion)
     return completion.rpartition("</think>")[2].strip() if tagged is None else tagged
 
 

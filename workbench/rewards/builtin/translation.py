@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Any
 
 from workbench.rewards.api.decorator import Example, reward
-from workbench.rewards.builtin.text import said
+from workbench.rewards.builtin.text import final_answer
 
 
 def prepare() -> None:
@@ -25,7 +25,7 @@ def chrf(completion: str, answer: str | None) -> float | None:
     sacrebleu)"""
     if not answer:
         return None
-    return float(_metrics().CHRF().sentence_score(said(completion), [answer]).score) / 100.0
+    return float(_metrics().CHRF().sentence_score(final_answer(completion), [answer]).score) / 100.0
 
 
 @reward(
@@ -40,7 +40,7 @@ def bleu(completion: str, answer: str | None) -> float | None:
     if not answer:
         return None
     scorer = _metrics().BLEU(effective_order=True)
-    return min(1.0, float(scorer.sentence_score(said(completion), [answer]).score) / 100.0)
+    return min(1.0, float(scorer.sentence_score(final_answer(completion), [answer]).score) / 100.0)
 
 
 def _metrics() -> Any:

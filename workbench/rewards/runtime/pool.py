@@ -13,18 +13,18 @@ from typing import Any, Self, TypeVar
 
 from workbench.core.errors import RewardError
 from workbench.core.types import Group, Score
-from workbench.rewards.api import messages
-from workbench.rewards.api.messages import WireGroup
+from workbench.rewards.api import reward_input
 from workbench.rewards.api.outcome import INFRASTRUCTURE, is_failure
+from workbench.rewards.api.reward_input import RewardInput
 from workbench.rewards.runtime.process import RewardProcess
 from workbench.rewards.runtime.registry import DEFAULT_TIMEOUT, RewardSource
 from workbench.rewards.runtime.runner import RunFacts
-from workbench.rewards.runtime.worker_group import Crew, Part, Said, Starter
+from workbench.rewards.runtime.worker_group import PartialScore, Starter, WorkerGroup, WorkerResult
 
 Result = TypeVar("Result")
-Known = Callable[[int, WireGroup, Collection[str]], list[Part] | None]
+Recorded = Callable[[int, RewardInput, Collection[str]], list[PartialScore] | None]
 """What rewards of these names said about a group in a step before, sample by sample; None where that is not known."""
-Begun = Mapping[int, list[Future[Said]]]
+Submitted = Mapping[int, list[Future[WorkerResult]]]
 """What `RewardPool.begin` gave for some groups of a step, by place."""
 _CHUNK = 64
 """Samples that travel in one request."""
@@ -45,14 +45,14 @@ class RewardPool:
         reward_clip: float | None = None,
         max_steps: int = 0,
         max_length: int | None = None,
-        known: Known | None = None,
+        recorded: Recorded | None = None,
         starter: Starter = RewardProcess,
     ) -> None:
         """Does not wait until the processes are ready.
 
         timeout: seconds for one call: of one sample, or of one group for rewards that take groups or lists.
         max_steps, max_length: facts of the run for rewards that ask (`trainer_state`, `max_length`).
-        known: asked first for rewards that ask somebody outside, who might answer differently the second time.
+        recorded: asked first for rewards that ask somebody outside, who might answer differently the second time.
         """
         if not sources:
             raise RewardError("No rewards were given. Give at least one, for example correct.")
@@ -62,13 +62,13 @@ class RewardPool:
         self.wants_tokens = any(source.shape.wants_tokens for source in sources)
         """Whether token ids must be sent to some reward."""
         facts = RunFacts(timeout, max_steps, max_length=max_length)
-        self._known = known
+        self._recorded = recorded
         shared = [source for source in sources if not source.shape.alone]
         parts = [
             [source for source in shared if source.shape.asks_outside is outside] for outside in (False, True)
         ]
-        self._crews = [Crew(part, facts, workers, starter) for part in parts if part]
-        self._crews += [Crew([source], facts, 1, starter) for source in sources if source.shape.alone]
+        self._crews = [WorkerGroup(part, facts, workers, starter) for part in parts if part]
+        self._crews += [WorkerGroup([source], facts, 1, starter) for source in sources if source.shape.alone]
         self.error_rate: dict[str, float] = {}
         """For each reward the share of values lost to errors in the last `score`."""
         self.metrics: dict[str, float] = {}
@@ -82,7 +82,7 @@ class RewardPool:
         step: int = 0,
         progress: Callable[[int, int], None] | None = None,
         *,
-        ratings: messages.Ratings | None = None,
+        ratings: reward_input.Ratings | None = None,
     ) -> list[Score]:
         """One score a sample, group after group. `progress(done, total)` counts samples; `ratings`: what people
         said, for rewards that ask for it.
@@ -90,37 +90,37 @@ class RewardPool:
         Raises RewardError where a reward cannot be loaded; everything that a reward does later is in the
         scores.
         """
-        return self.score_wire(messages.of_groups(groups, self.wants_tokens, ratings), step, progress)
+        return self.score_inputs(reward_input.of_groups(groups, self.wants_tokens, ratings), step, progress)
 
-    def score_wire(
+    def score_inputs(
         self,
-        groups: Sequence[WireGroup],
+        groups: Sequence[RewardInput],
         step: int = 0,
         progress: Callable[[int, int], None] | None = None,
-        begun: Begun | None = None,
+        submitted: Submitted | None = None,
     ) -> list[Score]:
-        """`score` for plain groups; `begun`: those whose scoring has begun."""
+        """`score` for plain groups; `submitted`: those whose scoring has begun."""
         scores: list[Score] = []
         total = sum(len(group["completions"]) for group in groups)
-        for part in self.stream([(step, groups)], begun):
+        for part in self.stream([(step, groups)], submitted):
             scores += part
             if progress is not None:
                 progress(len(scores), total)
         return scores
 
     def stream(
-        self, steps: Iterable[tuple[int, Sequence[WireGroup]]], begun: Begun | None = None
+        self, steps: Iterable[tuple[int, Sequence[RewardInput]]], submitted: Submitted | None = None
     ) -> Iterator[list[Score]]:
         """Scores of several steps, in order, some samples at a time as soon as they are there.
 
         What is asked runs a little ahead of what is taken. `error_rate`, `metrics` and `printed` are those of
-        all that was taken. `begun`: groups of a single step whose scoring has begun.
+        all that was taken. `submitted`: groups of a single step whose scoring has begun.
         """
         told = _Told(self)
-        asked: deque[list[Future[Said]]] = deque()
+        asked: deque[list[Future[WorkerResult]]] = deque()
         try:
             for step, groups in steps:
-                for futures in self._requests(groups, step, begun or {}):
+                for futures in self._requests(groups, step, submitted or {}):
                     asked.append(futures)
                     if len(asked) > _AHEAD:
                         yield told.take(asked.popleft())
@@ -132,9 +132,9 @@ class RewardPool:
                     future.cancel()
             told.done()
 
-    def begin(self, groups: list[WireGroup], step: int = 0) -> list[Future[Said]]:
-        """Score groups in the background, so that a slow reward overlaps with generation; for `score_wire`."""
-        return [self._submit(crew, groups, step) for crew in self._crews]
+    def submit(self, groups: list[RewardInput], step: int = 0) -> list[Future[WorkerResult]]:
+        """Score groups in the background, so that a slow reward overlaps with generation; for `score_inputs`."""
+        return [self._submit_to(crew, groups, step) for crew in self._crews]
 
     @property
     def pids(self) -> set[int]:
@@ -154,15 +154,15 @@ class RewardPool:
     ) -> None:
         self.close()
 
-    def _submit(self, crew: Crew, groups: list[WireGroup], step: int) -> Future[Said]:
+    def _submit_to(self, crew: WorkerGroup, groups: list[RewardInput], step: int) -> Future[WorkerResult]:
         """Ask a crew about groups, but for what is known of them already."""
-        if self._known is None or not crew.asks_outside:
+        if self._recorded is None or not crew.asks_outside:
             return crew.submit(groups, step)
-        known = {place: self._known(step, group, crew.names) for place, group in enumerate(groups)}
+        known = {place: self._recorded(step, group, crew.names) for place, group in enumerate(groups)}
         rest = [group for place, group in enumerate(groups) if known[place] is None]
-        asked = crew.submit(rest, step) if rest else _done(Said([], {}, ""))
+        asked = crew.submit(rest, step) if rest else _done(WorkerResult([], {}, ""))
 
-        def merge(said: list[Said]) -> Said:
+        def merge(said: list[WorkerResult]) -> WorkerResult:
             parts = iter(said[0].parts)
             merged = [
                 part
@@ -173,24 +173,26 @@ class RewardPool:
 
         return _joined([asked], merge)
 
-    def _requests(self, groups: Sequence[WireGroup], step: int, begun: Begun) -> Iterator[list[Future[Said]]]:
+    def _requests(
+        self, groups: Sequence[RewardInput], step: int, submitted: Submitted
+    ) -> Iterator[list[Future[WorkerResult]]]:
         """Whole groups, so many that a request is worth its way and every process has some."""
         total = sum(len(group["completions"]) for group in groups)
         share = min(_CHUNK, max(1, total // self._workers))
-        chunk: list[WireGroup] = []
+        chunk: list[RewardInput] = []
         for place, group in enumerate(groups):
-            early = begun.get(place)
+            early = submitted.get(place)
             if early is None:
                 chunk.append(group)
             if chunk and (early or sum(len(item["completions"]) for item in chunk) >= share):
-                yield self.begin(chunk, step)
+                yield self.submit(chunk, step)
                 chunk = []
             if early:
                 yield early
         if chunk:
-            yield self.begin(chunk, step)
+            yield self.submit(chunk, step)
 
-    def merged(self, said: Sequence[Said]) -> list[Score]:
+    def merged(self, said: Sequence[WorkerResult]) -> list[Score]:
         """One score a sample from what every crew says about it."""
         scores = []
         for parts in zip(*(one.parts for one in said), strict=True):
@@ -219,7 +221,7 @@ class _Told:
         self._metrics: dict[str, list[float]] = {}
         self._printed = ""
 
-    def take(self, futures: Sequence[Future[Said]]) -> list[Score]:
+    def take(self, futures: Sequence[Future[WorkerResult]]) -> list[Score]:
         """The scores of one chunk."""
         said = [future.result() for future in futures]
         scores = self._pool.merged(said)
@@ -239,19 +241,21 @@ class _Told:
         self._pool.printed = self._printed
 
 
-def _done(said: Said) -> Future[Said]:
-    done: Future[Said] = Future()
+def _done(said: WorkerResult) -> Future[WorkerResult]:
+    done: Future[WorkerResult] = Future()
     done.set_result(said)
     return done
 
 
-def _joined(futures: Sequence[Future[Said]], combine: Callable[[list[Said]], Result]) -> Future[Result]:
+def _joined(
+    futures: Sequence[Future[WorkerResult]], combine: Callable[[list[WorkerResult]], Result]
+) -> Future[Result]:
     """A future of what all of them say."""
     joined: Future[Result] = Future()
     joined.set_running_or_notify_cancel()
     left = itertools.count(len(futures) - 1, -1)
 
-    def look(_: Future[Said]) -> None:
+    def look(_: Future[WorkerResult]) -> None:
         if next(left) == 0:  # the last one, whichever it is
             try:
                 joined.set_result(combine([future.result() for future in futures]))

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.core.errors import RewardError
-from workbench.rewards.api.messages import WireGroup
+from workbench.rewards.api.reward_input import RewardInput
 from workbench.rewards.runtime.child import ENVIRONMENT
 from workbench.rewards.runtime.runner import Answer, Description, RunFacts
 
@@ -155,7 +155,7 @@ class RewardProcess:
             self._idle = True
         return self._shapes
 
-    def ask(self, groups: Sequence[WireGroup], calls: Sequence[Call], step: int) -> None:
+    def ask(self, groups: Sequence[RewardInput], calls: Sequence[Call], step: int) -> None:
         """Send groups and the calls to make on them. Raises RewardError where loading failed, Ended."""
         self.shapes()
         os.pwrite(self._place.fileno(), bytes(4), 0)

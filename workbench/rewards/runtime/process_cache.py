@@ -33,7 +33,7 @@ IDLE_SECONDS = 900.0
 """After so long without a trial all processes end; the next trial starts new ones."""
 
 
-class Ready(NamedTuple):
+class LoadedRewards(NamedTuple):
     """Rewards that are loaded."""
 
     sources: list[RewardSource]
@@ -41,7 +41,7 @@ class Ready(NamedTuple):
     pool: RewardPool
 
 
-class Workshop:
+class ProcessCache:
     """Warm reward processes for one person's trials. Every method may be called from any thread."""
 
     def __init__(self, timeout: float, load_timeout: float, workers: int = 2) -> None:
@@ -49,7 +49,7 @@ class Workshop:
         self._load_timeout = load_timeout
         self._workers = workers
         self._folder = tempfile.TemporaryDirectory(prefix="workbench-lab-", ignore_cleanup_errors=True)
-        self._ready: OrderedDict[str, Ready] = OrderedDict()
+        self._ready: OrderedDict[str, LoadedRewards] = OrderedDict()
         self._spares: list[RewardProcess] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -65,7 +65,7 @@ class Workshop:
         texts: Sequence[SourceText],
         columns: Collection[str] | None = None,
         max_length: int | None = None,
-    ) -> Ready:
+    ) -> LoadedRewards:
         """Rewards ready to score. Raises RewardError where the code cannot be loaded or asks for what is not
         there."""
         key = _key(specs, texts, max_length)
@@ -89,9 +89,9 @@ class Workshop:
             dataclasses.replace(one, weight=spec.weight, enabled=spec.enabled)
             for spec, one in zip(specs, found.sources, strict=True)
         ]
-        return Ready(sources, found.pool)
+        return LoadedRewards(sources, found.pool)
 
-    def forget(self, ready: Ready) -> None:
+    def discard(self, ready: LoadedRewards) -> None:
         """End the processes of these rewards at once: they hang, or nobody waits for them any more."""
         with self._lock:
             for key in [key for key, kept in self._ready.items() if kept.pool is ready.pool]:
@@ -126,8 +126,8 @@ class Workshop:
 
     def _loaded(
         self, specs: Sequence[RewardSpec], texts: Sequence[SourceText], max_length: int | None
-    ) -> Ready:
-        names = registry.labels(texts)
+    ) -> LoadedRewards:
+        names = registry.unique_names(texts)
         folder = Path(self._folder.name)
         paths = source.save(texts, folder)
         descriptions = [
@@ -153,7 +153,7 @@ class Workshop:
         pool = RewardPool(sources, self._workers, self.timeout, max_length=max_length, starter=start)
         for unused in ours:  # a reward that wants a process of its own divides them otherwise
             unused.close()
-        return Ready(sources, pool)
+        return LoadedRewards(sources, pool)
 
     def _start(self, rewards: Sequence[Description], facts: RunFacts) -> RewardProcess:
         """A spare process told what to hold, or a new one."""

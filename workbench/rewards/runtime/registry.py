@@ -58,13 +58,13 @@ class RewardSource:
             options=dict(self.options),
         )
 
-    def record(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, Any]:
         """Plain JSON for config.json; the path is left out, since a run folder may move."""
         return {name: value for name, value in asdict(self).items() if name != "path"}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any], folder: Path) -> Self:
-        """From `record()` and the folder of the sources. Raises RewardError for missing or changed code."""
+        """From `to_record()` and the folder of the sources. Raises RewardError for missing or changed code."""
         path = (folder / f"{record['sha'][:16]}.py").resolve()
         try:
             sha = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -116,7 +116,7 @@ def save_checked(
     columns: Collection[str] | None = None,
 ) -> list[RewardSource]:
     """`resolve` for sources that are already at hand; the names of the specs are not looked at."""
-    names = labels(texts)
+    names = unique_names(texts)
     return save_shaped(specs, texts, names, _shapes(specs, texts, names), sources_dir, columns)
 
 
@@ -128,7 +128,7 @@ def save_shaped(
     sources_dir: Path,
     columns: Collection[str] | None = None,
 ) -> list[RewardSource]:
-    """`save_checked` for sources whose `labels` and shapes are known."""
+    """`save_checked` for sources whose `unique_names` and shapes are known."""
     for spec, name, shape in zip(specs, names, shapes, strict=True):
         problem = signature.problem(shape, spec.options, columns)
         if problem:
@@ -143,7 +143,7 @@ def save_shaped(
     ]  # fmt: skip
 
 
-def labels(texts: Sequence[SourceText]) -> list[str]:
+def unique_names(texts: Sequence[SourceText]) -> list[str]:
     """Function names; with the file where two are the same; numbered where even that is the same."""
     functions = [text.function for text in texts]
     labels = [

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from workbench.rewards.api import dialects, outcome
 from workbench.rewards.api.importing import LoadError, find, load, shape_of, why
-from workbench.rewards.api.messages import WireGroup
 from workbench.rewards.api.outcome import Origin
+from workbench.rewards.api.reward_input import RewardInput
 from workbench.rewards.api.signature import AskedTooMuch, Binder
 
 
@@ -70,7 +70,7 @@ class Loaded:
         """Whether its random numbers must be the same on every visit to a sample."""
         self._binder: Binder | None = None
 
-    def call(self, group: WireGroup, index: int | None, step: int) -> Answer:
+    def call(self, group: RewardInput, index: int | None, step: int) -> Answer:
         """Score one sample, or the whole group where `index` is None. Never raises for what a reward does."""
         if self.seeded:
             _seed(f"{self.name}/{step}/{group['id']}/{index}")

@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from workbench.core.errors import RewardError
-from workbench.rewards.api.messages import WireGroup
 from workbench.rewards.api.outcome import Origin
+from workbench.rewards.api.reward_input import RewardInput
 from workbench.rewards.runtime.process import Call, Ended, Lost, RewardProcess, TooLate
 from workbench.rewards.runtime.registry import RewardSource
 from workbench.rewards.runtime.runner import Answer, Description, RunFacts, too_late
@@ -32,7 +32,7 @@ Starter = Callable[[Sequence[Description], RunFacts], RewardProcess]
 """Makes a process that holds these rewards; whoever keeps spare ones hands out those."""
 
 
-class Part(NamedTuple):
+class PartialScore(NamedTuple):
     """What a crew's rewards say about one sample, by name."""
 
     values: dict[str, float | None]
@@ -40,16 +40,16 @@ class Part(NamedTuple):
     logs: dict[str, Any]
 
 
-class Said(NamedTuple):
+class WorkerResult(NamedTuple):
     """What a crew's rewards say about some groups."""
 
-    parts: list[Part]
+    parts: list[PartialScore]
     """In flat sample order."""
     metrics: dict[str, list[float]]
     printed: str
 
 
-class Crew:
+class WorkerGroup:
     """Warm processes for some rewards. Made without waiting; every method may be called from any thread."""
 
     def __init__(
@@ -87,7 +87,7 @@ class Crew:
         with self._lock:
             return {process.pid for process in self._alive}
 
-    def submit(self, groups: Sequence[WireGroup], step: int) -> Future[Said]:
+    def submit(self, groups: Sequence[RewardInput], step: int) -> Future[WorkerResult]:
         """Score groups, one after the other, in the first process that is free."""
         return self._threads.submit(self._score, groups, step)
 
@@ -128,7 +128,7 @@ class Crew:
         with self._lock:
             self._alive.discard(process)
 
-    def _score(self, groups: Sequence[WireGroup], step: int) -> Said:
+    def _score(self, groups: Sequence[RewardInput], step: int) -> WorkerResult:
         process = self._idle.get()
         answers: dict[Call, Answer] = {}
         pending = list(self._calls(groups))
@@ -162,7 +162,7 @@ class Crew:
             self._put_back(process)
         return self._by_sample(groups, answers)
 
-    def _calls(self, groups: Sequence[WireGroup]) -> Iterator[Call]:
+    def _calls(self, groups: Sequence[RewardInput]) -> Iterator[Call]:
         for place, group in enumerate(groups):
             for which, source in enumerate(self._sources):
                 if source.shape.kind == "sample" and not source.shape.is_async:
@@ -174,7 +174,7 @@ class Crew:
     def _ask(
         self,
         process: RewardProcess,
-        groups: Sequence[WireGroup],
+        groups: Sequence[RewardInput],
         calls: Sequence[Call],
         step: int,
         answers: dict[Call, Answer],
@@ -186,7 +186,7 @@ class Crew:
             answers[call] = process.answer(self._facts.timeout + grace)
 
     def _given_up(
-        self, culprit: Call, pending: Sequence[Call], losses: int, groups: Sequence[WireGroup], loss: Lost
+        self, culprit: Call, pending: Sequence[Call], losses: int, groups: Sequence[RewardInput], loss: Lost
     ) -> dict[Call, Answer]:
         """No value for a lost call; after several in one group none for the rest of that reward there."""
         reason = self._why(loss, culprit[1])
@@ -209,10 +209,10 @@ class Crew:
         how = loss.how if isinstance(loss, Ended) else str(loss)
         return f"{origin.who} {ENDED_ITSELF} ({how}), twice. {origin.at(source.shape.line)}"
 
-    def _by_sample(self, groups: Sequence[WireGroup], answers: dict[Call, Answer]) -> Said:
+    def _by_sample(self, groups: Sequence[RewardInput], answers: dict[Call, Answer]) -> WorkerResult:
         sizes = [len(group["completions"]) for group in groups]
         firsts = [sum(sizes[:place]) for place in range(len(sizes))]
-        parts = [Part({}, {}, {}) for _ in range(sum(sizes))]
+        parts = [PartialScore({}, {}, {}) for _ in range(sum(sizes))]
         metrics: dict[str, list[float]] = {}
         printed = ""
         for (place, which, index), answer in answers.items():
@@ -228,14 +228,14 @@ class Crew:
             for metric, numbers in answer.get("metrics", {}).items():
                 metrics.setdefault(metric, []).extend(numbers)
             printed += answer.get("printed", "")
-        return Said(parts, metrics, printed)
+        return WorkerResult(parts, metrics, printed)
 
 
-def lost(reason: str, timeout: float) -> bool:
+def is_lost_call(reason: str, timeout: float) -> bool:
     """Whether a sample has no value because its call hung or took its process along: more of them will."""
     return reason.startswith(too_late(timeout)) or ENDED_ITSELF in reason or reason.startswith(_UNTRIED)
 
 
-def _nothing(call: Call, groups: Sequence[WireGroup], reason: str) -> Answer:
+def _nothing(call: Call, groups: Sequence[RewardInput], reason: str) -> Answer:
     count = 1 if call[2] is not None else len(groups[call[0]]["completions"])
     return Answer(values=[None] * count, reasons=[reason] * count)

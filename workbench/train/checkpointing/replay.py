@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.record.rows import clean
-from workbench.rewards.api.messages import WireGroup
-from workbench.rewards.runtime.worker_group import Part
+from workbench.rewards.api.reward_input import RewardInput
+from workbench.rewards.runtime.worker_group import PartialScore
 
 CHANGES = ("set",)
 """Commands that change what later steps do."""
@@ -38,7 +38,7 @@ class Replay:
         self.checked = all(first in self._reader.steps("eval", mode) for mode in ("sampled", "greedy"))
         """Whether the held-out check at `first` is in the record: the checkpoint was written after it."""
         self._first = first
-        self._scores: tuple[int, dict[tuple[str, str], deque[Part]]] = (-1, {})
+        self._scores: tuple[int, dict[tuple[str, str], deque[PartialScore]]] = (-1, {})
 
     def due(self, step: int) -> dict[str, Any]:
         """The settings that changed at this boundary then, as their last change left them."""
@@ -52,7 +52,7 @@ class Replay:
         """Somebody has decided anew: what was to happen to these settings from here on does not any more."""
         self.changes = without(self.changes, step, names)
 
-    def scores(self, step: int, group: WireGroup, names: Collection[str]) -> list[Part] | None:
+    def scores(self, step: int, group: RewardInput, names: Collection[str]) -> list[PartialScore] | None:
         """What these rewards said about a group's answers in this step before; None where that is not known of every answer (the step
         was not finished, the answers are others now, or dynamic sampling threw the group away)."""
         if not self._first <= step <= self.last:
@@ -67,7 +67,7 @@ class Replay:
         if any(name not in part.values for part in found for name in names):
             return None
         return [
-            Part(
+            PartialScore(
                 {name: part.values[name] for name in names},
                 {name: reason for name, reason in part.reasons.items() if name in names},
                 part.logs,
@@ -82,10 +82,10 @@ class Replay:
             and {(prompt_id, clean(text)) for prompt_id, text in answers} <= self._read(step).keys()
         )
 
-    def _read(self, step: int) -> dict[tuple[str, str], deque[Part]]:
-        found: dict[tuple[str, str], deque[Part]] = {}
+    def _read(self, step: int) -> dict[tuple[str, str], deque[PartialScore]]:
+        found: dict[tuple[str, str], deque[PartialScore]] = {}
         for row in self._reader.scores(step):
-            part = Part(row["values"], row["reasons"], row["logs"])
+            part = PartialScore(row["values"], row["reasons"], row["logs"])
             found.setdefault((row["prompt_id"], row["text"]), deque()).append(part)
         return found
 

@@ -69,7 +69,7 @@ def _changed(reader: Reader, name: str, step: int | None) -> tuple[int, SourceTe
             texts = versions.texts(config.rewards, reader.folder.rewards, records)
         except (RewardError, OSError) as error:
             raise RunError(f"The saved code of reward {name!r} cannot be read: {error}") from error
-        names = registry.labels(texts)
+        names = registry.unique_names(texts)
         text = next(
             (
                 text

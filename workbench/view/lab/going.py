@@ -16,7 +16,7 @@ from typing import Any
 from anyio import to_thread
 
 from workbench.core.errors import RewardError
-from workbench.rewards.runtime.process_cache import Ready
+from workbench.rewards.runtime.process_cache import LoadedRewards
 from workbench.view.lab import result
 from workbench.view.lab.trials import Trials, TryBody
 
@@ -32,7 +32,7 @@ class Going:
         self._body = body
         self._told: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
-        self._ready: Ready | None = None
+        self._ready: LoadedRewards | None = None
         threading.Thread(target=self._work, name="reward-trial", daemon=True).start()
 
     async def lines(self) -> AsyncIterator[bytes]:
@@ -55,13 +55,13 @@ class Going:
             return
         self._stopped.set()
         if self._ready is not None:
-            self._trials.workshop.forget(self._ready)
+            self._trials.process_cache.discard(self._ready)
 
-    def _hold(self, ready: Ready | None) -> None:
+    def _hold(self, ready: LoadedRewards | None) -> None:
         """The processes that are scoring for it now; None once they are done."""
         self._ready = ready
         if ready is not None and self._stopped.is_set():
-            self._trials.workshop.forget(ready)
+            self._trials.process_cache.discard(ready)
 
     def _work(self) -> None:
         try:

@@ -24,8 +24,8 @@ from workbench.record import folder as record
 from workbench.record import notes
 from workbench.record.files import make_folder, write_json
 from workbench.record.folder import RunFolder
-from workbench.rewards.api.messages import Ratings, WireGroup
-from workbench.rewards.builtin.text import said
+from workbench.rewards.api.reward_input import Ratings, RewardInput
+from workbench.rewards.builtin.text import final_answer
 from workbench.view.common import probe
 from workbench.view.common.store import Store
 from workbench.view.lab.desk import Case, Desk
@@ -74,7 +74,7 @@ class Samples:
     key: str
     """The same answers have the same key."""
     title: str
-    groups: list[WireGroup]
+    groups: list[RewardInput]
     config: RunConfig
     reward_B: NDArray[np.float64] | None = None
     """As recorded; None where they were never scored."""
@@ -104,12 +104,12 @@ class Samples:
         """What the data has beside prompt and answer."""
         return {name for group in self.groups for name in group["columns"]}
 
-    def with_tokens(self) -> list[WireGroup]:
+    def with_tokens(self) -> list[RewardInput]:
         """The groups, token ids included where they are kept."""
         if self.tokens is None:
             return self.groups
         return [
-            WireGroup(**{**group, "tokens": ids})
+            RewardInput(**{**group, "tokens": ids})
             for group, ids in zip(self.groups, self.tokens(), strict=True)
         ]
 
@@ -175,7 +175,7 @@ def of_run(store: Store, choice: Recorded) -> Samples:
         rows = [*reader.answers(step, step), *rows]
         if sum(len(row["texts"]) for row in rows) >= MOST:
             break
-    groups = [rescoring.wire_group(row, ratings) for row in rows]
+    groups = [rescoring.as_reward_input(row, ratings) for row in rows]
     name = reader.config.run_name or reader.folder.id
     first = rows[0]["step"]
     return Samples(
@@ -316,9 +316,9 @@ def _cached(place: Path) -> list[Json] | None:
     return list(rows)
 
 
-def _group(row: Json, samples: Sequence[Json], ratings: Ratings | None = None) -> WireGroup:
+def _group(row: Json, samples: Sequence[Json], ratings: Ratings | None = None) -> RewardInput:
     said = ratings or {}
-    return WireGroup(
+    return RewardInput(
         id=str(row["prompt_id"]),
         prompt=str(row["question"] or ""),
         rendered=str(row["text"] or ""),
@@ -332,10 +332,10 @@ def _group(row: Json, samples: Sequence[Json], ratings: Ratings | None = None) -
     )
 
 
-def _says_gold(groups: Sequence[WireGroup]) -> NDArray[np.float64]:
+def _says_gold(groups: Sequence[RewardInput]) -> NDArray[np.float64]:
     """Whether an answer's last word is the gold answer; unknown where there is none."""
     return _floats(
-        None if group["answer"] is None else float(said(text).strip() == group["answer"].strip())
+        None if group["answer"] is None else float(final_answer(text).strip() == group["answer"].strip())
         for group in groups
         for text in group["completions"]
     )
@@ -350,7 +350,7 @@ def _ratings(folders: Iterable[RunFolder]) -> Ratings:
     return found
 
 
-def _worth(groups: Sequence[WireGroup]) -> NDArray[np.float64]:
+def _worth(groups: Sequence[RewardInput]) -> NDArray[np.float64]:
     return _floats(value for group in groups for value in group["ratings"])
 
 

@@ -20,10 +20,10 @@ from workbench.algorithm import advantages
 from workbench.core.config import RewardSpec
 from workbench.core.errors import RewardError, RunError, WorkbenchError
 from workbench.rewards import attacks
-from workbench.rewards.api import messages, source
-from workbench.rewards.api.messages import WireGroup
+from workbench.rewards.api import reward_input, source
+from workbench.rewards.api.reward_input import RewardInput
 from workbench.rewards.runtime import worker_group
-from workbench.rewards.runtime.process_cache import Ready, Workshop
+from workbench.rewards.runtime.process_cache import LoadedRewards, ProcessCache
 from workbench.view.common.store import Store
 from workbench.view.lab import code, result, samples
 from workbench.view.lab.desk import FILE, Desk, Part, Written
@@ -42,7 +42,7 @@ KEPT_RUNS = 3
 _SLICES = (1, 4, 16, 64)
 """Groups scored between two words to the page; the last one again and again."""
 Json = dict[str, Any]
-Hold = Callable[[Ready | None], None]
+Hold = Callable[[LoadedRewards | None], None]
 
 
 class TryBody(BaseModel):
@@ -62,7 +62,7 @@ class Trials:
     def __init__(self, store: Store, desk: Desk) -> None:
         self.store = store
         self.desk = desk
-        self.workshop = Workshop(SECONDS, LOAD_SECONDS)
+        self.process_cache = ProcessCache(SECONDS, LOAD_SECONDS)
         self._scored: OrderedDict[tuple[str, str], Scored] = OrderedDict()
         self._trials: OrderedDict[str, Trial] = OrderedDict()
         self._recorded: OrderedDict[tuple[str, str], Samples] = OrderedDict()
@@ -70,7 +70,7 @@ class Trials:
 
     def warm_up(self) -> None:
         """Start what takes its time the first time: spare processes, and numpy's other name in `advantages`."""
-        self.workshop.warm_up()
+        self.process_cache.warm_up()
         threading.Thread(target=advantages.combine, args=(np.zeros((1, 1)), np.ones(1)), daemon=True).start()
 
     def get(self, identity: str) -> Trial:
@@ -122,12 +122,12 @@ class Trials:
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    def _refuse_hanging(self, ready: Ready, group: WireGroup) -> None:
+    def _refuse_hanging(self, ready: LoadedRewards, group: RewardInput) -> None:
         """Tricks by the dozen on a reward that hangs on an honest answer would take minutes. Raises RewardError."""
-        [score] = ready.pool.score_wire([messages.with_answers(group, group["completions"][:1])])
+        [score] = ready.pool.score_inputs([reward_input.with_completions(group, group["completions"][:1])])
         for reason in score.reasons.values():
-            if worker_group.lost(reason, SECONDS):
-                self.workshop.forget(ready)
+            if worker_group.is_lost_call(reason, SECONDS):
+                self.process_cache.discard(ready)
                 raise RewardError(reason)
 
     def _run(self, body: TryBody, hold: Hold) -> Iterator[Json]:
@@ -204,12 +204,12 @@ class Trials:
         assert isinstance(found, Samples)
         return found
 
-    def _load(self, written: Written, found: Samples) -> Ready:
+    def _load(self, written: Written, found: Samples) -> LoadedRewards:
         parts = wanted(written)
         raw = written.code.encode("utf-8", "surrogatepass")
         specs = [RewardSpec(name=part.name, weight=part.weight, enabled=part.enabled) for part in parts]
         texts = [source.SourceText(raw, part.name, FILE) for part in parts]
-        return self.workshop.load(specs, texts, found.columns, found.config.max_completion_length)
+        return self.process_cache.load(specs, texts, found.columns, found.config.max_completion_length)
 
     def _score(self, written: Written, found: Samples, hold: Hold) -> Iterator[Scored]:
         """The state of the scoring, again and again; the last one is whole, or says why it was ended."""
@@ -225,7 +225,7 @@ class Trials:
         hold(ready)
         try:
             for part in _sliced(groups):
-                tally.take(ready.pool.score_wire(part), ready.pool.printed)
+                tally.take(ready.pool.score_inputs(part), ready.pool.printed)
                 lost = tally.lost()
                 whole = tally.done == sum(found.sizes) and not lost
                 state = tally.state(lost, *self._again(ready, groups, tally) if whole else (None, None))
@@ -233,17 +233,17 @@ class Trials:
                     self._keep(key, state)
                 over = whole or bool(lost)
                 if lost:
-                    self.workshop.forget(ready)
+                    self.process_cache.discard(ready)
                 yield state
                 if lost:
                     return
         finally:
             hold(None)
             if not over:  # the page has gone, or asked for something else: nobody waits for the rest
-                self.workshop.forget(ready)
+                self.process_cache.discard(ready)
 
     @staticmethod
-    def _again(ready: Ready, groups: Sequence[WireGroup], tally: Tally) -> tuple[bool, float]:
+    def _again(ready: LoadedRewards, groups: Sequence[RewardInput], tally: Tally) -> tuple[bool, float]:
         """Whether a second visit gives the same, and the seconds of one answer now that all is warm."""
         few, count = [], 0
         for one in groups:
@@ -252,7 +252,7 @@ class Trials:
             if count >= AGAIN:
                 break
         started = time.perf_counter()
-        scores = ready.pool.score_wire(few, step=1)  # another step, so other random numbers
+        scores = ready.pool.score_inputs(few, step=1)  # another step, so other random numbers
         seconds = time.perf_counter() - started
         same = all(
             _same(score.values[name], column[i])
@@ -283,7 +283,7 @@ def wanted(written: Written) -> list[Part]:
     return parts
 
 
-def _sliced(groups: Sequence[WireGroup]) -> Iterator[list[WireGroup]]:
+def _sliced(groups: Sequence[RewardInput]) -> Iterator[list[RewardInput]]:
     start = 0
     for size in itertools.chain(_SLICES, itertools.repeat(_SLICES[-1])):
         if start >= len(groups):

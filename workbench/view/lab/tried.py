@@ -67,7 +67,7 @@ class Tally:
     def lost(self) -> str:
         """Why the rest need not be tried: a call hung, or took its process along."""
         said = (text for reasons in self.reasons.values() for text in reasons.values())
-        return next((text for text in said if worker_group.lost(text, self.timeout)), "")
+        return next((text for text in said if worker_group.is_lost_call(text, self.timeout)), "")
 
     def state(self, ended: str, again: bool | None, each: float | None) -> Scored:
         """All of it as it stands."""

@@ -7,7 +7,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.types import Prompt, Request, Sampling, sample_seed
 from workbench.prompts import task_of
 from workbench.prompts.stream import PromptStream
-from workbench.rewards.api.messages import plain
+from workbench.rewards.api.reward_input import plain
 from workbench.worker.probes.context import ProbeContext
 
 SHOWN_PROMPTS = 5

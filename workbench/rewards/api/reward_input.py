@@ -1,6 +1,6 @@
 """One group as plain JSON values: what travels from the pool to a reward process.
 
-In: `Group`s with their rollouts, or plain rows (recorded samples, a person's own cases). Out: `WireGroup`s.
+In: `Group`s with their rollouts, or plain rows (recorded samples, a person's own cases). Out: `RewardInput`s.
 Imported in every reward process, so it must stay light.
 """
 
@@ -14,7 +14,7 @@ from workbench.core.errors import RewardError
 _PIECE = re.compile(r"\w+|[^\w\s]|\s+")
 
 
-class WireGroup(TypedDict):
+class RewardInput(TypedDict):
     """All answers to one prompt; lists run in sample order."""
 
     id: str
@@ -49,11 +49,11 @@ class Row(TypedDict):
     """Neighbours with the same value are one group; without it, those with the same prompt and answer."""
 
 
-def of_groups(groups: Iterable[Any], tokens: bool, ratings: Ratings | None = None) -> list[WireGroup]:
+def of_groups(groups: Iterable[Any], tokens: bool, ratings: Ratings | None = None) -> list[RewardInput]:
     """`types.Group`s, flat sample order kept; token ids only where asked for, they are most of the bytes."""
     said = ratings or {}
     return [
-        WireGroup(
+        RewardInput(
             id=group.prompt.id,
             prompt=group.prompt.question,
             rendered=group.prompt.text,
@@ -69,9 +69,9 @@ def of_groups(groups: Iterable[Any], tokens: bool, ratings: Ratings | None = Non
     ]
 
 
-def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[WireGroup]:
+def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[RewardInput]:
     """Plain rows; neighbours with one `group` (or one prompt and answer) are a group. Raises RewardError."""
-    groups: list[WireGroup] = []
+    groups: list[RewardInput] = []
     last: object = object()
     for number, row in enumerate(rows):
         if "completion" not in row:
@@ -88,7 +88,7 @@ def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[WireGroup]:
         if key != last:
             last = key
             groups.append(
-                WireGroup(
+                RewardInput(
                     id=str(row.get("id", "")), prompt=prompt, rendered=str(row.get("rendered", "")),
                     answer=None if answer is None else str(answer), columns=columns,
                     completions=[], tokens=[], lengths=[], finish_reasons=[], ratings=[],
@@ -108,7 +108,7 @@ def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[WireGroup]:
     return groups
 
 
-def with_answers(group: WireGroup, completions: Sequence[str]) -> WireGroup:
+def with_completions(group: RewardInput, completions: Sequence[str]) -> RewardInput:
     """The same prompt with other answers; words and signs stand in for tokens, which would need a model."""
     tokens = [
         [zlib.crc32(piece.encode("utf-8", "replace")) for piece in _PIECE.findall(text)]
