@@ -15,6 +15,7 @@ from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
 from workbench.view.common import run_data
+from workbench.view.common.routing import PlainJSON
 from workbench.view.common.store import Store
 from workbench.view.live import delta as deltas
 from workbench.view.server import routes
@@ -39,7 +40,7 @@ def get(client: TestClient, path: str, status: int = 200) -> Any:
 
 def test_a_number_that_is_none_is_null_in_an_answer() -> None:
     assert (
-        routes.Answer({"a": [float("nan"), float("inf"), 1.5], "β": None}).body
+        PlainJSON({"a": [float("nan"), float("inf"), 1.5], "β": None}).body
         == '{"a":[null,null,1.5],"β":null}'.encode()
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import gradio as gr
+from fastapi import APIRouter
 from gradio.themes.base import Base
 from markupsafe import Markup
 
@@ -31,6 +32,8 @@ class Page(NamedTuple):
     path: str
     build: Callable[[Store, gr.Blocks], None]
     """Draws everything below the top bar, inside the page's own Gradio route."""
+    routes: tuple[Callable[[Store], APIRouter], ...]
+    """Makes the JSON routes that the page calls, below /wb/api."""
     runs_code: bool = False
     """Reward code runs from here: left out of a read-only dashboard."""
     views: tuple[View, ...] = ()
@@ -133,6 +136,12 @@ def markup(elem_id: str | None = None, value: Markup | str = "", css: str = "") 
 def mount(elem_id: str, module: str, css: str | None = None) -> None:
     """An element for a JavaScript module (`folder/name`, relative to view/) to mount on; see server/boot.js."""
     markup(value=tag("div", id=elem_id, class_=css, data_module=module))
+
+
+def script_page(elem_id: str, module: str, css: str | None = None) -> Callable[[Store, gr.Blocks], None]:
+    """`Page.build` of a page that one JavaScript module draws. The module takes its data from the JSON routes and knows nothing of
+    Gradio."""
+    return lambda store, blocks: mount(elem_id, module, css)
 
 
 def top(page: Page, pages: Sequence[Page]) -> None:

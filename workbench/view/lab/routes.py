@@ -5,7 +5,6 @@ In: JSON. Out: JSON, or lines of JSON while a trial goes on.
 """
 
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Query
@@ -17,6 +16,7 @@ from workbench.core.errors import RewardError, RunError, WorkbenchError
 from workbench.core.presets import presets
 from workbench.record import folder as record
 from workbench.rewards.builtin.catalogue import REWARDS
+from workbench.view.common.routing import json_route
 from workbench.view.common.store import Store
 from workbench.view.lab import code, result
 from workbench.view.lab.desk import LONGEST, Case, Desk, Written
@@ -24,7 +24,6 @@ from workbench.view.lab.going import Going
 from workbench.view.lab.samples import Choice
 from workbench.view.lab.trials import SECONDS, Trials, TryBody
 
-Answered = Callable[[Callable[..., Any]], Callable[..., Any]]
 RUNS = 40
 """Runs that are offered, newest first."""
 
@@ -68,14 +67,14 @@ class PeekBody(BaseModel):
     on: Choice
 
 
-def router(store: Store, answered: Answered) -> APIRouter:
-    """All routes. `answered` turns what a user can put right into JSON."""
-    api = APIRouter()
+def router(store: Store) -> APIRouter:
+    """The page's routes; drafts, versions and cases lie below the root of `store`."""
+    api = APIRouter(prefix="/lab")
     desk = Desk(store.root)
     trials = Trials(store, desk)
 
     @api.get("")
-    @answered
+    @json_route
     def everything() -> Any:
         return {
             "place": hashlib.sha256(str(desk.folder).encode()).hexdigest()[:12],
@@ -92,44 +91,44 @@ def router(store: Store, answered: Answered) -> APIRouter:
         }  # fmt: skip
 
     @api.post("/draft")
-    @answered
+    @json_route
     def write(body: DraftBody) -> Any:
         return {**desk.write(body.written, body.base, body.revision), **_read(body.written)}
 
     @api.post("/look")
-    @answered
+    @json_route
     def look(body: Written) -> Any:
         trials.warm_up()  # somebody has opened the page
         return _read(body)
 
     @api.post("/versions")
-    @answered
+    @json_route
     def keep(body: KeepBody) -> Any:
         return desk.keep(body.written, body.title).json()
 
     @api.post("/add")
-    @answered
+    @json_route
     def add(body: AddBody) -> Any:
         return {"code": code.added(body.code, body.name)}
 
     @api.post("/cases")
-    @answered
+    @json_route
     def cases(body: CasesBody) -> Any:
         desk.write_cases(body.cases)
         return {"cases": len(body.cases)}
 
     @api.post("/try")
-    @answered
+    @json_route
     def run(body: TryBody) -> Any:
         return StreamingResponse(Going(trials, body).lines(), media_type="application/x-ndjson")
 
     @api.post("/peek")
-    @answered
+    @json_route
     def peek(body: PeekBody) -> Any:
         return trials.peek(body.on)
 
     @api.post("/attack")
-    @answered
+    @json_route
     def attack(body: TryBody) -> Any:
         try:
             return trials.attack(body)
@@ -137,7 +136,7 @@ def router(store: Store, answered: Answered) -> APIRouter:
             return result.refused(error)
 
     @api.get("/trials/{trial}/groups/{k}")
-    @answered
+    @json_route
     def group(trial: str, k: int) -> Any:
         found = trials.get(trial)
         if not 0 <= k < len(found.samples.groups):
@@ -145,7 +144,7 @@ def router(store: Store, answered: Answered) -> APIRouter:
         return result.group(found, k)
 
     @api.get("/trials/{trial}/forecast")
-    @answered
+    @json_route
     def forecast(trial: str, size: int = Query(ge=2, le=1024)) -> Any:
         return result.forecast(trials.get(trial), size)
 

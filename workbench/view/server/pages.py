@@ -2,22 +2,28 @@
 
 import gradio as gr
 
+from workbench.view.ask import routes as ask
 from workbench.view.common import shell
 from workbench.view.common.shell import Page, View
 from workbench.view.common.store import Store
-from workbench.view.compare import page as compare
-from workbench.view.lab import page as lab
-from workbench.view.learn import page as learn
-from workbench.view.live import page as live
+from workbench.view.compare import routes as compare
+from workbench.view.group import routes as group
+from workbench.view.lab import routes as lab
+from workbench.view.learn import routes as learn
+from workbench.view.live import routes as live
 from workbench.view.new_run import page as new_run
-from workbench.view.runs import page as runs
+from workbench.view.new_run import routes as new_run_routes
+from workbench.view.runs import routes as runs
+from workbench.view.search import routes as search
+from workbench.view.whatif import routes as whatif
 
 PAGES: tuple[Page, ...] = (
     Page(
         "live",
         "Live",
         "/",
-        live.build,
+        shell.script_page("wb-reader", "reader/reader"),
+        (live.router, group.router, search.router, whatif.router, ask.router),
         views=(
             View("live", "Live"),
             View("group", "Group"),
@@ -26,11 +32,33 @@ PAGES: tuple[Page, ...] = (
             View("try", "Try it", phone_only=True),
         ),
     ),
-    Page("lab", "Reward lab", "/lab", lab.build, runs_code=True, styles=("lab/lab.css",)),
-    Page("new", "New run", "/new", new_run.build, runs_code=True),
-    Page("runs", "Runs", "/runs", runs.build),
-    Page("compare", "Compare", "/compare", compare.build, below="runs"),
-    Page("theory", "Theory", "/theory", learn.build, styles=("learn/theory.css",)),
+    Page(
+        "lab",
+        "Reward lab",
+        "/lab",
+        shell.script_page("wb-lab", "lab/lab", "wb wb-reader"),
+        (lab.router,),
+        runs_code=True,
+        styles=("lab/lab.css",),
+    ),
+    Page("new", "New run", "/new", new_run.build, (new_run_routes.router,), runs_code=True),
+    Page("runs", "Runs", "/runs", shell.script_page("wb-runs", "runs/runs", "wb-reader"), (runs.router,)),
+    Page(
+        "compare",
+        "Compare",
+        "/compare",
+        shell.script_page("wb-compare", "compare/compare", "wb-reader"),
+        (compare.router,),
+        below="runs",
+    ),
+    Page(
+        "theory",
+        "Theory",
+        "/theory",
+        shell.script_page("wb-theory", "learn/theory", "wb-reader"),
+        (learn.router,),
+        styles=("learn/theory.css",),
+    ),
 )
 
 

@@ -1,0 +1,57 @@
+"""One group, one prompt over time, a reward's code, and what a person says about completions."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench.record import rating
+from workbench.view.common.routing import Kind, Mode, Step, json_route, step_number
+from workbench.view.common.store import Store
+from workbench.view.group import group_data
+from workbench.view.group.reward_code import reward_code
+
+
+class RatingBody(BaseModel):
+    """What a person says about completions of one group, by their index in it: good, bad or taken back; or their rank."""
+
+    model_config = ConfigDict(extra="forbid")
+    step: int = Field(ge=0)
+    k: int = Field(ge=0)
+    kind: Kind = "train"
+    mode: Mode | None = None
+    thumbs: dict[int, bool | None] = Field(default_factory=dict, max_length=1000)
+    places: dict[int, Annotated[int, Field(ge=1, le=1000)] | None] = Field(
+        default_factory=dict, max_length=1000
+    )
+
+
+def router(store: Store) -> APIRouter:
+    """The page's routes over the runs of `store`."""
+    api = APIRouter()
+
+    @api.get("/runs/{run}/steps/{step}/groups/{k}")
+    @json_route
+    def group(
+        run: str, step: Step, k: int, kind: Kind = "train", mode: Mode | None = None, tokens: bool = False
+    ) -> Any:
+        return group_data.group(store.reader(run), step_number(step), k, kind, mode, tokens)
+
+    @api.get("/runs/{run}/prompts/{prompt_id}")
+    @json_route
+    def prompt(run: str, prompt_id: str) -> Any:
+        return group_data.prompt(store.reader(run), prompt_id)
+
+    @api.get("/runs/{run}/rewards/{name}")
+    @json_route
+    def code(run: str, name: str, step: int | None = None) -> Any:
+        return reward_code(store.reader(run), name, step)
+
+    @api.post("/runs/{run}/ratings")
+    @json_route
+    def rate(run: str, body: RatingBody) -> Any:
+        at = (body.step, body.k, body.thumbs, body.places, body.kind, body.mode)
+        rating.rate_group(store.reader(run), *at)
+        return {"rated": len(body.thumbs) + len(body.places)}
+
+    return api

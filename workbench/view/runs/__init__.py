@@ -1,0 +1,1 @@
+"""The Runs page: every run of this folder with its state, curve and verdict."""

@@ -1,0 +1,36 @@
+"""Search over a run's recorded completions, and what was found as a file."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+
+from workbench.view.common.routing import json_route
+from workbench.view.common.store import Store
+from workbench.view.search import find
+
+
+def router(store: Store) -> APIRouter:
+    """The page's routes over the runs of `store`."""
+    api = APIRouter()
+
+    @api.get("/runs/{run}/search")
+    @json_route
+    def search(run: str, query: Annotated[find.PageQuery, Query()]) -> Any:
+        return find.hits(store.reader(run), query)
+
+    @api.get("/runs/{run}/search/choices")
+    @json_route
+    def choices(run: str) -> Any:
+        return find.choices(store.reader(run))
+
+    @api.get("/runs/{run}/search/file")
+    @json_route
+    def file(run: str, query: Annotated[find.FileQuery, Query()]) -> Any:
+        reader = store.reader(run)
+        query.filters()  # a query that cannot be run is refused now, not in the middle of a file
+        headers = {"content-disposition": f'attachment; filename="{reader.folder.id}-samples.{query.format}"'}
+        kind = "application/x-ndjson" if query.format == "jsonl" else "application/vnd.apache.parquet"
+        return StreamingResponse(find.file(reader, query, query.format), media_type=kind, headers=headers)
+
+    return api

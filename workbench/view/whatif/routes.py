@@ -1,0 +1,41 @@
+"""What recorded steps would have been with other settings or another reward."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench.view.common.routing import Sets, accepted, json_route
+from workbench.view.common.store import Store
+from workbench.view.whatif.whatif import WhatIf
+
+
+class ScoreBody(BaseModel):
+    """A reward to score recorded completions with: of the catalogue, or path/file.py:function."""
+
+    model_config = ConfigDict(extra="forbid")
+    reward: str = Field(min_length=1, max_length=1000)
+
+
+def router(store: Store) -> APIRouter:
+    """The page's routes over the runs of `store`."""
+    api = APIRouter()
+    whatif = WhatIf()
+
+    @api.get("/runs/{run}/whatif")
+    @json_route
+    def recompute(run: str, set: Sets = (), step: int | None = None) -> Any:
+        return whatif.answer(store.reader(run), set, step)
+
+    @api.post("/runs/{run}/whatif/score")
+    @json_route
+    def score(run: str, body: ScoreBody) -> Any:
+        whatif.score(store.reader(run), body.reward)
+        return accepted({"reward": body.reward})
+
+    @api.get("/runs/{run}/whatif/tokens")
+    @json_route
+    def tokens(run: str, set: Sets = (), after: int = -1) -> Any:
+        return whatif.tokens(store.reader(run), set, after)
+
+    return api
