@@ -24,7 +24,7 @@ from peer import make_models
 from surroundings import surroundings
 
 from tests.fakes import write_fake_run
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.live import delta
 
 HERE = Path(__file__).parent
@@ -103,7 +103,7 @@ def step(sizes: dict[str, int], name: str, root: Path) -> dict[str, Any]:
 def reading(count: int, root: Path) -> dict[str, Any]:
     """Seconds to read a run of so many steps as a page that is opened does, and its size on disk."""
     folder = write_fake_run(root / f"runs-{count}", steps=count, groups=4, samples=8)
-    store = Store(folder.root)
+    store = RunStore(folder.root)
     began = time.process_time()
     delta.delta(store, folder.id, None)
     row = {

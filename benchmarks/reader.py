@@ -41,7 +41,7 @@ from workbench.record.provenance import versions
 from workbench.record.writer import Writer
 from workbench.view.common import glossary, run_data
 from workbench.view.common.routing import PlainJSON
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.live import delta as deltas
 from workbench.view.search import find
 from workbench.view.server import app, serve
@@ -160,14 +160,14 @@ def large(folder: RunFolder) -> dict[str, Any]:
 
     def first_page() -> list[Any]:
         """All that is asked before the Live view stands."""
-        store = Store(root)
+        store = RunStore(root)
         reader = store.reader(run)
         found = [run_data.header(reader), glossary.glossary(), deltas.delta(store, run, None)]
         return [*found, run_data.step(reader, found[2]["steps"][-1], "train", None)]
 
     gc.collect()
     gc.freeze()  # as the server does when it starts
-    reader = Store(root).reader(run)
+    reader = RunStore(root).reader(run)
 
     def hits(query: dict[str, Any]) -> Callable[[], Any]:
         return lambda: find.hits(reader, find.PageQuery(**query))
@@ -309,7 +309,7 @@ def browser(root: Path, usual: RunFolder, long: RunFolder) -> dict[str, Any]:
         found: dict[str, Any] = {"tokens": tokens(page, address, long), "keys": keys(page, address, usual)}
         floor = [standing(page, empty, "#empty")]
         with going_on(root) as run:
-            while not (run.db_path.exists() and (Store(root).reader(run.id).last_step() or 0) >= 60):
+            while not (run.db_path.exists() and (RunStore(root).reader(run.id).last_step() or 0) >= 60):
                 time.sleep(0.2)
             live = [standing(page, f"{address}/?run={run.id}", ".groups table tbody tr") for _ in range(2)]
         floor.append(standing(page, empty, "#empty"))

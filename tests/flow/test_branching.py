@@ -14,7 +14,7 @@ from workbench.core.config import RunConfig
 from workbench.core.errors import RunError
 from workbench.launch import preflight, probe_client
 from workbench.record.reader import Reader
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.server import routes
 
 
@@ -48,7 +48,7 @@ def test_a_token_is_worth_what_its_continuations_earn(yard: Yard, recorded: Any)
     shutil.copytree(recorded.normal.path, run)
     reader = Reader(run)
     api = FastAPI()
-    api.include_router(routes.router(Store(yard.root)))
+    api.include_router(routes.router(RunStore(yard.root)))
     client = TestClient(api)
     step, k = 19, reader.groups(19)[0]["k"]
     group = reader.group(step, k, arrays=True)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.fakes import write_fake_run
 from workbench.record.folder import RunFolder
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 
 
 @pytest.fixture(scope="package")
@@ -27,5 +27,5 @@ def failing(root: Path, run: RunFolder) -> RunFolder:
 
 
 @pytest.fixture(scope="package")
-def store(root: Path, run: RunFolder, failing: RunFolder) -> Store:
-    return Store(root)
+def store(root: Path, run: RunFolder, failing: RunFolder) -> RunStore:
+    return RunStore(root)

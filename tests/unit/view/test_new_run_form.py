@@ -17,9 +17,9 @@ from workbench.core.presets import presets
 from workbench.launch import preflight
 from workbench.prompts import TASKS
 from workbench.record.folder import RunFolder
-from workbench.view.common import form, pictures, probe
+from workbench.view.common import form, plots, temporary_probe
 from workbench.view.common.markup import join, tag, text
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.new_run import actions, check, contained, expect, parts
 from workbench.view.new_run import sentences as say
 from workbench.view.new_run.actions import Actions
@@ -30,7 +30,7 @@ NAMES = [info.name for info in settings() if info.name != "rewards"]
 def typed(preset: str = "embedded", **changes: Any) -> list[Any]:
     """The raw values of the form as the page sends them, some of them changed by hand."""
     config = RunConfig.build(preset)
-    fields = {name: form.shown(form.INFOS[name], getattr(config, name)) for name in NAMES}
+    fields = {name: form.field_value(form.INFOS[name], getattr(config, name)) for name in NAMES}
     choice = check.EMBEDDED if config.model == "embedded" else check.OTHER
     rewards = changes.pop("rewards", form.reward_values(config.rewards))
     choice = changes.pop("choice", choice)
@@ -89,7 +89,7 @@ def test_elements_nest_and_absent_things_leave_nothing() -> None:
     ],
 )
 def test_numbers_are_shown_as_people_type_them(value: Any, shown: str) -> None:
-    assert form.compact(value) == shown
+    assert form.format_value(value) == shown
 
 
 @pytest.mark.parametrize("preset", [entry.name for entry in presets()])
@@ -108,7 +108,7 @@ def test_every_setting_has_a_field() -> None:
 
 def test_rewards_are_read_from_their_rows_and_empty_rows_are_none() -> None:
     rows = ["correct", "1.0", True, None, "1.0", True, " mine.py:f ", "x", False, "", "2", True]
-    read = form.read_rewards(rows + [None, "1.0", True] * 2, {"correct": {"limit": 3}})
+    read = form.parse_rewards(rows + [None, "1.0", True] * 2, {"correct": {"limit": 3}})
     assert read == [
         {"name": "correct", "weight": "1.0", "enabled": True, "options": {"limit": 3}},
         {"name": "mine.py:f", "weight": "x", "enabled": False, "options": {}}]  # fmt: skip
@@ -233,10 +233,10 @@ def test_the_pull_is_drawn_with_the_chosen_estimator() -> None:
 
 
 def test_labels_at_line_ends_never_cover_each_other() -> None:
-    placed = pictures.apart([50, 52, 51, 120], 150)
+    placed = plots.apart([50, 52, 51, 120], 150)
     gaps = [b - a for a, b in zip(sorted(placed), sorted(placed)[1:], strict=False)]
-    assert min(gaps) >= pictures.LINE_HEIGHT
-    crowded = pictures.apart([150, 149, 148], 150)
+    assert min(gaps) >= plots.LINE_HEIGHT
+    crowded = plots.apart([150, 149, 148], 150)
     assert (
         max(crowded) <= 150
         and min(b - a for a, b in zip(sorted(crowded), sorted(crowded)[1:], strict=False)) >= 14
@@ -244,9 +244,9 @@ def test_labels_at_line_ends_never_cover_each_other() -> None:
 
 
 def test_a_plot_says_in_words_what_it_shows() -> None:
-    axis = pictures.Axis(0, 10, [(0, "0"), (10, "10")])
-    drawn = pictures.plot(
-        [pictures.Curve([(0, 0), (10, 5)], "accent", "5 <b>", dots=True)], axis, axis, 100, "half way up"
+    axis = plots.Axis(0, 10, [(0, "0"), (10, "10")])
+    drawn = plots.plot(
+        [plots.Curve([(0, 0), (10, 5)], "accent", "5 <b>", dots=True)], axis, axis, 100, "half way up"
     )
     assert (
         'aria-label="half way up"' in drawn and "5 &lt;b&gt;" in drawn and "0.00,100.00 100.00,50.00" in drawn
@@ -282,7 +282,7 @@ def test_the_rail_says_time_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_earlier_runs_with_the_same_settings_are_what_to_expect(tmp_path: Path) -> None:
     for seed in (1, 2):
         write_fake_run(tmp_path, steps=11, groups=2, samples=2, seed=seed)
-    store = Store(tmp_path)
+    store = RunStore(tmp_path)
     config = RunFolder(next(tmp_path.iterdir())).config()
     known = expect.expected(store, config.changed(seed=99, run_name="mine"))
     assert known is not None and {curve.seed for curve in known.curves} == {1, 2}
@@ -315,7 +315,7 @@ def test_figures_of_finished_runs_are_shipped_beside_their_preset(
 
 @pytest.fixture
 def do(tmp_path: Path) -> Actions:
-    return Actions(Store(tmp_path / "runs"), NAMES)
+    return Actions(RunStore(tmp_path / "runs"), NAMES)
 
 
 def test_all_parts_of_the_page_answer_to_one_check(do: Actions) -> None:
@@ -402,8 +402,8 @@ def test_a_bench_worker_that_dies_is_not_waited_for(tmp_path: Path, monkeypatch:
 
 def _probe(
     root: Path, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | None, state: str = "running"
-) -> list[probe.Told]:
-    """`bench.ask` before a worker that is not there: its events and its state are made up."""
+) -> list[temporary_probe.Progress]:
+    """`temporary_probe.run` before a worker that is not there: its events and its state are made up."""
     folder = write_fake_run(root, steps=1, groups=2, samples=2, state="stopped")
     monkeypatch.setattr(preflight, "start", lambda config, root, kind: folder)
     monkeypatch.setattr(launch, "stop", lambda *a, **k: None)
@@ -413,17 +413,19 @@ def _probe(
         launch, "state", lambda folder: now._replace(state=state, reason="It ended with exit code 1.")
     )
     events = [] if answer is None else [{"data": {"id": "the-id", **answer}}]
-    monkeypatch.setattr(probe.Reader, "events", lambda self, kind: events)
-    return list(probe.ask(RunConfig.build(), root, "prompts"))
+    monkeypatch.setattr(temporary_probe.Reader, "events", lambda self, kind: events)
+    return list(temporary_probe.run(RunConfig.build(), root, "prompts"))
 
 
 def test_what_a_bench_worker_is_at_is_said_in_words(run: RunFolder) -> None:
     state = launch.state(run)
-    assert "another run" in probe.doing(state._replace(state="queued", reason=""))
-    assert "61 of 192" in probe.doing(
+    assert "another run" in temporary_probe.describe(state._replace(state="queued", reason=""))
+    assert "61 of 192" in temporary_probe.describe(
         state._replace(state="running", phase="sample", phase_done=61, phase_total=192)
     )
-    assert probe.doing(state._replace(state="starting", phase="load model")) == "Loading the model…"
+    assert (
+        temporary_probe.describe(state._replace(state="starting", phase="load model")) == "Loading the model…"
+    )
 
 
 def test_answers_of_a_bench_worker_are_drawn_as_text() -> None:

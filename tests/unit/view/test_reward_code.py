@@ -6,7 +6,7 @@ import json
 from tests.fakes import token_text
 from tests.unit.view.test_web_routes import get, serve
 from workbench.record.writer import Writer
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.group import reward_code as code
 
 FILE = '''"""Two rewards."""
@@ -53,7 +53,7 @@ def test_the_saved_code_of_a_run_is_read_by_the_rewards_name(tmp_path):
     (folder.rewards / f"{'a' * 16}.py").write_text(FILE)
     record = {"name": "mine", "function": "mine", "sha": "a" * 64, "file": "own.py", "ours": False}
     folder.config_path.write_text(json.dumps({**folder.about(), "rewards": [record]}))
-    client = serve(Store(tmp_path))
+    client = serve(RunStore(tmp_path))
     answer = get(client, f"runs/{folder.id}/rewards/mine")
     assert (answer["file"], answer["parts"][0]["first"]) == ("own.py", 18)
     assert get(client, f"runs/{folder.id}/rewards/correct")["ours"] is True
@@ -92,7 +92,7 @@ def test_a_step_is_shown_with_the_code_that_was_in_force_then(tmp_path):
             to = [{**spec, "version": sha[code_text][:16]}]
             writer.event("setting_changed", {"rewards": {"from": [], "to": to}}, step)
         writer.event("setting_changed", {"rewards": {"from": [], "to": [{**spec, "version": ""}]}}, 9)
-    client = serve(Store(tmp_path))
+    client = serve(RunStore(tmp_path))
 
     def shown(step: int) -> tuple[str, int | None]:
         answer = get(client, f"runs/{folder.id}/rewards/mine?step={step}")

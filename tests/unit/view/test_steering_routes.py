@@ -13,7 +13,7 @@ from workbench.core.errors import ConfigError, RunError
 from workbench.launch import preflight
 from workbench.record.folder import RunFolder, create
 from workbench.view.common import form
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.new_run import forking
 from workbench.view.server import routes
 
@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> RunFolder:
 @pytest.fixture
 def client(run: RunFolder) -> TestClient:
     app = FastAPI()
-    app.include_router(routes.router(Store(run.root)), prefix="/wb/api")
+    app.include_router(routes.router(RunStore(run.root)), prefix="/wb/api")
     return TestClient(app, base_url="http://127.0.0.1")
 
 
@@ -64,7 +64,7 @@ def test_settings_are_checked_without_being_sent(client: TestClient, run: RunFol
 
 
 def test_a_link_fills_in_a_fork(run: RunFolder) -> None:
-    store = Store(run.root)
+    store = RunStore(run.root)
     found = forking.arrive(store, {"fork": run.id, "step": "12", "set": json.dumps({"beta": 0.1})})
     assert found is not None
     assert (found.choice, found.title) == (
@@ -85,6 +85,6 @@ def test_a_link_fills_in_a_fork(run: RunFolder) -> None:
 def test_figures_that_read_the_same_in_the_form_are_no_change(tmp_path: Path) -> None:
     report = preflight.check(RunConfig.build(None, {"learning_rate": 0.000123456789}))
     folder = create(tmp_path, report.config, rewards=report.rewards, files=dict(report.files))
-    base = forking.base(Store(tmp_path), f"fork:{folder.id}:0")
-    as_typed = base.config.changed(learning_rate=form.compact(0.000123456789), beta="0.2")
+    base = forking.base(RunStore(tmp_path), f"fork:{folder.id}:0")
+    as_typed = base.config.changed(learning_rate=form.format_value(0.000123456789), beta="0.2")
     assert forking.changes(base, as_typed) == {"beta": 0.2}

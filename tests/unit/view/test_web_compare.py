@@ -7,7 +7,7 @@ import pytest
 from tests.fakes import write_fake_run
 from tests.unit.view.test_web_routes import get, serve
 from workbench.record.reader import Reader
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def two(tmp_path_factory):
     about = second.about()
     about["config"] |= {"beta": 0.04}
     second.config_path.write_text(json.dumps({**about, "parent": {"run": first.id, "step": 3}}))
-    return serve(Store(root)), first, second
+    return serve(RunStore(root)), first, second
 
 
 def test_only_what_differs_is_listed_core_settings_first(two):

@@ -21,7 +21,7 @@ from workbench.record.notes import Notes, Visit
 from workbench.record.reader import Reader
 from workbench.rewards.builtin import catalogue
 from workbench.rewards.runtime import registry
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.lab import code, offer, samples
 from workbench.view.lab.desk import START, Case, Desk, Part, Written
 from workbench.view.lab.going import Going
@@ -43,7 +43,7 @@ class Lab:
 
     def open(self) -> TestClient:
         app = FastAPI()
-        app.include_router(routes.router(Store(self.root)), prefix="/wb/api")
+        app.include_router(routes.router(RunStore(self.root)), prefix="/wb/api")
         return TestClient(app, base_url="http://127.0.0.1")
 
     def get(self, path: str = "") -> Any:
@@ -311,7 +311,7 @@ def test_a_new_run_gets_exactly_the_version_and_names_its_hash(lab: Lab, tmp_pat
 
 def test_a_read_only_dashboard_runs_and_writes_nothing_of_it(tmp_path: Path) -> None:
     app = FastAPI()
-    app.include_router(routes.router(Store(tmp_path)), prefix="/wb/api")
+    app.include_router(routes.router(RunStore(tmp_path)), prefix="/wb/api")
     client = TestClient(Guard(app, None, read_only=True), base_url="http://127.0.0.1")
     written = {"code": LONG, "parts": []}
     tried = {"written": written, "on": {"kind": "cases"}}
@@ -331,7 +331,7 @@ def test_a_read_only_dashboard_runs_and_writes_nothing_of_it(tmp_path: Path) -> 
 
 
 def test_a_page_that_turns_away_ends_its_trial_and_the_processes(lab: Lab) -> None:
-    trials = Trials(Store(lab.root), Desk(lab.root))
+    trials = Trials(RunStore(lab.root), Desk(lab.root))
     slow = "import time\n\n\ndef f(completion):\n    time.sleep(1.5)\n    return 1.0\n"
     body = TryBody.model_validate({"written": {"code": slow, "parts": []}, "on": lab.on})
     going = Going(trials, body)

@@ -16,17 +16,17 @@ from workbench.record.reader import Reader
 from workbench.record.writer import Writer
 from workbench.view.common import run_data
 from workbench.view.common.routing import PlainJSON
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.live import delta as deltas
 from workbench.view.server import routes
 
 
 @pytest.fixture(scope="module")
-def client(store: Store) -> TestClient:
+def client(store: RunStore) -> TestClient:
     return serve(store)
 
 
-def serve(store: Store) -> TestClient:
+def serve(store: RunStore) -> TestClient:
     app = FastAPI()
     app.include_router(routes.router(store), prefix="/wb/api")
     return TestClient(app, base_url="http://127.0.0.1")
@@ -59,7 +59,7 @@ def test_the_list_of_runs_is_newest_first_with_curve_and_verdict(client: TestCli
 def test_a_damaged_folder_is_a_row_that_says_why(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path, steps=1, groups=2, samples=2)
     folder.config_path.write_text("{ half")
-    [row] = get(serve(Store(tmp_path)), "runs")["runs"]
+    [row] = get(serve(RunStore(tmp_path)), "runs")["runs"]
     assert row["state"] == "damaged" and "config.json" in row["damaged"]
 
 
@@ -67,7 +67,7 @@ def test_a_bench_folder_is_no_run(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path, steps=1, groups=2, samples=2)
     about = folder.about()
     folder.config_path.write_text(json.dumps({**about, "kind": "bench"}))
-    assert get(serve(Store(tmp_path)), "runs")["runs"] == [] and Store(tmp_path).empty()
+    assert get(serve(RunStore(tmp_path)), "runs")["runs"] == [] and RunStore(tmp_path).empty()
 
 
 def test_the_header_tells_what_does_not_change(client: TestClient, run: RunFolder) -> None:
@@ -84,7 +84,7 @@ def test_the_header_tells_what_does_not_change(client: TestClient, run: RunFolde
 
 def test_the_header_shows_settings_as_people_changed_them(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path, steps=21, groups=2, samples=2)  # step 20 sets the temperature
-    header = get(serve(Store(tmp_path)), f"runs/{folder.id}")
+    header = get(serve(RunStore(tmp_path)), f"runs/{folder.id}")
     assert header["config"]["temperature"] == 1.0
     assert {"name": "temperature", "label": "Temperature", "value": 1.1} in header["live_settings"]
 
@@ -121,7 +121,7 @@ def test_ribbon_columns_run_from_the_best_group_to_the_worst(client: TestClient,
 
 def test_a_second_delta_holds_only_what_is_new(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path, steps=3, total=9, groups=2, samples=2, state="running")
-    client = serve(Store(tmp_path))
+    client = serve(RunStore(tmp_path))
     first = get(client, f"runs/{folder.id}/delta")
     again = get(client, f"runs/{folder.id}/delta?since={first['cursor']}")
     assert (again["steps"], again["checks"], again["ribbon"], again["events"]) == ([], [], [], [])
@@ -133,7 +133,7 @@ def test_a_second_delta_holds_only_what_is_new(tmp_path: Path) -> None:
 
 def test_alarms_come_with_the_first_delta_and_then_only_when_they_change(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path, steps=16, groups=2, samples=2)  # step 14 raises one
-    client = serve(Store(tmp_path))
+    client = serve(RunStore(tmp_path))
     first = get(client, f"runs/{folder.id}/delta")
     [alarm] = first["alarms"]
     assert alarm["claim"] == "Entropy fell to 13 % of its start" and alarm["remedies"][0]["command"] == "set"
@@ -142,7 +142,7 @@ def test_alarms_come_with_the_first_delta_and_then_only_when_they_change(tmp_pat
 
 def test_a_resumed_run_makes_the_page_start_over(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path, steps=4, total=9, groups=2, samples=2)
-    client = serve(Store(tmp_path))
+    client = serve(RunStore(tmp_path))
     before = get(client, f"runs/{folder.id}/delta")
     get(client, "runs")  # the list remembers the overtaken steps too
     with Writer(folder, folder.config()) as writer:
@@ -268,14 +268,14 @@ def test_no_id_leaves_the_runs_folder(client: TestClient, run_id: str, rest: str
 def test_a_link_out_of_the_runs_folder_is_no_run(tmp_path: Path, run: RunFolder) -> None:
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "linked").symlink_to(run.path)
-    assert "No run" in get(serve(Store(tmp_path / "inside")), "runs/linked", 404)["error"]
+    assert "No run" in get(serve(RunStore(tmp_path / "inside")), "runs/linked", 404)["error"]
 
 
 def test_a_run_without_a_record_yet_is_empty_and_not_an_error(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path, steps=1, groups=2, samples=2)
     for path in folder.path.glob("run.db*"):
         path.unlink()
-    client = serve(Store(tmp_path))
+    client = serve(RunStore(tmp_path))
     delta = get(client, f"runs/{folder.id}/delta")
     assert (delta["steps"], delta["ribbon"], delta["checks"]) == ([], [], [])
     assert get(client, "runs")["runs"][0]["spark"] == []
@@ -285,7 +285,7 @@ def test_a_run_without_a_record_yet_is_empty_and_not_an_error(tmp_path: Path) ->
 def test_the_log_is_its_end(client: TestClient, tmp_path: Path, run: RunFolder) -> None:
     copy = RunFolder(shutil.copytree(run.path, tmp_path / run.id))
     copy.log_path.write_text("\n".join(f"line {i}" for i in range(300)) + "\n")
-    log = get(serve(Store(tmp_path)), f"runs/{run.id}/log?lines=2")
+    log = get(serve(RunStore(tmp_path)), f"runs/{run.id}/log?lines=2")
     assert log == {"lines": ["line 298", "line 299"], "size": copy.log_path.stat().st_size}
 
 
@@ -308,7 +308,7 @@ def test_a_command_nobody_knows_is_refused(client: TestClient, run: RunFolder, b
 
 
 def test_starting_with_bad_settings_makes_no_run_and_names_each(tmp_path: Path) -> None:
-    client = serve(Store(tmp_path))
+    client = serve(RunStore(tmp_path))
     answer = client.post(
         "/wb/api/runs", json={"preset": "embedded", "settings": {"num_generations": 1, "beta": -1}}
     )

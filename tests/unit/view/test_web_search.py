@@ -11,13 +11,13 @@ from fastapi.testclient import TestClient
 
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.search.find import AROUND, SHOWN
 from workbench.view.server import routes
 
 
 @pytest.fixture(scope="module")
-def client(store: Store) -> TestClient:
+def client(store: RunStore) -> TestClient:
     app = FastAPI()
     app.include_router(routes.router(store))
     return TestClient(app)

@@ -10,7 +10,7 @@ from tests.fakes import write_fake_run
 from tests.helpers import wait_until
 from tests.unit.view.test_web_routes import get, serve
 from workbench.record.reader import Reader
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 
 SHORT = '''def short(completion: str) -> float:
     """One point for at most 20 characters."""
@@ -21,7 +21,7 @@ SHORT = '''def short(completion: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def client(store: Store) -> TestClient:
+def client(store: RunStore) -> TestClient:
     return serve(store)
 
 
@@ -70,7 +70,7 @@ def test_tokens_answer_for_the_kept_steps_alone(tmp_path: Path):
     run = write_fake_run(tmp_path, steps=12, groups=3, samples=4)
     for step in (0, 1, 2, 7):
         os.unlink(run.tokens / f"step-{step:06d}.safetensors")
-    client = serve(Store(tmp_path))
+    client = serve(RunStore(tmp_path))
     answer = get(client, f"runs/{run.id}/whatif/tokens?set=epsilon=0.01&set=loss_type=grpo")
     assert answer["steps"] == [3, 4, 5, 6, 8, 9, 10, 11] and answer["of"] == 12 and answer["next"] is None
     later = get(client, f"runs/{run.id}/whatif/tokens?set=epsilon=0.01&after=8")
@@ -88,7 +88,7 @@ def test_a_reward_from_a_file_is_scored_in_the_background_over_every_recorded_an
     run = write_fake_run(tmp_path, steps=9, groups=2, samples=4)
     own = tmp_path / "own.py"
     own.write_text(SHORT)
-    client = serve(Store(tmp_path))
+    client = serve(RunStore(tmp_path))
     question = (f"rewards={own}:short=1", "scale_rewards=none")
 
     refused = ask(client, run, *question, status=400)
@@ -121,10 +121,10 @@ def test_new_steps_join_what_was_read_before(tmp_path: Path):
     from workbench.record.writer import Writer  # noqa: PLC0415
 
     run = write_fake_run(tmp_path, steps=3, groups=2, samples=4)
-    client = serve(Store(tmp_path))
+    client = serve(RunStore(tmp_path))
     assert ask(client, run)["steps"] == [0, 1, 2]
     config = fake_config(groups=2, samples=4, steps=5)
     with Writer(run, config, token_text=token_text) as writer:
         writer.step(make_step(3, steps=5, groups=2, samples=4, config=config))
-    fresh = ask(serve(Store(tmp_path)), run, "scale_rewards=batch")
+    fresh = ask(serve(RunStore(tmp_path)), run, "scale_rewards=batch")
     assert ask(client, run, "scale_rewards=batch") == fresh and fresh["steps"] == [0, 1, 2, 3]

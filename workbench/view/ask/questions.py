@@ -16,7 +16,7 @@ from workbench.launch import probe_client
 from workbench.record import checkpoints
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
-from workbench.view.common.probe import doing
+from workbench.view.common.temporary_probe import describe
 
 Json = dict[str, Any]
 
@@ -116,4 +116,4 @@ def _doing(place: RunFolder, run: RunFolder, state: launch.RunState) -> str:
         return f"Continuing: {state.phase_done} of {state.phase_total} answers…"
     if place == run and state.phase != "score":
         return f"The run answers between two steps; it is at step {state.step} now…"
-    return "Scoring…" if state.phase == "score" else doing(state).replace(" to the longest prompts", "")
+    return "Scoring…" if state.phase == "score" else describe(state).replace(" to the longest prompts", "")

@@ -22,7 +22,7 @@ _SEGMENTS, _LETTERS = 3, 20
 list."""
 
 
-def compact(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as a person would type it: 0.0004 is 4e-4, None is nothing."""
     if value is None:
         return ""
@@ -34,15 +34,15 @@ def compact(value: Any) -> str:
     return f"{value:g}" if value != int(value) else f"{value:.1f}"
 
 
-def shown(info: SettingInfo, value: Any) -> Any:
+def field_value(info: SettingInfo, value: Any) -> Any:
     """The value that a field of this setting shows."""
-    return bool(value) if info.kind == "bool" else value if info.kind == "choice" else compact(value)
+    return bool(value) if info.kind == "bool" else value if info.kind == "choice" else format_value(value)
 
 
-def placed(name: str, label: str | None = None) -> dict[str, Any]:
+def component_options(name: str, label: str | None = None) -> dict[str, Any]:
     """What every component of a setting carries: its label, its TRL default in small figures, its id."""
     info = INFOS[name]
-    default = shown(info, info.default)
+    default = field_value(info, info.default)
     small = ("on by default" if default else None) if info.kind == "bool" else str(default) or None
     classes = ["wb-field", f"wb-{info.kind}"]
     return {
@@ -54,7 +54,7 @@ def placed(name: str, label: str | None = None) -> dict[str, Any]:
 def field(name: str, value: Any, label: str | None = None, **options: Any) -> Component:
     """The component that fits a setting's kind."""
     info = INFOS[name]
-    common = {**placed(name, label), **options}
+    common = {**component_options(name, label), **options}
     if info.kind == "bool":
         return gr.Checkbox(value=bool(value), **common)
     if info.kind == "choice":
@@ -63,7 +63,7 @@ def field(name: str, value: Any, label: str | None = None, **options: Any) -> Co
             return gr.Radio(list(info.choices), value=value, **common)
         return gr.Dropdown(list(info.choices), value=value, filterable=False, **common)
     common.setdefault("placeholder", "–" if info.optional else None)
-    return gr.Textbox(value=compact(value), lines=1, max_lines=1, **common)
+    return gr.Textbox(value=format_value(value), lines=1, max_lines=1, **common)
 
 
 class RewardRow(NamedTuple):
@@ -83,7 +83,7 @@ class RewardRow(NamedTuple):
 def reward_rows(specs: Sequence[RewardSpec]) -> list[RewardRow]:
     """All rows, those without a reward hidden."""
     bare: dict[str, Any] = {"show_label": False, "container": False, "min_width": 0}
-    choices = catalogue()
+    choices = reward_choices()
     found = []
     for name, weight, counts in batched(reward_values(specs), REWARD_PARTS):
         with gr.Row(elem_classes="wb-reward", visible=bool(name)) as row:
@@ -106,11 +106,11 @@ def reward_values(specs: Sequence[RewardSpec]) -> list[Any]:
     values: list[Any] = []
     for number in range(REWARD_ROWS):
         spec = specs[number] if number < len(specs) else None
-        values += [spec.name, compact(spec.weight), spec.enabled] if spec else [None, "1.0", True]
+        values += [spec.name, format_value(spec.weight), spec.enabled] if spec else [None, "1.0", True]
     return values
 
 
-def read_rewards(
+def parse_rewards(
     values: Sequence[Any], options: Mapping[str, Mapping[str, Any]] | None = None
 ) -> list[dict[str, Any]]:
     """The rewards as RunConfig.parse takes them, from the flat values of all rows. `options`: those of the
@@ -129,6 +129,6 @@ def batched(values: Sequence[Any], size: int) -> list[tuple[Any, ...]]:
     return [tuple(values[start : start + size]) for start in range(0, len(values), size)]
 
 
-def catalogue() -> list[tuple[str, str]]:
+def reward_choices() -> list[tuple[str, str]]:
     """The rewards on offer: (words, name)."""
     return [(f"{name} · {reward.title}" if reward.title else name, name) for name, reward in REWARDS.items()]

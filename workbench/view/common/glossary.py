@@ -10,7 +10,7 @@ from workbench.core import variants
 from workbench.core.config import settings
 from workbench.core.glossary import ALARMS, METRICS, SLOTS, metric
 from workbench.core.setting import SettingInfo
-from workbench.view.common.form import compact
+from workbench.view.common.form import format_value
 
 
 def glossary() -> dict[str, Any]:
@@ -30,7 +30,7 @@ def glossary() -> dict[str, Any]:
                 "label": info.label,
                 "help": info.help,
                 "facts": facts(info),
-                "default": compact(info.default) if info.kind != "rewards" else None,
+                "default": format_value(info.default) if info.kind != "rewards" else None,
                 "live": info.live,
             }
             for info in settings()
@@ -44,17 +44,17 @@ def facts(info: SettingInfo) -> str:
     if info.choices:
         parts.append(f"One of {', '.join(map(str, info.choices))}.")
     low = (
-        f"at least {compact(info.ge)}"
+        f"at least {format_value(info.ge)}"
         if info.ge is not None
-        else f"above {compact(info.gt)}"
+        else f"above {format_value(info.gt)}"
         if info.gt is not None
         else ""
     )
-    high = f"at most {compact(info.le)}" if info.le is not None else ""
+    high = f"at most {format_value(info.le)}" if info.le is not None else ""
     if low or high:
         parts.append(f"{' and '.join(part for part in (low, high) if part).capitalize()}.")
     if info.kind != "rewards":
-        parts.append(f"Default {compact(info.default) or 'empty'}.")
+        parts.append(f"Default {format_value(info.default) or 'empty'}.")
     if info.live:
         parts.append("Can be changed while the run goes on.")
     return " ".join(parts)

@@ -15,7 +15,7 @@ from workbench.launch import RunState
 from workbench.record import rollup
 from workbench.record.reader import Reader
 from workbench.rewards.builtin.catalogue import REWARDS
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 
 Json = dict[str, Any]
 SPARK = 60
@@ -110,12 +110,12 @@ def step(reader: Reader, number: int | None, kind: GroupKind, mode: EvalMode | N
     }
 
 
-def runs(store: Store) -> Json:
+def runs(store: RunStore) -> Json:
     """Every training run as a row of the Runs table, newest first."""
     return {"now": time.time(), "runs": [row(store, state) for state in store.states()]}
 
 
-def row(store: Store, state: RunState) -> Json:
+def row(store: RunStore, state: RunState) -> Json:
     """One run in the list. A folder that cannot be read is a row as well, and says why."""
     base: Json = {
         "id": state.id,

@@ -11,7 +11,7 @@ from workbench.core.config import RunConfig, settings
 from workbench.core.errors import RunError
 from workbench.record.reader import Reader
 from workbench.view.common import run_data
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.group.group_data import CUT
 from workbench.view.live.delta import checks, keep, status
 
@@ -29,7 +29,7 @@ _OF_THE_RUN = {"run_name", "wandb", "wandb_project", "device", "threads"}
 """Settings that say nothing about what was learnt."""
 
 
-def compare(store: Store, runs: Sequence[str]) -> Json:
+def compare(store: RunStore, runs: Sequence[str]) -> Json:
     """All that the page shows but the answers. Raises RunError for fewer than two runs, or too many."""
     chosen = list(dict.fromkeys(runs))
     if not 2 <= len(chosen) <= MOST_RUNS:
@@ -112,7 +112,7 @@ def common(readers: Sequence[Reader]) -> list[Json]:
     return sorted(found, key=lambda prompt: not prompt["watched"])[:200]
 
 
-def answers(store: Store, runs: Sequence[str], prompt_id: str, step: int | None) -> Json:
+def answers(store: RunStore, runs: Sequence[str], prompt_id: str, step: int | None) -> Json:
     """The same prompt in each run: the last visit up to `step` (None: the newest), its answers, and how often
     it was right on every visit. A held-out check where the run has one of this prompt, else training."""
     return {

@@ -5,11 +5,11 @@ from typing import Any
 from fastapi import APIRouter
 
 from workbench.view.common.routing import Runs, json_route
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.compare import comparison
 
 
-def router(store: Store) -> APIRouter:
+def router(store: RunStore) -> APIRouter:
     """The page's routes over the runs of `store`."""
     api = APIRouter()
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.record import rating
 from workbench.view.common.routing import Kind, Mode, Step, json_route, step_number
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.group import group_data
 from workbench.view.group.reward_code import reward_code
 
@@ -26,7 +26,7 @@ class RatingBody(BaseModel):
     )
 
 
-def router(store: Store) -> APIRouter:
+def router(store: RunStore) -> APIRouter:
     """The page's routes over the runs of `store`."""
     api = APIRouter()
 

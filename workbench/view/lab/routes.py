@@ -17,7 +17,7 @@ from workbench.core.presets import presets
 from workbench.record import folder as record
 from workbench.rewards.builtin.catalogue import REWARDS
 from workbench.view.common.routing import json_route
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.lab import code, result
 from workbench.view.lab.desk import LONGEST, Case, Desk, Written
 from workbench.view.lab.going import Going
@@ -67,7 +67,7 @@ class PeekBody(BaseModel):
     on: Choice
 
 
-def router(store: Store) -> APIRouter:
+def router(store: RunStore) -> APIRouter:
     """The page's routes; drafts, versions and cases lie below the root of `store`."""
     api = APIRouter(prefix="/lab")
     desk = Desk(store.root)
@@ -162,7 +162,7 @@ def _read(written: Written) -> dict[str, Any]:
         return {"functions": None, "problem": {"text": str(error), "line": code.line_of(str(error))}}
 
 
-def _runs(store: Store) -> list[dict[str, Any]]:
+def _runs(store: RunStore) -> list[dict[str, Any]]:
     """Runs with something recorded."""
     found: list[dict[str, Any]] = []
     for folder in record.folders(store.root):

@@ -26,8 +26,8 @@ from workbench.record.files import make_folder, write_json
 from workbench.record.folder import RunFolder
 from workbench.rewards.api.reward_input import Ratings, RewardInput
 from workbench.rewards.builtin.text import final_answer
-from workbench.view.common import probe
-from workbench.view.common.store import Store
+from workbench.view.common import temporary_probe
+from workbench.view.common.run_store import RunStore
 from workbench.view.lab.desk import Case, Desk
 
 MOST = 10_000
@@ -142,7 +142,7 @@ class Samples:
         }
 
 
-def load(store: Store, desk: Desk, choice: Recorded | Fresh | Own) -> Iterator[str | Samples]:
+def load(store: RunStore, desk: Desk, choice: Recorded | Fresh | Own) -> Iterator[str | Samples]:
     """Words for people while it takes time, and at last the samples. Raises RunError and ConfigError."""
     if isinstance(choice, Own):
         yield of_cases(desk.cases())
@@ -152,7 +152,7 @@ def load(store: Store, desk: Desk, choice: Recorded | Fresh | Own) -> Iterator[s
         yield from fresh(store, desk, choice)
 
 
-def state_of(store: Store, choice: Recorded) -> str:
+def state_of(store: RunStore, choice: Recorded) -> str:
     """Changes whenever something is recorded in the run, or somebody rates an answer of it. Raises RunError."""
     folder = store.folder(choice.run)
     found = []
@@ -163,7 +163,7 @@ def state_of(store: Store, choice: Recorded) -> str:
     return " ".join(found)
 
 
-def of_run(store: Store, choice: Recorded) -> Samples:
+def of_run(store: RunStore, choice: Recorded) -> Samples:
     """Recorded groups. Raises RunError."""
     reader = store.reader(choice.run)
     steps = reader.steps()[-choice.last :]
@@ -222,13 +222,15 @@ def of_cases(cases: Sequence[Case]) -> Samples:
     )
 
 
-def fresh(store: Store, desk: Desk, choice: Fresh) -> Iterator[str | Samples]:
+def fresh(store: RunStore, desk: Desk, choice: Fresh) -> Iterator[str | Samples]:
     """Answers that a bench worker samples now, or that it sampled before from the same weights with the same settings."""
     config, place = _place(store, desk, choice)
     rows = _cached(place)
     if rows is None:
         yield "Starting a worker…"
-        for told in probe.ask(config, store.root, "fresh", often=True, prompts=choice.prompts, n=choice.n):
+        for told in temporary_probe.run(
+            config, store.root, "fresh", often=True, prompts=choice.prompts, n=choice.n
+        ):
             if told.failed:
                 raise RunError(told.words)
             if told.result is not None:
@@ -255,19 +257,19 @@ def fresh(store: Store, desk: Desk, choice: Fresh) -> Iterator[str | Samples]:
     )
 
 
-def is_cached(store: Store, desk: Desk, choice: Fresh) -> bool:
+def is_cached(store: RunStore, desk: Desk, choice: Fresh) -> bool:
     """Whether these answers are there already. Raises RunError, ConfigError."""
     return _cached(_place(store, desk, choice)[1]) is not None
 
 
-def _place(store: Store, desk: Desk, choice: Fresh) -> tuple[RunConfig, Path]:
+def _place(store: RunStore, desk: Desk, choice: Fresh) -> tuple[RunConfig, Path]:
     config = config_of(store, choice.of).changed(
         num_generations=choice.n, prompts_per_step=choice.prompts, use_peft=False, beta=0.0
     )
     return config, desk.folder / "base" / f"{_key(config)}.json"
 
 
-def config_of(store: Store, of: str) -> RunConfig:
+def config_of(store: RunStore, of: str) -> RunConfig:
     """The settings behind `preset:NAME` or `run:ID`. Raises RunError, ConfigError."""
     kind, _, name = of.partition(":")
     if kind == "run":

@@ -24,7 +24,7 @@ from workbench.rewards.api import reward_input, source
 from workbench.rewards.api.reward_input import RewardInput
 from workbench.rewards.runtime import worker_group
 from workbench.rewards.runtime.process_cache import LoadedRewards, ProcessCache
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.lab import code, result, samples
 from workbench.view.lab.desk import FILE, Desk, Part, Written
 from workbench.view.lab.samples import Choice, Samples
@@ -59,7 +59,7 @@ class TryBody(BaseModel):
 class Trials:
     """Everything that is being tried in this app. Safe to use from several threads."""
 
-    def __init__(self, store: Store, desk: Desk) -> None:
+    def __init__(self, store: RunStore, desk: Desk) -> None:
         self.store = store
         self.desk = desk
         self.process_cache = ProcessCache(SECONDS, LOAD_SECONDS)

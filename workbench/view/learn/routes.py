@@ -5,11 +5,11 @@ from typing import Any
 from fastapi import APIRouter
 
 from workbench.view.common.routing import accepted, json_route
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.learn.theory import TheoryCheck
 
 
-def router(store: Store) -> APIRouter:
+def router(store: RunStore) -> APIRouter:
     """The page's routes; the check's result lies below the root of `store`."""
     api = APIRouter()
     check = TheoryCheck(store.root)

@@ -15,7 +15,7 @@ from workbench.core.glossary import ALARMS
 from workbench.launch import RunState
 from workbench.record.notes import Notes
 from workbench.record.reader import Reader
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 
 Json = dict[str, Any]
 WAITS = "waits for "
@@ -57,7 +57,7 @@ class Cursor(NamedTuple):
         return cls(*map(int, found.groups()))
 
 
-def delta(store: Store, run: str, since: str | None) -> Json:
+def delta(store: RunStore, run: str, since: str | None) -> Json:
     """The answer of `runs/RUN/delta`. Raises RunError for a cursor that none of our answers gave."""
     reader, cursor = store.reader(run), Cursor.parse(since)
     reset = False
@@ -121,7 +121,7 @@ def status(now: RunState) -> Json:
     }
 
 
-def waits_for(store: Store, now: RunState) -> list[Json]:
+def waits_for(store: RunStore, now: RunState) -> list[Json]:
     """The runs that a queued one waits for, the holder of its device first. One of another runs folder has no link."""
     if now.state != "queued" or not now.reason.startswith(WAITS):
         return []

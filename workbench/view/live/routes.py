@@ -12,7 +12,7 @@ from workbench.record.notes import Notes
 from workbench.record.reader import Reader
 from workbench.view.common import run_data
 from workbench.view.common.routing import Kind, Mode, Step, accepted, json_route, step_number
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.live import delta as deltas
 
 
@@ -34,7 +34,7 @@ class MuteBody(BaseModel):
     muted: bool = True
 
 
-def router(store: Store) -> APIRouter:
+def router(store: RunStore) -> APIRouter:
     """The page's routes over the runs of `store`."""
     api = APIRouter()
 

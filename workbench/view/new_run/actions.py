@@ -14,9 +14,8 @@ from workbench.core.errors import ConfigError, WorkbenchError
 from workbench.core.presets import presets
 from workbench.launch import preflight, steer
 from workbench.prompts import TASKS
-from workbench.view.common import form
-from workbench.view.common import probe as bench
-from workbench.view.common.store import Store
+from workbench.view.common import form, temporary_probe
+from workbench.view.common.run_store import RunStore
 from workbench.view.lab import offer
 from workbench.view.new_run import contained, expect, forking, parts
 from workbench.view.new_run.check import EMBEDDED, OTHER, Checked, check, read
@@ -27,7 +26,7 @@ Values = Sequence[Any]
 class Actions:
     """`names`: the settings behind the page's fields, in their order."""
 
-    def __init__(self, store: Store, names: Sequence[str]) -> None:
+    def __init__(self, store: RunStore, names: Sequence[str]) -> None:
         self.store = store
         self.names = list(names)
 
@@ -66,7 +65,7 @@ class Actions:
         if version is None:
             return [gr.skip() for _ in range(form.REWARD_ROWS * (form.REWARD_PARTS + 1))]
         specs = offer.specs(version)[: form.REWARD_ROWS]
-        known = [(offer.label(spec.name) or spec.name, spec.name) for spec in specs] + form.catalogue()
+        known = [(offer.label(spec.name) or spec.name, spec.name) for spec in specs] + form.reward_choices()
         values: list[Any] = form.reward_values(specs)
         visible = [gr.update(visible=bool(name)) for name in values[:: form.REWARD_PARTS]]
         for place in range(0, len(values), form.REWARD_PARTS):
@@ -93,7 +92,7 @@ class Actions:
         embedded = config.model == EMBEDDED
         fields = []
         for name in self.names:
-            value: Any = form.shown(form.INFOS[name], getattr(config, name))
+            value: Any = form.field_value(form.INFOS[name], getattr(config, name))
             if name == "model" and embedded:
                 value = ""
             elif name == "num_generations":
@@ -132,7 +131,7 @@ class Actions:
             return
         yield "", str(parts.asking("Starting a worker…"))
         try:
-            for told in bench.ask(checked.config, self.store.root, probe):
+            for told in temporary_probe.run(checked.config, self.store.root, probe):
                 if told.result is not None:
                     yield gr.skip(), str(drawn(told.result, checked.config))
                 else:

@@ -39,7 +39,7 @@ def read(preset: str | RunConfig, choice: str, names: Sequence[str], values: Seq
     versions = {spec.name: spec.version for spec in base.rewards}
     given["rewards"] = [
         {**reward, "version": versions.get(reward["name"], "")}
-        for reward in form.read_rewards(values[len(names) :], options)
+        for reward in form.parse_rewards(values[len(names) :], options)
     ]
     return given
 

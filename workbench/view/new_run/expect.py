@@ -18,7 +18,7 @@ from workbench.core.errors import RunError
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 
 MOST_RUNS = 3
 # These change neither what is learned nor how fast a step is.
@@ -66,7 +66,7 @@ class Expected(NamedTuple):
         return sum(starts) / len(starts) if starts else None
 
 
-def expected(store: Store, config: RunConfig) -> Expected | None:
+def expected(store: RunStore, config: RunConfig) -> Expected | None:
     """Earlier runs that differ in nothing that matters, at most three; else what ships; else None."""
     return _earlier(store, config) or shipped(config)
 
@@ -111,7 +111,7 @@ def figures(folders: Sequence[RunFolder], source: str, note: str = "") -> dict[s
     }  # fmt: skip
 
 
-def _earlier(store: Store, config: RunConfig) -> Expected | None:
+def _earlier(store: RunStore, config: RunConfig) -> Expected | None:
     wanted = config.model_dump(mode="json")
     curves: list[Curve] = []
     seconds: list[float] = []

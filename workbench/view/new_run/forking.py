@@ -15,7 +15,7 @@ from workbench.launch import steer
 from workbench.launch.steer import ForkPoint
 from workbench.record.folder import RunFolder
 from workbench.view.common import form
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 
 _FORK = re.compile(r"fork:(?P<run>[A-Za-z0-9._-]{1,64}):(?P<step>\d{1,9})")
 
@@ -39,7 +39,7 @@ class Arrival(NamedTuple):
     """To be filled in: the base's settings with those of the link."""
 
 
-def base(store: Store, choice: str) -> Base:
+def base(store: RunStore, choice: str) -> Base:
     """What a choice of "Start from" means. Raises RunError for a run or checkpoint that is not there (any more)."""
     found = _FORK.fullmatch(choice)
     if found is None:
@@ -55,7 +55,7 @@ def base(store: Store, choice: str) -> Base:
     return Base(config, about, folder, begin)
 
 
-def arrive(store: Store, query: Mapping[str, str]) -> Arrival | None:
+def arrive(store: RunStore, query: Mapping[str, str]) -> Arrival | None:
     """`?fork=RUN&step=N&set={...}`; None for a page without a link's wish. Raises RunError, ConfigError."""
     run, step = query.get("fork"), query.get("step") or "0"
     if not run:
@@ -78,7 +78,7 @@ def arrive(store: Store, query: Mapping[str, str]) -> Arrival | None:
 def changes(begin: Base, config: RunConfig) -> dict[str, Any]:
     """What was changed in a form: figures that read the same there are the same."""
     as_shown = {
-        name: form.shown(info, getattr(begin.config, name))
+        name: form.field_value(info, getattr(begin.config, name))
         for name, info in form.INFOS.items()
         if name != "rewards"
     }

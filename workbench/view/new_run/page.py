@@ -16,9 +16,9 @@ from workbench.core.config import RunConfig, settings
 from workbench.core.presets import DEFAULT_PRESET, presets
 from workbench.core.setting import SECTIONS, Section
 from workbench.prompts import TASKS
-from workbench.view.common import form, shell
+from workbench.view.common import form, page_frame
 from workbench.view.common.markup import tag
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.new_run.actions import Actions
 from workbench.view.new_run.check import EMBEDDED, OTHER
 from workbench.view.new_run.parts import MOST_SAMPLES
@@ -46,7 +46,7 @@ _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibi
 _SLOW: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "once"}
 
 
-def build(store: Store, blocks: gr.Blocks) -> None:
+def build(store: RunStore, blocks: gr.Blocks) -> None:
     """Draws the page and wires it."""
     page = _Page()
     page.draw()
@@ -63,13 +63,13 @@ class _Page:
 
     def draw(self) -> None:
         """All of it, top to bottom."""
-        self.headline = shell.markup("wb-headline")
+        self.headline = page_frame.markup("wb-headline")
         titles = [(entry.title, entry.name) for entry in presets()]
         self.preset = gr.Radio(
             titles, value=DEFAULT_PRESET, label="Start from", elem_id="wb-presets", elem_classes="wb-chips",
             container=False,
         )  # fmt: skip
-        self.about = shell.markup("wb-about")
+        self.about = page_frame.markup("wb-about")
         with gr.Row(elem_id="wb-form"):
             with gr.Column(elem_id="wb-cards", min_width=0):
                 with gr.Row(elem_classes="wb-pair"):
@@ -78,13 +78,15 @@ class _Page:
                 self._group_card()
                 self._other_settings()
             with gr.Column(elem_id="wb-rail", min_width=0):
-                self.rail = shell.markup("wb-expect")
-                self.problems = shell.markup("wb-problems")
+                self.rail = page_frame.markup("wb-expect")
+                self.problems = page_frame.markup("wb-problems")
                 self.start = gr.Button("Start", variant="primary", elem_id="wb-start")
                 self.dry = gr.Button("Dry run: the longest prompts once, nothing saved", elem_id="wb-dry-run")
-                self.rehearsal = shell.markup("wb-rehearsal")
-                shell.markup("wb-closing", tag("p", "Closing this page does not stop it.", class_="wb-note"))
-                shell.mount("wb-form-words", "new_run/form")
+                self.rehearsal = page_frame.markup("wb-rehearsal")
+                page_frame.markup(
+                    "wb-closing", tag("p", "Closing this page does not stop it.", class_="wb-note")
+                )
+                page_frame.mount("wb-form-words", "new_run/form")
         # One per page shown: two clicks on Start, in whatever process they end up, are one run.
         self.key = gr.State()
         self.started = gr.Textbox(visible=False)
@@ -99,9 +101,9 @@ class _Page:
             )  # fmt: skip
             self._field("model", value="", visible=False, label="Folder, or Hugging Face id",
                         placeholder="Qwen/Qwen2.5-0.5B-Instruct")  # fmt: skip
-            self.facts = shell.markup()
+            self.facts = page_frame.markup()
             with gr.Row(elem_classes="wb-fields two"):
-                train = form.placed("use_peft", "Train") | {"info": None}
+                train = form.component_options("use_peft", "Train") | {"info": None}
                 self.fields["use_peft"] = gr.Radio(
                     [("All weights", False), ("LoRA", True)], value=self.begin.use_peft, **train
                 )
@@ -113,7 +115,7 @@ class _Page:
             with gr.Row(elem_classes="wb-fields task"):
                 tasks = [(task.title, name) for name, task in TASKS.items()]
                 self.fields["task"] = gr.Dropdown(
-                    tasks, value=self.begin.task, filterable=False, **form.placed("task")
+                    tasks, value=self.begin.task, filterable=False, **form.component_options("task")
                 )
                 with gr.Row(elem_classes="wb-fields two") as self.levels:
                     for name, label in _LEVELS.items():
@@ -121,14 +123,14 @@ class _Page:
             with gr.Row(elem_classes="wb-fields three", visible=False) as self.own:
                 for name in _OWN:
                     self._field(name)
-            self.example = shell.markup()
+            self.example = page_frame.markup()
             self.rows = form.reward_rows(self.begin.rewards)
-            self.versions = shell.markup("wb-lab-versions")
+            self.versions = page_frame.markup("wb-lab-versions")
             with gr.Row(elem_classes="wb-links"):
                 self.add = _link("Add a reward", "wb-add-reward")
                 self.show = _link("Preview 5 prompts", "wb-preview")
-            shell.markup("f-rewards", css="wb-field")  # where a sentence about the rewards appears
-            self.preview = shell.markup("wb-previewed")
+            page_frame.markup("f-rewards", css="wb-field")  # where a sentence about the rewards appears
+            self.preview = page_frame.markup("wb-previewed")
 
     def _group_card(self) -> None:
         with gr.Column(elem_classes="wb-card", min_width=0):
@@ -137,16 +139,16 @@ class _Page:
                 with gr.Column(min_width=0):
                     self.fields["num_generations"] = gr.Slider(
                         2, MOST_SAMPLES, value=self.begin.num_generations, step=1, buttons=[],
-                        **form.placed("num_generations", "Samples in a group, G"),
+                        **form.component_options("num_generations", "Samples in a group, G"),
                     )  # fmt: skip
-                    self.chance = shell.markup()
+                    self.chance = page_frame.markup()
                 with gr.Column(min_width=0):
                     self._field("beta", label="Pull to the base model, β")
-                    self.beta_line = shell.markup()
+                    self.beta_line = page_frame.markup()
             with gr.Row(elem_classes="wb-fields six"):
                 for name in _SMALL:
                     self._field(name)
-            self.choices = shell.markup()
+            self.choices = page_frame.markup()
 
     def _other_settings(self) -> None:
         with gr.Accordion("All other settings", open=False, elem_id="wb-all"):
@@ -157,7 +159,7 @@ class _Page:
                     self._section(section, title, names)
 
     def _section(self, section: Section, title: str, names: Sequence[str]) -> None:
-        shell.markup(f"wb-section-{section}", tag("h3", title))
+        page_frame.markup(f"wb-section-{section}", tag("h3", title))
         with gr.Row(elem_classes="wb-fields four"):
             for name in names:
                 self._field(name)
@@ -212,4 +214,4 @@ def _link(text: str, elem_id: str) -> gr.Button:
 
 def _title(number: str, text: str, aside: str = "") -> None:
     beside = tag("span", aside, class_="wb-aside") if aside else None
-    shell.markup(value=tag("h2", tag("span", number, class_="i3"), text, beside))
+    page_frame.markup(value=tag("h2", tag("span", number, class_="i3"), text, beside))

@@ -17,7 +17,7 @@ from workbench.core.estimate import ModelFacts
 from workbench.core.presets import load_preset
 from workbench.core.setting import SECTIONS
 from workbench.prompts import Task
-from workbench.view.common import form, pictures
+from workbench.view.common import form, plots
 from workbench.view.common.markup import Child, join, tag
 from workbench.view.new_run import sentences as say
 from workbench.view.new_run.check import Checked
@@ -47,9 +47,9 @@ def base_line(config: RunConfig, about: str, given: Mapping[str, Any]) -> Markup
     """What the form starts from, and what has been changed in it since."""
     changed = []
     for name, info in form.INFOS.items():
-        before = form.shown(info, getattr(config, name)) if name != "rewards" else None
+        before = form.field_value(info, getattr(config, name)) if name != "rewards" else None
         if name in given and name not in ("rewards", "run_name") and str(before) != str(given[name]):
-            was, now = form.compact(before) or "empty", form.compact(given[name]) or "empty"
+            was, now = form.format_value(before) or "empty", form.format_value(given[name]) or "empty"
             changed.append(tag("li", tag("b", info.label), " ", tag("span", was, class_="i3"), " → ", now))
     fold = None
     if changed:
@@ -95,7 +95,7 @@ def chance(checked: Checked, base: float | None) -> Markup:
     shares = [base] if base is not None else [0.05, 0.2, 0.5]
     sizes = sorted({*range(2, 17), *range(2, most + 1, max(1, most // 64)), most, chosen})
     curves = [
-        pictures.Curve([(size, mixed(share, size)) for size in sizes], "ink2", f"{say.percent(share)} right")
+        plots.Curve([(size, mixed(share, size)) for size in sizes], "ink2", f"{say.percent(share)} right")
         for share in shares
     ]
     ticks = [
@@ -113,10 +113,10 @@ def chance(checked: Checked, base: float | None) -> Markup:
     return tag(
         "div",
         tag("p", f"Chance that a group has both right and wrong samples: {known}", class_="wb-note"),
-        pictures.plot(
+        plots.plot(
             curves,
-            pictures.Axis(2, most, ticks),
-            pictures.Axis(0, 1, [(0, "0 %"), (0.5, "50 %"), (1, "100 %")]),
+            plots.Axis(2, most, ticks),
+            plots.Axis(0, 1, [(0, "0 %"), (0.5, "50 %"), (1, "100 %")]),
             140,
             f"{mark[2]}: chance that a group has both right and wrong samples",
             mark,
@@ -158,20 +158,20 @@ def _pull(config: RunConfig) -> Markup:
         else [(0.0, "plum", "β 0: free"), (PAPER_BETA, "ink3", "β .04: paper")]
     )
     curves = [
-        pictures.Curve(list(zip(doublings.tolist(), (beta * paid).tolist(), strict=True)), css, label)
+        plots.Curve(list(zip(doublings.tolist(), (beta * paid).tolist(), strict=True)), css, label)
         for beta, css, label in shown
     ]
     high = _round_up(max(value for curve in curves for _, value in curve.points))
     low = -high if any(value < 0 for curve in curves for _, value in curve.points) else 0.0
-    x = pictures.Axis(-3, 3, [(-3, "÷ 8"), (0, "as in the base model"), (3, "× 8")])
-    y = pictures.Axis(low, high, [(value, form.compact(value)) for value in (low, (low + high) / 2, high)])
+    x = plots.Axis(-3, 3, [(-3, "÷ 8"), (0, "as in the base model"), (3, "× 8")])
+    y = plots.Axis(low, high, [(value, form.format_value(value)) for value in (low, (low + high) / 2, high)])
     alt = f"A token eight times likelier than in the base model pays {config.beta * float(paid[-1]):.3g} nats"
     return tag(
         "div",
         tag(
             "p", "What a token pays, in nats, once the policy has made it rarer or likelier", class_="wb-note"
         ),
-        pictures.plot(curves, x, y, 122, alt),
+        plots.plot(curves, x, y, 122, alt),
     )
 
 
@@ -275,7 +275,7 @@ def _expected(config: RunConfig, expected: Expected | None) -> Markup:
         )
     last = max(curve.points[-1][0] for curve in expected.curves)
     curves = [
-        pictures.Curve(
+        plots.Curve(
             curve.points,
             "accent" if i == 0 else "r3",
             f"{say.figure(curve.points[-1][1])} seed {curve.seed}",
@@ -293,10 +293,10 @@ def _expected(config: RunConfig, expected: Expected | None) -> Markup:
     return _panel(
         "What to expect",
         tag("p", expected.source),
-        pictures.plot(
+        plots.plot(
             curves,
-            pictures.Axis(0, last, ticks),
-            pictures.Axis(0, 1, [(0, "0"), (0.5, ".5"), (1, "1")]),
+            plots.Axis(0, last, ticks),
+            plots.Axis(0, 1, [(0, "0"), (0.5, ".5"), (1, "1")]),
             150,
             "Held-out accuracy by step",
         ),
@@ -330,7 +330,7 @@ def _time(config: RunConfig, facts: ModelFacts | None, expected: Expected | None
     return _panel(
         title,
         tag("p", f"{source}; {say.plural(config.steps, 'step')}."),
-        pictures.bar(parts) if parts else None,
+        plots.bar(parts) if parts else None,
     )
 
 
@@ -358,7 +358,7 @@ def _memory(config: RunConfig, facts: ModelFacts | None) -> Markup:
     return _panel(
         f"Memory: {say.size(need.total)} of {say.size(device.bytes)}",
         tag("p", f"Estimated for {device.name}, with every answer at {config.max_completion_length} tokens."),
-        pictures.bar(drawn, max(float(device.bytes), float(need.total))),
+        plots.bar(drawn, max(float(device.bytes), float(need.total))),
         tag("p", warning, class_="wb-warning") if warning else None,
     )
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench.core.config import RunConfig
 from workbench.launch import preflight
 from workbench.view.common.routing import json_route
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 
 
 class StartBody(BaseModel):
@@ -21,7 +21,7 @@ class StartBody(BaseModel):
     key: str | None = Field(None, max_length=100)
 
 
-def router(store: Store) -> APIRouter:
+def router(store: RunStore) -> APIRouter:
     """The page's routes over the runs of `store`."""
     api = APIRouter()
 

@@ -17,7 +17,7 @@ from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.view.common import glossary as words
 from workbench.view.common import run_data
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.group import group_data
 from workbench.view.live import delta as deltas
 
@@ -39,7 +39,7 @@ def answers(folder: RunFolder, groups: Mapping[int, Sequence[int]]) -> dict[str,
     run = folder.id
     found: dict[str, Any] = {
         f"runs/{run}": {**run_data.header(reader), "search": False},
-        f"runs/{run}/delta": deltas.delta(Store(folder.root), run, None),
+        f"runs/{run}/delta": deltas.delta(RunStore(folder.root), run, None),
         "glossary": words.glossary(),
     }
     for step, chosen in groups.items():

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 
 from workbench.view.common import run_data
 from workbench.view.common.routing import json_route
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 
 
-def router(store: Store) -> APIRouter:
+def router(store: RunStore) -> APIRouter:
     """The page's routes over the runs of `store`."""
     api = APIRouter()
 

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from workbench.view.common.routing import json_route
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.search import find
 
 
-def router(store: Store) -> APIRouter:
+def router(store: RunStore) -> APIRouter:
     """The page's routes over the runs of `store`."""
     api = APIRouter()
 

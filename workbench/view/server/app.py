@@ -19,8 +19,8 @@ from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from workbench.view.common import shell
-from workbench.view.common.store import Store
+from workbench.view.common import page_frame
+from workbench.view.common.run_store import RunStore
 from workbench.view.server import pages, routes
 from workbench.view.server.guard import BODY_LIMIT, Guard
 
@@ -34,7 +34,7 @@ def build(
 ) -> ASGIApp:
     """The guarded application for the runs below `root`. `token` None lets everyone on this machine in; with
     `read_only` runs can be looked at, and nothing else."""
-    store = Store(root)
+    store = RunStore(root)
     api = FastAPI(title="GRPO workbench", docs_url=None, redoc_url=None, openapi_url=None)
     api.include_router(routes.router(store), prefix="/wb/api")
     api.mount("/wb/static", _Static(directory=VIEW))
@@ -45,8 +45,8 @@ def build(
             api,
             pages.build(store, read_only),
             path="/",
-            theme=shell.theme(),
-            head=shell.head(pages.PAGES) + (shell.READ_ONLY if read_only else ""),
+            theme=page_frame.theme(),
+            head=page_frame.head(pages.PAGES) + (page_frame.READ_ONLY if read_only else ""),
             ssr_mode=False,
             run_history=False,
             footer_links=[],
@@ -64,7 +64,7 @@ def build(
 class _FirstVisit:
     """Sends `/` to New run while there is no run to look at."""
 
-    def __init__(self, app: ASGIApp, store: Store) -> None:
+    def __init__(self, app: ASGIApp, store: RunStore) -> None:
         self._app = app
         self._store = store
 

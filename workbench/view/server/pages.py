@@ -3,9 +3,9 @@
 import gradio as gr
 
 from workbench.view.ask import routes as ask
-from workbench.view.common import shell
-from workbench.view.common.shell import Page, View
-from workbench.view.common.store import Store
+from workbench.view.common import page_frame
+from workbench.view.common.page_frame import Page, View
+from workbench.view.common.run_store import RunStore
 from workbench.view.compare import routes as compare
 from workbench.view.group import routes as group
 from workbench.view.lab import routes as lab
@@ -22,7 +22,7 @@ PAGES: tuple[Page, ...] = (
         "live",
         "Live",
         "/",
-        shell.script_page("wb-reader", "reader/reader"),
+        page_frame.script_page("wb-reader", "reader/reader"),
         (live.router, group.router, search.router, whatif.router, ask.router),
         views=(
             View("live", "Live"),
@@ -36,18 +36,20 @@ PAGES: tuple[Page, ...] = (
         "lab",
         "Reward lab",
         "/lab",
-        shell.script_page("wb-lab", "lab/lab", "wb wb-reader"),
+        page_frame.script_page("wb-lab", "lab/lab", "wb wb-reader"),
         (lab.router,),
         runs_code=True,
         styles=("lab/lab.css",),
     ),
     Page("new", "New run", "/new", new_run.build, (new_run_routes.router,), runs_code=True),
-    Page("runs", "Runs", "/runs", shell.script_page("wb-runs", "runs/runs", "wb-reader"), (runs.router,)),
+    Page(
+        "runs", "Runs", "/runs", page_frame.script_page("wb-runs", "runs/runs", "wb-reader"), (runs.router,)
+    ),
     Page(
         "compare",
         "Compare",
         "/compare",
-        shell.script_page("wb-compare", "compare/compare", "wb-reader"),
+        page_frame.script_page("wb-compare", "compare/compare", "wb-reader"),
         (compare.router,),
         below="runs",
     ),
@@ -55,14 +57,14 @@ PAGES: tuple[Page, ...] = (
         "theory",
         "Theory",
         "/theory",
-        shell.script_page("wb-theory", "learn/theory", "wb-reader"),
+        page_frame.script_page("wb-theory", "learn/theory", "wb-reader"),
         (learn.router,),
         styles=("learn/theory.css",),
     ),
 )
 
 
-def build(store: Store, read_only: bool = False) -> gr.Blocks:
+def build(store: RunStore, read_only: bool = False) -> gr.Blocks:
     """All pages as one Gradio app; with `read_only` without those on which code is run."""
     first, *others = PAGES
     app = gr.Blocks(title="GRPO workbench", analytics_enabled=False, fill_width=True)
@@ -75,6 +77,6 @@ def build(store: Store, read_only: bool = False) -> gr.Blocks:
     return app
 
 
-def _draw(page: Page, store: Store, blocks: gr.Blocks) -> None:
-    shell.top(page, PAGES)
+def _draw(page: Page, store: RunStore, blocks: gr.Blocks) -> None:
+    page_frame.top(page, PAGES)
     page.build(store, blocks)

@@ -6,11 +6,11 @@ from fastapi import APIRouter
 
 from workbench.view.common import glossary as words
 from workbench.view.common.routing import json_route
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.server.pages import PAGES
 
 
-def router(store: Store) -> APIRouter:
+def router(store: RunStore) -> APIRouter:
     """All routes over the runs of `store`."""
     api = APIRouter()
     for page in PAGES:

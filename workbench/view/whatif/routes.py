@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.view.common.routing import Sets, accepted, json_route
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 from workbench.view.whatif.whatif import WhatIf
 
 
@@ -17,7 +17,7 @@ class ScoreBody(BaseModel):
     reward: str = Field(min_length=1, max_length=1000)
 
 
-def router(store: Store) -> APIRouter:
+def router(store: RunStore) -> APIRouter:
     """The page's routes over the runs of `store`."""
     api = APIRouter()
     whatif = WhatIf()

@@ -9,7 +9,7 @@ from gradio.themes.base import Base
 from markupsafe import Markup
 
 from workbench.view.common.markup import tag
-from workbench.view.common.store import Store
+from workbench.view.common.run_store import RunStore
 
 STATIC = "/wb/static/"
 SHEETS = ("common/wb.css", "common/pages.css")
@@ -30,9 +30,9 @@ class Page(NamedTuple):
     name: str
     title: str
     path: str
-    build: Callable[[Store, gr.Blocks], None]
+    build: Callable[[RunStore, gr.Blocks], None]
     """Draws everything below the top bar, inside the page's own Gradio route."""
-    routes: tuple[Callable[[Store], APIRouter], ...]
+    routes: tuple[Callable[[RunStore], APIRouter], ...]
     """Makes the JSON routes that the page calls, below /wb/api."""
     runs_code: bool = False
     """Reward code runs from here: left out of a read-only dashboard."""
@@ -138,7 +138,7 @@ def mount(elem_id: str, module: str, css: str | None = None) -> None:
     markup(value=tag("div", id=elem_id, class_=css, data_module=module))
 
 
-def script_page(elem_id: str, module: str, css: str | None = None) -> Callable[[Store, gr.Blocks], None]:
+def script_page(elem_id: str, module: str, css: str | None = None) -> Callable[[RunStore, gr.Blocks], None]:
     """`Page.build` of a page that one JavaScript module draws. The module takes its data from the JSON routes and knows nothing of
     Gradio."""
     return lambda store, blocks: mount(elem_id, module, css)

@@ -22,7 +22,7 @@ REMEMBERED = 64
 """Runs whose few series are kept."""
 
 
-class Store:
+class RunStore:
     """All runs below one root. Safe to use from several threads."""
 
     def __init__(self, root: Path | str) -> None:

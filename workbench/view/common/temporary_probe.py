@@ -21,7 +21,7 @@ PATIENCE = 600.0
 LOOK = 0.25
 
 
-class Told(NamedTuple):
+class Progress(NamedTuple):
     """Where a probe stands: words for people, and once it is over its result or why there is none."""
 
     words: str
@@ -34,7 +34,7 @@ class Told(NamedTuple):
         return self.failed or self.result is not None
 
 
-def ask(config: RunConfig, root: Path, probe: str, *, often: bool = False, **args: Any) -> Iterator[Told]:
+def run(config: RunConfig, root: Path, probe: str, *, often: bool = False, **args: Any) -> Iterator[Progress]:
     """Says what the worker is at until the answer is there; `often`: also when there is nothing new, so that
     who asks can end it. Raises ConfigError and RunError before anything is started.
 
@@ -50,7 +50,7 @@ def ask(config: RunConfig, root: Path, probe: str, *, often: bool = False, **arg
         shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def _until_answered(folder: RunFolder, command: str, often: bool) -> Iterator[Told]:
+def _until_answered(folder: RunFolder, command: str, often: bool) -> Iterator[Progress]:
     deadline = time.monotonic() + PATIENCE
     reader = Reader(folder)
     said = ""
@@ -58,23 +58,23 @@ def _until_answered(folder: RunFolder, command: str, often: bool) -> Iterator[To
         for event in reader.events(kind="command"):
             if event["data"].get("id") == command:
                 data = event["data"]
-                yield Told(data["text"], data.get("result"), failed=not data["ok"])
+                yield Progress(data["text"], data.get("result"), failed=not data["ok"])
                 return
         state = launch.state(folder)
         if state.over:
-            yield Told(state.reason or f"The bench worker {state.state} without an answer.", failed=True)
+            yield Progress(state.reason or f"The bench worker {state.state} without an answer.", failed=True)
             return
-        words = doing(state)
+        words = describe(state)
         if words != said or often:
             said = words
-            yield Told(words)
+            yield Progress(words)
         time.sleep(LOOK)
-    yield Told(
+    yield Progress(
         f"No answer within {PATIENCE / 60:.0f} minutes. Is another run holding the device?", failed=True
     )
 
 
-def doing(state: RunState) -> str:
+def describe(state: RunState) -> str:
     """What the worker is at, for people."""
     if state.state == "queued":
         return f"Waiting for the device: {state.reason or 'another run holds it'}."
