@@ -161,7 +161,7 @@ def test_case_33_a_run_waits_paused_while_the_record_does_not_fit_and_goes_on_by
         waiting.join(30)
         assert not waiting.is_alive() and control.status.state == "running"
     assert Reader(folder).steps() == list(range(10))
-    assert [event["kind"] for event in Reader(folder).events()] == ["held"]
+    assert [event["kind"] for event in Reader(folder).events()] == ["paused"]
 
 
 def disk(monkeypatch: pytest.MonkeyPatch, *free: int) -> None:
@@ -190,7 +190,7 @@ def test_case_33_little_room_costs_token_arrays_first_and_then_the_run_waits(
         writer.step(make_step(1, groups=3, samples=4))
     reader = Reader(folder)
     assert reader.series()["train"]["record/tokens_dropped"] == [1.0, None]
-    [held] = reader.events(kind="held")
+    [held] = reader.events(kind="paused")
     assert held["data"]["text"].startswith(
         "The disk is nearly full: 400 MiB free, and the run waits below 500 MiB."
     )
@@ -214,7 +214,7 @@ def test_case_33_somebody_may_go_on_with_little_room_and_a_stop_is_heard(
         folder.put("stop")
         guard.wait()
         assert control.stop_requested
-    assert len(Reader(folder).events(kind="held")) == 2
+    assert len(Reader(folder).events(kind="paused")) == 2
 
 
 @pytest.fixture

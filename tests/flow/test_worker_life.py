@@ -235,9 +235,9 @@ def test_numeric_libraries_get_all_cores_but_one_unless_told(monkeypatch: pytest
 
 
 def test_a_bench_folder_gets_a_worker_that_gives_up_when_idle(yard: Yard) -> None:
-    folder = yard.start(kind="bench", idle=0.3)
+    folder = yard.start(kind="probe", idle=0.3)
     done = yard.reaches(folder, "finished", timeout=60)
-    assert done.kind == "bench"
+    assert done.kind == "probe"
     wait_until(lambda: lease.holder(yard.root / STATE_FOLDER, "cpu") == "")
 
 

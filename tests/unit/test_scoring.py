@@ -169,7 +169,7 @@ def test_a_service_that_is_away_pauses_the_run_until_somebody_says_resume(
         assert reason.endswith("Infrastructure: the grader does not answer")
         stage.folder.put("checkpoint")
         stage.folder.put("resume")
-        wait_until(lambda: [kind for kind, _ in stage.events].count("rewards_away") == 2)
+        wait_until(lambda: [kind for kind, _ in stage.events].count("rewards_unavailable") == 2)
         mark.touch()
         stage.folder.put("resume")
         wait_until(lambda: found)

@@ -98,7 +98,7 @@ def list_runs(
     json: AsJson = False,
 ) -> int:
     """All runs, newest first."""
-    found = [one for one in launch.runs(runs) if everything or one.kind != "bench"]
+    found = [one for one in launch.runs(runs) if everything or one.kind != "probe"]
     if json:
         print_json([one.json() for one in found])
         return 0

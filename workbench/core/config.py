@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from workbench.core import renamed
 from workbench.core.errors import ConfigError
 from workbench.core.presets import DEFAULT_PRESET, load_preset
 from workbench.core.setting import SettingInfo, describe, explain, setting
@@ -679,7 +680,7 @@ class RunConfig(BaseModel):
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """From plain values (JSON, form fields, command-line text). Raises ConfigError with a message per setting."""
         try:
-            return cls.model_validate(dict(values))
+            return cls.model_validate(renamed.keys(values, renamed.SETTINGS))
         except ValidationError as error:
             problems = {}
             for item in error.errors():

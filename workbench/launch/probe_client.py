@@ -200,7 +200,7 @@ def living_worker(root: Path | str) -> RunFolder | None:
     """The newest bench that still answers, None where there is none."""
     for folder in record.folders(root):
         now = launch.state(folder)
-        if now.kind == "bench" and now.alive and not now.over and now.state != "stopping":
+        if now.kind == "probe" and now.alive and not now.over and now.state != "stopping":
             return folder
     return None
 
@@ -209,4 +209,4 @@ def start_worker(root: Path | str, config: RunConfig, worker: Sequence[str] | No
     """A new bench; two callers at once get the same one."""
     root = Path(root).expanduser().absolute()
     with lease.locked(root / STATE_FOLDER / "bench.lock"):
-        return living_worker(root) or launch.start(config, root, "bench", worker=worker)
+        return living_worker(root) or launch.start(config, root, "probe", worker=worker)

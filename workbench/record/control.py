@@ -116,7 +116,7 @@ class Control:
         Other commands wait for the next `poll`."""
         self._set_state("paused")
         self.status.reason = reason
-        self.event("held", {"text": reason})
+        self.event("paused", {"text": reason})
         entered, wanted = time.monotonic(), False
         while not self._stopping and not wanted and not until():
             self._look()

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from workbench.core import renamed
 from workbench.core.config import RunConfig
 from workbench.core.errors import ConfigError, RunError
 from workbench.record.files import make_folder, sync_folder, tail, write_bytes, write_json
 from workbench.record.provenance import git_commit, hardware, versions
 from workbench.record.redact import redact
 
-Kind = Literal["train", "bench"]
+Kind = Literal["train", "probe"]
 RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -112,7 +113,10 @@ class RunFolder:
     def about(self) -> dict[str, Any]:
         """All of config.json: config, versions, hardware, git, seed, rewards, kind, parent. Raises
         RunError."""
-        return _read_json(self.config_path, "the run's settings")
+        found = _read_json(self.config_path, "the run's settings")
+        if found.get("kind") in renamed.RUN_KINDS:
+            found["kind"] = renamed.RUN_KINDS[found["kind"]]
+        return found
 
     def config(self) -> RunConfig:
         """The resolved settings the run was started with. Raises RunError."""

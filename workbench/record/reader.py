@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from workbench.core import renamed
 from workbench.core.config import RunConfig
 from workbench.core.errors import RunError
 from workbench.core.types import EvalMode, GroupKind
@@ -286,12 +287,20 @@ class Reader:
 
     def events(self, since: int = 0, kind: str | None = None, limit: int = 1000) -> list[Json]:
         """Events with an id above `since`, oldest first: id, time, step, kind, data."""
-        only, arguments = (" AND kind = ?", (kind,)) if kind else ("", ())
+        stored = renamed.spellings(kind, renamed.EVENT_KINDS) if kind else []
+        only = f" AND kind IN ({', '.join('?' * len(stored))})" if kind else ""
         rows = self._all(
             f"SELECT id, time, step, kind, data_json FROM events WHERE id > ?{only} ORDER BY id LIMIT ?",
-            (since, *arguments, limit),
+            (since, *stored, limit),
         )
-        return [{**groups.without(row, "data_json"), "data": json.loads(row["data_json"])} for row in rows]
+        return [
+            {
+                **groups.without(row, "data_json"),
+                "kind": renamed.EVENT_KINDS.get(row["kind"], row["kind"]),
+                "data": json.loads(row["data_json"]),
+            }
+            for row in rows
+        ]
 
     def live(self) -> Json:
         """The settings as they are now: those of the start, and what people have changed since."""

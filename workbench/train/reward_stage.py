@@ -79,7 +79,7 @@ class Scoring:
             reasons = [score.reasons[name] for score in scores_B for name in missing if name in score.reasons]
             told = ", ".join(f"{name} on {share:.0%} of the answers" for name, share in missing.items())
             text = f"Paused: what a reward needs is away ({told}). {reasons[0]}"
-            self.control.event("rewards_away", {"text": text, "share": missing})
+            self.control.event("rewards_unavailable", {"text": text, "share": missing})
             print(text, flush=True)
             if not self.control.hold(text, until=lambda: False):
                 self.gave_up = True

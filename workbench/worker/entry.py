@@ -84,7 +84,7 @@ def main(
 
 def _team(folder: RunFolder) -> int:
     """How many processes train this run."""
-    return folder.config().nproc if folder.about().get("kind") != "bench" else 1
+    return folder.config().nproc if folder.about().get("kind") != "probe" else 1
 
 
 def _lend_a_hand(folder: RunFolder, token: str) -> int:
@@ -124,7 +124,7 @@ def _work(folder: RunFolder, control: Control, train: Train | None, idle: float)
     config = folder.config()
     for name, value in local.thread_variables(config.threads).items():
         os.environ.setdefault(name, value)
-    if folder.about().get("kind") == "bench":
+    if folder.about().get("kind") == "probe":
         return _serve(config, folder, control, idle)
     control.status.steps = config.steps
     if not _take_device(config, folder, control):

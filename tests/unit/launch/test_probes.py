@@ -20,7 +20,7 @@ class Asker:
         self.config = RunConfig.build(
             None, {"prompts_per_step": 2, "num_generations": 2, "max_completion_length": 24, **settings}
         )
-        folder = record.create(root, self.config, "bench")
+        folder = record.create(root, self.config, "probe")
         self.answers: list[dict[str, Any]] = []
         control = Control(folder, Status())
         control.record_to(lambda kind, data, step=None: self.answers.append(data))

@@ -66,7 +66,7 @@ def test_a_damaged_folder_is_a_row_that_says_why(tmp_path: Path) -> None:
 def test_a_bench_folder_is_no_run(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path, steps=1, groups=2, samples=2)
     about = folder.about()
-    folder.config_path.write_text(json.dumps({**about, "kind": "bench"}))
+    folder.config_path.write_text(json.dumps({**about, "kind": "probe"}))
     assert get(serve(RunStore(tmp_path)), "runs")["runs"] == [] and RunStore(tmp_path).empty()
 
 

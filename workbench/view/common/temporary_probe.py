@@ -41,7 +41,7 @@ def run(config: RunConfig, root: Path, probe: str, *, often: bool = False, **arg
     The worker gives its device back as soon as this ends, however it ends: a run that is started next must
     not queue behind it.
     """
-    folder = preflight.start(config, root, "bench")
+    folder = preflight.start(config, root, "probe")
     try:
         command = folder.put("probe", {"probe": probe, **args})
         yield from _until_answered(folder, command, often)

@@ -1,0 +1,106 @@
+"""Is the answer the gold answer? Compared as text, as a number, or with credit for being on the way."""
+
+import re
+
+from workbench.rewards.declare import Example, reward
+from workbench.rewards.text import said, tagged_answer
+
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?(?:/\d+)?")
+
+
+@reward(
+    title="Right answer",
+    range=(0.0, 1.0),
+    weakness="A lucky guess counts like reasoning; a right answer in other words (1/2 for 0.5) is wrong.",
+    example=Example(
+        {"completion": "<think>6+8=4</think><answer>4</answer>", "answer": "4", "finish_reason": "stop"}, 1.0
+    ),
+)
+def correct(completion: str, answer: str | None, finish_reason: str) -> float | None:
+    """1 where the text in the `<answer>` that ends the completion is exactly the gold answer, else 0.
+
+    The answer must have stopped by itself. None where the prompt has no gold answer.
+    """
+    if answer is None:
+        return None
+    return 1.0 if is_right(completion, answer, finish_reason) else 0.0
+
+
+def is_right(completion: str, answer: str, finish_reason: str) -> bool:
+    """The verifier behind `correct`, for rewards that build on it."""
+    return finish_reason == "stop" and tagged_answer(completion) == answer.strip()
+
+
+@reward(
+    title="Right number",
+    range=(0.0, 1.0),
+    weakness="It reads the last number of the answer, so a list of guesses that ends well passes.",
+    example=Example({"completion": "So it is <answer>1,200.0</answer>", "answer": "1200"}, 1.0),
+)
+def number(completion: str, answer: str | None, *, tolerance: float = 1e-6) -> float | None:
+    """1 where the last number of the answer equals the gold number within a relative tolerance, else 0.
+
+    Reads the `<answer>` tag at the end, or what follows the thoughts; knows 1,200, 3/4, 1e3 and 12 %. None
+    where the gold answer is no number.
+    """
+    gold = None if answer is None else read_number(answer)
+    if gold is None:
+        return None
+    given = last_number(said(completion))
+    return 1.0 if given is not None and _equal(given, gold, tolerance) else 0.0
+
+
+@reward(
+    title="Right answer, with partial credit",
+    range=(0.0, 1.0),
+    weakness=(
+        "Whatever earns the partial credit is easier than the answer: above about .2 it gets stuck there."
+    ),
+    example=Example(
+        {"completion": "<think>2+2</think><answer>6</answer>", "answer": "4", "finish_reason": "stop"}, 0.1
+    ),
+)
+def partial_credit(
+    completion: str, answer: str | None, finish_reason: str, *, form: float = 0.1, near: float = 0.0
+) -> float | None:
+    """1 for the right answer; else `form` for any tagged answer at the end, plus up to `near` for a number
+    close by.
+
+    The credit for closeness is near / (1 + distance). Against sparse rewards: a group without a right answer
+    still has something to compare. None where the prompt has no gold answer.
+    """
+    if answer is None:
+        return None
+    if is_right(completion, answer, finish_reason):
+        return 1.0
+    tagged = tagged_answer(completion)
+    if tagged is None or not tagged or finish_reason != "stop":
+        return 0.0
+    gold, given = read_number(answer), read_number(tagged)
+    closeness = 0.0 if gold is None or given is None else near / (1.0 + abs(given - gold))
+    return form + closeness
+
+
+def read_number(text: str) -> float | None:
+    """The number a text is: with thousands commas, a fraction, a currency or per cent sign; or None."""
+    text = text.strip().strip("$€£").rstrip("%").rstrip(".").strip().replace("−", "-")
+    return _value(text) if text and _NUMBER.fullmatch(text) else None
+
+
+def last_number(text: str) -> float | None:
+    """The last number in a text, or None."""
+    found = [match.group() for match in _NUMBER.finditer(text.replace("−", "-"))]
+    values = [value for item in found if (value := _value(item)) is not None]
+    return values[-1] if values else None
+
+
+def _value(text: str) -> float | None:
+    above, _, below = text.replace(",", "").partition("/")
+    try:
+        return float(above) / float(below) if below else float(above)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def _equal(given: float, gold: float, tolerance: float) -> bool:
+    return abs(given - gold) <= tolerance * max(1.0, abs(gold))
