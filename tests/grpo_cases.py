@@ -123,9 +123,9 @@ def loss_and_gradient(inputs: Inputs) -> dict[str, Any]:
         n,
     )
 
-    found = token_grads.token_weights(logp.detach(), *terms)
+    found = token_grads.loss_grads(logp.detach(), *terms)
     value = losses.loss(logp, *terms, entropy_B_T=entropy)
-    analytic = (found.weight_B_T * logp).sum() - aim.entropy_coef * value.entropy
+    analytic = (found.grad_B_T * logp).sum() - aim.entropy_coef * value.entropy
     (gradient,) = torch.autograd.grad(analytic, logits, retain_graph=True)
     (confirmed,) = torch.autograd.grad(value.total, logits)
     gap = float((gradient - confirmed).abs().max())
@@ -137,7 +137,7 @@ def loss_and_gradient(inputs: Inputs) -> dict[str, Any]:
     return {
         "loss": value.total.item(),
         "grad_wrt_logits": gradient.tolist(),
-        "token_weights": found.weight_B_T.tolist(),
+        "loss_grads": found.grad_B_T.tolist(),
         "policy_loss": value.policy.item(),
         "kl_loss": value.kl.item(),
         **clipped._asdict(),
@@ -270,12 +270,12 @@ def kl_discrete(inputs: Inputs) -> dict[str, Any]:
     n = token_grads.normalizer(possible.astype(float), np.zeros(len(pi), int), sample_weights_B=pi)
     for name in ("k1", "k2", "k3", "k1_ratio", "k2_ratio", "k3_ratio"):
         aim = token_grads.Objective(loss_type="dapo", beta=1.0, kl_estimator=name)
-        found = token_grads.token_weights(
+        found = token_grads.loss_grads(
             logp, None, ref_logp, None, np.zeros(len(pi)), possible[:, None], aim, n
         )
         assert found.kl_B_T is not None
         got[f"mean_{name}"] = float(pi @ found.kl_B_T[:, 0])
-        got[f"grad_{name}_in_loss"] = (found.weight_B_T[:, 0] - pi * found.weight_B_T.sum()).tolist()
+        got[f"grad_{name}_in_loss"] = (found.grad_B_T[:, 0] - pi * found.grad_B_T.sum()).tolist()
     return got
 
 

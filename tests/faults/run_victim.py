@@ -29,7 +29,7 @@ POINTS: dict[str, tuple[object, str, str]] = {
     "an update": (torch.optim.AdamW, "_dies_after_", "step"),
     "a reward": (WorkerGroup, "_dies_after_", "submit"),
     "a check": (evaluate, "_dies_inside_", "_metrics"),
-    "looking back": (Updater, "_dies_inside_", "look_back"),
+    "looking back": (Updater, "_dies_inside_", "post_update_pass"),
     "a checkpoint": (checkpoint, "_dies_inside_", "save_file"),
     "the last rename of a checkpoint": (checkpoints, "_dies_inside_", "_replace"),
     "collecting": (rollout_stage, "_dies_after_", "_sample"),

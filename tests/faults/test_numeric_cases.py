@@ -24,7 +24,7 @@ from workbench.record.folder import RunFolder, folders
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
 from workbench.rollouts.local import LocalEngine
-from workbench.train.oom import FittingEngine, Pieces
+from workbench.train.oom import OomRetry, OomRetryEngine
 from workbench.train.update import Updater, sampling_of
 
 
@@ -127,7 +127,7 @@ def test_case_48_odd_answers_divide_nothing_by_zero_and_are_shown_with_their_len
     done = StepRecord(
         0, "train", groups, scores, advantages_B, result.tokens, result.gradient_share_B, dict(result.metrics)
     )
-    updater.look_back(result.tokens, groups, settings, 0)
+    updater.post_update_pass(result.tokens, groups, settings, 0)
     done.metrics |= step_metrics(done, settings)
     folder = record.create(tmp_path, settings)
     with Writer(folder, settings) as writer:
@@ -203,14 +203,14 @@ def test_case_43_without_memory_micro_batches_are_halved_and_the_update_is_the_s
         after.append([parameter.detach() for parameter in policy.trainable()])
         losses.append((result.metrics["loss"], result.metrics["grad_norm"]))
         assert result.skipped == [] and policy.version == 1 and max(came[-2:]) <= most
-    assert updater.pieces.count == 4 and "in 4 pieces at a time, same result" in updater.pieces.news()[-1]
+    assert updater.retry.chunks == 4 and "in 4 chunks, with the same result" in updater.notices()[-1]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for ours, theirs in zip(*after, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_case_43_a_retry_begins_with_the_same_random_numbers() -> None:
-    pieces = Pieces("the test")
+    retry = OomRetry("the test")
     drawn: list[float] = []
 
     def work(count: int) -> float:
@@ -219,7 +219,7 @@ def test_case_43_a_retry_begins_with_the_same_random_numbers() -> None:
             raise torch.OutOfMemoryError("no more")
         return drawn[-1]
 
-    assert pieces.fit(work, 8) == drawn[0] and drawn == [drawn[0]] * 3
+    assert retry.run(work, 8) == drawn[0] and drawn == [drawn[0]] * 3
 
 
 def test_case_43_where_not_even_one_sample_fits_the_run_ends_with_advice() -> None:
@@ -229,7 +229,7 @@ def test_case_43_where_not_even_one_sample_fits_the_run_ends_with_advice() -> No
     small_device(policy, 0)
     with pytest.raises(
         RunError,
-        match=r"even with one answer at a time \(CUDA out of memory.*GiB\.\).*gradient_checkpointing",
+        match=r"even with one sample at a time \(CUDA out of memory.*GiB\.\).*gradient_checkpointing",
     ):
         Updater(policy, settings).step(groups, advantages_B, settings, 0, reference_B_T=torch.zeros(12, 16))
     assert all(torch.equal(a, b) for a, b in zip(before, policy.trainable(), strict=True))
@@ -252,9 +252,9 @@ def test_case_43_sampling_asks_for_fewer_answers_at_a_time_and_gets_the_same_one
             return super().generate(requests, sampling, progress)
 
     whole = LocalEngine(policy).generate(requests, sampling)
-    engine = FittingEngine(Small(policy))
+    engine = OomRetryEngine(Small(policy))
     cut = engine.generate(requests, sampling)
-    assert engine.pieces.count == 4
+    assert engine.retry.chunks == 4
     for ours, theirs in zip(whole, cut, strict=True):
         assert ours.prompt == theirs.prompt and len(ours) == len(theirs)
         for one, two in zip(ours.rollouts, theirs.rollouts, strict=True):
@@ -264,7 +264,7 @@ def test_case_43_sampling_asks_for_fewer_answers_at_a_time_and_gets_the_same_one
 
 def test_case_43_an_error_that_is_not_about_memory_is_not_tried_again() -> None:
     policy, _, _ = batch()
-    engine = FittingEngine(LocalEngine(policy))
+    engine = OomRetryEngine(LocalEngine(policy))
     asked: list[int] = []
 
     def fails(count: int) -> None:
@@ -272,5 +272,5 @@ def test_case_43_an_error_that_is_not_about_memory_is_not_tried_again() -> None:
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        engine.pieces.fit(fails, 8)
+        engine.retry.run(fails, 8)
     assert asked == [1]

@@ -150,7 +150,7 @@ def test_loss_and_gradient_equal_those_of_trl(loss_type, level):
                 worst_value, abs(losses.loss(*terms, entropy_B_T=entropy).total.item() - value.item())
             )
             worst_gradient = max(
-                worst_gradient, (token_grads.token_weights(*terms).weight_B_T - gradient).abs().max().item()
+                worst_gradient, (token_grads.loss_grads(*terms).grad_B_T - gradient).abs().max().item()
             )
     print(
         f"{loss_type} {level}: worst difference {worst_value:.1e} of the value, {worst_gradient:.1e} of the gradient"

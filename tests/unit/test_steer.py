@@ -16,8 +16,7 @@ from workbench.record.reader import Reader
 from workbench.record.writer import Writer
 from workbench.rewards import versions
 from workbench.rewards.api import reward_input
-from workbench.rewards.runtime import registry
-from workbench.train.reward_pool import Pools
+from workbench.train.reward_pools import RewardPools
 
 FIVES = "def fives(completion: str) -> float:\n    return float('5' in completion)\n"
 
@@ -97,7 +96,7 @@ def test_the_pool_is_exchanged_only_when_its_rewards_are_others(run: RunFolder, 
     script = tmp_path / "mine.py"
     script.write_text(FIVES)
     sent, change = steer.commands_for(run, {"rewards": f"correct=1,{script}:fives=0.5"})
-    with Pools(config, records, run.rewards, registry.with_verifier) as pools:
+    with RewardPools(config, records, run.rewards) as pools:
         first = pools.of(config)
         assert pools.of(config.changed(beta=0.5)) is first and pools.names == ["correct", "format"]
         changed = config.live_changed(change.args)

@@ -37,7 +37,7 @@ def loss(
     normalizer: Normalizer,
     entropy_B_T: Tensor | None = None,
 ) -> LossTerms:
-    """Value of the objective for these rows; arguments as for `token_grads.token_weights`.
+    """Value of the objective for these rows; arguments as for `token_grads.loss_grads`.
 
     `entropy_B_T` (with graph) is needed where entropy_coef is not 0; its bonus is a mean over all loss tokens
     of the update whatever the loss type (TRL).

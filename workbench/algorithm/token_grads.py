@@ -148,10 +148,10 @@ def normalizer(
     )
 
 
-class TokenWeights(NamedTuple):
-    """What `token_weights` returns; all (B, T). Outside the mask 0, the ratio 1."""
+class TokenGrads(NamedTuple):
+    """What `loss_grads` returns; all (B, T). Outside the mask 0, the ratio 1."""
 
-    weight_B_T: Array
+    grad_B_T: Array
     """d(loss)/d(log-prob): `(weight * logp).sum()` has the loss's gradient. Negative = make more likely."""
     ratio_B_T: Array
     """pi / pi_old of the token, or of its whole answer; 1 where no old log-probabilities are given."""
@@ -165,7 +165,7 @@ class TokenWeights(NamedTuple):
     """The KL estimator's value, times the ratio for *_ratio; None without a reference."""
 
 
-def token_weights(
+def loss_grads(
     logp_B_T: Array,
     old_logp_B_T: Array | None,
     ref_logp_B_T: Array | None,
@@ -175,7 +175,7 @@ def token_weights(
     objective: Objective,
     normalizer: Normalizer,
     lengths_B: Array | None = None,
-) -> TokenWeights:
+) -> TokenGrads:
     """The exact derivative of the loss by each token's log-probability.
 
     All log-probabilities in nats at the sampling temperature. `old_logp` None = on-policy: the old policy is
@@ -233,7 +233,7 @@ def token_weights(
         raise ValueError(
             "beta > 0 with the KL in the loss needs ref_logp_B_T, the reference's log-probabilities."
         )
-    return TokenWeights(
+    return TokenGrads(
         weight, xp.where(mask, ratio, 1.0), push.clipped_low & mask, push.clipped_high & mask, correction, kl
     )
 

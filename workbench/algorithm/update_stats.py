@@ -48,7 +48,7 @@ def push_length(p_B_T: Array, sum_p2_B_T: Array | None = None) -> Array:
 
 
 def gradient_share(
-    weight_B_T: Array, logp_B_T: Array, mask_B_T: Array, sum_p2_B_T: Array | None = None
+    grad_B_T: Array, logp_B_T: Array, mask_B_T: Array, sum_p2_B_T: Array | None = None
 ) -> Array:
     """(B,) each sample's share of the step: sum over its tokens of |weight| x |one-hot - p|, divided by the
     sum over all samples.
@@ -57,11 +57,11 @@ def gradient_share(
     added up without regard to directions that cancel; |A| x length gives another answer, because sure tokens
     hardly move.
     """
-    xp = array_namespace(weight_B_T)
+    xp = array_namespace(grad_B_T)
     mask = mask_B_T > 0
     p = xp.exp(xp.where(mask, logp_B_T, 0.0))
     reach = push_length(p, None if sum_p2_B_T is None else xp.where(mask, sum_p2_B_T, 1.0))
-    push_B = xp.sum(xp.where(mask, xp.abs(weight_B_T) * reach, 0.0), axis=1)
+    push_B = xp.sum(xp.where(mask, xp.abs(grad_B_T) * reach, 0.0), axis=1)
     total = xp.sum(push_B)
     return push_B / xp.where(total > 0, total, xp.ones_like(total))
 

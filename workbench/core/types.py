@@ -7,7 +7,7 @@ Everybody imports this file; it imports nothing of ours and no torch. Shape suff
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,9 +66,17 @@ def sample_seed(run_seed: int, step: int, prompt_id: str, index: int) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
+class Turn(NamedTuple):
+    """A stretch of a completion that one party wrote: tokens `start` up to `stop`."""
+
+    role: Literal["policy", "prefill", "user", "tool"]
+    start: int
+    stop: int
+
+
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One sampled answer."""
+    """One sampled completion."""
 
     token_ids: NDArray[np.int32]
     """(T,) completion tokens, the end-of-sequence token included where the answer stopped by itself."""
@@ -81,11 +89,23 @@ class Rollout:
     weights_version: int = 0
     """How many optimiser updates the sampling policy had seen."""
     seed: int = 0
+    turns: tuple[Turn, ...] = ()
+    """Who wrote which tokens; empty = the policy wrote all of them."""
 
     @property
     def length(self) -> int:
-        """Loss tokens, the end-of-sequence token included."""
+        """Completion tokens, the end-of-sequence token included."""
         return len(self.token_ids)
+
+    @property
+    def loss_mask_T(self) -> NDArray[np.bool_]:
+        """(T,) True where a token is trained: those the policy wrote."""
+        if not self.turns:
+            return np.ones(self.length, bool)
+        mask_T = np.zeros(self.length, bool)
+        for turn in self.turns:
+            mask_T[turn.start : turn.stop] |= turn.role == "policy"
+        return mask_T
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,7 +244,7 @@ def ascent(
     ids_B = np.arange(len(output_B)) // task.group_size
     found = advantages.compute(reward_B, ids_B, scale=task.scale, std=task.std, eps=0.0)
     one_B = np.ones(len(output_B))
-    token = token_grads.token_weights(
+    token = token_grads.loss_grads(
         log_pi[output_B][:, None],
         None,
         np.log(task.pi_ref)[output_B][:, None],
@@ -253,7 +253,7 @@ def ascent(
         one_B[:, None],
         task.objective(beta),
         token_grads.normalizer(one_B, ids_B, sample_weights_B=chance_B),
-    ).weight_B_T[:, 0]
+    ).grad_B_T[:, 0]
     return np.asarray(np.exp(log_pi) * token.sum() - np.bincount(output_B, token, len(logits_V)))
 
 
@@ -316,7 +316,7 @@ def two_token_end_point(beta: float) -> float:
         log_answer_S = log_p[tokens_S_T, place_S_T].sum(1)
         chance_B = np.repeat(np.exp(_log_orders(2, 4) + counts_M_S @ log_answer_S), 2)
         n = token_grads.normalizer(np.full(len(answer_B), 2.0), ids_B, sample_weights_B=chance_B)
-        weight_B_T = token_grads.token_weights(
+        grad_B_T = token_grads.loss_grads(
             log_p[tokens, place],
             None,
             np.full(tokens.shape, np.log(0.5)),
@@ -325,9 +325,9 @@ def two_token_end_point(beta: float) -> float:
             np.ones(tokens.shape),
             Objective(loss_type="grpo", beta=beta),
             n,
-        ).weight_B_T
+        ).grad_B_T
         slope_B_T = (tokens == 0) - np.exp(log_p[0])[place]
-        return np.asarray(-np.bincount(place.ravel(), (weight_B_T * slope_B_T).ravel(), 3), np.float64)
+        return np.asarray(-np.bincount(place.ravel(), (grad_B_T * slope_B_T).ravel(), 3), np.float64)
 
     first, after_a, _ = _climb(uphill, np.zeros(3))
     return theory.sigmoid(first) * theory.sigmoid(after_a)

@@ -1,7 +1,7 @@
 """What-if at the level of tokens: other clip ranges and losses, over the steps whose token arrays are kept.
 
 In: a step's token arrays and advantages, the run's objective and another. Out: a few shares of each. Nothing
-is said of a step whose arrays are gone. The weights are those of `weights.token_weights`, here with numpy.
+is said of a step whose arrays are gone. The weights are those of `weights.loss_grads`, here with numpy.
 """
 
 from collections.abc import Sequence
@@ -92,14 +92,14 @@ def view(found: Batch, advantages_B: Floats, config: RunConfig) -> TokenView:
     counts_B = advantages.prompt_weights(found.group_B, lengths_B)
     normalizer = token_grads.normalizer(lengths_B, found.group_B, sample_weights_B=counts_B)
 
-    def at(logp_B_T: Floats) -> token_grads.TokenWeights:
-        return token_grads.token_weights(
+    def at(logp_B_T: Floats) -> token_grads.TokenGrads:
+        return token_grads.loss_grads(
             logp_B_T, found.policy_B_T, found.reference_B_T, found.sampler_B_T, advantages_B, found.mask_B_T,
             objective, normalizer,
         )  # fmt: skip
 
     first = at(found.policy_B_T)
-    share_B = update_stats.gradient_share(first.weight_B_T, found.policy_B_T, found.mask_B_T)
+    share_B = update_stats.gradient_share(first.grad_B_T, found.policy_B_T, found.mask_B_T)
     low = high = None
     if found.after_B_T is not None:
         further = at(found.after_B_T)

@@ -15,8 +15,8 @@ from workbench.models.load import Policy
 
 Progress = Callable[[int, int], None]
 """Called with (answers finished, answers asked for)."""
-Whole = Callable[[int, Group], None]
-"""Called with (place of a request, its group) as soon as all its answers have ended."""
+OnGroupDone = Callable[[int, Group], None]
+"""Called with (index of a request, its group) as soon as all its completions have ended."""
 
 
 class Engine(Protocol):
@@ -29,10 +29,10 @@ class Engine(Protocol):
         requests: Sequence[Request],
         sampling: Sampling,
         progress: Progress | None = None,
-        whole: Whole | None = None,
+        on_group_done: OnGroupDone | None = None,
     ) -> list[Group]:
-        """One group per request, in order; answer i of a group was drawn with its seed i. `whole` may be told of
-        groups that are finished before the others, or of none."""
+        """One group per request, in order; answer i of a group was drawn with its seed i. `on_group_done` may be called for groups that are finished before the
+        others, or for none."""
         ...
 
 

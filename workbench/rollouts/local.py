@@ -14,7 +14,7 @@ from workbench.core.types import Group, Request, Sampling
 from workbench.models.fast import cpu_decoder
 from workbench.models.fast.decoder import Decoder, LibraryDecoder
 from workbench.models.load import Policy
-from workbench.rollouts.engine import Progress, Whole, assemble, draw, limit, uniforms
+from workbench.rollouts.engine import OnGroupDone, Progress, assemble, draw, limit, uniforms
 
 Answers = list[tuple[NDArray[np.int32], NDArray[np.float32]]]
 """Token ids and log-probabilities of each answer."""
@@ -36,7 +36,7 @@ class LocalEngine:
         requests: Sequence[Request],
         sampling: Sampling,
         progress: Progress | None = None,
-        whole: Whole | None = None,
+        on_group_done: OnGroupDone | None = None,
     ) -> list[Group]:
         """See `Engine.generate`. Rows beyond `max_rows` are sampled in further rounds, whole groups at a time."""
         answers: Answers = []
@@ -50,10 +50,10 @@ class LocalEngine:
                     progress(done + finished, total)
 
             def ended(place: int, mine: Answers, first: int = first, part: list[Request] = part) -> None:
-                if whole:
-                    whole(first + place, *assemble([part[place]], mine, self.policy, self.name))
+                if on_group_done:
+                    on_group_done(first + place, *assemble([part[place]], mine, self.policy, self.name))
 
-            answers += _Decoding(self.policy, part, sampling).run(report, ended if whole else None)
+            answers += _Decoding(self.policy, part, sampling).run(report, ended if on_group_done else None)
             first += len(part)
         return assemble(requests, answers, self.policy, self.name)
 

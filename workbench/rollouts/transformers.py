@@ -11,7 +11,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from workbench.core.types import Group, Request, Sampling
 from workbench.models.load import Policy
-from workbench.rollouts.engine import Progress, Whole, assemble, draw, limit, uniforms
+from workbench.rollouts.engine import OnGroupDone, Progress, assemble, draw, limit, uniforms
 
 
 class _SeededDraw(LogitsProcessor):  # type: ignore[misc]
@@ -41,7 +41,7 @@ class PlainEngine:
         requests: Sequence[Request],
         sampling: Sampling,
         progress: Progress | None = None,
-        whole: Whole | None = None,
+        on_group_done: OnGroupDone | None = None,
     ) -> list[Group]:
         """See `Engine.generate`."""
         answers: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
@@ -50,8 +50,8 @@ class PlainEngine:
         for place, (request, tokens) in enumerate(zip(requests, limits, strict=True)):
             mine = self._group(request, tokens, sampling) if tokens > 0 else [_empty() for _ in request.seeds]
             answers += mine
-            if whole:
-                whole(place, *assemble([request], mine, self.policy, self.name))
+            if on_group_done:
+                on_group_done(place, *assemble([request], mine, self.policy, self.name))
             if progress:
                 progress(len(answers), total)
         return assemble(requests, answers, self.policy, self.name)

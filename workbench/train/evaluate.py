@@ -15,7 +15,7 @@ from workbench.diagnose.interval import wilson
 from workbench.diagnose.style import final_answer
 from workbench.prompts import watched
 from workbench.rollouts.engine import Engine
-from workbench.train.reward_stage import Phase, Scoring
+from workbench.train.reward_stage import Phase, RewardStage
 
 RIGHT = 0.5
 """An answer counts as right from this value of the accuracy reward on."""
@@ -23,7 +23,7 @@ RIGHT = 0.5
 
 def evaluate(
     engine: Engine,
-    scoring: Scoring,
+    reward_stage: RewardStage,
     heldout: Sequence[Prompt],
     accuracy_reward: str,
     config: RunConfig,
@@ -33,7 +33,7 @@ def evaluate(
     """One sampled and one greedy check of the policy after `step` finished steps; none where no problems are held out."""
     return (
         [
-            _check(engine, scoring, heldout, accuracy_reward, config, step, mode, phase)
+            _evaluate(engine, reward_stage, heldout, accuracy_reward, config, step, mode, phase)
             for mode in ("sampled", "greedy")
         ]
         if heldout
@@ -41,9 +41,9 @@ def evaluate(
     )
 
 
-def _check(
+def _evaluate(
     engine: Engine,
-    scoring: Scoring,
+    reward_stage: RewardStage,
     heldout: Sequence[Prompt],
     accuracy_reward: str,
     config: RunConfig,
@@ -73,7 +73,7 @@ def _check(
     ]
     answered = engine.generate(requests, sampling, phase(f"check, {mode}"))
     groups = [Group(group.prompt, group.rollouts, "eval") for group in answered]
-    scores_B = scoring.check(groups, step, phase)
+    scores_B = reward_stage.score_heldout(groups, step, phase)
     return StepRecord(
         step=step,
         kind="eval",

@@ -1,17 +1,19 @@
-"""Changes that people ask of a run, carried out between two steps.
+"""Changes of settings while a run goes on, applied at a step boundary.
 
-In: a command from the inbox and the settings of now. Out: the settings from now on, and the answer in the events. Torch-free.
+In: a command from the inbox and the settings of now. Out: the settings from now on, and the reply in the events. Torch-free.
 """
 
 from workbench.core.config import RunConfig
 from workbench.core.errors import ConfigError, RewardError
 from workbench.record.control import Control
 from workbench.record.folder import Command
-from workbench.train.reward_pool import Pools
+from workbench.train.reward_pools import RewardPools
 
 
-def apply(command: Command, config: RunConfig, control: Control, pools: Pools, context: int) -> RunConfig:
-    """Carry out a change of settings at a step boundary; returns the settings from now on."""
+def apply(
+    command: Command, config: RunConfig, control: Control, pools: RewardPools, context: int
+) -> RunConfig:
+    """Apply a change of settings; returns the settings from now on."""
     if command.command not in ("set", "rewards"):
         control.reply(
             command,
@@ -40,14 +42,16 @@ def apply(command: Command, config: RunConfig, control: Control, pools: Pools, c
     control.reply(
         command,
         True,
-        ", ".join(f"{name} {said(one['from'])} -> {said(one['to'])}" for name, one in moved.items()),
+        ", ".join(
+            f"{name} {format_value(one['from'])} -> {format_value(one['to'])}" for name, one in moved.items()
+        ),
     )
     control.event("setting_changed", moved)
     return changed
 
 
-def said(value: object) -> str:
-    """A setting's value in an answer; of rewards their names, weights and versions."""
+def format_value(value: object) -> str:
+    """A setting's value in a reply; of rewards their names, weights and versions."""
     if not isinstance(value, list):
         return f"{value:g}" if isinstance(value, float) else str(value)
     return ", ".join(

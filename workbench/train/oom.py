@@ -1,20 +1,18 @@
-"""When the device runs out of memory: the same work again in smaller pieces, with the objective and the random numbers unchanged.
+"""When the device runs out of memory: the same work again in smaller chunks, with objective and random numbers unchanged.
 
-In: work that can be cut. Out: its result, or a RunError that says what to change. What has once been cut stays cut.
+In: work that can be split. Out: its result, or a RunError that says what to change. The number of chunks only grows.
 """
 
-import ctypes
 import gc
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from workbench.core.errors import RunError
 from workbench.core.types import Group, Request, Sampling
-from workbench.rollouts.engine import Engine, Progress, Whole
+from workbench.rollouts.engine import Engine, OnGroupDone, Progress
 
 Result = TypeVar("Result")
 ADVICE = (
@@ -23,51 +21,51 @@ ADVICE = (
 )
 
 
-class Pieces:
-    """Into how many pieces work is cut so that it fits."""
+class OomRetry:
+    """Repeats work in more chunks until it fits into memory."""
 
     def __init__(self, what: str) -> None:
         self.what = what
-        self.count = 1
-        self._told: list[str] = []
+        self.chunks = 1
+        self._notices: list[str] = []
 
-    def news(self) -> list[str]:
-        """What had to be done since this was asked last, in words."""
-        told, self._told = self._told, []
-        return told
+    def notices(self) -> list[str]:
+        """What happened since the last call, one sentence each."""
+        notices, self._notices = self._notices, []
+        return notices
 
-    def fit(self, work: Callable[[int], Result], most: int) -> Result:
-        """`work(count)`, again with twice as many pieces while memory runs out. `most`: pieces that cannot be cut any further. Raises
-        RunError where even those do not fit."""
+    def run(self, work: Callable[[int], Result], most: int) -> Result:
+        """`work(chunks)`, again with twice as many chunks while memory runs out. `most`: the number of chunks beyond which it cannot
+        be split. Raises RunError where even those do not fit."""
         while True:
-            numbers = _random_state()
+            random_state = _random_state()
             try:
-                return work(self.count)
+                return work(self.chunks)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
-                said = str(error).partition("\n")[0]
+                message = str(error).partition("\n")[0]
             # Only here, behind the except block, is the failed graph let go: the error's traceback held it.
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            _set_random_state(numbers)
-            if self.count >= most:
+            _set_random_state(random_state)
+            if self.chunks >= most:
                 raise RunError(
-                    f"Out of memory in {self.what}, even with one answer at a time ({said}). {ADVICE}"
+                    f"Out of memory in {self.what}, even with one sample at a time ({message}). {ADVICE}"
                 )
-            self.count *= 2
-            self._told.append(
-                f"out of memory in {self.what}: from now on in {self.count} pieces at a time, same result"
+            self.chunks *= 2
+            self._notices.append(
+                f"out of memory in {self.what}: from now on in {self.chunks} chunks, with the same result"
             )
 
 
-class FittingEngine:
-    """An engine that asks for fewer answers at a time once memory has run out. Answers do not depend on their neighbours."""
+class OomRetryEngine:
+    """An engine that samples fewer completions at a time once memory has run out; a completion does not depend on its neighbours."""
 
     def __init__(self, engine: Engine) -> None:
         self.name = engine.name
-        self.pieces = Pieces("sampling")
+        self.retry = OomRetry("sampling")
         self._engine = engine
 
     def generate(
@@ -75,31 +73,35 @@ class FittingEngine:
         requests: Sequence[Request],
         sampling: Sampling,
         progress: Progress | None = None,
-        whole: Whole | None = None,
+        on_group_done: OnGroupDone | None = None,
     ) -> list[Group]:
         """See `Engine.generate`."""
-        asked = [(place, seed) for place, request in enumerate(requests) for seed in request.seeds]
+        places = [(place, seed) for place, request in enumerate(requests) for seed in request.seeds]
 
-        def work(count: int) -> list[Group]:
-            if count == 1:
-                return self._engine.generate(requests, sampling, progress, whole)
-            answers: list[list[Group]] = [[] for _ in requests]
-            size = -(-len(asked) // count)
-            for start in range(0, len(asked), size):
+        def work(chunks: int) -> list[Group]:
+            if chunks == 1:
+                return self._engine.generate(requests, sampling, progress, on_group_done)
+            parts_of: list[list[Group]] = [[] for _ in requests]
+            size = -(-len(places) // chunks)
+            for start in range(0, len(places), size):
                 seeds: dict[int, list[int]] = {}
-                for place, seed in asked[start : start + size]:
+                for place, seed in places[start : start + size]:
                     seeds.setdefault(place, []).append(seed)
-                part = [Request(requests[place].prompt, tuple(drawn)) for place, drawn in seeds.items()]
-                for place, group in zip(seeds, self._engine.generate(part, sampling), strict=True):
-                    answers[place].append(group)
+                chunk = [Request(requests[place].prompt, tuple(drawn)) for place, drawn in seeds.items()]
+                for place, group in zip(seeds, self._engine.generate(chunk, sampling), strict=True):
+                    parts_of[place].append(group)
                 if progress:
-                    progress(min(start + size, len(asked)), len(asked))
+                    progress(min(start + size, len(places)), len(places))
             return [
                 replace(parts[0], rollouts=tuple(rollout for part in parts for rollout in part.rollouts))
-                for parts in answers
+                for parts in parts_of
             ]
 
-        return self.pieces.fit(work, len(asked))
+        return self.retry.run(work, len(places))
+
+    def notices(self) -> list[str]:
+        """What happened since the last call, one sentence each."""
+        return self.retry.notices()
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -115,27 +117,3 @@ def _set_random_state(state: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
     torch.set_rng_state(state[0])
     if state[1]:
         torch.cuda.set_rng_state_all(state[1])
-
-
-def tidy_heap() -> None:
-    """Ask the C library for one heap that keeps what is freed, and for large blocks (8 MB and more: logits, caches) outside of it, which
-    go back to the system at once. Its defaults adapt to the sizes they see and leave a step's blocks in holes of the last one's.
-    Does nothing on a system without glibc."""
-    if (mallopt := _glibc("mallopt")) is not None:
-        for parameter, value in ((_MMAP_THRESHOLD, 8 << 20), (_TRIM_THRESHOLD, 1 << 30), (_ARENA_MAX, 1)):
-            mallopt(parameter, value)
-
-
-def give_back() -> None:
-    """Return memory that was freed to the system: sampling, reference and update each leave holes in the heap that the next one's
-    blocks do not fit into, so that without this their working memory would add up. Does nothing on a system without glibc."""
-    if (trim := _glibc("malloc_trim")) is not None:
-        trim(0)
-
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-"""Of malloc.h."""
-
-
-def _glibc(name: str) -> Any:
-    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

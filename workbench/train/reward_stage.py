@@ -1,7 +1,7 @@
-"""Stage 3 as the loop sees it: answers in, scores out, and everything in between that takes time or other people.
+"""Stage 3 as the loop sees it: groups in, scores out, and everything in between that waits for a person or a service.
 
-Slow rewards begin while other groups are still being sampled; people are waited for; a service that is away
-pauses the run instead of costing it answers.
+Rewards of finished groups begin while other groups are still being sampled; a reward that needs human ratings waits for them; a service
+that cannot be reached pauses the run instead of costing it samples.
 """
 
 import time
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from workbench.core.config import RunConfig
+from workbench.core.errors import RewardError
 from workbench.core.types import Group, Score
 from workbench.record import notes, rating
 from workbench.record.control import Control
@@ -16,90 +17,100 @@ from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes
 from workbench.rewards.api import reward_input
 from workbench.rewards.api.reward_input import Ratings, RewardInput
-from workbench.rewards.runtime.pool import RewardPool, Submitted, infrastructure_share
-from workbench.rewards.runtime.registry import RewardSource
+from workbench.rewards.runtime.pool import RewardPool, Submitted, error_share, infrastructure_share
 from workbench.rewards.runtime.worker_group import WorkerResult
 from workbench.train.checkpointing.replay import Replay
+from workbench.train.reward_pools import RewardPools
 
 MAX_FAILURES = 0.05
-"""Share of a step's answers that one reward may fail on before it is reported, or the run stopped or paused."""
-LOOK_SECONDS = 0.5
+"""Share of a step's samples that one reward may fail on before it is reported, or the run stopped or paused."""
+POLL_SECONDS = 0.5
 """How often a waiting run looks for new ratings."""
 
 Phase = Callable[[str], Callable[[int, int], None]]
 """Names the phase that begins, and takes its progress."""
 
 
-class Scoring:
-    """The rewards of a run, with what surrounds them."""
+class RewardStage:
+    """The rewards of a run. `configure` before the first use, and again whenever settings changed."""
 
-    def __init__(
-        self,
-        pool: RewardPool,
-        sources: Sequence[RewardSource],
-        config: RunConfig,
-        folder: RunFolder,
-        control: Control,
-        replay: Replay,
-    ) -> None:
-        self.pool = pool
+    def __init__(self, pools: RewardPools, folder: RunFolder, control: Control, replay: Replay) -> None:
+        self.pools, self.folder, self.control, self.replay = pools, folder, control, replay
+        self.interrupted = False
+        """A stop came while scores were waited for: those of this step are incomplete."""
+
+    def configure(self, config: RunConfig) -> None:
+        """Score by these settings from now on. Raises RewardError."""
         self.config = config
-        self.control = control
-        self.folder = folder
-        self.replay = replay
-        self.gave_up = False
-        """A stop came while the last scores were waited for: they are not whole."""
-        self._wants_ratings = any(source.shape.wants_ratings for source in sources)
-        self._waits = any(
-            source.shape.wants_ratings and source.enabled and source.weight for source in sources
-        )
+        self.pool: RewardPool = self.pools.of(config)
+        rated = [source for source in self.pools.sources if source.shape.wants_ratings]
+        self.wants_ratings = bool(rated)
+        self._waits_for_ratings = any(source.enabled and source.weight for source in rated)
 
-    def ahead(self, step: int) -> "Ahead":
-        """Takes groups as they finish sampling, so that scoring them overlaps with sampling the rest."""
-        return Ahead(self, step)
+    @property
+    def names(self) -> list[str]:
+        """What the values of each reward are called, those of the settings first and in their order."""
+        return self.pools.names
 
-    def step(
-        self, groups: Sequence[Group], step: int, phase: Phase, ahead: "Ahead | None" = None
+    def early(self, step: int) -> "EarlyScoring":
+        """To be given to the engine as `on_group_done`: scoring then overlaps with sampling."""
+        return EarlyScoring(self, step)
+
+    def score(
+        self, groups: Sequence[Group], step: int, phase: Phase, early: "EarlyScoring | None" = None
     ) -> list[Score]:
-        """Scores of a step's answers, flat. Waits for people where a reward counts on them, and for services."""
-        ratings = self._people(groups, step, phase) if self._waits else self._ratings()
-        asked = reward_input.of_groups(groups, self.pool.wants_tokens, ratings)
-        return self._score(asked, step, phase, ahead.begun if ahead else {})
+        """(B,) scores of a step's completions. Waits for ratings where a reward counts on them, and for services."""
+        ratings = self._rated(groups, step, phase) if self._waits_for_ratings else self._ratings()
+        inputs = reward_input.of_groups(groups, self.pool.wants_tokens, ratings)
+        return self._score(inputs, step, phase, early.begun if early else {})
 
-    def check(self, groups: Sequence[Group], step: int, phase: Phase) -> list[Score]:
-        """Scores of a held-out check; nobody is waited for."""
-        asked = reward_input.of_groups(groups, self.pool.wants_tokens, self._ratings())
-        return self._score(asked, step, phase, {})
+    def score_heldout(self, groups: Sequence[Group], step: int, phase: Phase) -> list[Score]:
+        """(B,) scores of a held-out evaluation, with the ratings there are."""
+        inputs = reward_input.of_groups(groups, self.pool.wants_tokens, self._ratings())
+        return self._score(inputs, step, phase, {})
 
-    def _score(self, asked: list[RewardInput], step: int, phase: Phase, begun: Submitted) -> list[Score]:
-        scores_B = self.pool.score_inputs(asked, step, phase("score"), begun)
+    def _score(self, inputs: list[RewardInput], step: int, phase: Phase, begun: Submitted) -> list[Score]:
+        scores_B = self.pool.score_inputs(inputs, step, phase("score"), begun)
         while missing := {
             name: share for name, share in infrastructure_share(scores_B).items() if share > MAX_FAILURES
         }:
             reasons = [score.reasons[name] for score in scores_B for name in missing if name in score.reasons]
-            told = ", ".join(f"{name} on {share:.0%} of the answers" for name, share in missing.items())
-            text = f"Paused: what a reward needs is away ({told}). {reasons[0]}"
-            self.control.event("rewards_unavailable", {"text": text, "share": missing})
+            shares = ", ".join(f"{name} on {share:.0%} of the samples" for name, share in missing.items())
+            text = f"Paused: what a reward needs is away ({shares}). {reasons[0]}"
+            self.control.event("rewards_away", {"text": text, "share": missing})
             print(text, flush=True)
             if not self.control.hold(text, until=lambda: False):
-                self.gave_up = True
+                self.interrupted = True
                 break
-            scores_B = self.pool.score_inputs(asked, step, phase("score"))
+            scores_B = self.pool.score_inputs(inputs, step, phase("score"))
         return scores_B
 
-    # -- people --------------------------------------------------------------------------------------------
+    def report_failures(self, scores_B: Sequence[Score]) -> None:
+        """Record which rewards failed too often in a step. Raises RewardError where the run is to stop then."""
+        failing = {name: share for name, share in error_share(scores_B).items() if share > MAX_FAILURES}
+        if not failing:
+            return
+        shares = ", ".join(f"{name} on {share:.0%} of the samples" for name, share in failing.items())
+        self.control.event("reward_failed", {"text": f"Rewards failed: {shares}.", "share": failing})
+        if self.config.reward_error_policy == "stop":
+            raise RewardError(
+                f"Rewards failed: {shares}; the run stops above {MAX_FAILURES:.0%}. The samples' own pages give the reasons. Mend the reward, "
+                "or set reward_error_policy to mask."
+            )
+
+    # -- human ratings -------------------------------------------------------------------------------------
 
     def _ratings(self) -> Ratings | None:
-        return notes.values(Notes(self.folder).ratings()) if self._wants_ratings else None
+        return notes.values(Notes(self.folder).ratings()) if self.wants_ratings else None
 
-    def _people(self, groups: Sequence[Group], step: int, phase: Phase) -> Ratings:
-        """Ratings of these answers, once all are there, or the time is over, or somebody says go on."""
+    def _rated(self, groups: Sequence[Group], step: int, phase: Phase) -> Ratings:
+        """Ratings of these completions, once all are there, the time is over, or a user asks to go on without the rest."""
         progress = phase("rate")
-        everything = {(group.prompt.id, rollout.text) for group in groups for rollout in group.rollouts}
-        seconds = 0.0 if self.replay.knows(step, everything) else self.config.human_timeout
+        wanted = {(group.prompt.id, rollout.text) for group in groups for rollout in group.rollouts}
+        seconds = 0.0 if self.replay.knows(step, wanted) else self.config.human_timeout
         deadline = time.monotonic() + seconds
         ratings = self._ratings() or {}
-        if not seconds or everything <= ratings.keys():
+        if not seconds or wanted <= ratings.keys():
             return ratings
         until = time.time() + seconds
         self.control.until(until)
@@ -107,26 +118,26 @@ class Scoring:
             rating.ask(self.folder, step, until, groups)
             while True:
                 ratings = self._ratings() or {}
-                progress(len(everything & ratings.keys()), len(everything))
-                self.gave_up = self.control.stop_requested
+                progress(len(wanted & ratings.keys()), len(wanted))
+                self.interrupted = self.control.stop_requested
                 over = time.monotonic() >= deadline or str(step) in Notes(self.folder).kept(rating.GO_ON)
-                if everything <= ratings.keys() or over or self.gave_up:
+                if wanted <= ratings.keys() or over or self.interrupted:
                     return ratings
-                time.sleep(LOOK_SECONDS)
+                time.sleep(POLL_SECONDS)
         finally:
             self.control.until(None)
             rating.answered(self.folder)
 
 
-class Ahead:
-    """Groups whose scoring has begun while others of the same request are still being sampled."""
+class EarlyScoring:
+    """Starts scoring a group as soon as it is sampled, while others of the same request are not."""
 
-    def __init__(self, scoring: Scoring, step: int) -> None:
-        self._scoring, self._step = scoring, step
+    def __init__(self, stage: RewardStage, step: int) -> None:
+        self._stage, self._step = stage, step
         self.begun: dict[int, list[Future[WorkerResult]]] = {}
 
     def __call__(self, place: int, group: Group) -> None:
-        """Group number `place` of the request is whole."""
-        if not self._scoring._wants_ratings:  # what people say of it is not there yet
-            pool = self._scoring.pool
+        """Group number `place` of the request is sampled."""
+        if not self._stage.wants_ratings:  # its ratings are not there yet
+            pool = self._stage.pool
             self.begun[place] = pool.submit(reward_input.of_groups([group], pool.wants_tokens), self._step)

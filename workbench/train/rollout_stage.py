@@ -1,7 +1,7 @@
 """Stages 2 and 3 together: a step's prompts in, scored groups out; groups without signal may be extended or replaced.
 
-Plain GRPO samples once. Adaptive group size extends a group whose answers all scored the same; dynamic sampling (DAPO) replaces
-groups that stay without signal by fresh prompts. Both keep a sample's seed a pure function of (run, step, prompt, index).
+Plain GRPO samples once. Adaptive group size extends a group whose completions all scored the same; dynamic sampling (DAPO, 2503.14476)
+replaces groups that stay without signal by fresh prompts. Both keep a sample's seed a pure function of (run, step, prompt, index).
 """
 
 from collections import Counter
@@ -15,71 +15,74 @@ from workbench.algorithm import advantages
 from workbench.core.config import RunConfig
 from workbench.core.types import Group, Prompt, Request, Sampling, Score, group_ids, sample_seed
 from workbench.rollouts.engine import Engine
-from workbench.train.reward_stage import Phase, Scoring
+from workbench.train.reward_stage import Phase, RewardStage
 
 
-class Collected(NamedTuple):
-    """What one step has to learn from."""
+class ScoredGroups(NamedTuple):
+    """What one step learns from."""
 
     groups: list[Group]
     scores_B: list[Score]
     drawn: int
-    """Answers sampled for the step, those of replaced groups included."""
+    """Completions sampled for the step, those of replaced groups included."""
     replaced: int
-    """Groups thrown away because they held no signal."""
-    wasted: dict[str, int]
-    """Answers spent on those groups, by prompt id; what the kept ones cost is their own size."""
+    """Groups replaced because they held no signal."""
+    replaced_samples: dict[str, int]
+    """Completions spent on those groups, by prompt id."""
 
 
-def collect(
+def rollout_stage(
     engine: Engine,
-    scoring: Scoring,
+    reward_stage: RewardStage,
     prompts: Sequence[Prompt],
-    spare: Sequence[Prompt],
+    replacement_prompts: Sequence[Prompt],
     config: RunConfig,
     sampling: Sampling,
     step: int,
     phase: Phase,
-) -> Collected:
-    """Sample and score one step. `spare`: other prompts, in the order in which dynamic sampling takes them."""
+) -> ScoredGroups:
+    """Sample and score one step. `replacement_prompts`: others, in the order in which dynamic sampling takes them."""
     kept: list[tuple[Group, list[Score]]] = []
-    asked, drawn, replaced = list(prompts), 0, 0
-    wasted: Counter[str] = Counter()
-    for attempt in range(1 + (config.max_resample_rounds if config.dynamic_sampling else 0)):
-        scored = _sample(engine, scoring, asked, config, sampling, step, phase)
+    wanted, replacements = list(prompts), list(replacement_prompts)
+    drawn, replaced = 0, 0
+    replaced_samples: Counter[str] = Counter()
+    rounds = 1 + (config.max_resample_rounds if config.dynamic_sampling else 0)
+    for number in range(rounds):
+        scored = _sample(engine, reward_stage, wanted, config, sampling, step, phase)
         drawn += sum(len(group) for group, _ in scored)
-        last = not config.dynamic_sampling or attempt == config.max_resample_rounds
         # The last round keeps what it has: a step short of groups would change the objective's scale unseen.
-        dead_P = np.zeros(len(scored), bool) if last else _without_signal(scored)
-        kept += [pair for pair, dead in zip(scored, dead_P, strict=True) if not dead]
-        for (group, _), dead in zip(scored, dead_P, strict=True):
-            if dead:
-                wasted[group.prompt.id] += len(group)
+        last = number == rounds - 1
+        zero_std_P = np.zeros(len(scored), bool) if last else _zero_std(scored)
+        kept += [pair for pair, zero_std in zip(scored, zero_std_P, strict=True) if not zero_std]
+        for (group, _), zero_std in zip(scored, zero_std_P, strict=True):
+            if zero_std:
+                replaced_samples[group.prompt.id] += len(group)
         missing = config.prompts_per_step - len(kept)
-        if missing <= 0 or last or scoring.gave_up:
+        if missing <= 0 or last or reward_stage.interrupted:
             break
-        asked, spare = list(spare[:missing]), spare[missing:]
-        replaced += len(asked)
-        if not asked:
+        wanted, replacements = replacements[:missing], replacements[missing:]
+        replaced += len(wanted)
+        if not wanted:
             break
-    return Collected(
+    return ScoredGroups(
         [group for group, _ in kept],
         [score for _, scores in kept for score in scores],
         drawn,
         replaced,
-        dict(wasted),
+        dict(replaced_samples),
     )
 
 
 def _sample(
     engine: Engine,
-    scoring: Scoring,
+    reward_stage: RewardStage,
     prompts: Sequence[Prompt],
     config: RunConfig,
     sampling: Sampling,
     step: int,
     phase: Phase,
 ) -> list[tuple[Group, list[Score]]]:
+    """One scored group a prompt; with adaptive group size, those without signal are extended up to its limit."""
     counts = [config.num_generations] * len(prompts)
     scored: list[tuple[Group, list[Score]]] = []
     first = [0] * len(prompts)
@@ -92,10 +95,10 @@ def _sample(
             )
             for i in index
         ]
-        ahead = scoring.ahead(step)
-        groups = engine.generate(requests, sampling, phase("sample"), ahead)
-        scores_B = scoring.step(groups, step, phase, ahead)
-        parts = list(zip(groups, _cut(scores_B, groups), strict=True))
+        early = reward_stage.early(step)
+        groups = engine.generate(requests, sampling, phase("sample"), early)
+        scores_B = reward_stage.score(groups, step, phase, early)
+        parts = list(zip(groups, _by_group(scores_B, groups), strict=True))
         if not scored:
             scored = parts
         else:
@@ -107,20 +110,20 @@ def _sample(
                 )
         first = [len(group) for group, _ in scored]
         counts = [0] * len(prompts)
-        if config.adaptive_group_max is not None and not scoring.gave_up:
-            for i, undecided in enumerate(_without_signal(scored)):
-                if undecided:
+        if config.adaptive_group_max is not None and not reward_stage.interrupted:
+            for i, zero_std in enumerate(_zero_std(scored)):
+                if zero_std:
                     counts[i] = min(config.num_generations, config.adaptive_group_max - first[i])
     return scored
 
 
-def _without_signal(scored: Sequence[tuple[Group, list[Score]]]) -> NDArray[np.bool_]:
+def _zero_std(scored: Sequence[tuple[Group, list[Score]]]) -> NDArray[np.bool_]:
     """(P,) which groups scored the same throughout."""
     rewards_B = np.array([np.nan if s.reward is None else s.reward for _, scores in scored for s in scores])
     result = advantages.compute(rewards_B, group_ids([group for group, _ in scored]))
     return np.asarray(result.zero_std_P)
 
 
-def _cut(scores_B: list[Score], groups: Sequence[Group]) -> list[list[Score]]:
+def _by_group(scores_B: list[Score], groups: Sequence[Group]) -> list[list[Score]]:
     ends = np.cumsum([len(group) for group in groups]).tolist()
     return [scores_B[end - len(group) : end] for end, group in zip(ends, groups, strict=True)]

@@ -1,64 +1,93 @@
-"""Stage 7 as the loop sees it: a step is completed and written while the next one is being sampled.
+"""Stage 7 as the loop sees it: a finished step is completed and written while the next one is being sampled.
 
-In: a `StepRecord` with what the update saw. Out: the same in the record, in wandb and as a line of worker.log, with its alarms.
+In: a `StepRecord` with what the update saw, or a held-out evaluation. Out: the same in the record, in wandb and as a line of worker.log,
+and the alarms that follow from it.
 """
 
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
 from typing import Self
 
 from workbench.core.config import RunConfig
 from workbench.core.types import StepRecord
 from workbench.diagnose.alarms.keeper import Keeper
 from workbench.diagnose.metrics import step_metrics
+from workbench.record.folder import RunFolder
 from workbench.record.wandb_sink import WandbSink
 from workbench.record.writer import Writer
+from workbench.train import guards
 from workbench.train.update import Updater
 
 
-class LookingBack:
-    """Completes and writes a step's record in a second thread, while the next step is being sampled.
+class StepRecorder:
+    """Completes and writes steps in a second thread.
 
-    Reference and look-back passes cost half as much as the update and only the record needs them; they read weights, so the loop waits
-    for them before it moves any.
+    The post-update and reference passes cost half as much as the update and only the record needs them; they read weights, so the
+    updater waits for them (`Updater.reading_in_background`) before it moves any.
     """
 
-    def __init__(self, updater: Updater, record: Writer, tracker: WandbSink, alarms: Keeper) -> None:
-        self.updater, self.record, self.tracker, self.alarms = updater, record, tracker, alarms
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="look-back")
-        self.pending: Future[None] | None = None
+    def __init__(
+        self, folder: RunFolder, updater: Updater, writer: Writer, tracker: WandbSink, alarms: Keeper
+    ) -> None:
+        self.folder, self.updater, self.writer = folder, updater, writer
+        self.tracker, self.alarms = tracker, alarms
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="step-recorder")
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.thread.shutdown(wait=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.wait()
+                self.alarms.end()
+        finally:
+            self._thread.shutdown(wait=True)
 
-    def begin(self, done: StepRecord, config: RunConfig) -> None:
-        """Start on a finished step; its metrics are there after `wait`."""
-        self.pending = self.thread.submit(self._finish, done, config)
-        if self.updater.policy.is_lora or self.updater.team.size > 1 or cores() < 2:
-            # An adapter switched off must not be while the policy samples; processes do one thing at a time together; and two
-            # threads on one core only take each other's place in its caches.
+    def evaluation(self, record: StepRecord) -> None:
+        """Write a held-out evaluation."""
+        self.writer.step(record)
+        self.alarms.check(record)
+        self.tracker.log(record)
+        print(format_log_line(record), flush=True)
+
+    def step(self, record: StepRecord, config: RunConfig, skipped: Sequence[str] = ()) -> None:
+        """Start on a finished step. `skipped`: why updates were left out; the batch is then kept, and the call waits until it is."""
+        self.updater.reading_in_background = self._thread.submit(self._complete, record, config)
+        if self.updater.policy.is_lora or self.updater.ranks.size > 1 or cores() < 2 or skipped:
+            # The adapter that is switched off for the reference must stay on while the policy samples; ranks do one thing at a time
+            # together; and two threads on one core only take each other's place in its caches.
             self.wait()
+        if skipped:
+            guards.dump(self.folder, record, list(skipped))
+
+    def metrics(self, record: StepRecord) -> dict[str, float]:
+        """All metrics of a step that was begun."""
+        self.wait()
+        return record.metrics
 
     def wait(self) -> None:
-        """Until the step that was begun is recorded; raises what went wrong there."""
-        pending, self.pending = self.pending, None
+        """Until the step that was begun is complete; raises what went wrong there."""
+        pending: Future[None] | None = self.updater.reading_in_background
+        self.updater.reading_in_background = None
         if pending is not None:
             pending.result()
 
-    def _finish(self, done: StepRecord, config: RunConfig) -> None:
+    def _complete(self, record: StepRecord, config: RunConfig) -> None:
         started = time.perf_counter()
-        if done.tokens is not None:
-            self.updater.look_back(done.tokens, done.groups, config, done.step)
-        done.metrics["time/look_back"] = time.perf_counter() - started
-        done.metrics |= step_metrics(done, config, self.record.token_text)
-        self.record.step(done)
-        self.alarms.step(done, config)
-        self.tracker.log(done)
-        print(told(done), flush=True)
+        if record.tokens is not None:
+            self.updater.post_update_pass(record.tokens, record.groups, config, record.step)
+        record.metrics["time/look_back"] = time.perf_counter() - started
+        record.metrics |= step_metrics(record, config, self.writer.token_text)
+        self.writer.step(record)
+        self.alarms.step(record, config)
+        self.tracker.log(record)
+        print(format_log_line(record), flush=True)
 
 
 def cores() -> int:
@@ -66,8 +95,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def told(record: StepRecord) -> str:
-    """A step or a check as one line of worker.log, the last of which a page shows when a run dies."""
+def format_log_line(record: StepRecord) -> str:
+    """A step or an evaluation as one line of worker.log, the last of which a page shows when a run dies."""
     found = record.metrics
     if record.mode:
         accuracy, problems = (

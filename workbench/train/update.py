@@ -1,11 +1,12 @@
 """Stage 6: groups and their advantages in, updated weights and what the update saw out.
 
-One generation gets `num_iterations` passes of `steps_per_generation` optimiser updates. Micro-batches only bound memory: the
-normaliser is made once for a whole update, so they sum to the objective exactly.
+One generation gets `num_iterations` passes of `steps_per_generation` optimiser updates. Microbatches only bound memory: the
+normaliser is made once for a whole update, so gradient accumulation over them gives the objective exactly.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,21 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workbench.algorithm import token_grads as algorithm
-from workbench.algorithm import update_stats
+from workbench.algorithm import token_grads, update_stats
 from workbench.core.config import RunConfig
 from workbench.core.types import Group, Sampling, TokenArrays, group_ids
-from workbench.models import score as scoring
+from workbench.models import score
 from workbench.models.load import Policy
 from workbench.models.logprobs import Scored, Sequences, unflatten
 from workbench.models.reference import move
-from workbench.train import microbatch
-from workbench.train.oom import Pieces
+from workbench.train import heap, microbatch
+from workbench.train.oom import OomRetry
 from workbench.train.optimizers import optimizer
-from workbench.train.ranks import Team
+from workbench.train.process_group import ProcessGroup
 
 CPU_TOKENS, TOKENS = 1024, 8192
-"""Tokens of a micro-batch where nothing is set: on a CPU larger ones only cost memory."""
+"""Tokens of a microbatch where nothing is set: on a CPU larger ones only cost memory."""
 MAX_SKIPS = 3
 """Updates in a row that may be skipped because something was not finite."""
 
@@ -63,33 +63,32 @@ class Generation(NamedTuple):
 
 
 class Updater:
-    """Owns the optimiser; the only thing that changes weights."""
+    """Owns the optimiser; the only thing that changes weights.
 
-    def __init__(self, policy: Policy, config: RunConfig, team: Team | None = None) -> None:
+    Another thread may read weights meanwhile (`reading_in_background`): every public method waits for it first.
+    """
+
+    def __init__(self, policy: Policy, config: RunConfig, ranks: ProcessGroup | None = None) -> None:
         self.policy = policy
-        self.team = team or Team()
+        self.ranks = ranks or ProcessGroup()
         self.optimizer = optimizer(policy.trainable(), config, policy.device)
         self.skips_in_a_row = 0
-        self.pieces = Pieces("the update")
-        self.most_tokens = config.micro_batch_tokens or (
+        self.retry = OomRetry("the update")
+        self.reading_in_background: Future[None] | None = None
+        self.microbatch_tokens = config.micro_batch_tokens or (
             CPU_TOKENS if policy.device.type == "cpu" else TOKENS
         )
 
-    def score(self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool = False) -> Scored:
-        """The answers as the policy sees them now."""
-        with self._precision(config):
-            return self._scored(self.policy.model, groups, config, logp_only)
+    @property
+    def broken(self) -> bool:
+        """Whether too many updates in a row were not finite to go on."""
+        return self.skips_in_a_row >= MAX_SKIPS
 
-    def reference(self, groups: Sequence[Group], config: RunConfig, *, initial: bool = False) -> Tensor:
-        """(B, T) log-probabilities of the answers under the frozen reference, or under the model as it was at the start."""
-        with self.policy.as_reference(initial=initial) as model:
-            return self._scored(model, groups, config, logp_only=True).logp_B_T
+    def notices(self) -> list[str]:
+        """What had to be done to fit into memory since the last call, one sentence each."""
+        return self.retry.notices()
 
-    def _precision(self, config: RunConfig) -> AbstractContextManager[Any]:
-        """In what the policy's layers compute when the trainer reads it."""
-        if config.update_dtype == "same":
-            return nullcontext()
-        return torch.autocast(self.policy.device.type, dtype=torch.bfloat16)
+    # -- the optimiser's state ---------------------------------------------------------------------------------
 
     def moments(self) -> dict[str, Tensor]:
         """The optimiser's tensors, keyed by parameter number and name; empty before the first update."""
@@ -109,36 +108,22 @@ class Updater:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
+    # -- what the loop calls -----------------------------------------------------------------------------------
+
+    def score(self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool = False) -> Scored:
+        """(B, T) log-probabilities (and entropies) of the completions under the policy as it is now."""
+        self._settle()
+        return self._score(groups, config, logp_only=logp_only)
+
+    def reference(self, groups: Sequence[Group], config: RunConfig, *, initial: bool = False) -> Tensor:
+        """(B, T) log-probabilities of the completions under the reference, or under the model as it was at the start."""
+        self._settle()
+        return self._reference(groups, config, initial=initial)
+
     def move_reference(self, alpha: float) -> None:
         """reference = alpha x policy + (1 - alpha) x reference."""
-        move(self.policy, alpha)
-
-    def _scored(self, model: Any, groups: Sequence[Group], config: RunConfig, logp_only: bool) -> Scored:
-        """All answers under one network, each rank reading its share of the groups."""
-        sequences = _sequences(groups)
-
-        def read(part: Sequences) -> Scored:
-            return self.pieces.fit(
-                lambda count: scoring.score(
-                    model,
-                    part,
-                    sampling_of(config),
-                    self.policy.pad_id,
-                    self.most_tokens // count,
-                    logp_only=logp_only,
-                ),
-                most=self.most_tokens // max(1, int(part.lengths().max())),
-            )
-
-        if self.team.size == 1:
-            return read(sequences)
-        found = Scored.empty(sequences.valid(self.policy.device))
-        own = np.flatnonzero(np.isin(group_ids(groups), self.team.own(len(groups))))
-        if len(own):
-            for table_B_T, part_B_T in zip(found, read(sequences.take(own)), strict=True):
-                table_B_T[own, : part_B_T.shape[1]] = part_B_T
-        self.team.add_up(*found)
-        return found
+        self._settle()
+        self._move_reference(alpha)
 
     def step(
         self,
@@ -153,42 +138,127 @@ class Updater:
     ) -> UpdateResult:
         """Make all updates of one generation.
 
-        `reference_B_T`: what `self.reference` gave, needed where beta > 0. `excluded_B`: samples without loss (masked because
+        `reference_B_T`: what `reference` gave, needed where beta > 0. `excluded_B`: samples without loss (masked because
         truncated). `sample_weights_B`: see `advantages.prompt_weights`. An update in which something is not finite is left out;
         after three of them in a row nothing more is tried (`broken`).
         """
-        parts = [
-            part
-            for _ in range(config.num_iterations)
-            for part in np.array_split(np.arange(len(groups)), config.steps_per_generation)
-        ]
-        # An update of the whole generation reads every answer on policy: its own forward gives the old log-probabilities. Where
+        self._settle()
+        result = self._step(groups, advantages_B, config, step, reference_B_T, excluded_B, sample_weights_B)
+        heap.trim()
+        return result
+
+    def post_update_pass(
+        self, tokens: TokenArrays, groups: Sequence[Group], config: RunConfig, step: int
+    ) -> None:
+        """Fill in log-probabilities that only the record needs: under the updated policy (every `probe_every` steps), and under the
+        reference where no penalty needed it.
+
+        Reads weights only, so it may run in another thread while the next step is being sampled.
+        """
+        lengths = [len(ids) for ids in tokens.token_ids]
+        if config.probe_every and step % config.probe_every == 0:
+            tokens.after_logp = _rows(self._score(groups, config, logp_only=True).logp_B_T, lengths)
+        if tokens.reference_logp is None and config.needs_reference:
+            tokens.reference_logp = _rows(self._reference(groups, config, initial=False), lengths)
+        if config.records_initial_kl:
+            tokens.initial_logp = _rows(self._reference(groups, config, initial=True), lengths)
+
+    def _settle(self) -> None:
+        """Wait until no other thread reads the weights, and return the memory freed so far; raises what went wrong in that thread."""
+        if self.reading_in_background is not None:
+            self.reading_in_background.result()
+        heap.trim()
+
+    # -- forward passes ----------------------------------------------------------------------------------------
+
+    def _score(self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool) -> Scored:
+        with self._precision(config):
+            return self._forward(self.policy.model, groups, config, logp_only)
+
+    def _reference(self, groups: Sequence[Group], config: RunConfig, *, initial: bool) -> Tensor:
+        with self.policy.as_reference(initial=initial) as model:
+            return self._forward(model, groups, config, logp_only=True).logp_B_T
+
+    def _move_reference(self, alpha: float) -> None:
+        move(self.policy, alpha)
+
+    def _precision(self, config: RunConfig) -> AbstractContextManager[Any]:
+        """What the policy's layers compute in when the trainer reads it."""
+        if config.update_dtype == "same":
+            return nullcontext()
+        return torch.autocast(self.policy.device.type, dtype=torch.bfloat16)
+
+    def _forward(self, model: Any, groups: Sequence[Group], config: RunConfig, logp_only: bool) -> Scored:
+        """All completions under one network, each rank reading its shard of the groups."""
+        sequences = _sequences(groups)
+
+        def read(part: Sequences) -> Scored:
+            return self.retry.run(
+                lambda chunks: score.score(
+                    model,
+                    part,
+                    sampling_of(config),
+                    self.policy.pad_id,
+                    self.microbatch_tokens // chunks,
+                    logp_only=logp_only,
+                ),
+                most=self.microbatch_tokens // max(1, int(part.lengths().max())),
+            )
+
+        if self.ranks.size == 1:
+            return read(sequences)
+        found = Scored.empty(sequences.valid(self.policy.device))
+        own = np.flatnonzero(np.isin(group_ids(groups), self.ranks.shard(len(groups))))
+        if len(own):
+            for table_B_T, part_B_T in zip(found, read(sequences.take(own)), strict=True):
+                table_B_T[own, : part_B_T.shape[1]] = part_B_T
+        self.ranks.all_reduce(*found)
+        return found
+
+    # -- updates -----------------------------------------------------------------------------------------------
+
+    def _step(
+        self,
+        groups: Sequence[Group],
+        advantages_B: NDArray[np.float64],
+        config: RunConfig,
+        step: int,
+        reference_B_T: Tensor | None,
+        excluded_B: NDArray[np.bool_] | None,
+        sample_weights_B: NDArray[np.float64] | None,
+    ) -> UpdateResult:
+        # An update of the whole generation reads every completion on policy: its own forward gives the old log-probabilities. Where
         # the first updates see only parts, a pass before them does: the trainer's forward, not the sampler's record, whose
         # kernels and precision differ.
-        before = self.score(groups, config) if config.steps_per_generation > 1 else None
+        before = self._score(groups, config, logp_only=False) if config.steps_per_generation > 1 else None
         generation = self._generation(
             groups, advantages_B, before, reference_B_T, excluded_B, sample_weights_B
         )
         seen = before or Scored.empty(generation.valid_B_T)
-        weight_B_T = torch.zeros_like(generation.mask_B_T)
+        grads_B_T = torch.zeros_like(generation.mask_B_T)
+        updates = [
+            part_P
+            for _ in range(config.num_iterations)
+            for part_P in np.array_split(np.arange(len(groups)), config.steps_per_generation)
+        ]
         logs: list[dict[str, float]] = []
         skipped: list[str] = []
-        for number, part_P in enumerate(parts):
-            own_P = part_P[self.team.own(len(part_P))]
+        for number, part_P in enumerate(updates):
+            own_P = part_P[self.ranks.shard(len(part_P))]
             rows = np.flatnonzero(np.isin(generation.group_ids_B, own_P))
-            first_pass = number < config.steps_per_generation
             accumulate = partial(
                 self._accumulate,
                 generation,
-                self._planned(generation, rows, config),
+                self._microbatches(generation, rows, config),
                 config,
                 seen if generation.old_B_T is None else None,
-                weight_B_T if first_pass else None,
+                grads_B_T if number < config.steps_per_generation else None,
             )
-            # What ranks do together stays outside: one of them may have to try its share again.
-            log = self._gathered(self.pieces.fit(accumulate, most=max(1, len(rows))), config, step)
+            # What ranks do together stays outside: one of them may have to try its shard again.
+            sums = self.retry.run(accumulate, most=max(1, len(rows)))
+            log = self._reduced_and_clipped(sums, config, step)
             logs.append(log)
-            if generation.old_B_T is None and len(parts) > 1:
+            if generation.old_B_T is None and len(updates) > 1:
                 generation = generation._replace(old_B_T=seen.logp_B_T)
             problem = next(
                 (f"{name} is {value}" for name, value in log.items() if not math.isfinite(value)), None
@@ -203,31 +273,14 @@ class Updater:
                 if self.broken:
                     break
         self.optimizer.zero_grad(set_to_none=True)
-        self.team.add_up(weight_B_T, *(seen if before is None else ()))  # each rank wrote its own rows
-        share_B = update_stats.gradient_share(weight_B_T, seen.logp_B_T, generation.mask_B_T, seen.square_B_T)
+        self.ranks.all_reduce(grads_B_T, *(seen if before is None else ()))  # each rank wrote its own rows
+        share_B = update_stats.gradient_share(grads_B_T, seen.logp_B_T, generation.mask_B_T, seen.square_B_T)
         return UpdateResult(
             _mean(logs),
-            _arrays(generation, seen, weight_B_T),
+            _token_arrays(generation, seen, grads_B_T),
             share_B.cpu().numpy().astype(np.float64),
             skipped,
         )
-
-    @property
-    def broken(self) -> bool:
-        """Whether too many updates in a row were not finite to go on."""
-        return self.skips_in_a_row >= MAX_SKIPS
-
-    def look_back(self, tokens: TokenArrays, groups: Sequence[Group], config: RunConfig, step: int) -> None:
-        """Fill in what only the record needs: the answers under the policy as it is now (every `probe_every` steps), and under the
-        reference where no penalty needed it. Reads weights only, so it may run beside the next step's sampling, in another thread.
-        """
-        lengths = [len(ids) for ids in tokens.token_ids]
-        if config.probe_every and step % config.probe_every == 0:
-            tokens.after_logp = _cut(self.score(groups, config, logp_only=True).logp_B_T, lengths)
-        if tokens.reference_logp is None and config.needs_reference:
-            tokens.reference_logp = _cut(self.reference(groups, config), lengths)
-        if config.records_initial_kl:
-            tokens.initial_logp = _cut(self.reference(groups, config, initial=True), lengths)
 
     def _generation(
         self,
@@ -240,15 +293,16 @@ class Updater:
     ) -> Generation:
         device = self.policy.device
         sequences = _sequences(groups)
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
         valid_B_T = sequences.valid(device)
-        count = len(sequences.completions)
         mask_B_T = valid_B_T.float()
+        for row, rollout in enumerate(rollouts):
+            if rollout.turns:
+                mask_B_T[row, : rollout.length] *= torch.from_numpy(rollout.loss_mask_T).to(device)
         if excluded_B is not None:
             mask_B_T[torch.from_numpy(excluded_B).to(device)] = 0.0
-        sampled_N = torch.from_numpy(np.concatenate([r.logprobs for g in groups for r in g.rollouts])).to(
-            device
-        )
-        weights_B = np.ones(count) if sample_weights_B is None else sample_weights_B
+        sampled_N = torch.from_numpy(np.concatenate([rollout.logprobs for rollout in rollouts])).to(device)
+        weights_B = np.ones(len(rollouts)) if sample_weights_B is None else sample_weights_B
         return Generation(
             sequences=sequences,
             group_ids_B=group_ids(groups),
@@ -261,56 +315,49 @@ class Updater:
             reference_B_T=reference_B_T,
         )
 
-    def _planned(self, generation: Generation, rows: NDArray[np.int64], config: RunConfig) -> "_Share":
-        """Micro-batches of this rank's samples `rows`, and what the sums over all ranks are divided by."""
-        objective = algorithm.Objective.of(config)
-        plan = _plan(self.policy.model, generation, rows, objective, self.most_tokens)
-        micro_B = np.zeros(len(generation.group_ids_B), dtype=np.int64)
+    def _microbatches(
+        self, generation: Generation, rows: NDArray[np.int64], config: RunConfig
+    ) -> "_Microbatches":
+        """This rank's samples `rows` as microbatches, and what the sums over all ranks are divided by."""
+        objective = token_grads.Objective.of(config)
+        plan = _plan(self.policy.model, generation, rows, objective, self.microbatch_tokens)
+        microbatch_B = np.zeros(len(generation.group_ids_B), dtype=np.int64)
         for number, (index, _) in enumerate(plan):
-            micro_B[index] = number
+            microbatch_B[index] = number
         everything = np.concatenate([rows[:0], *(index for index, _ in plan)])
-        normalizer = algorithm.normalizer(
+        normalizer = token_grads.normalizer(
             generation.mask_B_T[everything].sum(1),
             torch.from_numpy(generation.group_ids_B[everything]).to(self.policy.device),
-            micro_batch_ids_B=torch.from_numpy(micro_B[everything]).to(self.policy.device),
+            micro_batch_ids_B=torch.from_numpy(microbatch_B[everything]).to(self.policy.device),
             sample_weights_B=generation.sample_weights_B[everything],
         )
-        return _Share(plan, normalizer.with_totals(*self.team.total(normalizer.totals)))
-
-    def _gathered(self, tally: "_Tally", config: RunConfig, step: int) -> dict[str, float]:
-        """The gradient of all ranks, clipped; the caller takes the step."""
-        self.team.add_up_gradients(self.policy.trainable())
-        tally.add_up(self.team)
-        for group in self.optimizer.param_groups:
-            group["lr"] = scheduled(config, step)
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.trainable(), config.max_grad_norm)
-        return {"grad_norm": float(norm), "learning_rate": scheduled(config, step), **tally.metrics()}
+        return _Microbatches(plan, normalizer.with_totals(*self.ranks.sum(normalizer.totals)))
 
     def _accumulate(
         self,
         generation: Generation,
-        share: "_Share",
+        microbatches: "_Microbatches",
         config: RunConfig,
         seen: Scored | None,
-        weight_B_T: Tensor | None,
-        pieces: int = 1,
-    ) -> "_Tally":
-        """Gradient of this rank's share of one optimiser update.
+        grads_B_T: Tensor | None,
+        chunks: int = 1,
+    ) -> "_UpdateSums":
+        """Accumulate the gradient of this rank's shard of one optimiser update.
 
-        Writes what the forward saw into `seen` and each token's weight into `weight_B_T`, where given.
+        Writes what the forward saw into `seen` and each token's d(loss)/d(log-prob) into `grads_B_T`, where given.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        objective, sampling = algorithm.Objective.of(config), sampling_of(config)
-        tally = _Tally()
+        objective, sampling = token_grads.Objective.of(config), sampling_of(config)
+        sums = _UpdateSums()
         start = 0
         # Checkpointing only works in training mode; dropout is off either way, so nothing else changes.
         self.policy.model.train(config.gradient_checkpointing)
-        for index, has_signal in _cut_up(share.micro_batches, pieces):
+        for index, has_signal in _split(microbatches.plan, chunks):
             old_B_T, reference_B_T = (
                 None if table is None else table[index]
                 for table in (generation.old_B_T, generation.reference_B_T)
             )
-            asked = microbatch.Asked(
+            inputs = microbatch.LossInputs(
                 generation.valid_B_T[index],
                 generation.mask_B_T[index],
                 generation.advantages_B[index],
@@ -318,39 +365,48 @@ class Updater:
                 old_B_T,
                 reference_B_T,
                 objective,
-                share.normalizer.rows(slice(start, start + len(index))),
+                microbatches.normalizer.rows(slice(start, start + len(index))),
             )
-            done = microbatch.run(
+            result = microbatch.run(
                 self.policy.model,
                 generation.sequences,
                 index,
-                asked,
+                inputs,
                 sampling,
                 self.policy.pad_id,
                 has_signal=has_signal,
                 precision=self._precision(config),
             )
             if seen is not None:
-                seen.put(index, generation.valid_B_T, done.stats)
-            if weight_B_T is not None:
-                weight_B_T[index] = done.weights.weight_B_T
-            tally.add(done.weights, asked.mask_B_T, done.loss, objective)
+                seen.put(index, generation.valid_B_T, result.stats)
+            if grads_B_T is not None:
+                grads_B_T[index] = result.grads.grad_B_T
+            sums.add(result.grads, inputs.mask_B_T, result.loss, objective)
             start += len(index)
         self.policy.model.eval()
-        return tally
+        return sums
+
+    def _reduced_and_clipped(self, sums: "_UpdateSums", config: RunConfig, step: int) -> dict[str, float]:
+        """Metrics of one update; leaves the gradient of all ranks, clipped, and the learning rate in place for the optimiser."""
+        self.ranks.all_reduce_gradients(self.policy.trainable())
+        sums.all_reduce(self.ranks)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = scheduled(config, step)
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.trainable(), config.max_grad_norm)
+        return {"grad_norm": float(norm), "learning_rate": scheduled(config, step), **sums.metrics()}
 
 
-def _cut_up(plan: list[tuple[NDArray[np.int64], bool]], pieces: int) -> list[tuple[NDArray[np.int64], bool]]:
-    """Each micro-batch in so many pieces, or in single samples; the normaliser keeps counting the micro-batches of the plan."""
+def _split(plan: list[tuple[NDArray[np.int64], bool]], chunks: int) -> list[tuple[NDArray[np.int64], bool]]:
+    """Each microbatch in so many chunks, or in single samples; the normaliser keeps counting the microbatches of the plan."""
     return [
-        (piece, has_signal)
+        (chunk, has_signal)
         for index, has_signal in plan
-        for piece in np.array_split(index, min(pieces, len(index)))
+        for chunk in np.array_split(index, min(chunks, len(index)))
     ]
 
 
 def sampling_of(config: RunConfig) -> Sampling:
-    """How this run draws its training answers."""
+    """How this run samples its training completions."""
     return Sampling(
         temperature=config.temperature,
         top_p=config.top_p,
@@ -371,16 +427,17 @@ def scheduled(config: RunConfig, step: int) -> float:
     return config.learning_rate * max(0.0, factor)
 
 
-class _Share(NamedTuple):
-    """One rank's part of an update."""
+class _Microbatches(NamedTuple):
+    """One rank's shard of an update."""
 
-    micro_batches: list[tuple[NDArray[np.int64], bool]]
-    normalizer: algorithm.Normalizer
+    plan: list[tuple[NDArray[np.int64], bool]]
+    """Sample indices of each microbatch, and whether it needs a backward pass."""
+    normalizer: token_grads.Normalizer
     """Of its samples, with the totals of all ranks."""
 
 
-class _Tally:
-    """Sums over the micro-batches of one update."""
+class _UpdateSums:
+    """Sums over the microbatches of one update, for its metrics."""
 
     def __init__(self) -> None:
         self.loss = 0.0
@@ -388,7 +445,7 @@ class _Tally:
         self.ratio_low, self.ratio_high = math.inf, -math.inf
 
     def add(
-        self, result: algorithm.TokenWeights, mask_B_T: Tensor, loss: float, objective: algorithm.Objective
+        self, result: token_grads.TokenGrads, mask_B_T: Tensor, loss: float, objective: token_grads.Objective
     ) -> None:
         self.loss += loss
         clipped = update_stats.clip_fractions(
@@ -402,12 +459,12 @@ class _Tally:
             self.ratio_low = min(self.ratio_low, float(ratio_N.min()))
             self.ratio_high = max(self.ratio_high, float(ratio_N.max()))
 
-    def add_up(self, team: Team) -> None:
-        """From this rank's sums to those of all."""
+    def all_reduce(self, ranks: ProcessGroup) -> None:
+        """From this rank's sums to those of all ranks."""
         names = ("loss", "clip_low", "clip_high", "clip_count")
-        for name, total in zip(names, team.total([getattr(self, name) for name in names]), strict=True):
+        for name, total in zip(names, ranks.sum([getattr(self, name) for name in names]), strict=True):
             setattr(self, name, total)
-        low, self.ratio_high = team.largest([-self.ratio_low, self.ratio_high])
+        low, self.ratio_high = ranks.max([-self.ratio_low, self.ratio_high])
         self.ratio_low = -low
 
     def metrics(self) -> dict[str, float]:
@@ -427,12 +484,12 @@ def _plan(
     model: Any,
     generation: Generation,
     rows: NDArray[np.int64],
-    objective: algorithm.Objective,
+    objective: token_grads.Objective,
     max_tokens: int,
 ) -> list[tuple[NDArray[np.int64], bool]]:
-    """Micro-batches of one update: sample indices, and whether they ask for anything.
+    """Microbatches of one update: sample indices, and whether they need a backward pass.
 
-    Groups without signal are read without gradient: their entropy belongs in the record, a backward pass would add zeros.
+    Groups without signal get a forward pass only: their entropy belongs in the record, a backward pass would add zeros.
     """
     signal_B = (generation.advantages_B != 0).cpu().numpy()
     if objective.kl_weight or objective.entropy_coef:
@@ -443,9 +500,7 @@ def _plan(
     return [
         (index, has_signal)
         for has_signal in (True, False)
-        for index in scoring.parts(
-            model, generation.sequences, rows[signal_B[rows] == has_signal], max_tokens
-        )
+        for index in score.parts(model, generation.sequences, rows[signal_B[rows] == has_signal], max_tokens)
     ]
 
 
@@ -463,19 +518,19 @@ def _mean(logs: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def _arrays(generation: Generation, seen: Scored, weight_B_T: Tensor) -> TokenArrays:
+def _token_arrays(generation: Generation, seen: Scored, grads_B_T: Tensor) -> TokenArrays:
     lengths = [len(c) for c in generation.sequences.completions]
-    reference = None if generation.reference_B_T is None else _cut(generation.reference_B_T, lengths)
+    reference = None if generation.reference_B_T is None else _rows(generation.reference_B_T, lengths)
     return TokenArrays(
         token_ids=generation.sequences.completions,
-        sampler_logp=_cut(generation.sampler_B_T, lengths),
-        policy_logp=_cut(seen.logp_B_T, lengths),
+        sampler_logp=_rows(generation.sampler_B_T, lengths),
+        policy_logp=_rows(seen.logp_B_T, lengths),
         reference_logp=reference,
-        entropy=_cut(seen.entropy_B_T, lengths),
-        weight=_cut(weight_B_T, lengths),
+        entropy=_rows(seen.entropy_B_T, lengths),
+        weight=_rows(grads_B_T, lengths),
     )
 
 
-def _cut(table_B_T: Tensor, lengths: Sequence[int]) -> list[NDArray[np.float32]]:
+def _rows(table_B_T: Tensor, lengths: Sequence[int]) -> list[NDArray[np.float32]]:
     table = table_B_T.cpu().numpy()
     return [table[b, :length].copy() for b, length in enumerate(lengths)]

@@ -95,7 +95,7 @@ def _lend_a_hand(folder: RunFolder, token: str) -> int:
         time.sleep(lease.POLL_SECONDS)
     if status["state"] not in ENDED:
         try:
-            importlib.import_module("workbench.train.distributed.followers").serve(folder)
+            importlib.import_module("workbench.train.distributed.follower").serve(folder)
         except Exception as error:  # the border of a process
             _record_error(folder, error)
             return 1

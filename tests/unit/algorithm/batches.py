@@ -42,7 +42,7 @@ CORRECTIONS: list[dict[str, Any]] = [
 
 
 class Batch(NamedTuple):
-    """Arguments of token_weights and loss, (B, T) unless named otherwise."""
+    """Arguments of loss_grads and loss, (B, T) unless named otherwise."""
 
     logp: Any
     old: Any
@@ -53,7 +53,7 @@ class Batch(NamedTuple):
     group_ids_B: Any
 
     def terms(self, objective: Objective, n: Normalizer | None = None) -> tuple[Any, ...]:
-        """In the order of token_weights."""
+        """In the order of loss_grads."""
         return (*self[:6], objective, n or self.normalizer())
 
     def normalizer(self, **more: Any) -> Normalizer:

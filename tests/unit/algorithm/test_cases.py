@@ -34,7 +34,7 @@ def test_k1_in_the_loss_adds_beta_over_the_normaliser_to_every_token() -> None:
     mask, lengths = CASES["LOS-014"]["inputs"]["mask"], (2, 2, 1, 2)
     for row, length in enumerate(lengths):
         for t in range(2):
-            difference = with_k1["token_weights"][row][t] - without["token_weights"][row][t]
+            difference = with_k1["loss_grads"][row][t] - without["loss_grads"][row][t]
             assert difference == pytest.approx(0.1 * mask[row][t] / (4 * length), abs=1e-12)
     assert with_k1["loss"] - without["loss"] == pytest.approx(
         0.1

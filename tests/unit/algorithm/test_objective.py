@@ -35,8 +35,8 @@ def test_nothing_under_the_mask_changes_anything(
     )
     for objective in list(objectives(loss_type, level))[seed % 4 :: 4]:
         for got, want in zip(
-            token_grads.token_weights(*spoilt.terms(objective)),
-            token_grads.token_weights(*batch.terms(objective)),
+            token_grads.loss_grads(*spoilt.terms(objective)),
+            token_grads.loss_grads(*batch.terms(objective)),
             strict=True,
         ):
             np.testing.assert_array_equal(got, want)
@@ -56,11 +56,11 @@ def test_micro_batches_add_up_to_the_whole(loss_type: str, seed: int, cuts: list
     micro = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     whole = batch.normalizer(micro_batch_ids_B=micro)
     for objective in list(objectives(loss_type, "token"))[seed % 4 :: 4]:
-        expected = token_grads.token_weights(*batch.terms(objective, whole)).weight_B_T
+        expected = token_grads.loss_grads(*batch.terms(objective, whole)).grad_B_T
         total = losses.loss(*batch.torch().terms(objective, torch_rows(whole))).total
         pieces = [batch.rows(part).terms(objective, whole.rows(part)) for part in parts]
         np.testing.assert_allclose(
-            np.concatenate([token_grads.token_weights(*terms).weight_B_T for terms in pieces]),
+            np.concatenate([token_grads.loss_grads(*terms).grad_B_T for terms in pieces]),
             expected,
             atol=1e-15,
         )
@@ -81,8 +81,8 @@ def test_only_bnpo_depends_on_the_micro_batches() -> None:
     for loss_type in LOSSES:
         objective = Objective(loss_type=loss_type)
         same = np.allclose(
-            token_grads.token_weights(*batch.terms(objective, split)).weight_B_T,
-            token_grads.token_weights(*batch.terms(objective)).weight_B_T,
+            token_grads.loss_grads(*batch.terms(objective, split)).grad_B_T,
+            token_grads.loss_grads(*batch.terms(objective)).grad_B_T,
             atol=1e-12,
         )
         assert same == (loss_type != "bnpo")
@@ -95,13 +95,13 @@ def test_ranks_that_add_up_their_totals_compute_one_objective(loss_type: str) ->
     ranks = [np.arange(5), np.arange(5, 7)]  # whole groups
     micro = np.array([0, 0, 0, 0, 0, 1, 1])
     objective = Objective(loss_type=loss_type, beta=0.1, max_completion_length=9)
-    expected = token_grads.token_weights(
+    expected = token_grads.loss_grads(
         *batch.terms(objective, batch.normalizer(micro_batch_ids_B=micro))
-    ).weight_B_T
+    ).grad_B_T
     own = [batch.rows(rank).normalizer() for rank in ranks]
     totals = np.sum([n.totals for n in own], axis=0)
     found = [
-        token_grads.token_weights(*batch.rows(rank).terms(objective, n.with_totals(*totals))).weight_B_T
+        token_grads.loss_grads(*batch.rows(rank).terms(objective, n.with_totals(*totals))).grad_B_T
         for rank, n in zip(ranks, own, strict=True)
     ]
     np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-15)
@@ -117,9 +117,9 @@ def test_prompt_weights_make_a_large_group_count_as_much_as_a_small_one() -> Non
     )
     for loss_type in ("grpo", "dapo", "dr_grpo"):
         n = batch.normalizer(sample_weights_B=np.array([1.5, 1.5, 0.75, 0.75, 0.75, 0.75]))
-        found = token_grads.token_weights(
+        found = token_grads.loss_grads(
             *batch.terms(Objective(loss_type=loss_type, max_completion_length=1), n)
-        ).weight_B_T[:, 0]
+        ).grad_B_T[:, 0]
         np.testing.assert_allclose([found[:2].sum(), found[2:].sum()], [-0.5, -0.5])
 
 
@@ -149,15 +149,15 @@ HAND = random_batch(0, samples=3, tokens=3)._replace(
 )
 def test_normalisers_in_numbers(loss_type: str, first_token: list[float]) -> None:
     objective = Objective(loss_type=loss_type, max_completion_length=10, epsilon_high=0.9)
-    found = token_grads.token_weights(*HAND.terms(objective))
-    np.testing.assert_allclose(found.weight_B_T[:, 0], first_token, atol=1e-15)
-    np.testing.assert_array_equal(found.weight_B_T[HAND.mask == 0], 0)
+    found = token_grads.loss_grads(*HAND.terms(objective))
+    np.testing.assert_allclose(found.grad_B_T[:, 0], first_token, atol=1e-15)
+    np.testing.assert_array_equal(found.grad_B_T[HAND.mask == 0], 0)
 
 
-def one_token(ratio: float, advantage: float, **more) -> token_grads.TokenWeights:
+def one_token(ratio: float, advantage: float, **more) -> token_grads.TokenGrads:
     one = np.ones((1, 1))
     n = token_grads.normalizer(np.ones(1), np.zeros(1, int))
-    return token_grads.token_weights(
+    return token_grads.loss_grads(
         -one,
         -one - math.log(ratio),
         None,
@@ -195,7 +195,7 @@ def one_token(ratio: float, advantage: float, **more) -> token_grads.TokenWeight
 def test_clipping_switches_the_push_off_on_the_right_side(
     ratio: float, advantage: float, more: dict, weight: float
 ) -> None:
-    assert one_token(ratio, advantage, **more).weight_B_T[0, 0] == pytest.approx(weight, abs=1e-12)
+    assert one_token(ratio, advantage, **more).grad_B_T[0, 0] == pytest.approx(weight, abs=1e-12)
 
 
 def test_clipped_tokens_are_named_by_side() -> None:
@@ -217,10 +217,10 @@ def test_an_absurd_log_ratio_gives_no_infinity_and_no_nan() -> None:
                     kl_estimator="k3_ratio",
                     importance_sampling_correction="token_truncate",
                 )
-                found = token_grads.token_weights(
+                found = token_grads.loss_grads(
                     -one, -one - gap, -one + gap, -one + gap, np.array([advantage]), one, objective, n
                 )
-                assert np.isfinite(found.weight_B_T).all() and np.isfinite(found.ratio_B_T).all()
+                assert np.isfinite(found.grad_B_T).all() and np.isfinite(found.ratio_B_T).all()
 
 
 CORRECTED = {
@@ -275,8 +275,8 @@ def test_corrections_and_the_off_policy_mask_leave_the_kl_term_alone() -> None:
         with_kl = Objective(beta=0.1, **more)
         negative = batch._replace(advantages_B=-np.ones(7))
         np.testing.assert_allclose(
-            token_grads.token_weights(*negative.terms(with_kl)).weight_B_T,
-            token_grads.token_weights(*kl_only.terms(Objective(beta=0.1))).weight_B_T,
+            token_grads.loss_grads(*negative.terms(with_kl)).grad_B_T,
+            token_grads.loss_grads(*kl_only.terms(Objective(beta=0.1))).grad_B_T,
         )
 
 
@@ -295,7 +295,7 @@ def test_k3_pulls_towards_the_reference_in_the_right_direction() -> None:
         ("k3_ratio", math.log(3)),
         ("k1_ratio", 1 + math.log(3)),
     ):
-        found = token_grads.token_weights(
+        found = token_grads.loss_grads(
             math.log(0.6) * one,
             None,
             math.log(0.2) * one,
@@ -305,7 +305,7 @@ def test_k3_pulls_towards_the_reference_in_the_right_direction() -> None:
             Objective(beta=1.0, kl_estimator=estimator),
             n,
         )
-        assert found.weight_B_T[0, 0] == pytest.approx(weight)
+        assert found.grad_B_T[0, 0] == pytest.approx(weight)
 
 
 def test_kl_in_rewards_subtracts_the_sum_over_the_answer() -> None:
@@ -322,13 +322,13 @@ def test_kl_in_rewards_subtracts_the_sum_over_the_answer() -> None:
 
 def test_a_penalty_in_the_reward_is_not_in_the_loss() -> None:
     batch = random_batch(1)
-    inside = token_grads.token_weights(*batch.terms(Objective(beta=0.1, kl_in="reward"))).weight_B_T
-    np.testing.assert_array_equal(inside, token_grads.token_weights(*batch.terms(Objective())).weight_B_T)
+    inside = token_grads.loss_grads(*batch.terms(Objective(beta=0.1, kl_in="reward"))).grad_B_T
+    np.testing.assert_array_equal(inside, token_grads.loss_grads(*batch.terms(Objective())).grad_B_T)
 
 
 def test_a_penalty_without_reference_is_an_error_and_not_zero() -> None:
     batch = random_batch(1)
-    for function, terms in ((token_grads.token_weights, batch), (losses.loss, batch.torch())):
+    for function, terms in ((token_grads.loss_grads, batch), (losses.loss, batch.torch())):
         with pytest.raises(ValueError, match="ref_logp"):
             function(*terms._replace(ref=None).terms(Objective(beta=0.1)))
 

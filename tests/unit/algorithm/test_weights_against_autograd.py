@@ -38,9 +38,9 @@ def test_weights_are_the_derivative_of_the_loss_in_every_pair_of_settings(loss_t
     batch = random_batch(1)
     tensors = batch.torch()
     for objective in paired_objectives(loss_type, level):
-        found = token_grads.token_weights(*batch.terms(objective))
+        found = token_grads.loss_grads(*batch.terms(objective))
         np.testing.assert_allclose(
-            found.weight_B_T, gradient_by_logp(tensors, objective).numpy(), atol=1e-12, err_msg=str(objective)
+            found.grad_B_T, gradient_by_logp(tensors, objective).numpy(), atol=1e-12, err_msg=str(objective)
         )
 
 
@@ -50,7 +50,7 @@ def test_loss_values_have_these_derivatives_by_central_differences(loss_type: st
     for objective in objectives(loss_type, "token"):
         if loss_type == "cispo" or "_ratio" in objective.kl_estimator:
             continue  # a stopped gradient is not the derivative of the value; autograd above covers these
-        found = token_grads.token_weights(*batch.terms(objective)).weight_B_T
+        found = token_grads.loss_grads(*batch.terms(objective)).grad_B_T
         direction = np.random.default_rng(3).normal(size=batch.logp.shape)
         values = [
             float(
@@ -71,12 +71,12 @@ def test_on_policy_is_what_equal_old_log_probabilities_give() -> None:
     batch = random_batch(4)
     for loss_type in LOSSES:
         objective = Objective(loss_type=loss_type, beta=0.1, kl_estimator="k3_ratio", epsilon_high=2.0)
-        absent = token_grads.token_weights(*batch._replace(old=None).terms(objective))
-        equal = token_grads.token_weights(*batch._replace(old=batch.logp).terms(objective))
-        np.testing.assert_array_equal(absent.weight_B_T, equal.weight_B_T)
+        absent = token_grads.loss_grads(*batch._replace(old=None).terms(objective))
+        equal = token_grads.loss_grads(*batch._replace(old=batch.logp).terms(objective))
+        np.testing.assert_array_equal(absent.grad_B_T, equal.grad_B_T)
         tensors = batch.torch()
         np.testing.assert_allclose(
-            absent.weight_B_T, gradient_by_logp(tensors._replace(old=None), objective), atol=1e-13
+            absent.grad_B_T, gradient_by_logp(tensors._replace(old=None), objective), atol=1e-13
         )
 
 
@@ -115,7 +115,7 @@ def test_weights_give_the_parameter_gradients_of_the_loss_through_a_model(
     for loss_type in LOSSES:
         for objective in objectives(loss_type, level):
             terms = batch.terms(objective)
-            analytic = gradient((token_grads.token_weights(*terms).weight_B_T.detach() * logp).sum())
+            analytic = gradient((token_grads.loss_grads(*terms).grad_B_T.detach() * logp).sum())
             automatic = gradient(losses.loss(logp, *terms[1:]).total)
             worst = float((analytic - automatic).abs().max()) / max(1.0, float(automatic.abs().max()))
             assert worst < tolerance, (objective, worst)
@@ -145,9 +145,9 @@ def test_arrays_and_tensors_go_through_the_same_function(build: Callable) -> Non
         delta=2.0,
         dual_clip=3.0,
     )
-    expected = token_grads.token_weights(*batch.terms(objective))
-    found = token_grads.token_weights(*build(batch).terms(objective))
-    assert type(found.weight_B_T) is type(build(batch).logp)
-    assert found.weight_B_T.dtype == build(batch).logp.dtype
+    expected = token_grads.loss_grads(*batch.terms(objective))
+    found = token_grads.loss_grads(*build(batch).terms(objective))
+    assert type(found.grad_B_T) is type(build(batch).logp)
+    assert found.grad_B_T.dtype == build(batch).logp.dtype
     for got, want in zip(found, expected, strict=True):
         np.testing.assert_allclose(np.asarray(got), want, atol=1e-5)

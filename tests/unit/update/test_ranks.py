@@ -15,8 +15,8 @@ from tests.tiny import tiny_policy
 from tests.unit.update.test_update import advantages, config, sampled, with_reference
 from workbench.core.config import RunConfig
 from workbench.core.types import Group
-from workbench.train.distributed.followers import pack, unpack
-from workbench.train.ranks import Team
+from workbench.train.distributed.messages import pack, unpack
+from workbench.train.process_group import ProcessGroup
 from workbench.train.update import Updater, UpdateResult
 
 LOSSES = {
@@ -32,7 +32,7 @@ LOSSES = {
 }
 
 
-class Threads(Team):
+class Threads(ProcessGroup):
     """A rank among threads: everybody leaves what it has, and reads all when all have come."""
 
     def __init__(self, rank: int, size: int, meeting: threading.Barrier, table: list[Any]) -> None:
@@ -45,34 +45,34 @@ class Threads(Team):
         self.meeting.wait(60)
         return everybody
 
-    def own(self, count: int) -> np.ndarray:
+    def shard(self, count: int) -> np.ndarray:
         return np.array_split(np.arange(count), self.size)[self.rank]
 
-    def total(self, numbers: Sequence[float]) -> list[float]:
+    def sum(self, numbers: Sequence[float]) -> list[float]:
         return [sum(column) for column in zip(*self._all(list(numbers)), strict=True)]
 
-    def largest(self, numbers: Sequence[float]) -> list[float]:
+    def max(self, numbers: Sequence[float]) -> list[float]:
         return [max(column) for column in zip(*self._all(list(numbers)), strict=True)]
 
-    def add_up(self, *tensors: torch.Tensor) -> None:
+    def all_reduce(self, *tensors: torch.Tensor) -> None:
         for tensor in tensors:
             tensor.copy_(sum(self._all(tensor.clone())))
 
-    def add_up_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            self.add_up(parameter.grad)
+            self.all_reduce(parameter.grad)
 
 
 class LocalMeans(Threads):
     """What not to do: each rank divides by its own counts, and the gradients are averaged."""
 
-    def total(self, numbers: Sequence[float]) -> list[float]:
+    def sum(self, numbers: Sequence[float]) -> list[float]:
         return list(numbers)
 
-    def add_up_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
-        super().add_up_gradients(parameters)
+    def all_reduce_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        super().all_reduce_gradients(parameters)
         for parameter in parameters:
             parameter.grad /= self.size
 
@@ -80,7 +80,7 @@ class LocalMeans(Threads):
 def updated(
     settings: RunConfig,
     groups: list[Group],
-    team: Callable[..., Team] | None = None,
+    group: Callable[..., ProcessGroup] | None = None,
     size: int = 2,
     prepare: Callable[[int, Updater], object] | None = None,
 ) -> tuple[list[torch.Tensor], UpdateResult]:
@@ -90,7 +90,7 @@ def updated(
     def one(rank: int) -> tuple[list[torch.Tensor], UpdateResult]:
         torch.set_num_threads(1)
         policy = copy.deepcopy(start)
-        updater = Updater(policy, settings, team(rank, size, meeting, table) if team else None)
+        updater = Updater(policy, settings, group(rank, size, meeting, table) if group else None)
         if prepare:
             prepare(rank, updater)
         reference = updater.reference(groups, settings)
@@ -105,7 +105,7 @@ def updated(
         return seen, updater.step(groups, advantages(groups), settings, 0, reference_B_T=reference)
 
     start = with_reference(tiny_policy())
-    if team is None:
+    if group is None:
         return one(0)
     with ThreadPoolExecutor(size) as pool:
         results = list(pool.map(one, range(size)))

@@ -284,8 +284,8 @@ def test_iterations_over_a_whole_generation_need_no_pass_for_the_old_log_probabi
     groups = sampled(policy, settings)
     before = Updater(policy, settings).score(groups, settings).logp_B_T
     calls = []
-    real = update.scoring.score
-    monkeypatch.setattr(update.scoring, "score", lambda *a, **k: calls.append(1) or real(*a, **k))
+    real = update.score.score
+    monkeypatch.setattr(update.score, "score", lambda *a, **k: calls.append(1) or real(*a, **k))
     result = Updater(policy, settings).step(groups, advantages(groups), settings, 0)
     assert len(calls) == passes
     assert (
@@ -303,7 +303,7 @@ def test_after_the_update_the_same_tokens_are_read_again():
     advantages_B[0], advantages_B[6] = 1.0, -1.0
     updater = Updater(policy, settings)
     tokens = updater.step(groups, advantages_B, settings, 0).tokens
-    updater.look_back(tokens, groups, settings, 0)
+    updater.post_update_pass(tokens, groups, settings, 0)
     moved = [
         float((after - seen).sum()) for after, seen in zip(tokens.after_logp, tokens.policy_logp, strict=True)
     ]

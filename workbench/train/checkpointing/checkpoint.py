@@ -30,7 +30,7 @@ def write(folder: Path, policy: Policy, updater: Updater, config: RunConfig, ste
         "step": step,
         "version": policy.version,
         "skips_in_a_row": updater.skips_in_a_row,
-        "pieces": updater.pieces.count,
+        "chunks": updater.retry.chunks,
         "config": config.model_dump(mode="json"),
     }
     (folder / STATE).write_text(json.dumps(state, indent=1))
@@ -56,7 +56,7 @@ def restore(
         step, config = int(state["step"]), RunConfig.parse(state["config"])
         policy.version = int(state["version"])
         updater.skips_in_a_row = int(state["skips_in_a_row"])
-        updater.pieces.count = int(state.get("pieces", 1))
+        updater.retry.chunks = int(state.get("chunks", state.get("pieces", 1)))
     assert config is not None
     if isinstance(policy.model, PeftModel):
         set_peft_model_state_dict(policy.model, load_peft_weights(str(folder), device=str(policy.device)))

@@ -1,40 +1,34 @@
-"""The reward pool of a run, exchanged between two steps when its rewards change.
+"""The reward pool of a run, replaced between two steps when its rewards change.
 
 In: the settings as they are now. Out: the pool that scores by them, built from the code in the run folder.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from workbench.core.config import RewardSpec, RunConfig
+from workbench.core.config import RunConfig
 from workbench.rewards import versions
 from workbench.rewards.runtime.pool import RewardPool
-from workbench.rewards.runtime.registry import RewardSource, resolve
+from workbench.rewards.runtime.registry import RewardSource, resolve, with_verifier
 
 
-class Pools:
+class RewardPools:
     """One pool at a time. Close it, or use it in a `with`."""
 
     def __init__(
-        self,
-        begin: RunConfig,
-        records: Sequence[Mapping[str, Any]],
-        folder: Path,
-        scored_by: Callable[[RunConfig], list[RewardSpec]],
-        **options: Any,
+        self, initial: RunConfig, records: Sequence[Mapping[str, Any]], folder: Path, **options: Any
     ) -> None:
-        """begin: the settings the run was started with, whose rewards `records` describes. scored_by: all rewards that
-        settings ask for, watched ones included. options: of RewardPool."""
-        self._begin, self._records, self._folder = begin, records, folder
-        self._scored_by, self._options = scored_by, options
+        """initial: the settings the run was started with, whose rewards `records` describes. options: of RewardPool."""
+        self._initial, self._records, self._folder = initial, records, folder
+        self._options = options
         self._made_for: object = None
+        self._pool: RewardPool | None = None
         self.sources: list[RewardSource] = []
         """The rewards of the pool as it is now."""
-        self._pool: RewardPool | None = None
 
     def of(self, config: RunConfig) -> RewardPool:
-        """The pool for these settings; another one only where they ask for other rewards, or tell them another longest answer.
+        """The pool for these settings; a new one only where they ask for other rewards or another max completion length.
         Raises RewardError; the pool of before stays then."""
         wanted = (config.rewards, config.max_completion_length)
         if self._pool is None or wanted != self._made_for:
@@ -55,12 +49,12 @@ class Pools:
 
     def _find(self, config: RunConfig) -> list[RewardSource]:
         """The rewards of these settings, from the very code the run keeps. Raises RewardError where it has none."""
-        if config.rewards == self._begin.rewards and self._records:
+        if config.rewards == self._initial.rewards and self._records:
             # Checked before the start; a notebook's own functions exist nowhere else.
             return [RewardSource.of_record(record, self._folder) for record in self._records]
         if not self._records:
             return resolve(config.rewards, self._folder)
-        return versions.sources(self._scored_by(config), self._folder, self._records)
+        return versions.sources(with_verifier(config), self._folder, self._records)
 
     def receive(self, files: Mapping[str, str]) -> None:
         """Keep new versions of reward code. Raises RewardError."""

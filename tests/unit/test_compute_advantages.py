@@ -1,4 +1,4 @@
-"""From what rewards said to what each answer is asked to become, with numbers worked out by hand."""
+"""From scores to advantages, with numbers worked out by hand."""
 
 import math
 
@@ -8,8 +8,8 @@ import pytest
 from tests.tiny import tiny_policy
 from workbench.core.config import RunConfig
 from workbench.core.types import Group, Prompt, Rollout, Score
-from workbench.train.compute_advantages import advantages_of, table
-from workbench.train.rollout_stage import Collected
+from workbench.train.compute_advantages import compute_advantages, reward_table
+from workbench.train.rollout_stage import ScoredGroups
 from workbench.train.update import Updater
 
 NONE = Score({"a": None, "b": None}, {"a": "no answer", "b": "no answer"}, None)
@@ -17,9 +17,9 @@ NONE = Score({"a": None, "b": None}, {"a": "no answer", "b": "no answer"}, None)
 
 def test_an_absent_reward_is_absent_and_not_zero() -> None:
     scores = [Score({"a": 1.0, "b": None}, {}, 1.0), NONE, Score({"a": 0.0, "b": 2.0}, {}, 1.0)]
-    found = table(scores, ["b", "a"])
+    found = reward_table(scores, ["b", "a"])
     np.testing.assert_array_equal(found, [[math.nan, 1.0], [math.nan, math.nan], [2.0, 0.0]])
-    assert table([], ["a"]).shape == (0, 1)
+    assert reward_table([], ["a"]).shape == (0, 1)
 
 
 def test_an_answer_without_a_reward_asks_nothing_and_leaves_its_siblings_as_they_are() -> None:
@@ -35,6 +35,6 @@ def test_an_answer_without_a_reward_asks_nothing_and_leaves_its_siblings_as_they
         Score({"correct": None}, {}, None),
         Score({"correct": 3.0}, {}, 3.0),
     ]
-    found = Collected([Group(Prompt("q", token_ids=(4,)), rollouts)], scores, 3, 0, {})
-    asked = advantages_of(found, config, ["correct"], Updater(tiny_policy(), config), None)
+    found = ScoredGroups([Group(Prompt("q", token_ids=(4,)), rollouts)], scores, 3, 0, {})
+    asked = compute_advantages(found, config, ["correct"], Updater(tiny_policy(), config), None)
     assert np.asarray(asked.advantages_B) == pytest.approx([-math.sqrt(0.5), 0.0, math.sqrt(0.5)])
