@@ -293,7 +293,7 @@ def test_a_run_stops_when_a_reward_fails_too_often_and_it_was_told_to(tmp_path):
     broken.write_text(
         '"""Works for nothing."""\n\n\ndef broken(completion: str) -> float:\n    return 0.0 if not completion else 1 / 0\n'
     )
-    with pytest.raises(RewardError, match="broken on 100% of the answers"):
+    with pytest.raises(RewardError, match="broken on 100% of the samples"):
         run(
             tmp_path,
             "embedded",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
+from workbench.view.common.store import Store
 
 import workbench
 from tests.fakes import write_fake_run
@@ -19,7 +20,6 @@ from workbench.core.config import settings
 from workbench.core.glossary import ALARMS, METRICS
 from workbench.launch.follow import summary
 from workbench.record.folder import RunFolder
-from workbench.view.common.store import Store
 from workbench.view.server import routes
 
 CONTRACT = json.loads((Path(__file__).parents[1] / "data" / "public_contract.json").read_text())

@@ -15,10 +15,11 @@ from workbench.core.config import RewardSpec, RunConfig
 from workbench.core.types import Group, Score, StepRecord
 from workbench.record import folder as record
 from workbench.record import rating
-from workbench.record.control import Control, Status
+from workbench.record.control import Control
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes, Visit
 from workbench.record.reader import Reader
+from workbench.record.status import Status
 from workbench.record.writer import Writer
 from workbench.rewards.runtime.pool import RewardPool
 from workbench.rewards.runtime.registry import RewardSource, resolve
@@ -184,7 +185,7 @@ def test_a_service_that_is_away_pauses_the_run_until_somebody_says_resume(
         assert reason.endswith("Infrastructure: the grader does not answer")
         stage.folder.put("checkpoint")
         stage.folder.put("resume")
-        wait_until(lambda: [kind for kind, _ in stage.events].count("rewards_away") == 2)
+        wait_until(lambda: [kind for kind, _ in stage.events].count("rewards_unavailable") == 2)
         mark.touch()
         stage.folder.put("resume")
         wait_until(lambda: found)

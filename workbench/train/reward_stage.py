@@ -77,7 +77,7 @@ class RewardStage:
             reasons = [score.reasons[name] for score in scores_B for name in missing if name in score.reasons]
             shares = ", ".join(f"{name} on {share:.0%} of the samples" for name, share in missing.items())
             text = f"Paused: what a reward needs is away ({shares}). {reasons[0]}"
-            self.control.event("rewards_away", {"text": text, "share": missing})
+            self.control.event("rewards_unavailable", {"text": text, "share": missing})
             print(text, flush=True)
             if not self.control.hold(text, until=lambda: False):
                 self.interrupted = True
