@@ -13,7 +13,7 @@ from pathlib import Path
 
 from workbench.record.folder import folders
 from workbench.record.provenance import hardware, versions
-from workbench.view.new_run.expect import figures
+from workbench.view.new_run.expected_results import figures
 
 RESULT = Path(__file__).parent / "results" / "embedded.json"
 SHIPPED = Path(__file__).parents[1] / "workbench" / "core" / "presets" / "embedded.expected.json"

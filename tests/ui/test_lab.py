@@ -9,7 +9,7 @@ from tests.helpers import wait_until
 from tests.ui.reading import texts
 from workbench.record.notes import Notes, Visit
 from workbench.record.reader import Reader
-from workbench.view.lab.desk import Desk, Part, Written
+from workbench.view.lab.drafts import Drafts, RewardCode, RewardPart
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(300)]
 RIGHT = "def right(completion: str, answer: str) -> float:\n    return float(answer in completion[-20:])\n"
@@ -22,7 +22,7 @@ def shared(dashboard, tmp_path_factory):
     """One served root with a recorded run and a version; no test that uses it keeps another one: (served, root, run)."""
     root = tmp_path_factory.mktemp("lab")
     run = write_fake_run(root, steps=6, groups=8, samples=6, seed=2, name="earlier")
-    Desk(root).keep(Written(code=RIGHT, parts=[Part(name="right")]), "right")
+    Drafts(root).keep(RewardCode(code=RIGHT, parts=[RewardPart(name="right")]), "right")
     return dashboard(root), root, run
 
 
@@ -30,7 +30,7 @@ def shared(dashboard, tmp_path_factory):
 def lab(page: Page, shared) -> Page:
     """The lab, opened, with v1 in the editor."""
     served, root, _ = shared
-    (Desk(root).folder / "draft.json").unlink(missing_ok=True)
+    (Drafts(root).folder / "draft.json").unlink(missing_ok=True)
     open_lab(page, served)
     return page
 
@@ -91,7 +91,7 @@ def test_what_cannot_run_is_said_at_its_line_and_stays_in_the_editor(lab, shared
         lab.locator("#wb-lab .cm-lint-marker-error").first.wait_for()
         lab.locator(COMPLAINT).get_by_role("button", name=f"Go to line {line}").click()
         expect(lab.locator("#wb-lab .lab-saved")).to_have_text("saved")
-        assert Desk(shared[1]).draft()["code"] == text
+        assert Drafts(shared[1]).draft()["code"] == text
     lab.reload()
     lab.locator("#wb-lab[data-ready]").wait_for(timeout=60_000)
     assert lab.locator(EDITOR).inner_text().split() == text.split()
@@ -118,7 +118,7 @@ def test_wrong_values_and_a_printed_megabyte_are_shown_as_text(lab):
 def test_a_pasted_megabyte_stays_usable_and_is_kept(lab, shared):
     text = RIGHT + "# " + "a b " * 2**18 + "\n"
     write(lab, text)
-    wait_until(lambda: Desk(shared[1]).draft()["code"] == text)
+    wait_until(lambda: Drafts(shared[1]).draft()["code"] == text)
     lab.keyboard.press("Control+Enter")
     expect(lab.locator("#wb-lab .lab-checks")).to_contain_text("no errors")
 
@@ -136,22 +136,22 @@ def test_nothing_typed_is_lost_while_the_server_is_away(lab):
 
 def test_versions_are_looked_at_compared_gone_on_from_and_used(page, dashboard, tmp_path):
     write_fake_run(tmp_path, steps=1, groups=2, samples=2, name="earlier")
-    Desk(tmp_path).keep(Written(code=RIGHT, parts=[Part(name="right")]), "right")
+    Drafts(tmp_path).keep(RewardCode(code=RIGHT, parts=[RewardPart(name="right")]), "right")
     open_lab(page, dashboard(tmp_path))
     write(page, WORK)
     page.get_by_role("button", name="Save v2").click()
     page.get_by_role("button", name="v1 right").click()
     assert "work" not in page.locator(EDITOR).inner_text()
-    expect(page.locator("#wb-lab .lab-tools")).to_contain_text(Desk(tmp_path).version(1).sha[:12])
+    expect(page.locator("#wb-lab .lab-tools")).to_contain_text(Drafts(tmp_path).version(1).sha[:12])
     page.get_by_role("button", name="Go on from here").click()
     write(page, RIGHT.replace("-20", "-9"))
     page.get_by_label("what v1 had too").check()
     expect(page.locator("#wb-lab .cm-deletedChunk")).to_contain_text("-20")
-    assert [version.code for version in Desk(tmp_path).versions()] == [RIGHT, WORK]
+    assert [version.code for version in Drafts(tmp_path).versions()] == [RIGHT, WORK]
     page.get_by_role("button", name="Use in a new run").click()
     page.wait_for_url("**/new?reward=3")
     expect(page.locator("#wb-lab-versions")).to_contain_text(
-        Desk(tmp_path).version(3).sha[:16], timeout=60_000
+        Drafts(tmp_path).version(3).sha[:16], timeout=60_000
     )
     expect(page.locator(".wb-reward-name input").first).to_have_value("v3 · right")
 

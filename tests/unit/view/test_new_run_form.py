@@ -20,9 +20,8 @@ from workbench.record.folder import RunFolder
 from workbench.view.common import form, plots, temporary_probe
 from workbench.view.common.markup import join, tag, text
 from workbench.view.common.run_store import RunStore
-from workbench.view.new_run import actions, check, contained, expect, parts
-from workbench.view.new_run import sentences as say
-from workbench.view.new_run.actions import Actions
+from workbench.view.new_run import expected_results, form_values, handlers, panels, sandbox_badge, wording
+from workbench.view.new_run.handlers import Handlers
 
 NAMES = [info.name for info in settings() if info.name != "rewards"]
 
@@ -31,15 +30,15 @@ def typed(preset: str = "embedded", **changes: Any) -> list[Any]:
     """The raw values of the form as the page sends them, some of them changed by hand."""
     config = RunConfig.build(preset)
     fields = {name: form.field_value(form.INFOS[name], getattr(config, name)) for name in NAMES}
-    choice = check.EMBEDDED if config.model == "embedded" else check.OTHER
+    choice = form_values.EMBEDDED if config.model == "embedded" else form_values.OTHER
     rewards = changes.pop("rewards", form.reward_values(config.rewards))
     choice = changes.pop("choice", choice)
     return [preset, choice, *(fields | changes).values(), *rewards]
 
 
-def checked(**changes: Any) -> check.Checked:
+def checked(**changes: Any) -> form_values.CheckedForm:
     preset, choice, *values = typed(**changes)
-    return check.check(check.read(preset, choice, NAMES, values))
+    return form_values.check(form_values.read(preset, choice, NAMES, values))
 
 
 # -- markup ------------------------------------------------------------------------------------------------
@@ -96,7 +95,7 @@ def test_numbers_are_shown_as_people_type_them(value: Any, shown: str) -> None:
 def test_what_a_preset_fills_in_is_read_back_as_the_preset(preset: str) -> None:
     before = RunConfig.build(preset)
     raw = typed(preset)
-    config = RunConfig.parse(check.read(preset, raw[1], NAMES, raw[2:]))
+    config = RunConfig.parse(form_values.read(preset, raw[1], NAMES, raw[2:]))
     assert config == before
 
 
@@ -115,7 +114,7 @@ def test_rewards_are_read_from_their_rows_and_empty_rows_are_none() -> None:
 
 
 def test_a_free_row_is_shown_for_another_reward() -> None:
-    shown = Actions.add_reward(*["correct", "1", True, None, "1", True, None, "1", True])
+    shown = Handlers.add_reward(*["correct", "1", True, None, "1", True, None, "1", True])
     assert [update.get("visible") for update in shown] == [None, True, None]
 
 
@@ -142,13 +141,13 @@ def test_bad_input_is_a_sentence_at_its_field(name: str, value: Any, words: str)
 
 
 def test_several_mistakes_are_named_together() -> None:
-    found = checked(beta="-1", learning_rate="nan", choice=check.OTHER, model="/no/such/folder")
+    found = checked(beta="-1", learning_rate="nan", choice=form_values.OTHER, model="/no/such/folder")
     assert set(found.problems) == {"beta", "learning_rate", "model"}
     assert "no such folder" in found.problems["model"]
 
 
 def test_another_model_must_be_named() -> None:
-    assert "Hugging Face id" in checked(choice=check.OTHER, model=" ").problems["model"]
+    assert "Hugging Face id" in checked(choice=form_values.OTHER, model=" ").problems["model"]
 
 
 def test_own_data_must_be_named_and_rewards_must_count() -> None:
@@ -162,7 +161,7 @@ def test_own_data_must_be_named_and_rewards_must_count() -> None:
 def test_what_is_right_stays_while_something_is_wrong() -> None:
     found = checked(beta="-1", num_generations=20)
     assert found.sketch is not None and found.sketch.num_generations == 20
-    assert "G = 20" in parts.chance(found, None)
+    assert "G = 20" in panels.chance(found, None)
 
 
 # -- words and pictures --------------------------------------------------------------------------------------
@@ -170,9 +169,9 @@ def test_what_is_right_stays_while_something_is_wrong() -> None:
 
 def test_the_headline_says_what_start_will_do() -> None:
     config = RunConfig.build("embedded")
-    assert say.headline(config, Duration(35, 28, 6)) == (
+    assert wording.headline(config, Duration(35, 28, 6)) == (
         "16 prompts × 12 samples = 192 answers for each update. 50 updates take about 70 seconds here.")  # fmt: skip
-    two = say.headline(config.changed(num_iterations=2, steps=1), None)
+    two = wording.headline(config.changed(num_iterations=2, steps=1), None)
     assert two.endswith(
         "for each step of 2 updates. How long 1 step takes is not known here yet: a dry run tells."
     )
@@ -192,7 +191,7 @@ def test_the_headline_says_what_start_will_do() -> None:
     ],
 )
 def test_durations_are_said_as_a_person_would(seconds: float, words: str) -> None:
-    assert say.about(seconds) == words
+    assert wording.about(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -200,36 +199,38 @@ def test_durations_are_said_as_a_person_would(seconds: float, words: str) -> Non
     [(0.93, ".93"), (1.0, "1"), (0.0, ".00"), (-0.5, "−.50"), (0.996, "1"), (1.25, "1.25")],
 )
 def test_rewards_have_two_decimals_and_a_real_minus(value: float, figure: str) -> None:
-    assert say.figure(value) == figure
+    assert wording.figure(value) == figure
 
 
 def test_memory_warns_only_where_it_may_not_fit() -> None:
     need = Memory(*[0] * 11, total=31 * 2**30)
-    assert say.memory(need, 64 * 2**30) == ""
-    assert "need about 31.0 GiB, there are 24.0 GiB" in say.memory(need, 24 * 2**30)
+    assert wording.memory(need, 64 * 2**30) == ""
+    assert "need about 31.0 GiB, there are 24.0 GiB" in wording.memory(need, 24 * 2**30)
 
 
 def test_every_loss_and_divisor_has_words() -> None:
     for info in settings():
         if info.name in ("loss_type", "scale_rewards", "advantage_baseline"):
             for choice in info.choices:
-                assert all(words for _, words in say.losses(RunConfig.build(overrides={info.name: choice})))
+                assert all(
+                    words for _, words in wording.losses(RunConfig.build(overrides={info.name: choice}))
+                )
 
 
 def test_the_chance_of_a_mixed_group_is_one_minus_all_right_minus_all_wrong() -> None:
-    assert parts.mixed(0.5, 2) == 0.5 and parts.mixed(0.0, 8) == 0.0 and parts.mixed(1.0, 8) == 0.0
-    assert parts.mixed(0.24, 12) == pytest.approx(1 - 0.24**12 - 0.76**12)
-    assert "96 % at G = 12" in parts.chance(checked(), 0.24)
+    assert panels.mixed(0.5, 2) == 0.5 and panels.mixed(0.0, 8) == 0.0 and panels.mixed(1.0, 8) == 0.0
+    assert panels.mixed(0.24, 12) == pytest.approx(1 - 0.24**12 - 0.76**12)
+    assert "96 % at G = 12" in panels.chance(checked(), 0.24)
 
 
 def test_the_pull_is_drawn_with_the_chosen_estimator() -> None:
     # k3 of a token eight times likelier: 1/8 - 1 + ln 8 = 1.2044; times beta 0.04
-    assert "pays 0.0482 nats" in parts.beta_line(checked(beta="0.04"))
-    assert "pays 0.0865 nats" in parts.beta_line(
+    assert "pays 0.0482 nats" in panels.beta_line(checked(beta="0.04"))
+    assert "pays 0.0865 nats" in panels.beta_line(
         checked(beta="0.04", kl_estimator="k2")
     )  # (ln 8)^2 / 2 = 2.162
-    assert "freezes" in parts.beta_line(checked(beta="2"))
-    assert "not measured" in parts.beta_line(checked(record_kl=False))
+    assert "freezes" in panels.beta_line(checked(beta="2"))
+    assert "not measured" in panels.beta_line(checked(record_kl=False))
 
 
 def test_labels_at_line_ends_never_cover_each_other() -> None:
@@ -255,20 +256,20 @@ def test_a_plot_says_in_words_what_it_shows() -> None:
 
 def test_what_was_changed_in_a_preset_is_listed() -> None:
     raw = typed(beta="0.02")
-    given = check.read("embedded", check.EMBEDDED, NAMES, raw[2:])
-    line = parts.preset_line("embedded", given)
+    given = form_values.read("embedded", form_values.EMBEDDED, NAMES, raw[2:])
+    line = panels.preset_line("embedded", given)
     assert "1 setting changed" in line and re.search(r"0\.0</span> → 0\.02", line)
     raw = typed()
-    assert "changed" not in parts.preset_line(
-        "embedded", check.read("embedded", check.EMBEDDED, NAMES, raw[2:])
+    assert "changed" not in panels.preset_line(
+        "embedded", form_values.read("embedded", form_values.EMBEDDED, NAMES, raw[2:])
     )
 
 
 def test_the_rail_says_time_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts.estimate, "device", lambda setting: Device("this machine", 24 * 2**30))
+    monkeypatch.setattr(panels.estimate, "device", lambda setting: Device("this machine", 24 * 2**30))
     found = checked()
     assert found.config is not None
-    drawn = Markup(parts.rail(found.config, found.facts, None)).striptags()
+    drawn = Markup(panels.rail(found.config, found.facts, None)).striptags()
     assert (
         "Time: about 60 seconds" in drawn
         and "of 24.0 GiB" in drawn
@@ -284,12 +285,12 @@ def test_earlier_runs_with_the_same_settings_are_what_to_expect(tmp_path: Path) 
         write_fake_run(tmp_path, steps=11, groups=2, samples=2, seed=seed)
     store = RunStore(tmp_path)
     config = RunFolder(next(tmp_path.iterdir())).config()
-    known = expect.expected(store, config.changed(seed=99, run_name="mine"))
+    known = expected_results.expected_results(store, config.changed(seed=99, run_name="mine"))
     assert known is not None and {curve.seed for curve in known.curves} == {1, 2}
     assert "two earlier runs" in known.source and known.lengths is not None
     assert known.base == pytest.approx(sum(curve.points[0][1] for curve in known.curves) / 2)
-    assert expect.expected(store, config.changed(beta=0.5)) is None
-    drawn = parts.rail(config, None, known)
+    assert expected_results.expected_results(store, config.changed(beta=0.5)) is None
+    drawn = panels.rail(config, None, known)
     assert "seed 1" in drawn and "seed 2" in drawn
 
 
@@ -297,45 +298,47 @@ def test_figures_of_finished_runs_are_shipped_beside_their_preset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = [write_fake_run(tmp_path, steps=11, groups=2, samples=2, seed=seed) for seed in (1, 2, 3)]
-    made = json.loads(json.dumps(expect.figures(folders, "three runs of <this> version", "A note.")))
-    monkeypatch.setattr(expect, "_records", lambda: {"embedded": made})
-    known = expect.shipped(RunConfig.build("embedded", {"seed": 7}))
+    made = json.loads(
+        json.dumps(expected_results.figures(folders, "three runs of <this> version", "A note."))
+    )
+    monkeypatch.setattr(expected_results, "_records", lambda: {"embedded": made})
+    known = expected_results.shipped(RunConfig.build("embedded", {"seed": 7}))
     assert known is not None and known.seconds == pytest.approx(70, abs=1) and len(known.curves) == 3
     assert known.curves[0].points[0] == (
         0,
-        expect._points(folders[0] and expect.Reader(folders[0]).series())[0][1],
+        expected_results._points(folders[0] and expected_results.Reader(folders[0]).series())[0][1],
     )
     assert sum(known.phases.values()) == pytest.approx(70, abs=2)
-    assert "&lt;this&gt;" in parts.rail(RunConfig.build("embedded"), None, known)
-    assert expect.shipped(RunConfig.build("embedded", {"beta": 1})) is None
+    assert "&lt;this&gt;" in panels.rail(RunConfig.build("embedded"), None, known)
+    assert expected_results.shipped(RunConfig.build("embedded", {"beta": 1})) is None
 
 
 # -- actions -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def do(tmp_path: Path) -> Actions:
-    return Actions(RunStore(tmp_path / "runs"), NAMES)
+def do(tmp_path: Path) -> Handlers:
+    return Handlers(RunStore(tmp_path / "runs"), NAMES)
 
 
-def test_all_parts_of_the_page_answer_to_one_check(do: Actions) -> None:
+def test_all_parts_of_the_page_answer_to_one_check(do: Handlers) -> None:
     answer = do.check(*typed())
     assert len(answer) == 14 and "192 answers" in answer[0] and answer[-1]["value"] == "Start 50 steps"
     wrong = do.check(*typed(beta="-1"))
     assert "One setting needs a change" in wrong[0] and 'data-setting="beta"' in wrong[-2]
 
 
-def test_a_task_shows_what_belongs_to_it(do: Actions) -> None:
+def test_a_task_shows_what_belongs_to_it(do: Handlers) -> None:
     levels, own = 4, 5
     assert [do.check(*typed())[place]["visible"] for place in (levels, own)] == [True, False]
     assert [do.check(*typed(task="data"))[place]["visible"] for place in (levels, own)] == [False, True]
     assert [do.check(*typed(task="qa"))[place]["visible"] for place in (levels, own)] == [False, False]
     for task in TASKS.values():
-        assert task.about.split()[0] in Markup(parts.task_line(task)).striptags()
+        assert task.about.split()[0] in Markup(panels.task_line(task)).striptags()
 
 
 def test_start_sends_the_key_of_the_page_and_moves_on(
-    do: Actions, monkeypatch: pytest.MonkeyPatch, run: RunFolder
+    do: Handlers, monkeypatch: pytest.MonkeyPatch, run: RunFolder
 ) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(
@@ -350,7 +353,7 @@ def test_start_sends_the_key_of_the_page_and_moves_on(
 
 
 def test_start_with_bad_input_starts_nothing_and_says_why(
-    do: Actions, monkeypatch: pytest.MonkeyPatch
+    do: Handlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "start", lambda *a, **k: pytest.fail("started"))
     problems, started, _ = do.launch("key", *typed(num_generations=1))
@@ -361,7 +364,7 @@ def test_start_with_bad_input_starts_nothing_and_says_why(
     "error", [ConfigError("x", {"data": "row 3 is <empty>"}), RunError("Runs cannot be kept <there>")]
 )
 def test_what_preflight_finds_is_said_and_escaped(
-    do: Actions, monkeypatch: pytest.MonkeyPatch, error: Exception
+    do: Handlers, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise error
@@ -372,7 +375,7 @@ def test_what_preflight_finds_is_said_and_escaped(
     assert [words for _, words in do.rehearse(*typed())][-1] == ""
 
 
-def test_a_preset_fills_every_field_and_shows_its_rewards(do: Actions) -> None:
+def test_a_preset_fills_every_field_and_shows_its_rewards(do: Handlers) -> None:
     filled = do.fill("paper-grpo")
     assert len(filled) == 1 + len(NAMES) + 4 * form.REWARD_ROWS
     values = dict(zip(NAMES, filled[1:], strict=False))
@@ -431,33 +434,33 @@ def test_what_a_bench_worker_is_at_is_said_in_words(run: RunFolder) -> None:
 def test_answers_of_a_bench_worker_are_drawn_as_text() -> None:
     result = {"prompts": [{"text": "<|user|>${x}", "tokens": 5, "answer": "<b>"}], "train": 1, "heldout": 0,
               "tokens": {"min": 1, "median": 2, "max": 3}, "warnings": ["a <warning>"]}  # fmt: skip
-    drawn = parts.preview(result)
+    drawn = panels.preview(result)
     assert "&lt;|user|&gt;&#36;&#123;x&#125;" in drawn and "<b>" not in drawn and "a &lt;warning&gt;" in drawn
     rehearsal = {"seconds": 2.0, "sample": {"seconds": 1.2}, "update": {"seconds": 0.8}, "peak_bytes": 2**30, "answers": 192,
                  "mean_length": 21.4, "step_seconds_at_limit": 7.5}  # fmt: skip
-    said = Markup(parts.rehearsed(rehearsal, RunConfig.build())).striptags()
+    said = Markup(panels.rehearsed(rehearsal, RunConfig.build())).striptags()
     assert "50 steps would take about 2 minutes" in said and "192 answers of 21 tokens" in said
 
 
 def test_errors_of_no_field_are_told_apart() -> None:
-    assert actions.sentences(RunError("full")) == {"": "full"}
-    assert actions.sentences(ConfigError("x", {"beta": "y"})) == {"beta": "y"}
-    assert "This cannot start" in parts.problem_list({"": "full"})
+    assert handlers.sentences(RunError("full")) == {"": "full"}
+    assert handlers.sentences(ConfigError("x", {"beta": "y"})) == {"beta": "y"}
+    assert "This cannot start" in panels.problem_list({"": "full"})
 
 
 def test_a_reward_that_runs_programs_shows_what_contains_them(monkeypatch: pytest.MonkeyPatch) -> None:
     runs_code = RunConfig.build(None, {"rewards": "code_tests=1"})
-    said = Markup(contained.badge(runs_code)).striptags()
+    said = Markup(sandbox_badge.badge(runs_code)).striptags()
     assert said.startswith("contained Model-written code runs inside") and "escape attempts failed" in said
     attempts = re.search(r"(\d+) of (\d+) escape attempts failed", said)
     assert attempts and attempts[1] == attempts[2]
-    assert contained.badge(RunConfig.build()) == "" and contained.badge(None) == ""
+    assert sandbox_badge.badge(RunConfig.build()) == "" and sandbox_badge.badge(None) == ""
 
     def refuse() -> None:
         raise SandboxError("Landlock is <missing>.")
 
-    monkeypatch.setattr(contained, "Sandbox", refuse)
-    contained._looked.cache_clear()
-    refused = contained.badge(runs_code)
-    contained._looked.cache_clear()
+    monkeypatch.setattr(sandbox_badge, "Sandbox", refuse)
+    sandbox_badge._attempt.cache_clear()
+    refused = sandbox_badge.badge(runs_code)
+    sandbox_badge._attempt.cache_clear()
     assert "chip warn" in refused and "Landlock is &lt;missing&gt;." in refused

@@ -14,7 +14,7 @@ from workbench.launch import preflight
 from workbench.record.folder import RunFolder, create
 from workbench.view.common import form
 from workbench.view.common.run_store import RunStore
-from workbench.view.new_run import forking
+from workbench.view.new_run import starting_point
 from workbench.view.server import routes
 
 
@@ -65,26 +65,26 @@ def test_settings_are_checked_without_being_sent(client: TestClient, run: RunFol
 
 def test_a_link_fills_in_a_fork(run: RunFolder) -> None:
     store = RunStore(run.root)
-    found = forking.arrive(store, {"fork": run.id, "step": "12", "set": json.dumps({"beta": 0.1})})
+    found = starting_point.from_link(store, {"fork": run.id, "step": "12", "set": json.dumps({"beta": 0.1})})
     assert found is not None
     assert (found.choice, found.title) == (
         f"fork:{run.id}:0",
         "Fork of parent from the base model",
     )  # it kept no checkpoint
     assert (found.config.beta, found.config.run_name, found.config.seed) == (0.1, None, run.config().seed)
-    assert forking.arrive(store, {}) is None
+    assert starting_point.from_link(store, {}) is None
     for query, words in (
         ({"fork": "../etc"}, "not a run id"),
         ({"fork": run.id, "step": "-1"}, "give the number"),
         ({"fork": run.id, "set": "[1]"}, "cannot be read"),
     ):
         with pytest.raises((RunError, ConfigError), match=words):
-            forking.arrive(store, query)
+            starting_point.from_link(store, query)
 
 
 def test_figures_that_read_the_same_in_the_form_are_no_change(tmp_path: Path) -> None:
     report = preflight.check(RunConfig.build(None, {"learning_rate": 0.000123456789}))
     folder = create(tmp_path, report.config, rewards=report.rewards, files=dict(report.files))
-    base = forking.base(RunStore(tmp_path), f"fork:{folder.id}:0")
+    base = starting_point.starting_point(RunStore(tmp_path), f"fork:{folder.id}:0")
     as_typed = base.config.changed(learning_rate=form.format_value(0.000123456789), beta="0.2")
-    assert forking.changes(base, as_typed) == {"beta": 0.2}
+    assert starting_point.changes(base, as_typed) == {"beta": 0.2}

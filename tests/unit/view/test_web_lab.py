@@ -22,9 +22,9 @@ from workbench.record.reader import Reader
 from workbench.rewards.builtin import catalogue
 from workbench.rewards.runtime import registry
 from workbench.view.common.run_store import RunStore
-from workbench.view.lab import code, offer, samples
-from workbench.view.lab.desk import START, Case, Desk, Part, Written
-from workbench.view.lab.going import Going
+from workbench.view.lab import reward_source, trial_samples, version_rewards
+from workbench.view.lab.drafts import STARTING_CODE, Case, Drafts, RewardCode, RewardPart
+from workbench.view.lab.running_trial import RunningTrial
 from workbench.view.lab.trials import Trials, TryBody
 from workbench.view.server import routes
 from workbench.view.server.guard import Guard
@@ -69,7 +69,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def test_what_was_typed_is_there_after_a_restart_and_versions_never_change(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
-    assert lab.get()["draft"]["code"] == START
+    assert lab.get()["draft"]["code"] == STARTING_CODE
     half = "def f(completion):\n    return (\n"
     lab.post(
         "/draft",
@@ -90,13 +90,13 @@ def test_what_was_typed_is_there_after_a_restart_and_versions_never_change(tmp_p
 
 
 def test_two_tabs_never_write_over_each_other(lab: Lab, tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
-    mine = desk.write(Written(code="# mine"), None, 0)
+    drafts = Drafts(tmp_path)
+    mine = drafts.write(RewardCode(code="# mine"), None, 0)
     assert mine == {"revision": 1, "rescued": None}
-    theirs = desk.write(Written(code="# theirs"), None, 0)  # began before mine was there
-    assert theirs["rescued"] == 1 and desk.version(1).code == "# mine"
-    assert desk.draft()["code"] == "# theirs"
-    more = desk.write(Written(code="# theirs, more"), None, theirs["revision"])
+    theirs = drafts.write(RewardCode(code="# theirs"), None, 0)  # began before mine was there
+    assert theirs["rescued"] == 1 and drafts.version(1).code == "# mine"
+    assert drafts.draft()["code"] == "# theirs"
+    more = drafts.write(RewardCode(code="# theirs, more"), None, theirs["revision"])
     assert more["rescued"] is None
 
 
@@ -128,7 +128,7 @@ def test_a_trial_gives_the_rewards_and_advantages_that_a_run_would(lab: Lab) -> 
 
 def test_advantages_follow_the_settings_of_the_run() -> None:
     rows = [Case(prompt=prompt, answer="1", completion=text) for prompt in "ab" for text in ("x", "y")]
-    found = samples.of_cases(rows)
+    found = trial_samples.of_cases(rows)
     found.config = found.config.changed(scale_rewards="batch", advantage_eps=0.0)
     rewards = np.array([[1.0], [0.0], [3.0], [1.0]])
     # Means .5 and 2; one std of all four: mean 1.25, sample variance 4.75 / 3.
@@ -284,29 +284,36 @@ def test_thumbs_are_compared_with_the_sign_of_the_advantage(lab: Lab) -> None:
 
 def test_a_catalogue_reward_comes_with_all_it_needs_and_means_the_same() -> None:
     for name in catalogue.REWARDS:
-        text = code.added("def mine(completion):\n    return 1.0\n", name)
-        assert {one.name for one in code.functions(text)} == {"mine", name}
+        text = reward_source.added("def mine(completion):\n    return 1.0\n", name)
+        assert {one.name for one in reward_source.functions(text)} == {"mine", name}
         compile(text, name, "exec")
     space: dict[str, Any] = {}
-    exec(code.excerpt("number"), space)  # our own source
+    exec(reward_source.excerpt("number"), space)  # our own source
     assert space["number"]("so <answer>1,200</answer>", "1200") == 1.0
 
 
 def test_helpers_are_no_rewards() -> None:
     text = "def _a(x): ...\ndef b(x): return x\ndef c(completion): return b(completion)\ndef prepare(): ...\nb_is = 3\n"
-    assert [(one.name, one.line, one.asks) for one in code.functions(text)] == [("c", 3, ("completion",))]
+    assert [(one.name, one.line, one.asks) for one in reward_source.functions(text)] == [
+        ("c", 3, ("completion",))
+    ]
 
 
 def test_a_new_run_gets_exactly_the_version_and_names_its_hash(lab: Lab, tmp_path: Path) -> None:
-    desk = Desk(lab.root)
-    version = desk.keep(Written(code=LONG + "# mine\n", parts=[Part(name="long", weight=0.5)]), "")
-    assert offer.asked_for(lab.root, str(version.number)) == version
-    assert offer.asked_for(lab.root, "../1") is None and offer.asked_for(lab.root, "999") is None
-    [spec] = offer.specs(version)
+    drafts = Drafts(lab.root)
+    version = drafts.keep(RewardCode(code=LONG + "# mine\n", parts=[RewardPart(name="long", weight=0.5)]), "")
+    assert version_rewards.asked_for(lab.root, str(version.number)) == version
+    assert (
+        version_rewards.asked_for(lab.root, "../1") is None
+        and version_rewards.asked_for(lab.root, "999") is None
+    )
+    [spec] = version_rewards.specs(version)
     [run_by] = registry.resolve([spec], tmp_path)
     assert run_by.sha == version.sha and Path(run_by.path).read_text() == version.code
-    assert spec.weight == 0.5 and offer.label(spec.name) == f"v{version.number} · long"
-    assert version.sha[:16] in str(offer.line(offer.used(lab.root, [spec.name, "correct"])))
+    assert spec.weight == 0.5 and version_rewards.label(spec.name) == f"v{version.number} · long"
+    assert version.sha[:16] in str(
+        version_rewards.line(version_rewards.used(lab.root, [spec.name, "correct"]))
+    )
 
 
 def test_a_read_only_dashboard_runs_and_writes_nothing_of_it(tmp_path: Path) -> None:
@@ -326,15 +333,15 @@ def test_a_read_only_dashboard_runs_and_writes_nothing_of_it(tmp_path: Path) -> 
     ):
         answer = client.post(f"/wb/api/lab/{path}", json=body)
         assert answer.status_code == 403 and "read-only" in answer.json()["error"]
-    assert client.get("/wb/api/lab").json()["draft"]["code"] == START
+    assert client.get("/wb/api/lab").json()["draft"]["code"] == STARTING_CODE
     assert not (tmp_path / ".workbench" / "lab").exists()
 
 
 def test_a_page_that_turns_away_ends_its_trial_and_the_processes(lab: Lab) -> None:
-    trials = Trials(RunStore(lab.root), Desk(lab.root))
+    trials = Trials(RunStore(lab.root), Drafts(lab.root))
     slow = "import time\n\n\ndef f(completion):\n    time.sleep(1.5)\n    return 1.0\n"
     body = TryBody.model_validate({"written": {"code": slow, "parts": []}, "on": lab.on})
-    going = Going(trials, body)
+    going = RunningTrial(trials, body)
     wait_until(lambda: going._ready, what="the scoring")
     ready = going._ready
     assert ready is not None

@@ -2,7 +2,7 @@
 
 import { h, oneLine, part, visible } from "../common/dom.js";
 import { fixed } from "../common/format.js";
-import { VERDICTS } from "./words.js";
+import { VERDICTS } from "./headline.js";
 
 /** `onAttack()`, `onLine(n)`, `onCase(completion)`. */
 export function makeAttacks({ onAttack, onLine, onCase }) {

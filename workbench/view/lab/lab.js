@@ -6,38 +6,38 @@ import { count, plain } from "../common/format.js";
 import { listen } from "../common/keys.js";
 import { get, post, stream } from "./api.js";
 import { makeAttacks } from "./attacks.js";
-import { openDesk } from "./desk.js";
+import { openDrafts } from "./drafts.js";
 import { makeEditor } from "./editor.js";
 import { makeForecast } from "./forecast.js";
-import { makeFrame } from "./frame.js";
+import { makeToolbar } from "./toolbar.js";
 import { makePrefer } from "./prefer.js";
-import { defaults, makeSource } from "./source.js";
+import { defaults, makeSource } from "./sample_source.js";
 import { makeTable } from "./table.js";
 import { makeCatalogue, makeWeights } from "./weights.js";
-import { headline } from "./words.js";
+import { headline } from "./headline.js";
 
 const { postJson } = routes("/wb/api/");
 const isNarrow = () => matchMedia("(max-width: 600px)").matches;
 
 export async function mount(root) {
-  let desk;
+  let drafts;
   const saved = h("span", { class: "lab-saved i3", role: "status" });
   const state = { functions: null, problem: null, looking: null, result: null, group: null, range: [0, 1], forecast: null, size: null, attack: null, busy: false, attacking: false, words: "", tried: null, note: null, whole: false, against: undefined, trial: null, opened: null };
   try {
-    desk = await openDesk({ onSaved: told, onLook: looked });
+    drafts = await openDrafts({ onSaved: told, onLook: looked });
   } catch (error) {
     return show(root, h("p", { class: "missing", role: "status" }, error.status ? error.message : "Not connected. Reload the page to try again."));
   }
   const query = new URLSearchParams(location.search);
-  const start = desk.runs.length ? defaults(desk, "run", query.get("run")) : defaults(desk, "base");
+  const start = drafts.runs.length ? defaults(drafts, "run", query.get("run")) : defaults(drafts, "base");
   let running = null;
   let peeking = 0;
 
   // -- parts -----------------------------------------------------------------------------------------------
   const editor = makeEditor({ onChange: typed, onRun: run });
-  const weights = makeWeights({ onParts: (parts) => (desk.weigh(parts), changed()), onLine: toLine });
-  const catalogue = makeCatalogue(desk.catalogue, { onAdd: (name) => bring(name, false), onStart: (name) => bring(name, true) });
-  const source = makeSource(desk, { onChange: elsewhere, start });
+  const weights = makeWeights({ onParts: (parts) => (drafts.weigh(parts), changed()), onLine: toLine });
+  const catalogue = makeCatalogue(drafts.catalogue, { onAdd: (name) => bring(name, false), onStart: (name) => bring(name, true) });
+  const source = makeSource(drafts, { onChange: elsewhere, start });
   const table = makeTable({ onStep: (by) => open(state.group.k + by), onLine: toLine, onCase: (group, sample) => keepCase({ prompt: group.question, answer: group.answer ?? "", completion: sample.text }) });
   const forecast = makeForecast({ onSize: resize, onGroup: open });
   const attacks = makeAttacks({ onAttack: attack, onLine: toLine, onCase: (completion) => keepCase({ prompt: state.group?.question ?? "", answer: state.group?.answer ?? "", completion }) });
@@ -45,12 +45,12 @@ export async function mount(root) {
 
   const title = h("h1", {});
   const note = h("p", { class: "lab-note", role: "status" });
-  const frame = makeFrame({
+  const toolbar = makeToolbar({
     saved, run, cancel, attack, use, give, view, goOn, toLine, keep: () => keep(), catalogue: catalogue.open,
     whole: (shown) => ((state.whole = shown), compare(), draw()),
     against: (chosen) => ((state.against = chosen === "run" ? null : chosen === "none" ? undefined : Number(chosen)), pickedAgainst()),
   });
-  const { acts, tabs, tools, checks, complaint, beside, printed } = frame;
+  const { acts, tabs, tools, checks, complaint, beside, printed } = toolbar;
   const tryhead = h("div", { class: "lab-tryhead" });
   const progress = h("div", { class: "lab-progress", role: "status" });
   show(root,
@@ -60,23 +60,23 @@ export async function mount(root) {
       h("section", { class: "panel lab-right", "aria-label": "Trial" }, tryhead, source.rows, progress, table.element, printed.element)),
     h("div", { class: "lab-bottom" }, forecast.element, attacks.element, prefer.element),
     h("div", { class: "keys" }, h("span", { class: "keylist" }, [["ctrl ↵", "run"], ["a", "attack"], ["j k", "group"], ["[ ]", "version"], ["n", "add as my case"], ["esc", "leave the editor"]].map(([key, words]) => h("span", {}, h("kbd", {}, key), " ", words))),
-      h("span", { class: "sp" }), h("span", {}, `Reward code runs in a process of its own: ${plain(desk.limits.seconds)} s a call`)),
+      h("span", { class: "sp" }), h("span", {}, `Reward code runs in a process of its own: ${plain(drafts.limits.seconds)} s a call`)),
     catalogue.element);
 
   tryhead.append(source.element, h("span", { class: "sp" }), beside.element);
 
   // -- drawing ---------------------------------------------------------------------------------------------
-  const label = () => (state.looking ? `v${state.looking.n}` : desk.same ? `v${desk.same.n}` : `v${desk.next}*`);
+  const label = () => (state.looking ? `v${state.looking.n}` : drafts.same ? `v${drafts.same.n}` : `v${drafts.next}*`);
   const fresh = () => state.tried === signature();
   const signature = () => JSON.stringify([written(), source.choice, against()]);
-  const written = () => (state.looking ? { code: state.looking.code, parts: state.looking.parts } : desk.written);
+  const written = () => (state.looking ? { code: state.looking.code, parts: state.looking.parts } : drafts.written);
 
   /** What the new reward is compared with: a version's number, or null for the run's own. */
   function against() {
     if (state.against !== undefined) return state.against;
-    if (source.choice.kind === "run" && !desk.before) return null;
-    const now = state.looking?.n ?? desk.same?.n ?? null;
-    const base = desk.before && desk.before.n !== now ? desk.before : desk.versions.findLast(({ n }) => n < (now ?? Infinity));
+    if (source.choice.kind === "run" && !drafts.before) return null;
+    const now = state.looking?.n ?? drafts.same?.n ?? null;
+    const base = drafts.before && drafts.before.n !== now ? drafts.before : drafts.versions.findLast(({ n }) => n < (now ?? Infinity));
     return base ? base.n : null;
   }
 
@@ -84,15 +84,15 @@ export async function mount(root) {
     const { looking, result, group, busy } = state;
     const complaintNow = looking ? null : state.note ?? state.problem;
     title.textContent = headline({ label: label(), problem: looking ? null : state.problem, result: fresh() ? result : null, attack: state.attacked === JSON.stringify(written()) ? state.attack : null, busy, stale: Boolean(result) });
-    acts.update(busy, state.attacking, !looking && !desk.same && !state.problem && desk.code.trim() !== "", desk.next, !state.problem, Boolean(looking || desk.same), taker());
-    tabs.update(desk.versions.map(({ n, title }) => ({ n, title })), looking?.n ?? null, desk.base, desk.next, saved.textContent, desk.same?.n ?? null);
-    tools.update(looking && { n: looking.n, created: looking.created, sha: looking.sha, code: looking.code, parts: looking.parts }, desk.before ? desk.base : null, state.whole, !state.whole);
+    acts.update(busy, state.attacking, !looking && !drafts.same && !state.problem && drafts.code.trim() !== "", drafts.next, !state.problem, Boolean(looking || drafts.same), taker());
+    tabs.update(drafts.versions.map(({ n, title }) => ({ n, title })), looking?.n ?? null, drafts.base, drafts.next, saved.textContent, drafts.same?.n ?? null);
+    tools.update(looking && { n: looking.n, created: looking.created, sha: looking.sha, code: looking.code, parts: looking.parts }, drafts.before ? drafts.base : null, state.whole, !state.whole);
     complaint.update(complaintNow);
     complaint.element.hidden = !complaintNow;
     weights.update(looking ? looking.parts.map(({ name }) => ({ name, line: 1 })) : state.functions, written().parts, Boolean(looking));
     checks.update(fresh() ? result?.checks : null, fresh() ? result?.ended : null);
     checks.element.hidden = !checks.element.childElementCount;
-    const options = [...(source.choice.kind === "run" ? [["run", "the run's own reward"]] : [["none", "nothing"]]), ...desk.versions.toReversed().map(({ n, title }) => [String(n), `v${n} ${title}`.trim()])];
+    const options = [...(source.choice.kind === "run" ? [["run", "the run's own reward"]] : [["none", "nothing"]]), ...drafts.versions.toReversed().map(({ n, title }) => [String(n), `v${n} ${title}`.trim()])];
     const now = against();
     beside.update(now === null ? options[0][0] : String(now), options);
     progress.textContent = busy ? state.words : "";
@@ -116,7 +116,7 @@ export async function mount(root) {
   function looked({ functions, problem }) {
     state.functions = functions ?? state.functions;
     state.problem = problem;
-    if (desk) complain();
+    if (drafts) complain();
   }
 
   function complain() {
@@ -131,7 +131,7 @@ export async function mount(root) {
   function typed(code) {
     if (state.looking) return;
     state.note = null;
-    desk.type(code);
+    drafts.type(code);
     draw();
   }
 
@@ -141,11 +141,11 @@ export async function mount(root) {
   }
 
   function compare() {
-    editor.compare(state.looking ? null : desk.before?.code ?? null, state.whole);
+    editor.compare(state.looking ? null : drafts.before?.code ?? null, state.whole);
   }
 
   function view(number) {
-    state.looking = number === null ? null : desk.versions.find(({ n }) => n === number) ?? null;
+    state.looking = number === null ? null : drafts.versions.find(({ n }) => n === number) ?? null;
     state.note = null;
     editor.show(written().code, { frozen: Boolean(state.looking) });
     compare();
@@ -153,20 +153,20 @@ export async function mount(root) {
   }
 
   async function goOn(version) {
-    await desk.replace(version.code, version.parts, version.n, true);
+    await drafts.replace(version.code, version.parts, version.n, true);
     state.functions = null;
     view(null);
-    await desk.flush();
+    await drafts.flush();
   }
 
   async function bring(name, anew) {
     try {
-      const { code } = await post("/add", { code: anew ? "" : desk.code, name });
+      const { code } = await post("/add", { code: anew ? "" : drafts.code, name });
       view(null);
-      await desk.replace(code, anew ? [] : desk.parts, anew ? null : desk.base, anew);
+      await drafts.replace(code, anew ? [] : drafts.parts, anew ? null : drafts.base, anew);
       editor.show(code);
       compare();
-      await desk.flush();
+      await drafts.flush();
       complain();
     } catch (error) {
       state.note = { text: error.message, line: null };
@@ -181,7 +181,7 @@ export async function mount(root) {
 
   async function keep(name = "") {
     try {
-      const version = await desk.keep(name || titleOf(state.functions));
+      const version = await drafts.keep(name || titleOf(state.functions));
       compare();
       draw();
       return version;
@@ -194,12 +194,12 @@ export async function mount(root) {
 
   /** The living run that could go on with this reward: the one whose steps are looked at, else the newest. */
   function taker() {
-    const alive = desk.runs.filter((run) => run.alive);
+    const alive = drafts.runs.filter((run) => run.alive);
     return alive.find(({ id }) => id === source.choice.run) ?? alive[0] ?? null;
   }
 
   async function give(to) {
-    const version = state.looking ?? desk.same ?? (await keep());
+    const version = state.looking ?? drafts.same ?? (await keep());
     if (!version) return;
     const rewards = version.parts.map(({ name, weight, enabled }) => ({ name: `${version.path}:${name}`, weight, enabled }));
     try {
@@ -212,7 +212,7 @@ export async function mount(root) {
   }
 
   async function use() {
-    const version = state.looking ?? desk.same ?? (await keep());
+    const version = state.looking ?? drafts.same ?? (await keep());
     if (version) location.assign(`/new?reward=${version.n}`);
   }
 
@@ -345,7 +345,7 @@ export async function mount(root) {
   }
 
   const turn = (by) => {
-    const order = [...desk.versions.map(({ n }) => n), null];
+    const order = [...drafts.versions.map(({ n }) => n), null];
     const at = order.indexOf(state.looking?.n ?? null);
     const next = order[at + by];
     if (next !== undefined) view(next);
@@ -368,12 +368,12 @@ export async function mount(root) {
       run();
     }
   });
-  addEventListener("pagehide", () => desk.flush());
+  addEventListener("pagehide", () => drafts.flush());
   matchMedia("(max-width: 600px)").addEventListener("change", draw);
 
   told("saved");
   view(null);
-  await Promise.all([post("/look", desk.written).then(looked).catch(() => null), peek()]);
+  await Promise.all([post("/look", drafts.written).then(looked).catch(() => null), peek()]);
   root.dataset.ready = "";
 }
 

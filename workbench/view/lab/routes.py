@@ -18,10 +18,10 @@ from workbench.record import folder as record
 from workbench.rewards.builtin.catalogue import REWARDS
 from workbench.view.common.routing import json_route
 from workbench.view.common.run_store import RunStore
-from workbench.view.lab import code, result
-from workbench.view.lab.desk import LONGEST, Case, Desk, Written
-from workbench.view.lab.going import Going
-from workbench.view.lab.samples import Choice
+from workbench.view.lab import reward_source, trial_json
+from workbench.view.lab.drafts import MAX_CODE_BYTES, Case, Drafts, RewardCode
+from workbench.view.lab.running_trial import RunningTrial
+from workbench.view.lab.trial_samples import Choice
 from workbench.view.lab.trials import SECONDS, Trials, TryBody
 
 RUNS = 40
@@ -32,7 +32,7 @@ class DraftBody(BaseModel):
     """What is in the editor."""
 
     model_config = ConfigDict(extra="forbid")
-    written: Written
+    written: RewardCode
     base: int | None = None
     revision: int = 0
 
@@ -41,7 +41,7 @@ class KeepBody(BaseModel):
     """A version to keep."""
 
     model_config = ConfigDict(extra="forbid")
-    written: Written
+    written: RewardCode
     title: str = Field("", max_length=200)
 
 
@@ -70,57 +70,57 @@ class PeekBody(BaseModel):
 def router(store: RunStore) -> APIRouter:
     """The page's routes; drafts, versions and cases lie below the root of `store`."""
     api = APIRouter(prefix="/lab")
-    desk = Desk(store.root)
-    trials = Trials(store, desk)
+    drafts = Drafts(store.root)
+    trials = Trials(store, drafts)
 
     @api.get("")
     @json_route
     def everything() -> Any:
         return {
-            "place": hashlib.sha256(str(desk.folder).encode()).hexdigest()[:12],
-            "draft": desk.draft(),
-            "versions": [version.json() for version in desk.versions()],
-            "cases": [case.model_dump() for case in desk.cases()],
+            "place": hashlib.sha256(str(drafts.folder).encode()).hexdigest()[:12],
+            "draft": drafts.draft(),
+            "versions": [version.json() for version in drafts.versions()],
+            "cases": [case.model_dump() for case in drafts.cases()],
             "catalogue": [
                 {"name": one.name, "title": one.title, "family": one.family, "about": one.about, "weakness": one.weakness}
                 for one in REWARDS.values()
             ],
             "runs": _runs(store),
             "presets": [{"name": one.name, "title": one.title} for one in presets()],
-            "limits": {"seconds": SECONDS, "bytes": LONGEST},
+            "limits": {"seconds": SECONDS, "bytes": MAX_CODE_BYTES},
         }  # fmt: skip
 
     @api.post("/draft")
     @json_route
     def write(body: DraftBody) -> Any:
-        return {**desk.write(body.written, body.base, body.revision), **_read(body.written)}
+        return {**drafts.write(body.written, body.base, body.revision), **_read(body.written)}
 
     @api.post("/look")
     @json_route
-    def look(body: Written) -> Any:
+    def look(body: RewardCode) -> Any:
         trials.warm_up()  # somebody has opened the page
         return _read(body)
 
     @api.post("/versions")
     @json_route
     def keep(body: KeepBody) -> Any:
-        return desk.keep(body.written, body.title).json()
+        return drafts.keep(body.written, body.title).json()
 
     @api.post("/add")
     @json_route
     def add(body: AddBody) -> Any:
-        return {"code": code.added(body.code, body.name)}
+        return {"code": reward_source.added(body.code, body.name)}
 
     @api.post("/cases")
     @json_route
     def cases(body: CasesBody) -> Any:
-        desk.write_cases(body.cases)
+        drafts.write_cases(body.cases)
         return {"cases": len(body.cases)}
 
     @api.post("/try")
     @json_route
     def run(body: TryBody) -> Any:
-        return StreamingResponse(Going(trials, body).lines(), media_type="application/x-ndjson")
+        return StreamingResponse(RunningTrial(trials, body).lines(), media_type="application/x-ndjson")
 
     @api.post("/peek")
     @json_route
@@ -133,7 +133,7 @@ def router(store: RunStore) -> APIRouter:
         try:
             return trials.attack(body)
         except (RewardError, RunError) as error:
-            return result.refused(error)
+            return trial_json.refused(error)
 
     @api.get("/trials/{trial}/groups/{k}")
     @json_route
@@ -141,25 +141,25 @@ def router(store: RunStore) -> APIRouter:
         found = trials.get(trial)
         if not 0 <= k < len(found.samples.groups):
             raise RunError(f"There is no group {k}: they are numbered 0 to {len(found.samples.groups) - 1}.")
-        return result.group(found, k)
+        return trial_json.group(found, k)
 
     @api.get("/trials/{trial}/forecast")
     @json_route
     def forecast(trial: str, size: int = Query(ge=2, le=1024)) -> Any:
-        return result.forecast(trials.get(trial), size)
+        return trial_json.forecast(trials.get(trial), size)
 
     return api
 
 
-def _read(written: Written) -> dict[str, Any]:
+def _read(written: RewardCode) -> dict[str, Any]:
     """The functions of the code, or what is wrong with it; nothing is run."""
     try:
         return {
-            "functions": [one._asdict() for one in code.functions(written.checked().code)],
+            "functions": [one._asdict() for one in reward_source.functions(written.checked().code)],
             "problem": None,
         }
     except WorkbenchError as error:
-        return {"functions": None, "problem": {"text": str(error), "line": code.line_of(str(error))}}
+        return {"functions": None, "problem": {"text": str(error), "line": reward_source.line_of(str(error))}}
 
 
 def _runs(store: RunStore) -> list[dict[str, Any]]:

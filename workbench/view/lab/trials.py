@@ -25,10 +25,10 @@ from workbench.rewards.api.reward_input import RewardInput
 from workbench.rewards.runtime import worker_group
 from workbench.rewards.runtime.process_cache import LoadedRewards, ProcessCache
 from workbench.view.common.run_store import RunStore
-from workbench.view.lab import code, result, samples
-from workbench.view.lab.desk import FILE, Desk, Part, Written
-from workbench.view.lab.samples import Choice, Samples
-from workbench.view.lab.tried import RECORDED, Scored, Tally, Trial, padded, total
+from workbench.view.lab import reward_source, trial_json, trial_samples
+from workbench.view.lab.drafts import CODE_FILE, Drafts, RewardCode, RewardPart
+from workbench.view.lab.trial_arrays import RECORDED, Scored, Tally, Trial, padded, total
+from workbench.view.lab.trial_samples import Choice, TrialSamples
 
 SECONDS = 2.0
 """One call may take; a run's own limit is longer, but here a person waits."""
@@ -49,7 +49,7 @@ class TryBody(BaseModel):
     """What to score, on what, beside what."""
 
     model_config = ConfigDict(extra="forbid")
-    written: Written
+    written: RewardCode
     on: Choice
     against: int | None = None
     """A version; None: the rewards as they were recorded, or nothing."""
@@ -59,13 +59,13 @@ class TryBody(BaseModel):
 class Trials:
     """Everything that is being tried in this app. Safe to use from several threads."""
 
-    def __init__(self, store: RunStore, desk: Desk) -> None:
+    def __init__(self, store: RunStore, drafts: Drafts) -> None:
         self.store = store
-        self.desk = desk
+        self.drafts = drafts
         self.process_cache = ProcessCache(SECONDS, LOAD_SECONDS)
         self._scored: OrderedDict[tuple[str, str], Scored] = OrderedDict()
         self._trials: OrderedDict[str, Trial] = OrderedDict()
-        self._recorded: OrderedDict[tuple[str, str], Samples] = OrderedDict()
+        self._recorded: OrderedDict[tuple[str, str], TrialSamples] = OrderedDict()
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
@@ -88,22 +88,22 @@ class Trials:
         try:
             yield from self._run(body, hold)
         except WorkbenchError as error:
-            yield result.refused(error)
+            yield trial_json.refused(error)
 
-    def peek(self, on: samples.Recorded | samples.Fresh | samples.Own) -> Json | None:
+    def peek(self, on: trial_samples.Recorded | trial_samples.Fresh | trial_samples.Own) -> Json | None:
         """The first group as it is, nothing run; None where its answers must be sampled first. Raises WorkbenchError."""
-        if isinstance(on, samples.Fresh) and not samples.is_cached(self.store, self.desk, on):
+        if isinstance(on, trial_samples.Fresh) and not trial_samples.is_cached(self.store, self.drafts, on):
             return None
         *_, found = self._fetch(on)
-        assert isinstance(found, Samples)
+        assert isinstance(found, TrialSamples)
         words = "" if found.reward_B is None else RECORDED
         trial = Trial(found, [], Scored({}, {}, "", None, 0.0, 0), found.reward_B, words)
         self._remember(trial)
         return {
-            **result.opened(trial),
+            **trial_json.opened(trial),
             "trial": trial.id,
-            "range": result.reach(trial),
-            "group": result.group(trial, 0),
+            "range": trial_json.reach(trial),
+            "group": trial_json.group(trial, 0),
         }
 
     def attack(self, body: TryBody) -> Json:
@@ -115,10 +115,10 @@ class Trials:
         tricks = attacks.attack(ready.sources, asked, pool=ready.pool)
         old: dict[str, float | None] = {}
         if body.against is not None:
-            version = self.desk.version(body.against)
-            before = self._load(Written(code=version.code, parts=version.parts), found)
+            version = self.drafts.version(body.against)
+            before = self._load(RewardCode(code=version.code, parts=version.parts), found)
             old = {a.name: a.score for a in attacks.attack(before.sources, asked, pool=before.pool)}
-        return result.attacked(tricks, old, body.against)
+        return trial_json.attacked(tricks, old, body.against)
 
     # -- inside --------------------------------------------------------------------------------------------
 
@@ -132,9 +132,9 @@ class Trials:
 
     def _run(self, body: TryBody, hold: Hold) -> Iterator[Json]:
         parts = wanted(body.written)  # a mistake shows before anything is sampled
-        found: Samples | None = None
+        found: TrialSamples | None = None
         for said in self._fetch(body.on):
-            if isinstance(said, Samples):
+            if isinstance(said, TrialSamples):
                 found = said
             else:
                 yield {"type": "doing", "words": said}
@@ -147,25 +147,25 @@ class Trials:
             if first:
                 yield {
                     "type": "group",
-                    **result.opened(now),
-                    "range": result.reach(now),
-                    "group": result.group(now, 0),
+                    **trial_json.opened(now),
+                    "range": trial_json.reach(now),
+                    "group": trial_json.group(now, 0),
                 }
             yield {"type": "progress", "done": scored.done, "total": sum(found.sizes)}
         assert now is not None
         old_B, old_words = self._old(body, found, hold)
         now = dataclasses.replace(now, old_B=old_B, old_words=old_words)
         self._remember(now)
-        yield {"type": "ended" if now.new.ended else "done", **result.summary(now, body.size)}
+        yield {"type": "ended" if now.new.ended else "done", **trial_json.summary(now, body.size)}
 
     def _old(
-        self, body: TryBody, found: Samples, hold: Hold | None
+        self, body: TryBody, found: TrialSamples, hold: Hold | None
     ) -> tuple[NDArray[np.float64] | None, str]:
         """The rewards to compare with, and what they are called; without `hold` only where they are known."""
         if body.against is None:
             return found.reward_B, "" if found.reward_B is None else RECORDED
-        version = self.desk.version(body.against)
-        written, words = Written(code=version.code, parts=version.parts), f"v{version.number}"
+        version = self.drafts.version(body.against)
+        written, words = RewardCode(code=version.code, parts=version.parts), f"v{version.number}"
         try:
             if hold is not None:
                 *_, scored = self._score(written, found, hold)
@@ -184,34 +184,36 @@ class Trials:
             while len(self._trials) > KEPT:
                 self._trials.popitem(last=False)
 
-    def _fetch(self, on: samples.Recorded | samples.Fresh | samples.Own) -> Iterator[str | Samples]:
-        """`samples.load`; recorded ones are kept until somebody writes to that run."""
-        if not isinstance(on, samples.Recorded):
-            yield from samples.load(self.store, self.desk, on)
+    def _fetch(
+        self, on: trial_samples.Recorded | trial_samples.Fresh | trial_samples.Own
+    ) -> Iterator[str | TrialSamples]:
+        """`trial_samples.load`; recorded ones are kept until somebody writes to that run."""
+        if not isinstance(on, trial_samples.Recorded):
+            yield from trial_samples.load(self.store, self.drafts, on)
             return
-        key = (on.model_dump_json(), samples.state_of(self.store, on))
+        key = (on.model_dump_json(), trial_samples.state_of(self.store, on))
         found = self._recorded.get(key)
         if found is None:
-            found = samples.of_run(self.store, on)
+            found = trial_samples.of_run(self.store, on)
             with self._lock:
                 self._recorded[key] = found
                 while len(self._recorded) > KEPT_RUNS:
                     self._recorded.popitem(last=False)
         yield found
 
-    def _samples_now(self, body: TryBody) -> Samples:
+    def _samples_now(self, body: TryBody) -> TrialSamples:
         *_, found = self._fetch(body.on)
-        assert isinstance(found, Samples)
+        assert isinstance(found, TrialSamples)
         return found
 
-    def _load(self, written: Written, found: Samples) -> LoadedRewards:
+    def _load(self, written: RewardCode, found: TrialSamples) -> LoadedRewards:
         parts = wanted(written)
         raw = written.code.encode("utf-8", "surrogatepass")
         specs = [RewardSpec(name=part.name, weight=part.weight, enabled=part.enabled) for part in parts]
-        texts = [source.SourceText(raw, part.name, FILE) for part in parts]
+        texts = [source.SourceText(raw, part.name, CODE_FILE) for part in parts]
         return self.process_cache.load(specs, texts, found.columns, found.config.max_completion_length)
 
-    def _score(self, written: Written, found: Samples, hold: Hold) -> Iterator[Scored]:
+    def _score(self, written: RewardCode, found: TrialSamples, hold: Hold) -> Iterator[Scored]:
         """The state of the scoring, again and again; the last one is whole, or says why it was ended."""
         key = _key(written, found)
         if (known := self._scored.get(key)) is not None:
@@ -268,16 +270,16 @@ class Trials:
                 self._scored.popitem(last=False)
 
 
-def wanted(written: Written) -> list[Part]:
+def wanted(written: RewardCode) -> list[RewardPart]:
     """The functions of the code with the weights that were given; those without count once. Raises RewardError."""
-    found = code.functions(written.checked().code)
+    found = reward_source.functions(written.checked().code)
     if not found:
         raise RewardError(
             "There is no reward in this code yet. Write a function at the top level, for example "
             "`def short(completion: str) -> float:`."
         )
     given = {part.name: part for part in written.parts}
-    parts = [given.get(one.name, Part(name=one.name)) for one in found]
+    parts = [given.get(one.name, RewardPart(name=one.name)) for one in found]
     if not any(part.enabled and part.weight for part in parts):
         raise RewardError("No function counts. Switch one on, with a weight other than 0.")
     return parts
@@ -296,7 +298,7 @@ def _same(one: float | None, other: float) -> bool:
     return np.isnan(other) if one is None else one == other
 
 
-def _key(written: Written, found: Samples) -> tuple[str, str]:
+def _key(written: RewardCode, found: TrialSamples) -> tuple[str, str]:
     names = ",".join(part.name for part in wanted(written))
     rated = hash(found.worth_B.tobytes())  # a reward may ask for what people said
     return f"{names}\n{written.code}", f"{found.key}/{found.config.max_completion_length}/{rated}"

@@ -2,7 +2,7 @@
 Start.
 
 The fields come from `config.settings()`; this file only says where each one stands and what each event calls
-(actions.py).
+(handlers.py).
 """
 
 import secrets
@@ -19,9 +19,9 @@ from workbench.prompts import TASKS
 from workbench.view.common import form, page_frame
 from workbench.view.common.markup import tag
 from workbench.view.common.run_store import RunStore
-from workbench.view.new_run.actions import Actions
-from workbench.view.new_run.check import EMBEDDED, OTHER
-from workbench.view.new_run.parts import MOST_SAMPLES
+from workbench.view.new_run.form_values import EMBEDDED, OTHER
+from workbench.view.new_run.handlers import Handlers
+from workbench.view.new_run.panels import MOST_SAMPLES
 
 _OWN = ("data", "data_split", "prompt_column", "answer_column", "heldout")
 _LEVELS = {"min_level": "Easiest", "max_level": "Hardest"}
@@ -50,7 +50,7 @@ def build(store: RunStore, blocks: gr.Blocks) -> None:
     """Draws the page and wires it."""
     page = _Page()
     page.draw()
-    page.wire(Actions(store, list(page.fields)), blocks)
+    page.wire(Handlers(store, list(page.fields)), blocks)
 
 
 class _Page:
@@ -168,7 +168,7 @@ class _Page:
         value = options.pop("value", getattr(self.begin, name))
         self.fields[name] = form.field(name, value, **options)
 
-    def wire(self, do: Actions, blocks: gr.Blocks) -> None:
+    def wire(self, do: Handlers, blocks: gr.Blocks) -> None:
         """Every change is checked at once; a preset fills the fields; Start starts."""
         rewards = [part for row in self.rows for part in row.inputs()]
         filled = [self.choice, *self.fields.values(), *rewards]

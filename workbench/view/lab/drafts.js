@@ -7,7 +7,7 @@ const DELAY = 400;
 const RETRY = 4000;
 const KEY = "wb-lab-draft";
 
-export async function openDesk({ onSaved, onLook }) {
+export async function openDrafts({ onSaved, onLook }) {
   const found = await get();
   let { draft } = found;
   let dirty = false;
@@ -16,7 +16,7 @@ export async function openDesk({ onSaved, onLook }) {
   const local = recall();
   if (local?.dirty && local.code !== draft.code) draft = { ...draft, ...local, revision: local.revision };
 
-  const desk = {
+  const drafts = {
     ...found,
     get code() {
       return draft.code;
@@ -32,14 +32,14 @@ export async function openDesk({ onSaved, onLook }) {
     },
     /** The version the draft began from. */
     get before() {
-      return desk.versions.find(({ n }) => n === draft.base) ?? null;
+      return drafts.versions.find(({ n }) => n === draft.base) ?? null;
     },
     get next() {
-      return (desk.versions.at(-1)?.n ?? 0) + 1;
+      return (drafts.versions.at(-1)?.n ?? 0) + 1;
     },
     /** The version that the draft equals, or null. */
     get same() {
-      return desk.versions.findLast((version) => version.code === draft.code && sameParts(version.parts, draft.parts)) ?? null;
+      return drafts.versions.findLast((version) => version.code === draft.code && sameParts(version.parts, draft.parts)) ?? null;
     },
     type(code) {
       change({ code });
@@ -49,13 +49,13 @@ export async function openDesk({ onSaved, onLook }) {
     },
     /** Go on from other text. With `keeping` what was there becomes a version first, unless it is one already. */
     async replace(code, parts, base, keeping) {
-      if (keeping && draft.code.trim() && !desk.same) await desk.keep("before starting anew").catch(() => null);
+      if (keeping && draft.code.trim() && !drafts.same) await drafts.keep("before starting anew").catch(() => null);
       change({ code, parts, base });
     },
     async keep(title = "") {
       await flush();
-      const version = await post("/versions", { written: desk.written, title });
-      if (!desk.versions.some(({ n }) => n === version.n)) desk.versions.push(version);
+      const version = await post("/versions", { written: drafts.written, title });
+      if (!drafts.versions.some(({ n }) => n === version.n)) drafts.versions.push(version);
       change({ base: version.n });
       return version;
     },
@@ -80,7 +80,7 @@ export async function openDesk({ onSaved, onLook }) {
       const answer = await post("/draft", { written: { code: sent.code, parts: sent.parts }, base: sent.base, revision: sent.revision });
       draft = { ...draft, revision: answer.revision };
       dirty = draft.code !== sent.code || draft.parts !== sent.parts || draft.base !== sent.base;
-      if (answer.rescued) desk.versions = (await get()).versions;
+      if (answer.rescued) drafts.versions = (await get()).versions;
       onSaved(dirty ? "typing" : "saved", answer.rescued);
       onLook(answer);
     } catch (error) {
@@ -115,7 +115,7 @@ export async function openDesk({ onSaved, onLook }) {
     dirty = true;
     flush();
   }
-  return desk;
+  return drafts;
 }
 
 export const sameParts = (one, other) => JSON.stringify(one) === JSON.stringify(other);

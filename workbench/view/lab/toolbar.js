@@ -6,7 +6,7 @@ import { count, duration, known, plain } from "../common/format.js";
 const SHOWN_VERSIONS = 5;
 
 /** The pieces, each {element, update(...)}. `on` holds what their buttons do. */
-export function makeFrame(on) {
+export function makeToolbar(on) {
   const acts = part(h("span", { class: "acts" }), (busy, attacking, keepable, next, usable, same, taker) => [
     busy ? h("button", { type: "button", class: "btn", "data-key": "run", on: { click: on.cancel } }, "Stop") : h("button", { type: "button", class: "btn", id: "lab-run", "data-key": "run", on: { click: on.run } }, "Run ", h("kbd", {}, "ctrl ↵")),
     h("button", { type: "button", class: "btn", id: "lab-attack", disabled: attacking, "data-key": "attack", on: { click: on.attack } }, attacking ? "Attacking…" : "Attack it"),

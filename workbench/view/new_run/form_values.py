@@ -1,6 +1,6 @@
 """What stands in the fields of New run, validated: a RunConfig, or a sentence per field.
 
-In: the raw values of all fields. Out: `Checked`. Everything cheap enough to be asked at each keystroke;
+In: the raw values of all fields. Out: `CheckedForm`. Everything cheap enough to be asked at each keystroke;
 what needs the data or a process of its own is preflight's, at Start.
 """
 
@@ -17,7 +17,7 @@ from workbench.view.common import form
 EMBEDDED, OTHER = "embedded", "other"
 
 
-class Checked(NamedTuple):
+class CheckedForm(NamedTuple):
     """What the fields come to."""
 
     config: RunConfig | None
@@ -44,7 +44,7 @@ def read(preset: str | RunConfig, choice: str, names: Sequence[str], values: Seq
     return given
 
 
-def check(given: Mapping[str, Any]) -> Checked:
+def check(given: Mapping[str, Any]) -> CheckedForm:
     """Validates; a model that cannot be is a problem of the field `model`."""
     problems: dict[str, str] = {}
     facts = None
@@ -62,10 +62,10 @@ def check(given: Mapping[str, Any]) -> Checked:
         config = RunConfig.parse(given)
     except ConfigError as error:
         found = {**error.problems, **problems} or {"": str(error)}
-        return Checked(None, found, facts, _without(given, found))
+        return CheckedForm(None, found, facts, _without(given, found))
     if facts:
         preflight.check_lengths(config, facts, problems)
-    return Checked(None if problems else config, problems, facts, config)
+    return CheckedForm(None if problems else config, problems, facts, config)
 
 
 def _without(given: Mapping[str, Any], wrong: Mapping[str, str]) -> RunConfig | None:

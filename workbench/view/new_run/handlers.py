@@ -16,14 +16,14 @@ from workbench.launch import preflight, steer
 from workbench.prompts import TASKS
 from workbench.view.common import form, temporary_probe
 from workbench.view.common.run_store import RunStore
-from workbench.view.lab import offer
-from workbench.view.new_run import contained, expect, forking, parts
-from workbench.view.new_run.check import EMBEDDED, OTHER, Checked, check, read
+from workbench.view.lab import version_rewards
+from workbench.view.new_run import expected_results, panels, sandbox_badge, starting_point
+from workbench.view.new_run.form_values import EMBEDDED, OTHER, CheckedForm, check, read
 
 Values = Sequence[Any]
 
 
-class Actions:
+class Handlers:
     """`names`: the settings behind the page's fields, in their order."""
 
     def __init__(self, store: RunStore, names: Sequence[str]) -> None:
@@ -32,40 +32,44 @@ class Actions:
 
     def check(self, preset: str, choice: str, *values: Any) -> list[Any]:
         """Everything on the page that depends on the fields, in the order of the page's `outputs`."""
-        base = forking.base(self.store, preset)
+        base = starting_point.starting_point(self.store, preset)
         given = read(base.config, choice, self.names, values)
         checked = check(given)
-        known = expect.expected(self.store, checked.sketch) if checked.sketch else None
+        known = expected_results.expected_results(self.store, checked.sketch) if checked.sketch else None
         task = TASKS.get(str(given.get("task")))
         config = checked.config
         ahead = _ahead(config, base) if config else None
         return [
-            str(parts.headline(checked._replace(config=ahead))),
-            str(parts.base_line(base.config, base.about, given)),
+            str(panels.headline(checked._replace(config=ahead))),
+            str(panels.base_line(base.config, base.about, given)),
             gr.update(visible=choice == OTHER),
-            str(parts.model_line(checked)),
+            str(panels.model_line(checked)),
             gr.update(visible=task is not None and task.levels is not None),
             gr.update(visible=given.get("task") == "data"),
-            str(parts.task_line(task)),
-            str(parts.chance(checked, known.base if known else None)),
-            str(parts.beta_line(checked)),
-            str(parts.choices(checked)),
+            str(panels.task_line(task)),
+            str(panels.chance(checked, known.base if known else None)),
+            str(panels.beta_line(checked)),
+            str(panels.choices(checked)),
             str(
-                offer.line(offer.used(self.store.root, (spec["name"] for spec in given["rewards"])))
-                + contained.badge(checked.sketch)
+                version_rewards.line(
+                    version_rewards.used(self.store.root, (spec["name"] for spec in given["rewards"]))
+                )
+                + sandbox_badge.badge(checked.sketch)
             ),
-            str(parts.rail(ahead, checked.facts, known)) if ahead else gr.skip(),  # stays as it was
-            str(parts.problem_list(checked.problems)),
+            str(panels.rail(ahead, checked.facts, known)) if ahead else gr.skip(),  # stays as it was
+            str(panels.problem_list(checked.problems)),
             gr.update(value=_start_words(config, base)) if config else gr.skip(),
         ]
 
     def bring(self, number: str | None) -> list[Any]:
         """The reward rows as a version of the lab has them, where the address names one."""
-        version = offer.asked_for(self.store.root, number)
+        version = version_rewards.asked_for(self.store.root, number)
         if version is None:
             return [gr.skip() for _ in range(form.REWARD_ROWS * (form.REWARD_PARTS + 1))]
-        specs = offer.specs(version)[: form.REWARD_ROWS]
-        known = [(offer.label(spec.name) or spec.name, spec.name) for spec in specs] + form.reward_choices()
+        specs = version_rewards.specs(version)[: form.REWARD_ROWS]
+        known = [
+            (version_rewards.label(spec.name) or spec.name, spec.name) for spec in specs
+        ] + form.reward_choices()
         values: list[Any] = form.reward_values(specs)
         visible = [gr.update(visible=bool(name)) for name in values[:: form.REWARD_PARTS]]
         for place in range(0, len(values), form.REWARD_PARTS):
@@ -74,15 +78,15 @@ class Actions:
 
     def fill(self, preset: str) -> list[Any]:
         """All fields as a preset, or the run that is forked, has them."""
-        return self._filled(forking.base(self.store, preset).config)
+        return self._filled(starting_point.starting_point(self.store, preset).config)
 
     def arrive(self, request: gr.Request) -> list[Any]:
         """Problems, the choice "Start from" and all fields, where the page was opened by a link that forks a run."""
         fields = len(self.names) + 1 + form.REWARD_ROWS * (form.REWARD_PARTS + 1)
         try:
-            found = forking.arrive(self.store, dict(request.query_params))
+            found = starting_point.from_link(self.store, dict(request.query_params))
         except WorkbenchError as error:
-            return [str(parts.problem_list(sentences(error))), *[gr.skip()] * (fields + 1)]
+            return [str(panels.problem_list(sentences(error))), *[gr.skip()] * (fields + 1)]
         if found is None:
             return [gr.skip()] * (fields + 2)
         titles = [(found.title, found.choice), *((entry.title, entry.name) for entry in presets())]
@@ -97,7 +101,7 @@ class Actions:
                 value = ""
             elif name == "num_generations":
                 value = config.num_generations
-            most = {"maximum": max(parts.MOST_SAMPLES, value)} if name == "num_generations" else {}
+            most = {"maximum": max(panels.MOST_SAMPLES, value)} if name == "num_generations" else {}
             fields.append(gr.update(value=value, **most))
         rewards = form.reward_values(config.rewards)
         visible = [gr.update(visible=bool(name)) for name in rewards[:: form.REWARD_PARTS]]
@@ -113,57 +117,57 @@ class Actions:
     def show_prompts(self, preset: str, choice: str, *values: Any) -> Iterator[tuple[Any, Any]]:
         """A few prompts as the model will read them."""
         checked = check(self._read(preset, choice, values))
-        yield from self._ask("prompts", checked, lambda result, config: parts.preview(result))
+        yield from self._ask("prompts", checked, lambda result, config: panels.preview(result))
 
     def rehearse(self, preset: str, choice: str, *values: Any) -> Iterator[tuple[Any, Any]]:
         """One step on the longest prompts."""
-        yield from self._ask("rehearsal", check(self._read(preset, choice, values)), parts.rehearsed)
+        yield from self._ask("rehearsal", check(self._read(preset, choice, values)), panels.rehearsed)
 
     def _read(self, preset: str, choice: str, values: Values) -> dict[str, Any]:
-        return read(forking.base(self.store, preset).config, choice, self.names, values)
+        return read(starting_point.starting_point(self.store, preset).config, choice, self.names, values)
 
     def _ask(
-        self, probe: str, checked: Checked, drawn: Callable[[Mapping[str, Any], RunConfig], Markup]
+        self, probe: str, checked: CheckedForm, drawn: Callable[[Mapping[str, Any], RunConfig], Markup]
     ) -> Iterator[tuple[Any, Any]]:
         """(problems, part) again and again: what a bench worker is at, and at last its answer."""
         if checked.config is None:
-            yield str(parts.problem_list(checked.problems)), ""
+            yield str(panels.problem_list(checked.problems)), ""
             return
-        yield "", str(parts.asking("Starting a worker…"))
+        yield "", str(panels.asking("Starting a worker…"))
         try:
             for told in temporary_probe.run(checked.config, self.store.root, probe):
                 if told.result is not None:
                     yield gr.skip(), str(drawn(told.result, checked.config))
                 else:
-                    yield gr.skip(), str((parts.failed if told.failed else parts.asking)(told.words))
+                    yield gr.skip(), str((panels.failed if told.failed else panels.asking)(told.words))
         except WorkbenchError as error:
-            yield str(parts.problem_list(sentences(error))), ""
+            yield str(panels.problem_list(sentences(error))), ""
 
     def launch(self, key: str, preset: str, choice: str, *values: Any) -> tuple[Any, Any, Any]:
         """(problems, id of the run, Start button). What stands in the way is said beside each field;
         nothing that was typed is lost."""
         try:
-            base = forking.base(self.store, preset)
+            base = starting_point.starting_point(self.store, preset)
             checked = check(read(base.config, choice, self.names, values))
             if checked.config is None:
-                return str(parts.problem_list(checked.problems)), "", gr.skip()
+                return str(panels.problem_list(checked.problems)), "", gr.skip()
             if base.parent is not None and base.origin is not None:
-                wanted = forking.changes(base, checked.config)
+                wanted = starting_point.changes(base, checked.config)
                 folder = steer.fork(base.parent, base.origin.step, wanted, self.store.root, key=key)
             else:
                 folder = preflight.start(checked.config, self.store.root, key=key)
         except WorkbenchError as error:
-            return str(parts.problem_list(sentences(error))), "", gr.skip()
+            return str(panels.problem_list(sentences(error))), "", gr.skip()
         return "", folder.id, gr.update(value="Starting…", interactive=False)
 
 
-def _ahead(config: RunConfig, base: forking.Base) -> RunConfig:
+def _ahead(config: RunConfig, base: starting_point.StartingPoint) -> RunConfig:
     """The settings with the steps that are still to be made: a fork begins behind its parent's."""
     done = base.origin.step if base.origin else 0
     return config.changed(steps=max(1, config.steps - done)) if done else config
 
 
-def _start_words(config: RunConfig, base: forking.Base) -> str:
+def _start_words(config: RunConfig, base: starting_point.StartingPoint) -> str:
     if base.origin is None or not base.origin.step:
         return f"Start {config.steps} steps"
     return f"Start the fork: steps {base.origin.step} to {config.steps}"

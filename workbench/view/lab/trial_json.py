@@ -14,8 +14,8 @@ from workbench.core.errors import WorkbenchError
 from workbench.diagnose import forecast as foresee
 from workbench.rewards.api.outcome import is_failure
 from workbench.rewards.attacks import Attack
-from workbench.view.lab import code
-from workbench.view.lab.tried import Trial, failures
+from workbench.view.lab import reward_source
+from workbench.view.lab.trial_arrays import Trial, failures
 
 TEXT = 2000
 """Characters of an answer in the table; the rest is cut and said so."""
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 def refused(error: WorkbenchError) -> Json:
     """Why nothing was scored, with the line it is about."""
-    return {"type": "refused", "error": str(error), "line": code.line_of(str(error))}
+    return {"type": "refused", "error": str(error), "line": reward_source.line_of(str(error))}
 
 
 def opened(trial: Trial) -> Json:
@@ -83,7 +83,7 @@ def group(trial: Trial, k: int) -> Json:
                     for name, values in trial.new.values_B.items()
                 },
                 "reasons": {
-                    name: {"text": said[start + i], "line": code.line_of(said[start + i]), "chosen": not is_failure(said[start + i])}
+                    name: {"text": said[start + i], "line": reward_source.line_of(said[start + i]), "chosen": not is_failure(said[start + i])}
                     for name, said in trial.new.reasons.items()
                     if start + i in said
                 },
@@ -102,7 +102,8 @@ def summary(trial: Trial, size: int | None) -> Json:
         "tried": trial.tried,
         "checks": checks(trial),
         "printed": trial.new.printed,
-        "ended": trial.new.ended and {"text": trial.new.ended, "line": code.line_of(trial.new.ended)},
+        "ended": trial.new.ended
+        and {"text": trial.new.ended, "line": reward_source.line_of(trial.new.ended)},
         "range": reach(trial),
     }
     if not count:
@@ -162,7 +163,7 @@ def checks(trial: Trial) -> Json:
         "high": _number(known.max()) if len(known) else None,
         "constant": len(known) > 1 and float(np.ptp(known)) <= 1e-12 * max(1.0, float(np.abs(known).max())),
         "reason": first,
-        "line": code.line_of(first) if first else None,
+        "line": reward_source.line_of(first) if first else None,
     }
 
 
@@ -226,7 +227,7 @@ def attacked(tricks: Sequence[Attack], old: dict[str, float | None], against: in
                 "old": old.get(trick.name),
                 "verdict": trick.verdict,
                 "about": trick.about,
-                "line": code.line_of(trick.about) if trick.verdict == "breaks" else None,
+                "line": reward_source.line_of(trick.about) if trick.verdict == "breaks" else None,
             }
             for trick in rows
         ],

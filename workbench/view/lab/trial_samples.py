@@ -1,6 +1,6 @@
 """On what a reward is tried: recorded groups of a run, fresh answers of a base model, or rows that a person typed.
 
-In: what the page asks for. Out: `Samples`, groups as the pool takes them, with what is known about each answer.
+In: what the page asks for. Out: `TrialSamples`, groups as the pool takes them, with what is known about each answer.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from workbench.rewards.api.reward_input import Ratings, RewardInput
 from workbench.rewards.builtin.text import final_answer
 from workbench.view.common import temporary_probe
 from workbench.view.common.run_store import RunStore
-from workbench.view.lab.desk import Case, Desk
+from workbench.view.lab.drafts import Case, Drafts
 
 MOST = 10_000
 """Answers of one trial."""
@@ -68,7 +68,7 @@ Choice = Annotated[Recorded | Fresh | Own, Field(discriminator="kind")]
 
 
 @dataclass
-class Samples:
+class TrialSamples:
     """Answers in flat order, group after group."""
 
     key: str
@@ -142,14 +142,14 @@ class Samples:
         }
 
 
-def load(store: RunStore, desk: Desk, choice: Recorded | Fresh | Own) -> Iterator[str | Samples]:
+def load(store: RunStore, drafts: Drafts, choice: Recorded | Fresh | Own) -> Iterator[str | TrialSamples]:
     """Words for people while it takes time, and at last the samples. Raises RunError and ConfigError."""
     if isinstance(choice, Own):
-        yield of_cases(desk.cases())
+        yield of_cases(drafts.cases())
     elif isinstance(choice, Recorded):
         yield of_run(store, choice)
     else:
-        yield from fresh(store, desk, choice)
+        yield from fresh(store, drafts, choice)
 
 
 def state_of(store: RunStore, choice: Recorded) -> str:
@@ -163,7 +163,7 @@ def state_of(store: RunStore, choice: Recorded) -> str:
     return " ".join(found)
 
 
-def of_run(store: RunStore, choice: Recorded) -> Samples:
+def of_run(store: RunStore, choice: Recorded) -> TrialSamples:
     """Recorded groups. Raises RunError."""
     reader = store.reader(choice.run)
     steps = reader.steps()[-choice.last :]
@@ -178,7 +178,7 @@ def of_run(store: RunStore, choice: Recorded) -> Samples:
     groups = [rescoring.as_reward_input(row, ratings) for row in rows]
     name = reader.config.run_name or reader.folder.id
     first = rows[0]["step"]
-    return Samples(
+    return TrialSamples(
         key=f"run/{reader.folder.id}/{first}-{steps[-1]}/{rows[-1]['ids'][-1]}",
         title=f"{f'step {first}' if first == steps[-1] else f'steps {first} to {steps[-1]}'} of {name}",
         groups=groups,
@@ -192,7 +192,7 @@ def of_run(store: RunStore, choice: Recorded) -> Samples:
     )
 
 
-def of_cases(cases: Sequence[Case]) -> Samples:
+def of_cases(cases: Sequence[Case]) -> TrialSamples:
     """Typed rows: those with one prompt and answer are a group. Raises RunError where there is none."""
     rows = [case for case in cases if case.prompt or case.answer or case.completion]
     if not rows:
@@ -211,7 +211,7 @@ def of_cases(cases: Sequence[Case]) -> Samples:
         for row, texts in zip(found, by_prompt.values(), strict=True)
     ]
     content = json.dumps([case.model_dump() for case in rows])
-    return Samples(
+    return TrialSamples(
         key=f"cases/{hashlib.sha256(content.encode()).hexdigest()}",
         title=f"{len(rows)} {'case' if len(rows) == 1 else 'cases'} of yours",
         groups=groups,
@@ -222,9 +222,9 @@ def of_cases(cases: Sequence[Case]) -> Samples:
     )
 
 
-def fresh(store: RunStore, desk: Desk, choice: Fresh) -> Iterator[str | Samples]:
+def fresh(store: RunStore, drafts: Drafts, choice: Fresh) -> Iterator[str | TrialSamples]:
     """Answers that a bench worker samples now, or that it sampled before from the same weights with the same settings."""
-    config, place = _place(store, desk, choice)
+    config, place = _place(store, drafts, choice)
     rows = _cached(place)
     if rows is None:
         yield "Starting a worker…"
@@ -245,7 +245,7 @@ def fresh(store: RunStore, desk: Desk, choice: Fresh) -> Iterator[str | Samples]
     groups = [_group(row, row["samples"], ratings) for row in rows]
     tokens = [[sample["tokens"] for sample in row["samples"]] for row in rows]
     name = "the embedded model" if config.model == "embedded" else Path(config.model).name
-    yield Samples(
+    yield TrialSamples(
         key=f"base/{place.stem}",
         title=f"{sum(len(group['completions']) for group in groups)} answers of {name}",
         groups=groups,
@@ -257,16 +257,16 @@ def fresh(store: RunStore, desk: Desk, choice: Fresh) -> Iterator[str | Samples]
     )
 
 
-def is_cached(store: RunStore, desk: Desk, choice: Fresh) -> bool:
+def is_cached(store: RunStore, drafts: Drafts, choice: Fresh) -> bool:
     """Whether these answers are there already. Raises RunError, ConfigError."""
-    return _cached(_place(store, desk, choice)[1]) is not None
+    return _cached(_place(store, drafts, choice)[1]) is not None
 
 
-def _place(store: RunStore, desk: Desk, choice: Fresh) -> tuple[RunConfig, Path]:
+def _place(store: RunStore, drafts: Drafts, choice: Fresh) -> tuple[RunConfig, Path]:
     config = config_of(store, choice.of).changed(
         num_generations=choice.n, prompts_per_step=choice.prompts, use_peft=False, beta=0.0
     )
-    return config, desk.folder / "base" / f"{_key(config)}.json"
+    return config, drafts.folder / "base" / f"{_key(config)}.json"
 
 
 def config_of(store: RunStore, of: str) -> RunConfig:

@@ -7,8 +7,8 @@ const DELAY = 500;
 const WORDS = { base: "Base model's answers", run: "Recorded steps", cases: "My cases" };
 
 /** `onChange(choice)` when something else is to be tried on. */
-export function makeSource(desk, { onChange, start }) {
-  const cases = desk.cases.length ? desk.cases : [];
+export function makeSource(drafts, { onChange, start }) {
+  const cases = drafts.cases.length ? drafts.cases : [];
   let choice = start;
   let timer = null;
   const element = h("div", { class: "lab-source" });
@@ -17,21 +17,21 @@ export function makeSource(desk, { onChange, start }) {
   const head = part(element, (now, total) => [
     h("h2", {}, "Try it on"),
     h("span", { class: "seg", role: "group", "aria-label": "Try it on" }, ["base", "run", "cases"].map((kind) =>
-      h("button", { type: "button", class: kind === now.kind ? "on" : "", "aria-pressed": String(kind === now.kind), disabled: kind === "run" && !desk.runs.length, "data-key": `on-${kind}`, on: { click: () => pick(kind) } },
+      h("button", { type: "button", class: kind === now.kind ? "on" : "", "aria-pressed": String(kind === now.kind), disabled: kind === "run" && !drafts.runs.length, "data-key": `on-${kind}`, on: { click: () => pick(kind) } },
         kind === "cases" && total ? `${WORDS[kind]} (${total})` : WORDS[kind]))),
     now.kind === "run" && [
-      select("Run", now.run, desk.runs.map((run) => [run.id, `${oneLine(run.name, 28)}${run.alive ? " (running)" : ""}`]), (run) => set({ ...choice, run })),
+      select("Run", now.run, drafts.runs.map((run) => [run.id, `${oneLine(run.name, 28)}${run.alive ? " (running)" : ""}`]), (run) => set({ ...choice, run })),
       select("Steps", String(now.last), stepsOf(now.run), (last) => set({ ...choice, last: Number(last) })),
     ],
     now.kind === "base" && [
-      select("Whose model, prompts and sampling", now.of, models(desk), (of) => set({ ...choice, of })),
+      select("Whose model, prompts and sampling", now.of, models(drafts), (of) => set({ ...choice, of })),
       select("Prompts", String(now.prompts), [4, 8, 16, 32, 64].map((n) => [String(n), `${n} prompts`]), (prompts) => set({ ...choice, prompts: Number(prompts) })),
       select("Answers", String(now.n), [4, 8, 12, 16, 32].map((n) => [String(n), `${n} answers`]), (n) => set({ ...choice, n: Number(n) })),
     ],
   ]);
 
   function stepsOf(id) {
-    const run = desk.runs.find((one) => one.id === id);
+    const run = drafts.runs.find((one) => one.id === id);
     const total = (run?.last ?? 0) + 1;
     const found = [1, 5, 20].filter((n) => n < total).map((n) => [String(n), n === 1 ? "last step" : `last ${n} steps`]);
     return [...found, [String(Math.max(1, total)), total === 1 ? "the only step" : `all ${total} steps`]];
@@ -39,7 +39,7 @@ export function makeSource(desk, { onChange, start }) {
 
   function pick(kind) {
     if (kind === choice.kind) return;
-    set(defaults(desk, kind));
+    set(defaults(drafts, kind));
   }
 
   function set(next) {
@@ -106,16 +106,16 @@ export function makeSource(desk, { onChange, start }) {
 }
 
 /** What a kind of samples begins with. */
-export function defaults(desk, kind, run = null) {
+export function defaults(drafts, kind, run = null) {
   if (kind === "run") {
-    const found = desk.runs.find(({ id }) => id === run) ?? desk.runs[0];
+    const found = drafts.runs.find(({ id }) => id === run) ?? drafts.runs[0];
     return { kind: "run", run: found.id, last: Math.min(5, found.last + 1) };
   }
   if (kind === "base") return { kind: "base", of: "preset:embedded", prompts: 16, n: 12 };
   return { kind: "cases" };
 }
 
-const models = (desk) => [...desk.presets.map(({ name, title }) => [`preset:${name}`, title]), ...desk.runs.map(({ id, name }) => [`run:${id}`, `as run ${oneLine(name, 28)}`])];
+const models = (drafts) => [...drafts.presets.map(({ name, title }) => [`preset:${name}`, title]), ...drafts.runs.map(({ id, name }) => [`run:${id}`, `as run ${oneLine(name, 28)}`])];
 
 function select(label, value, options, onPick) {
   const box = h("select", { class: "lab-select", "aria-label": label, "data-key": `select-${label}`, on: { change: () => onPick(box.value) } }, options.map(([name, words]) => h("option", { value: name }, words)));

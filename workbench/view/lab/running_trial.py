@@ -17,14 +17,14 @@ from anyio import to_thread
 
 from workbench.core.errors import RewardError
 from workbench.rewards.runtime.process_cache import LoadedRewards
-from workbench.view.lab import result
+from workbench.view.lab import trial_json
 from workbench.view.lab.trials import Trials, TryBody
 
 LOOK = 0.2
 """Seconds between two looks whether the page is still there."""
 
 
-class Going:
+class RunningTrial:
     """One trial that somebody may end."""
 
     def __init__(self, trials: Trials, body: TryBody) -> None:
@@ -71,11 +71,15 @@ class Going:
                         return
                     self._told.put(piece)
         except CancelledError:
-            self._told.put(result.refused(RewardError("The trial was ended by another one. Run it again.")))
+            self._told.put(
+                trial_json.refused(RewardError("The trial was ended by another one. Run it again."))
+            )
         except Exception:  # the border of a thread: the page must not wait for ever
             print(traceback.format_exc(), file=sys.stderr, flush=True)
             self._told.put(
-                result.refused(RewardError("The lab failed on this; its terminal says why. Nothing is lost."))
+                trial_json.refused(
+                    RewardError("The lab failed on this; its terminal says why. Nothing is lost.")
+                )
             )
         finally:
             self._told.put(None)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from workbench.core.config import RewardSpec
 from workbench.core.errors import RunError
 from workbench.view.common.markup import tag
-from workbench.view.lab.desk import Desk, Version
+from workbench.view.lab.drafts import Drafts, Version
 
 _PLACE = re.compile(r"(?P<path>.*/lab/v(?P<number>\d{1,6})\.py):(?P<function>\w+)")
 
@@ -31,7 +31,7 @@ def asked_for(root: Path, number: str | None) -> Version | None:
     if not number or not number.isascii() or not number.isdigit() or len(number) > 6:
         return None
     try:
-        return Desk(root).version(int(number))
+        return Drafts(root).version(int(number))
     except RunError:
         return None
 
@@ -44,13 +44,13 @@ def label(name: str) -> str | None:
 
 def used(root: Path, names: Iterable[str]) -> list[Version]:
     """The versions of this lab that these rewards come from, in order."""
-    desk = Desk(root)
+    drafts = Drafts(root)
     numbers = {
         int(found["number"])
         for name in names
-        if (found := _PLACE.fullmatch(name)) and Path(found["path"]).parent == desk.folder
+        if (found := _PLACE.fullmatch(name)) and Path(found["path"]).parent == drafts.folder
     }
-    return [version for version in desk.versions() if version.number in numbers]
+    return [version for version in drafts.versions() if version.number in numbers]
 
 
 def line(versions: Iterable[Version]) -> Markup:

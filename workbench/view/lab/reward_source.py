@@ -11,7 +11,7 @@ from typing import NamedTuple
 from workbench.core.errors import RewardError
 from workbench.rewards.api import source
 from workbench.rewards.builtin import catalogue
-from workbench.view.lab.desk import FILE
+from workbench.view.lab.drafts import CODE_FILE
 
 _HOOKS = {"prepare", "finish"}
 """What a reward's process calls around the calls of the reward."""
@@ -32,7 +32,7 @@ def functions(code: str) -> list[Function]:
 
     Those marked with @reward, and every function at the top level without an underscore that no other one calls.
     """
-    tree = source.parse(code.encode("utf-8", "surrogatepass"), FILE)
+    tree = source.parse(code.encode("utf-8", "surrogatepass"), CODE_FILE)
     found = [
         node
         for node in tree.body
@@ -104,7 +104,7 @@ def added(code: str, name: str) -> str:
     """The code with a catalogue reward put to its end, imports to its top. Raises RewardError: no such reward, a function of that
     name is there already, or the code is no Python."""
     piece = excerpt(name)
-    tree = source.parse(code.encode("utf-8", "surrogatepass"), FILE)
+    tree = source.parse(code.encode("utf-8", "surrogatepass"), CODE_FILE)
     new = ast.parse(piece)
     there = {bound for node in tree.body for bound in _binds(node) if not _is_import(node)}
     clash = [bound for node in new.body for bound in _binds(node) if not _is_import(node) and bound in there]
@@ -141,7 +141,7 @@ def _is_alone(node: ast.stmt) -> bool:
 def _globals_used(code: str) -> set[str]:
     """Names of the file's top level that its functions, or the top level itself, look up."""
     found: set[str] = set()
-    tables = [symtable.symtable(code, FILE, "exec")]
+    tables = [symtable.symtable(code, CODE_FILE, "exec")]
     while tables:
         table = tables.pop()
         tables += table.get_children()

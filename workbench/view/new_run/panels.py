@@ -1,6 +1,6 @@
 """The parts of New run that depend on its fields: words, pictures and figures, as markup.
 
-In: what the fields come to (check.py), and what such runs came to before (expect.py). Out: `Markup`.
+In: what the fields come to (form_values.py), and what such runs came to before (expected_results.py). Out: `Markup`.
 """
 
 import math
@@ -19,9 +19,9 @@ from workbench.core.setting import SECTIONS
 from workbench.prompts import Task
 from workbench.view.common import form, plots
 from workbench.view.common.markup import Child, join, tag
-from workbench.view.new_run import sentences as say
-from workbench.view.new_run.check import Checked
-from workbench.view.new_run.expect import Expected
+from workbench.view.new_run import wording
+from workbench.view.new_run.expected_results import Expected
+from workbench.view.new_run.form_values import CheckedForm
 
 MOST_SAMPLES = 64
 """Right end of the slider for G; a preset may push it further."""
@@ -29,13 +29,13 @@ PAPER_BETA, STRONG_BETA = 0.04, 0.5
 _TIME_CSS, _MEMORY_CSS = ("ink2", "ink3", "line2"), ("ink3", "ink2", "accent", "line2")
 
 
-def headline(checked: Checked) -> Markup:
+def headline(checked: CheckedForm) -> Markup:
     """The sentence on top."""
     if checked.config is None:
         count = len(checked.problems)
         need = "One setting needs" if count == 1 else f"{count} settings need"
         return tag("h1", f"{need} a change before this can start.")
-    return tag("h1", say.headline(checked.config, estimate.seconds(checked.config, checked.facts)))
+    return tag("h1", wording.headline(checked.config, estimate.seconds(checked.config, checked.facts)))
 
 
 def preset_line(preset: str, given: Mapping[str, Any]) -> Markup:
@@ -53,12 +53,12 @@ def base_line(config: RunConfig, about: str, given: Mapping[str, Any]) -> Markup
             changed.append(tag("li", tag("b", info.label), " ", tag("span", was, class_="i3"), " → ", now))
     fold = None
     if changed:
-        count = tag("summary", f"{say.plural(len(changed), 'setting')} changed")
+        count = tag("summary", f"{wording.plural(len(changed), 'setting')} changed")
         fold = tag("details", count, tag("ul", changed))
     return tag("div", tag("p", about), fold, class_="wb-about")
 
 
-def model_line(checked: Checked) -> Markup:
+def model_line(checked: CheckedForm) -> Markup:
     """What is known of the model without loading it."""
     facts = checked.facts
     if facts is None and "model" in checked.problems:
@@ -66,7 +66,7 @@ def model_line(checked: Checked) -> Markup:
     if facts is None:
         lines = ["Not on this machine yet: it is fetched when the run starts, and its size is known then."]
     else:
-        size = f"{say.parameters(facts.parameters)}, {say.size(facts.stored_bytes)}"
+        size = f"{wording.parameters(facts.parameters)}, {wording.size(facts.stored_bytes)}"
         lines = [
             f"{size}, {facts.architecture.removesuffix('ForCausalLM')} architecture",
             f"{facts.layers} layers, {facts.vocab:,} tokens in the vocabulary, reads up to {facts.context:,}",
@@ -86,7 +86,7 @@ def task_line(task: Task | None) -> Markup:
     return tag("div", tag("p", task.about, class_="wb-note"), example)
 
 
-def chance(checked: Checked, base: float | None) -> Markup:
+def chance(checked: CheckedForm, base: float | None) -> Markup:
     """How likely a group of G has both right and wrong samples: only such groups teach. The axis is the
     slider's."""
     config = checked.sketch
@@ -95,7 +95,7 @@ def chance(checked: Checked, base: float | None) -> Markup:
     shares = [base] if base is not None else [0.05, 0.2, 0.5]
     sizes = sorted({*range(2, 17), *range(2, most + 1, max(1, most // 64)), most, chosen})
     curves = [
-        plots.Curve([(size, mixed(share, size)) for size in sizes], "ink2", f"{say.percent(share)} right")
+        plots.Curve([(size, mixed(share, size)) for size in sizes], "ink2", f"{wording.percent(share)} right")
         for share in shares
     ]
     ticks = [
@@ -104,9 +104,9 @@ def chance(checked: Checked, base: float | None) -> Markup:
         if size == 2 or most / 8 <= size <= most
     ]
     share = shares[len(shares) // 2]
-    mark = (float(chosen), mixed(share, chosen), f"{say.percent(mixed(share, chosen))} at G = {chosen}")
+    mark = (float(chosen), mixed(share, chosen), f"{wording.percent(mixed(share, chosen))} at G = {chosen}")
     known = (
-        f"one is right in {say.percent(base)} of cases"
+        f"one is right in {wording.percent(base)} of cases"
         if base is not None
         else "by how often one sample is right"
     )
@@ -131,7 +131,7 @@ def mixed(share: float, size: int) -> float:
     return 1.0 - share**size - (1.0 - share) ** size
 
 
-def beta_line(checked: Checked) -> Markup:
+def beta_line(checked: CheckedForm) -> Markup:
     """What the choice of beta means: in words, and as what a token pays for having drifted."""
     config = checked.sketch
     if config is None:
@@ -181,13 +181,13 @@ def _round_up(value: float) -> float:
     return next((factor * step for factor in (1, 2, 4, 6) if factor * step >= value), 10 * step)
 
 
-def choices(checked: Checked) -> Markup:
+def choices(checked: CheckedForm) -> Markup:
     """The algorithm in one line."""
     if checked.sketch is None:
         return Markup("")
     return tag(
         "p",
-        [tag("span", f"{name}: ", tag("b", value)) for name, value in say.losses(checked.sketch)],
+        [tag("span", f"{name}: ", tag("b", value)) for name, value in wording.losses(checked.sketch)],
         class_="wb-choices",
     )
 
@@ -232,14 +232,14 @@ def failed(words: str) -> Markup:
 
 def preview(result: Mapping[str, Any]) -> Markup:
     """A few prompts exactly as the model reads them."""
-    tokens, train = result["tokens"], say.plural(result["train"], "prompt")
+    tokens, train = result["tokens"], wording.plural(result["train"], "prompt")
     head = (
         f"{train} to train on, {result['heldout']:,} held out; {tokens['min']} to {tokens['max']} tokens, "
         f"half of them at most {tokens['median']}."
     )
     shown = []
     for prompt in result["prompts"]:
-        aside = f"{say.plural(prompt['tokens'], 'token')} · gold {_cut(str(prompt['answer']))}"
+        aside = f"{wording.plural(prompt['tokens'], 'token')} · gold {_cut(str(prompt['answer']))}"
         shown.append(tag("li", tag("pre", prompt["text"]), tag("span", aside)))
     notes = [tag("p", warning, class_="wb-note") for warning in result.get("warnings", [])]
     return tag("div", tag("p", head, class_="wb-note"), tag("ol", shown), notes, class_="wb-preview")
@@ -247,17 +247,17 @@ def preview(result: Mapping[str, Any]) -> Markup:
 
 def rehearsed(result: Mapping[str, Any], config: RunConfig) -> Markup:
     """What one step on the longest prompts took."""
-    seconds, answers = result["seconds"], say.plural(result["answers"], "answer")
-    sampled, updated = say.short(result["sample"]["seconds"]), say.short(result["update"]["seconds"])
+    seconds, answers = result["seconds"], wording.plural(result["answers"], "answer")
+    sampled, updated = wording.short(result["sample"]["seconds"]), wording.short(result["update"]["seconds"])
     device = estimate.device(config.device)
     lines = [
-        f"One step on the longest prompts took {say.short(seconds)}: sampling {sampled}, update {updated}.",
-        f"{say.plural(config.steps, 'step')} would take {say.about(seconds * config.steps)}, "
+        f"One step on the longest prompts took {wording.short(seconds)}: sampling {sampled}, update {updated}.",
+        f"{wording.plural(config.steps, 'step')} would take {wording.about(seconds * config.steps)}, "
         "checks not counted.",
-        f"Peak memory {say.size(result['peak_bytes'])} of {say.size(device.bytes)}, with {answers} of "
+        f"Peak memory {wording.size(result['peak_bytes'])} of {wording.size(device.bytes)}, with {answers} of "
         f"{result['mean_length']:.0f} tokens on average.",
         f"If every answer ran to {config.max_completion_length} tokens, a step would take "
-        f"{say.short(result['step_seconds_at_limit'])}.",
+        f"{wording.short(result['step_seconds_at_limit'])}.",
     ]
     return _panel("Dry run: it works", [tag("p", line) for line in lines])
 
@@ -269,7 +269,7 @@ def _expected(config: RunConfig, expected: Expected | None) -> Markup:
             tag(
                 "p",
                 "Nothing is recorded for these settings yet. The base model is checked on "
-                f"{say.plural(config.eval_problems, 'held-out problem')} before the first step, so every "
+                f"{wording.plural(config.eval_problems, 'held-out problem')} before the first step, so every "
                 "gain shows.",
             ),
         )
@@ -278,7 +278,7 @@ def _expected(config: RunConfig, expected: Expected | None) -> Markup:
         plots.Curve(
             curve.points,
             "accent" if i == 0 else "r3",
-            f"{say.figure(curve.points[-1][1])} seed {curve.seed}",
+            f"{wording.figure(curve.points[-1][1])} seed {curve.seed}",
             dots=True,
         )
         for i, curve in enumerate(expected.curves)
@@ -309,10 +309,10 @@ def _time(config: RunConfig, facts: ModelFacts | None, expected: Expected | None
     if expected is not None and expected.seconds is not None:
         source = "Measured in the runs above" if expected.curves else "Measured"
         phases = expected.phases or (guess._asdict() if guess else {})
-        title, whole = f"Time: {say.about(expected.seconds)}", expected.seconds
+        title, whole = f"Time: {wording.about(expected.seconds)}", expected.seconds
     elif guess is not None:
         source, phases = "From the rate measured on one quiet core", guess._asdict()
-        title, whole = f"Time: {say.about(guess.total)}", guess.total
+        title, whole = f"Time: {wording.about(guess.total)}", guess.total
     else:
         return _panel(
             "Time: not known yet",
@@ -324,12 +324,12 @@ def _time(config: RunConfig, facts: ModelFacts | None, expected: Expected | None
         )
     scale = whole / (sum(phases.values()) or 1.0)
     parts = [
-        (f"{name} {say.short(value * scale)}", value, css)
+        (f"{name} {wording.short(value * scale)}", value, css)
         for (name, value), css in zip(phases.items(), _TIME_CSS, strict=False)
     ]
     return _panel(
         title,
-        tag("p", f"{source}; {say.plural(config.steps, 'step')}."),
+        tag("p", f"{source}; {wording.plural(config.steps, 'step')}."),
         plots.bar(parts) if parts else None,
     )
 
@@ -338,7 +338,7 @@ def _memory(config: RunConfig, facts: ModelFacts | None) -> Markup:
     device = estimate.device(config.device)
     if facts is None:
         return _panel(
-            f"Memory: unknown of {say.size(device.bytes)}",
+            f"Memory: unknown of {wording.size(device.bytes)}",
             tag("p", "Known once the model is on this machine."),
         )
     need = estimate.memory(config, facts)
@@ -351,12 +351,12 @@ def _memory(config: RunConfig, facts: ModelFacts | None) -> Markup:
         moment,
     ]
     drawn = [
-        (f"{name} {say.size(count)}", float(count), css)
+        (f"{name} {wording.size(count)}", float(count), css)
         for (name, count), css in zip(parts, _MEMORY_CSS, strict=True)
     ]
-    warning = say.memory(need, device.bytes)
+    warning = wording.memory(need, device.bytes)
     return _panel(
-        f"Memory: {say.size(need.total)} of {say.size(device.bytes)}",
+        f"Memory: {wording.size(need.total)} of {wording.size(device.bytes)}",
         tag("p", f"Estimated for {device.name}, with every answer at {config.max_completion_length} tokens."),
         plots.bar(drawn, max(float(device.bytes), float(need.total))),
         tag("p", warning, class_="wb-warning") if warning else None,

@@ -66,7 +66,7 @@ class Expected(NamedTuple):
         return sum(starts) / len(starts) if starts else None
 
 
-def expected(store: RunStore, config: RunConfig) -> Expected | None:
+def expected_results(store: RunStore, config: RunConfig) -> Expected | None:
     """Earlier runs that differ in nothing that matters, at most three; else what ships; else None."""
     return _earlier(store, config) or shipped(config)
 

@@ -20,7 +20,7 @@ from workbench.view.common.run_store import RunStore
 _FORK = re.compile(r"fork:(?P<run>[A-Za-z0-9._-]{1,64}):(?P<step>\d{1,9})")
 
 
-class Base(NamedTuple):
+class StartingPoint(NamedTuple):
     """What a form starts from."""
 
     config: RunConfig
@@ -29,7 +29,7 @@ class Base(NamedTuple):
     origin: ForkPoint | None = None
 
 
-class Arrival(NamedTuple):
+class ForkLink(NamedTuple):
     """What a link asks for."""
 
     choice: str
@@ -39,11 +39,11 @@ class Arrival(NamedTuple):
     """To be filled in: the base's settings with those of the link."""
 
 
-def base(store: RunStore, choice: str) -> Base:
+def starting_point(store: RunStore, choice: str) -> StartingPoint:
     """What a choice of "Start from" means. Raises RunError for a run or checkpoint that is not there (any more)."""
     found = _FORK.fullmatch(choice)
     if found is None:
-        return Base(RunConfig.build(choice), load_preset(choice).about)
+        return StartingPoint(RunConfig.build(choice), load_preset(choice).about)
     folder = store.folder(found["run"])
     begin = steer.fork_point(folder, int(found["step"]))
     config = steer.fork_config(folder, begin, {})
@@ -52,10 +52,10 @@ def base(store: RunStore, choice: str) -> Base:
         f"A fork of {title(folder)}: it goes on from {where} with the settings below, counts its steps on from there, and "
         "meets the same prompts. The parent stays as it is."
     )
-    return Base(config, about, folder, begin)
+    return StartingPoint(config, about, folder, begin)
 
 
-def arrive(store: RunStore, query: Mapping[str, str]) -> Arrival | None:
+def from_link(store: RunStore, query: Mapping[str, str]) -> ForkLink | None:
     """`?fork=RUN&step=N&set={...}`; None for a page without a link's wish. Raises RunError, ConfigError."""
     run, step = query.get("fork"), query.get("step") or "0"
     if not run:
@@ -64,7 +64,7 @@ def arrive(store: RunStore, query: Mapping[str, str]) -> Arrival | None:
         raise RunError(f"step = {step[:40]!r}: give the number of a step.")
     begin = steer.fork_point(store.folder(run), int(step))
     choice = f"fork:{run}:{begin.step}"
-    found = base(store, choice)
+    found = starting_point(store, choice)
     try:
         wanted = json.loads(query.get("set") or "{}")
     except ValueError:
@@ -72,10 +72,12 @@ def arrive(store: RunStore, query: Mapping[str, str]) -> Arrival | None:
     if not isinstance(wanted, dict):
         raise ConfigError("The link's settings cannot be read. Open the fork again from its run.")
     where = f"step {begin.step}" if begin.step else "the base model"
-    return Arrival(choice, f"Fork of {title(store.folder(run))} from {where}", found.config.changed(**wanted))
+    return ForkLink(
+        choice, f"Fork of {title(store.folder(run))} from {where}", found.config.changed(**wanted)
+    )
 
 
-def changes(begin: Base, config: RunConfig) -> dict[str, Any]:
+def changes(begin: StartingPoint, config: RunConfig) -> dict[str, Any]:
     """What was changed in a form: figures that read the same there are the same."""
     as_shown = {
         name: form.field_value(info, getattr(begin.config, name))

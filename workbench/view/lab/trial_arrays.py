@@ -17,8 +17,8 @@ from workbench.algorithm import advantages
 from workbench.core.types import Score
 from workbench.rewards.api.outcome import is_failure
 from workbench.rewards.runtime import worker_group
-from workbench.view.lab.desk import Part
-from workbench.view.lab.samples import Samples
+from workbench.view.lab.drafts import RewardPart
+from workbench.view.lab.trial_samples import TrialSamples
 
 PRINTED = 2000
 """Characters of what a reward printed that are kept, its end."""
@@ -82,8 +82,8 @@ class Tally:
 class Trial:
     """One code on some samples, beside another one."""
 
-    samples: Samples
-    parts: list[Part]
+    samples: TrialSamples
+    parts: list[RewardPart]
     new: Scored
     old_B: NDArray[np.float64] | None
     old_words: str
@@ -122,7 +122,7 @@ class Trial:
         return int(np.searchsorted(np.cumsum(self.samples.sizes), self.new.done, side="right"))
 
 
-def total(scored: Scored, parts: Sequence[Part], clip: float | None) -> NDArray[np.float64]:
+def total(scored: Scored, parts: Sequence[RewardPart], clip: float | None) -> NDArray[np.float64]:
     """(B,) weighted sum of what counts, clipped as the run clips it; NaN where all of that is absent."""
     counting = [part for part in parts if part.enabled]
     if not counting:

@@ -15,29 +15,31 @@ from workbench.rewards.builtin.catalogue import REWARDS
 from workbench.sandbox import Sandbox
 from workbench.view.common.markup import tag
 
-_looking = threading.Lock()
+_lock = threading.Lock()
 
 
-class Look(NamedTuple):
+class SandboxCheck(NamedTuple):
     """What came of the attempts to get out."""
 
     safe: bool
     sentence: str
 
 
-def look() -> Look:
+def check_sandbox() -> SandboxCheck:
     """Start a sandbox, try to get out of it, end it; about a second the first time."""
-    with _looking:
-        return _looked()
+    with _lock:
+        return _attempt()
 
 
 @functools.cache
-def _looked() -> Look:
+def _attempt() -> SandboxCheck:
     try:
         with Sandbox() as sandbox:
-            return Look(True, sandbox.badge.message)
+            return SandboxCheck(True, sandbox.badge.message)
     except SandboxError as error:
-        return Look(False, f"Programs cannot be run here, so this reward would score nothing. {error}")
+        return SandboxCheck(
+            False, f"Programs cannot be run here, so this reward would score nothing. {error}"
+        )
 
 
 def badge(config: RunConfig | None) -> Markup:
@@ -45,6 +47,6 @@ def badge(config: RunConfig | None) -> Markup:
     names = [spec.name for spec in config.rewards if spec.enabled] if config else []
     if not any(name in REWARDS and REWARDS[name].family == "programs" for name in names):
         return Markup("")
-    found = look()
+    found = check_sandbox()
     mark = tag("span", "contained" if found.safe else "refused", class_="chip" if found.safe else "chip warn")
     return tag("p", [mark, " ", found.sentence], class_="wb-note wb-sandbox", role="status")

@@ -19,12 +19,12 @@ from workbench.core.errors import RewardError, RunError
 from workbench.record.files import STATE_FOLDER, make_folder, write_bytes, write_json
 from workbench.rewards.api import source
 
-LONGEST = 2 * 2**20
+MAX_CODE_BYTES = 2 * 2**20
 """Bytes of code; beyond it is no reward any more."""
-MOST_CASES = 500
-FILE = "reward.py"
+MAX_CASES = 500
+CODE_FILE = "reward.py"
 """What the code in the editor is called in messages."""
-START = '''import re
+STARTING_CODE = '''import re
 
 FINAL = re.compile(r"<answer>([^<]*)</answer>\\s*$")
 
@@ -38,7 +38,7 @@ def correct(completion: str, answer: str) -> float:
 _VERSION = re.compile(r"v(\d{1,6})\.json")
 
 
-class Part(BaseModel):
+class RewardPart(BaseModel):
     """How one function of the code counts."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -47,19 +47,19 @@ class Part(BaseModel):
     enabled: bool = True
 
 
-class Written(BaseModel):
+class RewardCode(BaseModel):
     """Code, and how its functions count."""
 
     model_config = ConfigDict(extra="forbid")
     code: str
-    parts: Annotated[list[Part], Field(max_length=200)] = Field(default_factory=list)
+    parts: Annotated[list[RewardPart], Field(max_length=200)] = Field(default_factory=list)
 
-    def checked(self) -> "Written":
+    def checked(self) -> "RewardCode":
         """Itself. Raises RewardError where it is too long to be kept."""
         size = len(self.code.encode("utf-8", "surrogatepass"))
-        if size > LONGEST:
+        if size > MAX_CODE_BYTES:
             raise RewardError(
-                f"The code has {size / 2**20:.1f} MB; at most {LONGEST / 2**20:.0f} MB are kept. Put data into a file of "
+                f"The code has {size / 2**20:.1f} MB; at most {MAX_CODE_BYTES / 2**20:.0f} MB are kept. Put data into a file of "
                 "its own and read it from there."
             )
         return self
@@ -83,7 +83,7 @@ class Version(NamedTuple):
     sha: str
     """Of the code's bytes: the name of its copy in a run."""
     code: str
-    parts: list[Part]
+    parts: list[RewardPart]
     path: Path
 
     def json(self) -> dict[str, Any]:
@@ -94,8 +94,8 @@ class Version(NamedTuple):
         }  # fmt: skip
 
 
-class Desk:
-    """The lab's folder. Safe to use from several threads; two apps on one runs root see the same desk."""
+class Drafts:
+    """The lab's folder. Safe to use from several threads; two apps on one runs root see the same drafts."""
 
     def __init__(self, root: Path) -> None:
         self.folder = root / STATE_FOLDER / "lab"
@@ -116,9 +116,14 @@ class Desk:
                 "base": newest[0].number,
                 "revision": 0,
             }
-        return {"code": START, "parts": [Part(name="correct").model_dump()], "base": None, "revision": 0}
+        return {
+            "code": STARTING_CODE,
+            "parts": [RewardPart(name="correct").model_dump()],
+            "base": None,
+            "revision": 0,
+        }
 
-    def write(self, written: Written, base: int | None, revision: int) -> dict[str, Any]:
+    def write(self, written: RewardCode, base: int | None, revision: int) -> dict[str, Any]:
         """Keep what is in the editor: {revision, rescued}. Where another tab has written since, its text is kept as a version
         first (`rescued`). Raises RewardError, RunError."""
         written.checked()
@@ -126,8 +131,8 @@ class Desk:
             there = self._read("draft.json")
             rescued = None
             if there is not None and there["revision"] != revision and self._is_new(there["code"], written):
-                parts = [Part(**part) for part in there["parts"]]
-                rescued = self._keep(Written(code=there["code"], parts=parts), "from another tab").number
+                parts = [RewardPart(**part) for part in there["parts"]]
+                rescued = self._keep(RewardCode(code=there["code"], parts=parts), "from another tab").number
             revision = max(revision, there["revision"] if there else 0) + 1
             draft = {**written.model_dump(), "base": base, "revision": revision}
             self._write("draft.json", draft, durable=False)
@@ -153,21 +158,21 @@ class Desk:
             raise RunError(f"There is no version v{number} in this lab (any more).")
         return found
 
-    def keep(self, written: Written, title: str = "") -> Version:
+    def keep(self, written: RewardCode, title: str = "") -> Version:
         """A new version; the newest one where it is the same already. Raises RewardError, RunError."""
         written.checked()
-        source.parse(written.code.encode("utf-8", "surrogatepass"), FILE)
+        source.parse(written.code.encode("utf-8", "surrogatepass"), CODE_FILE)
         with self._lock:
             for version in self.versions()[-1:]:
                 if version.code == written.code and version.parts == written.parts:
                     return version
             return self._keep(written, title)
 
-    def _is_new(self, code: str, written: Written) -> bool:
+    def _is_new(self, code: str, written: RewardCode) -> bool:
         """Whether this text would be lost if `written` took its place."""
         return bool(code.strip()) and code != written.code and all(v.code != code for v in self.versions())
 
-    def _keep(self, written: Written, title: str) -> Version:
+    def _keep(self, written: RewardCode, title: str) -> Version:
         self._make()
         code = written.code.encode("utf-8", "surrogatepass")
         number = max((version.number for version in self.versions()), default=0)
@@ -201,7 +206,7 @@ class Desk:
             raw = place.read_bytes()
             if about is None or hashlib.sha256(raw).hexdigest() != about["sha"]:
                 return None
-            parts = [Part(**part) for part in about["parts"]]
+            parts = [RewardPart(**part) for part in about["parts"]]
             return Version(
                 number, str(about["title"]), float(about["created"]), about["sha"],
                 raw.decode("utf-8", "surrogatepass"), parts, place,
@@ -218,9 +223,7 @@ class Desk:
 
     def write_cases(self, cases: Sequence[Case]) -> None:
         """Keep them. Raises RunError."""
-        self._write(
-            "cases.json", {"cases": [case.model_dump() for case in cases[:MOST_CASES]]}, durable=False
-        )
+        self._write("cases.json", {"cases": [case.model_dump() for case in cases[:MAX_CASES]]}, durable=False)
 
     # -- files ---------------------------------------------------------------------------------------------
 
