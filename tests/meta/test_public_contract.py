@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
-from workbench.view.common.store import Store
 
 import workbench
 from tests.fakes import write_fake_run
@@ -20,6 +19,7 @@ from workbench.core.config import settings
 from workbench.core.glossary import ALARMS, METRICS
 from workbench.launch.follow import summary
 from workbench.record.folder import RunFolder
+from workbench.view.common.run_store import RunStore
 from workbench.view.server import routes
 
 CONTRACT = json.loads((Path(__file__).parents[1] / "data" / "public_contract.json").read_text())
@@ -116,7 +116,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 @pytest.fixture(scope="module")
 def api(run: RunFolder) -> FastAPI:
     app = FastAPI()
-    app.include_router(routes.router(Store(run.root)), prefix="/wb/api")
+    app.include_router(routes.router(RunStore(run.root)), prefix="/wb/api")
     return app
 
 
