@@ -1,15 +1,16 @@
-"""Start, watch, ask and stop runs: `start(config, root)`, `state(folder)`, `ask(folder, command)`,
-`stop(folder)`, `runs(root)`."""
+"""Start, watch, command and stop runs: `start(config, root)`, `state(folder)`, `send_and_wait(folder, command)`, `stop(folder)`,
+`runs(root)`."""
 
 from workbench.launch.command_client import send_and_wait
 from workbench.launch.lease import device_kind, holder
-from workbench.launch.local import resume, send, start, stop
-from workbench.launch.watch import RunState, runs, state
+from workbench.launch.lifecycle import logs, resume, runs, send, start, state, stop
+from workbench.launch.watch import RunState
 
 __all__ = [
     "RunState",
     "device_kind",
     "holder",
+    "logs",
     "resume",
     "runs",
     "send",

@@ -1,7 +1,7 @@
 """Watches a run until it is over: a progress line for terminals and notebooks, and the summary that scripts
 read.
 
-Only reads: whoever stops watching changes nothing about the run.
+Only reads: to stop watching changes nothing about the run.
 """
 
 import math
@@ -23,16 +23,16 @@ from workbench.launch import RunState
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 ENDS = 5
-"""Training steps at either end that the summary's mean lengths are taken over."""
+"""Training steps at either end that the summary averages completion lengths over."""
 
 
 def follow(folder: RunFolder, draw: bool = True) -> RunState:
     """Wait until the run is over and return its state; with `draw`, a progress line on standard error."""
     if not draw:
         while not (now := launch.state(folder)).over:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         return now
     columns = (
         SpinnerColumn(),
@@ -55,17 +55,17 @@ def follow(folder: RunFolder, draw: bool = True) -> RunState:
             cursor, figures = news.get("cursor", 0), _figures(news) or figures
             progress.update(
                 line,
-                description=_doing(now),
+                description=_activity(now),
                 completed=now.step,
                 total=now.steps or None,
-                figures=" · ".join(part for part in (figures, _left(now)) if part),
+                figures=" · ".join(part for part in (figures, _time_left(now)) if part),
             )
             if now.over:
                 return now
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
-def _doing(now: RunState) -> str:
+def _activity(now: RunState) -> str:
     if now.stalled:
         return f"{now.state}, stalled: {now.stalled}"
     if now.state == "queued":
@@ -75,13 +75,14 @@ def _doing(now: RunState) -> str:
     return now.state
 
 
-def _left(now: RunState) -> str:
+def _time_left(now: RunState) -> str:
     if now.eta is None or now.over:
         return ""
     return f"{math.ceil(now.eta)} s left" if now.eta < 90 else f"{math.ceil(now.eta / 60)} min left"
 
 
 def _figures(news: dict[str, Any]) -> str:
+    """The last reward and held-out accuracy among new metrics, '' where there is none."""
     parts = []
     for name, series in (
         ("reward", news.get("train", {}).get("reward")),
@@ -94,11 +95,11 @@ def _figures(news: dict[str, Any]) -> str:
 
 
 def summary(folder: RunFolder) -> dict[str, Any]:
-    """A run in one JSON object: where it is, how far it came, held-out accuracy and mean answer length at
+    """A run in one JSON object: its folder, how far it came, held-out accuracy and mean completion length (tokens) at
     both ends (None where nothing is recorded)."""
     now = launch.state(folder)
     reader = Reader(folder)
-    checks = reader.series(names=["heldout/sampled/accuracy", "heldout/greedy/accuracy"])
+    evaluations = reader.series(names=["heldout/sampled/accuracy", "heldout/greedy/accuracy"])
     found: dict[str, Any] = {
         "run": now.id,
         "run_dir": str(now.path),
@@ -109,7 +110,8 @@ def summary(folder: RunFolder) -> dict[str, Any]:
         "seconds": None if now.seconds is None else round(now.seconds, 3),
     }
     for mode in ("sampled", "greedy"):
-        values = [value for value in checks[mode].get(f"heldout/{mode}/accuracy", []) if value is not None]
+        accuracies = evaluations[mode].get(f"heldout/{mode}/accuracy", [])
+        values = [value for value in accuracies if value is not None]
         found[f"heldout_{mode}_first"] = values[0] if values else None
         found[f"heldout_{mode}_last"] = values[-1] if values else None
     steps = reader.steps()
@@ -119,6 +121,6 @@ def summary(folder: RunFolder) -> dict[str, Any]:
 
 
 def _mean_length(reader: Reader, steps: list[int]) -> float | None:
-    """Over all samples of these steps, so that a step with more samples weighs more."""
+    """Mean completion length in tokens over all samples of these steps, so that a step with more samples weighs more."""
     lengths = [dot["length"] for step in steps for group in reader.groups(step) for dot in group["dots"]]
     return sum(lengths) / len(lengths) if lengths else None

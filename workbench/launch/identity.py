@@ -11,14 +11,14 @@ from typing import NamedTuple
 import psutil
 
 TOKEN_VARIABLE = "WORKBENCH_RUN_TOKEN"
-"""Set in a worker's environment, so that its children can be told even after it is gone."""
+"""Set in a worker's environment, so that its children can be recognised even after it is gone."""
 CLOCK_SLACK = 1.5
 """Seconds two readings of one process's start time may differ by: the boot time they refer to is kept in
 whole seconds."""
 
 
 class Identity(NamedTuple):
-    """One process among all that ever ran."""
+    """Tells one process from every other that ever ran on this machine."""
 
     pid: int
     create_time: float
@@ -66,7 +66,7 @@ def alive(identity: Identity) -> bool:
 
 
 def find_by_token(token: str) -> psutil.Process | None:
-    """The worker that was given this token, before it has written down who it is."""
+    """The worker that was started with this token, for as long as its status does not name its process."""
     if not token:
         return None
     for process in psutil.process_iter():
@@ -78,15 +78,15 @@ def find_by_token(token: str) -> psutil.Process | None:
 
 def process_tree(identity: Identity) -> list[psutil.Process]:
     """Living processes that belong to the worker, itself excluded: everything in its session while it lives,
-    and everything that carries its token in the environment, also when it is gone."""
+    and everything with its token in the environment, also when it is gone."""
     leader = find(identity)
     members = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid in (identity.pid, os.getpid()) or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            # A session keeps its number after its leader is gone, and a new leader may get it: only a living
-            # leader proves it.
+            # A session keeps its number after its leader is gone, and a new leader may get the number: only a living
+            # leader proves that the session is the worker's.
             in_session = leader is not None and os.getsid(process.pid) == leader.pid
             if in_session or process.environ().get(TOKEN_VARIABLE) == identity.token:
                 members.append(process)

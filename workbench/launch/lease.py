@@ -1,6 +1,6 @@
-"""Who may use a device: one flock per device, and a queue of tickets in which the oldest living one is next.
+"""Which run may use a device: one flock per device, and a queue of tickets in which the oldest living one is next.
 
-Locks belong to open files, so the kernel frees them the moment their process dies; nothing stale can be left
+Locks belong to open files, so the kernel frees them the moment their process dies; no stale lock can be left
 behind. A queued run is a worker that waits here and has not imported torch.
 """
 
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal
 
 from workbench.core.errors import RunError
 from workbench.record.files import STATE_FOLDER
@@ -23,7 +23,7 @@ POLL_SECONDS = 0.2
 
 
 class Lease:
-    """A device that is ours until `release`, or until this process ends."""
+    """A device that this process holds until `release`, or until it ends."""
 
     def __init__(self, device: str, file: IO[str]) -> None:
         self.device = device
@@ -35,17 +35,10 @@ class Lease:
         self._file.close()
 
 
-class Waiting(NamedTuple):
-    """Why a run is queued."""
-
-    ahead: list[str]
-    """Ids of the runs that are served first, the holder of the device included."""
-
-
 def device_kind(setting: str) -> DeviceKind:
-    """What `device` (auto | cpu | cuda | mps) will mean, found without importing torch.
+    """What the setting `device` (auto | cpu | cuda | mps) will mean, found without importing torch.
 
-    Wrongly saying cuda where torch then falls back to the CPU only makes a run wait longer."""
+    Where this says cuda and torch then falls back to the CPU, the run only waits longer."""
     if setting != "auto":
         return setting  # type: ignore[return-value]
     if platform.system() == "Darwin" and platform.machine() == "arm64":
@@ -75,8 +68,8 @@ def _torch_is_cpu_only() -> bool:
 
 
 def lease_folder(kind: DeviceKind, root: Path) -> Path:
-    """Where the locks of a device lie: beside the runs for the CPU, one place per person for accelerators,
-    because two runs folders share those."""
+    """Where the locks of a device lie: beside the runs for the CPU; one folder per user for accelerators, because
+    several runs folders share those."""
     if kind == "cpu":
         folder = root / STATE_FOLDER
     else:
@@ -96,9 +89,10 @@ def acquire(
     root: Path,
     run_id: str,
     give_up: Callable[[], bool],
-    on_wait: Callable[[Waiting], None] = lambda waiting: None,
+    on_wait: Callable[[list[str]], None] = lambda ahead: None,
 ) -> Lease | None:
-    """Wait for a device of that kind, first come first served. None when `give_up()` became true."""
+    """Wait for a device of that kind, first come first served. None when `give_up()` became true. `on_wait` gets the ids
+    of the runs that are served first, the holder of the device included, at every look."""
     folder = lease_folder(kind, root)
     devices = [f"cuda:{index}" for index in range(max(1, len(visible_cuda())))] if kind == "cuda" else [kind]
     ticket = _take_ticket(folder, kind, run_id)
@@ -113,7 +107,7 @@ def acquire(
                         file.write(run_id)
                         file.flush()
                         return Lease(device, file)
-            on_wait(Waiting([name for device in devices if (name := holder(folder, device))] + ahead))
+            on_wait([name for device in devices if (name := holder(folder, device))] + ahead)
             time.sleep(POLL_SECONDS)
         return None
     finally:
@@ -148,8 +142,7 @@ def _lock_name(device: str) -> str:
 
 
 def _take_ticket(folder: Path, kind: DeviceKind, run_id: str) -> IO[str]:
-    """A locked file whose number is above every other's; counted, not timed, so a clock that jumps back
-    changes nothing."""
+    """A locked file whose number is above every other's. Counted, so that a clock that jumps back changes nothing."""
     with locked(folder / f"{kind}-tickets.lock"):
         numbers = [int(path.name.split("-")[1]) for path in _tickets(folder, kind)]
         path = folder / f"{kind}-{max(numbers, default=0) + 1:09d}-{run_id}.ticket"
@@ -163,7 +156,7 @@ def _tickets(folder: Path, kind: DeviceKind) -> list[Path]:
 
 
 def _living_before(folder: Path, kind: DeviceKind, own: str) -> list[str]:
-    """Run ids of the living tickets older than ours; dead ones are swept."""
+    """Run ids of the living tickets older than `own`; dead ones are removed."""
     ahead = []
     with locked(folder / f"{kind}-tickets.lock"):
         for path in _tickets(folder, kind):

@@ -1,28 +1,28 @@
-"""Questions to a model without a run: what it reads, what a step costs, what it answers. Torch-free; a bench
-worker does it.
+"""Probes: requests to a model outside training (render prompts, time a step, sample, continue from a token). Torch-free.
 
-In: a runs root and the settings asked about. Out: plain results. A bench lives in a run folder of kind
-`bench`, goes when nobody has asked for five minutes, and at once when a run waits for its device.
+In: a runs root and settings, or a run. Out: plain results. A training run replies between two steps; otherwise a probe
+worker does, in a run folder of kind `probe`, which ends after five idle minutes, and at once when a run waits for its device.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from workbench import launch
 from workbench.core.config import RunConfig
 from workbench.core.errors import RunError
-from workbench.launch import lease
+from workbench.launch import lease, lifecycle
+from workbench.launch.command_client import REPLY_SECONDS, SentCommand, send_and_wait
 from workbench.record import checkpoints
 from workbench.record import folder as record
 from workbench.record.files import STATE_FOLDER
 from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes
-from workbench.record.reader import Reader
 
-KEPT = "branch"
-"""Kind of the notes that hold what branches found."""
+BRANCH_NOTES = "branch"
+"""Kind of the notes that hold results of `branch`."""
+
+
+# -- one probe and its result ------------------------------------------------------------------------------
 
 
 def run_probe(
@@ -30,104 +30,74 @@ def run_probe(
     config: RunConfig,
     probe: str,
     *,
-    timeout: float = 600.0,
+    timeout: float = REPLY_SECONDS,
     worker: Sequence[str] | None = None,
     **args: Any,
 ) -> dict[str, Any]:
-    """The result of a probe (`prompts`, `rehearsal`, `sample`; see `probes.HANDLERS`) about these settings.
-    Starts a bench where none lives. Raises RunError with the bench's reason where it cannot answer."""
+    """The result of a probe (`prompts`, `rehearsal`, `sample`, `fresh`; see `probes.HANDLERS`) under these settings, from the
+    probe worker of `root`, started where none runs. Raises RunError with the worker's reason where it fails."""
+    command = {"probe": probe, "config": config.model_dump(mode="json"), **args}
     for attempt in (1, 2):
         folder = living_worker(root) or start_worker(root, config, worker)
         try:
-            answer = launch.send_and_wait(
-                folder, "probe", {"probe": probe, "config": config.model_dump(mode="json"), **args}, timeout
-            )
+            reply = send_and_wait(folder, "probe", command, timeout)
         except RunError:
-            if attempt == 2 or not launch.state(folder).state == "finished":
+            if attempt == 2 or lifecycle.state(folder).state != "finished":
                 raise
-            continue  # it went idle in the moment we asked
-        if not answer["ok"]:
-            raise RunError(str(answer["text"]))
-        return dict(answer["result"])
+            continue  # it ended for idleness in the moment of the request
+        if not reply["ok"]:
+            raise RunError(str(reply["text"]))
+        return dict(reply["result"])
     raise AssertionError("unreachable")
 
 
 def sample(
     run: RunFolder, prompt: str, count: int = 4, *, step: int | None = None, base: bool = False, **args: Any
 ) -> dict[str, Any]:
-    """Fresh answers of a run's model to a prompt of one's own: {prompt, samples, model}, with `base` also
+    """Fresh completions of a run's model for a prompt of one's own: {prompt, samples, model}, with `base` also
     `base`: those of the model it began with.
 
-    A living run answers between two steps as it is then; of another, the final model or the checkpoint of
-    `step` is asked. Raises RunError.
+    A living run samples between two steps with its current policy; of another, the final model or the checkpoint of
+    `step` is used. Raises RunError.
     """
-    wanted = {"prompt": prompt, "n": count, **args}
-    asked = send_probe(run, "sample", step=step, **wanted)
-    beside = send_probe(run, "sample", base=True, **wanted) if base else None
-    found = {**asked.wait(), "model": asked.model}
-    return {**found, "base": beside.wait()["samples"]} if beside else found
+    given = {"prompt": prompt, "n": count, **args}
+    sent = send_probe(run, "sample", step=step, **given)
+    sent_to_base = send_probe(run, "sample", base=True, **given) if base else None
+    found = {**sent.result(), "model": sent.model}
+    return {**found, "base": sent_to_base.result()["samples"]} if sent_to_base else found
 
 
 def branch(
     run: RunFolder, step: int, k: int, sample: int, tok: int, n: int = 16, **args: Any
 ) -> dict[str, Any]:
-    """Credit at a token of a recorded answer: see `probes.branch`. The result is kept in the run's notes.
+    """Value of a token of a recorded completion by Monte Carlo: see `probes.branch`. The result is kept in the run's notes.
     Raises RunError."""
-    result = send_probe(run, "branch", step=step, k=k, sample=sample, tok=tok, n=n, **args).wait()
+    result = send_probe(run, "branch", step=step, k=k, sample=sample, tok=tok, n=n, **args).result()
     save_branch(run, result)
     return result
 
 
-def save_branch(run: RunFolder, result: Mapping[str, Any]) -> None:
-    """Remember a branch, so that whoever looks at the token again sees it."""
-    Notes(run).keep(
-        KEPT,
-        _key(result["step"], result["k"], result["kind"], result["mode"], result["sample"], result["tok"]),
-        dict(result),
-    )
+# -- a probe that is waited for later ----------------------------------------------------------------------
 
 
-def saved_branches(
-    run: RunFolder, step: int, k: int, kind: str = "train", mode: str | None = None
-) -> list[dict[str, Any]]:
-    """The branches of one group, oldest first."""
-    start = _key(step, k, kind, mode)
-    return [value for key, value in Notes(run).kept(KEPT).items() if key.startswith(start)]
+class SentProbe(SentCommand):
+    """A probe in the inbox of a worker, and the wait for its result."""
 
+    def __init__(self, folder: RunFolder, id: str, model: str = "") -> None:
+        super().__init__(folder, id)
+        self.model = model
+        """Which model the result will come from, for people."""
 
-def _key(step: int, k: int, kind: str, mode: str | None, *place: int) -> str:
-    return "/".join(map(str, (kind, mode or "", step, k, *place))) + ("" if place else "/")
-
-
-class SentProbe(NamedTuple):
-    """A probe that was put: where its answer will stand, and whose answer it is, for people."""
-
-    folder: RunFolder
-    id: str
-    model: str
-
-    def answer(self) -> dict[str, Any] | None:
-        """The worker's answer (ok, text, result); None while there is none."""
-        for event in Reader(self.folder).events(kind="command", limit=10**9):
-            if event["data"]["id"] == self.id:
-                return dict(event["data"])
-        return None
-
-    def wait(self, timeout: float = 600.0) -> dict[str, Any]:
-        """The result. Raises RunError: refused, or nobody answered."""
-        deadline = time.monotonic() + timeout
-        while True:
-            over = launch.state(self.folder).over
-            answer = self.answer()
-            if answer is not None:
-                if not answer["ok"]:
-                    raise RunError(str(answer["text"]))
-                return dict(answer["result"])
-            if over:
-                raise RunError(f"{self.folder.id} ended before it answered. Ask again.")
-            if time.monotonic() > deadline:
-                raise RunError(f"No answer within {timeout:.0f} s. Is another run holding the device?")
-            time.sleep(0.1)
+    def result(self, timeout: float = REPLY_SECONDS) -> dict[str, Any]:
+        """Wait for the result. Raises RunError: refused, or no reply."""
+        state, reply, _ = self.wait(timeout)
+        if reply is not None:
+            if not reply["ok"]:
+                raise RunError(str(reply["text"]))
+            return dict(reply["result"])
+        if state.over:
+            raise RunError(f"{self.folder.id} ended before it answered. Ask again.")
+        raise RunError(f"No answer within {timeout:.0f} s. Is another run holding the device?")
 
 
 def send_probe(
@@ -139,56 +109,62 @@ def send_probe(
     worker: Sequence[str] | None = None,
     **args: Any,
 ) -> SentProbe:
-    """Put a probe about a run to whoever can answer, and do not wait.
+    """Send a probe about a run to the worker that has the model for it, and do not wait.
 
-    `sample`: a living run answers as it is now, else its final model or the checkpoint after `step` steps; with
-    `base` the model it began with. `branch`: the living run, else the kept policy closest to the one that gave the
-    answer at `step`. Raises RunError.
+    `sample`: a living run's current policy, else its final model or the checkpoint after `step` steps; with `base` the
+    model it began with. `branch`: the living run's policy, else the saved one closest to the policy that sampled the
+    completion at `step`. Raises RunError.
     """
-    config, now = run.config(), launch.state(run)
+    config, now = run.config(), lifecycle.state(run)
     if probe == "branch":
         args["step"] = step
     lives = now.alive and not now.over
     if lives and (probe == "branch" or base or step is None):
         if probe == "branch":
             args["policy_step"] = now.step
-        words = "the base model" if base else f"{run.id} at step {now.step}"
-        asked = {"probe": probe, **args, **({"base": True} if base else {})}
-        return SentProbe(run, launch.send(run, "probe", asked), words)
+        model = "the base model" if base else f"{run.id} at step {now.step}"
+        command = {"probe": probe, **args, **({"base": True} if base else {})}
+        return SentProbe(run, lifecycle.send(run, "probe", command), model)
     if base:
-        place, words = config.model, "the base model"
+        path, model = config.model, "the base model"
     elif probe == "branch":
-        place, at = closest(run, int(args["step"]))
-        args |= {"run": str(run.path.absolute()), "policy_step": at}
-        words = f"the policy after {at} steps" if at else "the base model"
+        path, policy_step = closest_policy(run, int(args["step"]))
+        args |= {"run": str(run.path.absolute()), "policy_step": policy_step}
+        model = f"the policy after {policy_step} steps" if policy_step else "the base model"
     else:
-        place = str(model_of(run, step))
-        words = f"{run.id}, {Path(place).name}"
-    asked_about = config.changed(model=place, use_peft=False)
-    folder = living_worker(run.root) or start_worker(run.root, asked_about, worker)
-    command = {"probe": probe, "config": asked_about.model_dump(mode="json"), **args}
-    return SentProbe(folder, folder.put("probe", command), words)
+        path = str(model_folder(run, step))
+        model = f"{run.id}, {Path(path).name}"
+    settings = config.changed(model=path, use_peft=False)
+    folder = living_worker(run.root) or start_worker(run.root, settings, worker)
+    command = {"probe": probe, "config": settings.model_dump(mode="json"), **args}
+    return SentProbe(folder, folder.put("probe", command), model)
 
 
-def closest(run: RunFolder, step: int) -> tuple[str, int]:
-    """The kept policy nearest to the one after `step` steps, and after how many steps it is."""
+def closest_policy(run: RunFolder, step: int) -> tuple[str, int]:
+    """The saved policy nearest to the one after `step` steps: its folder, and after how many steps it was saved."""
     config = run.config()
-    places = {
+    saved = {
         0: config.model,
         **{found.step: str(found.path) for found in checkpoints.listing(run) if not found.problem},
     }
-    if any((run.final / name).exists() for name in ("config.json", "adapter_config.json")):
-        places.setdefault(config.steps, str(run.final))
-    at = min(places, key=lambda kept: (abs(kept - step), kept))
-    return places[at], at
+    if final := final_model(run):
+        saved.setdefault(config.steps, str(final))
+    nearest = min(saved, key=lambda other: (abs(other - step), other))
+    return saved[nearest], nearest
 
 
-def model_of(run: RunFolder, step: int | None = None) -> Path:
+def final_model(run: RunFolder) -> Path | None:
+    """A plain Hugging Face folder with the trained model or adapter; None before the run has written it."""
+    written = any((run.final / name).exists() for name in ("config.json", "adapter_config.json"))
+    return run.final if written else None
+
+
+def model_folder(run: RunFolder, step: int | None = None) -> Path:
     """The folder of a run's final model, or that of a checkpoint. Raises RunError."""
     if step is not None:
         return checkpoints.at(run, step)
-    if any((run.final / name).exists() for name in ("config.json", "adapter_config.json")):
-        return run.final
+    if final := final_model(run):
+        return final
     # Not `latest`: that tidies up, and a living worker may be writing there.
     kept = [found for found in checkpoints.listing(run) if not found.problem]
     if not kept:
@@ -196,17 +172,41 @@ def model_of(run: RunFolder, step: int | None = None) -> Path:
     return kept[-1].path
 
 
+# -- the probe worker --------------------------------------------------------------------------------------
+
+
 def living_worker(root: Path | str) -> RunFolder | None:
-    """The newest bench that still answers, None where there is none."""
+    """The folder of the newest probe worker that still takes commands, None where there is none."""
     for folder in record.folders(root):
-        now = launch.state(folder)
+        now = lifecycle.state(folder)
         if now.kind == "probe" and now.alive and not now.over and now.state != "stopping":
             return folder
     return None
 
 
 def start_worker(root: Path | str, config: RunConfig, worker: Sequence[str] | None = None) -> RunFolder:
-    """A new bench; two callers at once get the same one."""
+    """Start a probe worker; two callers at once get the same one."""
     root = Path(root).expanduser().absolute()
     with lease.locked(root / STATE_FOLDER / "bench.lock"):
-        return living_worker(root) or launch.start(config, root, "probe", worker=worker)
+        return living_worker(root) or lifecycle.start(config, root, "probe", worker=worker)
+
+
+# -- results of `branch` in the run's notes ----------------------------------------------------------------
+
+
+def save_branch(run: RunFolder, result: Mapping[str, Any]) -> None:
+    """Keep a result of `branch` for everyone who looks at the token later."""
+    group = _group_key(result["step"], result["k"], result["kind"], result["mode"])
+    Notes(run).keep(BRANCH_NOTES, f"{group}{result['sample']}/{result['tok']}", dict(result))
+
+
+def saved_branches(
+    run: RunFolder, step: int, k: int, kind: str = "train", mode: str | None = None
+) -> list[dict[str, Any]]:
+    """The results of `branch` in one group, oldest first."""
+    group = _group_key(step, k, kind, mode)
+    return [value for key, value in Notes(run).kept(BRANCH_NOTES).items() if key.startswith(group)]
+
+
+def _group_key(step: int, k: int, kind: str, mode: str | None) -> str:
+    return f"{kind}/{mode or ''}/{step}/{k}/"

@@ -1,7 +1,7 @@
-"""What people ask of a run that exists, checked before it is sent: changes of live settings, and forks.
+"""Changes to an existing run, checked before they are sent: live settings, and forks.
 
-In: a run folder and settings by name. Out: commands for its inbox, or a new run that begins where this one stood. Page, command
-line and notebook all come through here.
+In: a run folder and settings by name. Out: commands for its inbox, or a new run that begins at one of its checkpoints.
+Pages, command line and notebook all use this.
 """
 
 import json
@@ -23,11 +23,11 @@ from workbench.rewards import versions
 FIXED = ("model", "dtype", "use_peft", "lora_r", "lora_alpha", "lora_target_modules")
 """Settings that decide what the weights of a checkpoint are; a fork from one keeps them."""
 STATE = "state.json"
-"""Where a checkpoint keeps the settings of then."""
+"""Where a checkpoint keeps the settings of its time."""
 
 
 class NewCommand(NamedTuple):
-    """One command for a run's inbox."""
+    """A command for a run's inbox, not yet sent."""
 
     command: str
     args: dict[str, Any]
@@ -39,37 +39,70 @@ class ForkPoint(NamedTuple):
     step: int
     """Finished steps; 0 is the base model."""
     config: RunConfig
-    """The parent's settings then, live changes included."""
+    """The parent's settings at that step, live changes included."""
     checkpoint: Path | None
+    """None at step 0: the base model itself is loaded."""
+
+
+# -- live settings -----------------------------------------------------------------------------------------
 
 
 def current_config(folder: RunFolder) -> RunConfig:
-    """The settings of a run as they are now: those of the start, and what people have changed since."""
+    """The settings of a run as they are now: those of the start with the live changes since."""
     return RunConfig.parse(Reader(folder).live())
 
 
 def commands_for(folder: RunFolder, values: Mapping[str, Any], *, fresh: bool = True) -> list[NewCommand]:
-    """The commands that change these live settings. `fresh`: own reward files are read anew. Raises ConfigError with a sentence
-    for each setting that cannot be changed, or not to this."""
+    """The commands that change these live settings. `fresh`: the user's reward files are read anew. Raises ConfigError with
+    a sentence for each setting that cannot be changed, or not to this value."""
     changed = current_config(folder).live_changed(values)
-    problems: dict[str, str] = {}
-    if facts := _facts(changed):
-        preflight.check_lengths(changed, facts, problems)
+    problems = _length_problems(changed)
     plain = changed.model_dump(mode="json")
     args = {name: plain[name] for name in values}
-    sent: list[NewCommand] = []
+    commands: list[NewCommand] = []
     if "rewards" in values:
-        records = folder.about()["rewards"]
         try:
-            found = versions.prepare_update(changed.rewards, folder.rewards, records, fresh=fresh)
+            found = versions.prepare_update(
+                changed.rewards, folder.rewards, folder.about()["rewards"], fresh=fresh
+            )
         except RewardError as error:
             problems["rewards"] = str(error)
         else:
             args["rewards"] = [spec.model_dump(mode="json") for spec in found.specs]
-            sent += [NewCommand("rewards", {"files": found.files})] if found.files else []
-    if problems := {name: words for name, words in problems.items() if name in values}:
+            commands += [NewCommand("rewards", {"files": found.files})] if found.files else []
+    if problems := {name: sentence for name, sentence in problems.items() if name in values}:
         raise ConfigError("\n".join(problems.values()), problems)
-    return [*sent, NewCommand("set", args)]
+    return [*commands, NewCommand("set", args)]
+
+
+def send(folder: RunFolder, values: Mapping[str, Any], *, fresh: bool = True) -> list[str]:
+    """Send the commands that change these settings; returns their ids. Raises ConfigError, RunError."""
+    return [launch.send(folder, *command) for command in commands_for(folder, values, fresh=fresh)]
+
+
+def send_and_wait(folder: RunFolder, values: Mapping[str, Any], timeout: float = 600.0) -> dict[str, Any]:
+    """`send`, and wait for the reply to the last command, or to the first that is refused. Raises ConfigError, RunError."""
+    reply: dict[str, Any] = {}
+    for command, args in commands_for(folder, values):
+        reply = launch.send_and_wait(folder, command, args, timeout)
+        if not reply["ok"]:
+            break
+    return reply
+
+
+def _length_problems(config: RunConfig) -> dict[str, str]:
+    """A sentence per setting where prompt and completion do not fit into the model's context."""
+    problems: dict[str, str] = {}
+    try:
+        facts = estimate.facts(config.model)
+    except ModelError:
+        return problems
+    if facts:
+        preflight.check_lengths(config, facts, problems)
+    return problems
+
+
+# -- forks -------------------------------------------------------------------------------------------------
 
 
 def fork_point(folder: RunFolder, step: int) -> ForkPoint:
@@ -78,30 +111,29 @@ def fork_point(folder: RunFolder, step: int) -> ForkPoint:
         raise RunError(
             f"step = {step}: a fork begins at 0 (the base model) or behind a checkpoint of the run."
         )
-    there = [found.step for found in checkpoints.listing(folder) if not found.problem and found.step <= step]
-    if not there:
+    usable = [found.step for found in checkpoints.listing(folder) if not found.problem and found.step <= step]
+    if not usable:
         return ForkPoint(0, folder.config(), None)
-    place = checkpoints.at(folder, max(there))
+    last = max(usable)
+    checkpoint = checkpoints.at(folder, last)
     try:
-        config = RunConfig.parse(json.loads((place / STATE).read_text())["config"])
+        config = RunConfig.parse(json.loads((checkpoint / STATE).read_text())["config"])
     except (OSError, ValueError, KeyError) as error:
         raise RunError(
-            f"Checkpoint {place.name} does not say its settings ({error}). Choose another one."
+            f"Checkpoint {checkpoint.name} does not say its settings ({error}). Choose another one."
         ) from error
-    return ForkPoint(
-        max(there), config, place if max(there) else None
-    )  # behind step 0 lies the base model itself
+    return ForkPoint(last, config, checkpoint if last else None)
 
 
 def fork_config(folder: RunFolder, begin: ForkPoint, changes: Mapping[str, Any]) -> RunConfig:
     """The settings of a fork. Raises ConfigError for what the weights it begins with do not allow."""
     config = begin.config.changed(run_name=None).changed(**changes)
     if begin.checkpoint is not None:
-        fixed = [name for name in FIXED if getattr(config, name) != getattr(begin.config, name)]
         problems = {
             name: f"{name} cannot change in a fork from step {begin.step}: its weights are what they are. Fork from step 0, or "
             "start a new run."
-            for name in fixed
+            for name in FIXED
+            if getattr(config, name) != getattr(begin.config, name)
         }
         if problems:
             raise ConfigError("\n".join(problems.values()), problems)
@@ -124,23 +156,9 @@ def fork(
 ) -> RunFolder:
     """Start a run that goes on from another one's checkpoint (the last at or before `step`; 0: from the base model) with
     other settings. Its parent is kept in config.json. Raises ConfigError, RunError."""
+    changes = changes or {}
     begin = fork_point(folder, step)
-    config = fork_config(folder, begin, changes or {})
-    return start(folder, begin, config, root, fresh="rewards" in (changes or {}), key=key, worker=worker)
-
-
-def start(
-    folder: RunFolder,
-    begin: ForkPoint,
-    config: RunConfig,
-    root: Path | str | None = None,
-    *,
-    fresh: bool = False,
-    key: str | None = None,
-    worker: Sequence[str] | None = None,
-) -> RunFolder:
-    """`fork` for settings that are whole already. `fresh`: read own reward files anew."""
-    report = preflight.check(config, folder, fresh=fresh)
+    report = preflight.check(fork_config(folder, begin, changes), folder, fresh="rewards" in changes)
     prepare = None
     if begin.checkpoint is not None:
         state = {"config": report.config.model_dump(mode="json")}
@@ -153,27 +171,3 @@ def start(
         worker=worker,
         prepare=prepare,
     )
-
-
-def send(folder: RunFolder, values: Mapping[str, Any], *, fresh: bool = True) -> list[str]:
-    """Send the commands that change these settings; their ids come back. Raises ConfigError, RunError."""
-    return [
-        launch.send(folder, order.command, order.args) for order in commands_for(folder, values, fresh=fresh)
-    ]
-
-
-def send_and_wait(folder: RunFolder, values: Mapping[str, Any], timeout: float = 600.0) -> dict[str, Any]:
-    """`send`, and wait for the answer to the last of them, or to the first that is refused. Raises ConfigError, RunError."""
-    answer: dict[str, Any] = {}
-    for order in commands_for(folder, values):
-        answer = launch.send_and_wait(folder, order.command, order.args, timeout)
-        if not answer["ok"]:
-            break
-    return answer
-
-
-def _facts(config: RunConfig) -> estimate.ModelFacts | None:
-    try:
-        return estimate.facts(config.model)
-    except ModelError:
-        return None

@@ -1,6 +1,7 @@
 """Several processes for one run: the command that starts them, and what each must know of the others.
 
-torchrun starts `nproc` workers and ends them all when one dies. Rank 0 is the run's worker; the others only lend it a hand.
+torchrun starts `nproc` workers and ends them all when one dies. Rank 0 is the run's worker; the others take part in its
+sampling and updates.
 """
 
 import os
@@ -12,11 +13,19 @@ from collections.abc import Sequence
 
 import psutil
 
-LOOK_SECONDS = 1.0
+from workbench.record.folder import RunFolder
+
+POLL_SECONDS = 1.0
+
+
+def process_count(folder: RunFolder) -> int:
+    """How many processes a run's worker consists of. Only training is shared out."""
+    return folder.config().nproc if folder.about().get("kind", "train") == "train" else 1
 
 
 def command(worker: Sequence[str], nproc: int) -> list[str]:
-    """What to start: the worker itself, or torchrun with `nproc` of it, on the loopback address only and never restarted."""
+    """The command line to start: the worker itself, or torchrun with `nproc` of it, on the loopback address only and never
+    restarted."""
     if nproc == 1:
         return list(worker)
     return [
@@ -26,24 +35,24 @@ def command(worker: Sequence[str], nproc: int) -> list[str]:
 
 
 def rank() -> int:
-    """This worker's number among those that torchrun started."""
+    """This process's rank among those that torchrun started; 0 without torchrun."""
     return int(os.environ.get("RANK", "0"))
 
 
 def exit_with_torchrun() -> None:
-    """A worker whose torchrun is gone would go on unwatched: it gets SIGTERM within a second."""
+    """Send this process SIGTERM within a second after its torchrun is gone: no process would end it with the others any more."""
     agent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == agent:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="torchrun-watch", daemon=True).start()
 
 
-def missing(nproc: int, agent: int) -> str:
-    """Why the processes of this run cannot go on together, in a sentence; '' where all are there."""
+def lost_processes(nproc: int, agent: int) -> str:
+    """Why the processes of this run cannot go on together, in a sentence; '' where all are alive. `agent`: pid of torchrun."""
     if os.getppid() != agent:
         return "torchrun, which started this run's processes, is gone; the run ends."
     living = 0
@@ -55,6 +64,6 @@ def missing(nproc: int, agent: int) -> str:
     if living >= nproc:
         return ""
     return (
-        f"{nproc - living} of the run's {nproc} training processes died, so the others end too: worker.log holds its last words. "
+        f"{nproc - living} of the run's {nproc} training processes died, so the others end too: worker.log says why. "
         "Resume from the last checkpoint."
     )

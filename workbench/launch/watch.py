@@ -1,5 +1,4 @@
-"""What state a run is in, derived from what its worker said last and from whether that very process still
-lives.
+"""What state a run is in, derived from the status its worker last wrote and from whether that very process still runs.
 
 In: a run folder. Out: a `RunState`. Reads only, and never raises for a damaged folder.
 """
@@ -13,14 +12,18 @@ from typing import Any, NamedTuple
 
 from workbench.core.errors import RunError
 from workbench.launch import identity
-from workbench.record.folder import RunFolder, folders
+from workbench.record.folder import RunFolder
 from workbench.record.status import ENDED
 
 STALL_SECONDS = 300.0
-HEARTBEAT_SECONDS = 30.0
+"""A run without progress for this long, and for ten times its usual step, counts as stalled."""
+SILENT_SECONDS = 30.0
+"""A worker without a heartbeat for this long counts as stalled."""
 COMING_UP_SECONDS = 3.0
-"""Between a run folder's birth and the moment its worker can be seen."""
-LAST_LINES = 20
+"""Between the making of a run folder and the moment its worker can be found among the processes."""
+LOG_LINES = 20
+EXIT_MARK = "workbench:"
+"""Begins the line of worker.log in which the launcher notes how the process ended."""
 
 
 class RunState(NamedTuple):
@@ -30,7 +33,7 @@ class RunState(NamedTuple):
     path: Path
     state: str
     """queued, starting, running, paused, stopping; finished, stopped, failed; crashed (the process is gone
-    without a last word), interrupted (the machine was restarted), damaged (the folder cannot be read)."""
+    without a final status), interrupted (the machine was restarted), damaged (the folder cannot be read)."""
     alive: bool
     """Whether its worker process runs."""
     reason: str = ""
@@ -45,13 +48,13 @@ class RunState(NamedTuple):
     eta: float | None = None
     step_seconds: float | None = None
     started: float | None = None
-    """Of its newest worker."""
+    """When its newest worker started. Times are unix seconds."""
     seconds: float | None = None
-    """It has run so long, all its workers together; dead time between them left out."""
+    """How long it has run, all its workers together; the time between them left out."""
     ended: float | None = None
     heartbeat: float | None = None
     until: float | None = None
-    """What it does now goes on by itself at that time, at the latest: it waits for people."""
+    """It waits for human ratings, and goes on by itself at that time at the latest."""
     device: str = ""
     kind: str = "train"
     log: tuple[str, ...] = ()
@@ -67,13 +70,8 @@ class RunState(NamedTuple):
         return {**self._asdict(), "path": str(self.path), "log": list(self.log)}
 
 
-def runs(root: Path | str) -> list[RunState]:
-    """All runs below `root`, newest first; folders that cannot be read are listed as damaged."""
-    return [state(folder) for folder in folders(root)]
-
-
 def identity_of(status: Mapping[str, Any]) -> identity.Identity | None:
-    """The worker a status speaks of; None before it has come up."""
+    """The process that a status names; None before the worker has come up."""
     pid, created = status.get("pid"), status.get("create_time")
     if not isinstance(pid, int) or not isinstance(created, int | float):
         return None
@@ -95,36 +93,32 @@ def state(folder: RunFolder) -> RunState:
         "started": about.get("created", 0.0),
         "boot_id": identity.boot_id(),
     }
-    said = str(status.get("state", ""))
-    living = is_alive(status)
-    derived, reason, stalled = said, str(status.get("reason") or ""), ""
-    if said not in ENDED:
-        if living:
-            stalled = _stalled(status)
-        elif status.get("boot_id") != identity.boot_id():
-            derived = "interrupted"
-            reason = f"The machine was restarted at step {_whole(status.get('step'))} (it was {said})."
+    living = _is_alive(status)
+    name, reason, stalled = str(status.get("state", "")), str(status.get("reason") or ""), ""
+    ended = status.get("ended") if name in ENDED else None
+    if name not in ENDED and living:
+        stalled = _stalled(status)
+    elif name not in ENDED:
+        ended = status.get("heartbeat")
+        if status.get("boot_id") == identity.boot_id():
+            name, reason = "crashed", _why_gone(folder, status)
         else:
-            derived, reason = "crashed", _why_gone(folder, status)
-    ended = (
-        status.get("ended")
-        if derived in ENDED
-        else (status.get("heartbeat") if derived in ("crashed", "interrupted") else None)
-    )
+            reason = f"The machine was restarted at step {_integer(status.get('step'))} (it was {name})."
+            name = "interrupted"
     started = _number(status.get("started"))
     until = _number(ended) or time.time()
     return RunState(
         id=folder.id,
         path=folder.path,
-        state=derived,
+        state=name,
         alive=living,
         reason=reason,
         stalled=stalled,
         phase=str(status.get("phase") or ""),
-        phase_done=_whole(status.get("phase_done")),
-        phase_total=_whole(status.get("phase_total")),
-        step=_whole(status.get("step")),
-        steps=_whole(status.get("steps")),
+        phase_done=_integer(status.get("phase_done")),
+        phase_total=_integer(status.get("phase_total")),
+        step=_integer(status.get("step")),
+        steps=_integer(status.get("steps")),
         eta=_number(status.get("eta")),
         step_seconds=_number(status.get("step_seconds")),
         started=started,
@@ -134,11 +128,11 @@ def state(folder: RunFolder) -> RunState:
         until=_number(status.get("until")) if living else None,
         device=str(status.get("device") or ""),
         kind=str(about.get("kind") or "train"),
-        log=tuple(folder.log_tail(LAST_LINES)) if derived in ("failed", "crashed", "interrupted") else (),
+        log=tuple(folder.log_tail(LOG_LINES)) if name in ("failed", "crashed", "interrupted") else (),
     )
 
 
-def is_alive(status: Mapping[str, Any]) -> bool:
+def _is_alive(status: Mapping[str, Any]) -> bool:
     """Whether the worker that wrote this status runs, or is just coming up."""
     if who := identity_of(status):
         return identity.alive(who)
@@ -151,36 +145,35 @@ def is_alive(status: Mapping[str, Any]) -> bool:
 
 
 def _stalled(status: Mapping[str, Any]) -> str:
+    """Why a living worker counts as stalled, '' where it does not."""
     now = time.time()
     silent = now - float(status.get("heartbeat") or now)
-    if silent > HEARTBEAT_SECONDS:
-        return f"The process exists but has given no sign of life for {_span(silent)}."
+    if silent > SILENT_SECONDS:
+        return f"The process exists but has given no sign of life for {_duration(silent)}."
     if status.get("state") in ("running", "stopping", "starting"):
         still = now - float(status.get("progress_at") or now)
         if still > max(STALL_SECONDS, 10 * float(status.get("step_seconds") or 0.0)):
-            return f"No progress for {_span(still)} (phase: {status.get('phase') or 'start'})."
+            return f"No progress for {_duration(still)} (phase: {status.get('phase') or 'start'})."
     return ""
 
 
 def _why_gone(folder: RunFolder, status: Mapping[str, Any]) -> str:
+    """Why the process of a worker without a final status is gone, as far as kernel and log show."""
     if status.get("pid") is None:
         return "The worker never came up. worker.log says why."
-    where = f"The worker process is gone; it was at step {_whole(status.get('step'))}"
+    where = f"The worker process is gone; it was at step {_integer(status.get('step'))}"
     where += f", phase {status['phase']}." if status.get("phase") else "."
     before, now = status.get("oom_kills"), oom_kills()
     if before is not None and now is not None and now > before:
         return (
             f"{where} The kernel has killed a process for lack of memory since it began: probably this one."
         )
-    for line in reversed(folder.log_tail(LAST_LINES)):
+    for line in reversed(folder.log_tail(LOG_LINES)):
         if line.startswith(EXIT_MARK):
             return f"{where} {line.removeprefix(EXIT_MARK).strip()}"
         if line.startswith("Fatal Python error"):
             return f"{where} {line}"
-    return f"{where} It left no last word: it was killed from outside, or the machine ran out of memory."
-
-
-EXIT_MARK = "workbench:"
+    return f"{where} It wrote no final status: it was killed from outside, or the machine ran out of memory."
 
 
 def exit_sentence(code: int) -> str:
@@ -195,7 +188,7 @@ def exit_sentence(code: int) -> str:
 
 
 def oom_kills() -> int | None:
-    """How many processes the kernel has killed for lack of memory since boot; None where it does not tell."""
+    """How many processes the kernel has killed for lack of memory since boot; None where it does not count them."""
     try:
         for line in Path("/proc/vmstat").read_text().splitlines():
             name, _, value = line.partition(" ")
@@ -206,11 +199,11 @@ def oom_kills() -> int | None:
     return None
 
 
-def _span(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _whole(value: Any) -> int:
+def _integer(value: Any) -> int:
     return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
 
 

@@ -71,9 +71,7 @@ def test_a_free_device_is_not_for_those_behind_in_the_queue(tmp_path: Path) -> N
     seen: list[list[str]] = []
 
     def look() -> lease.Lease | None:
-        return lease.acquire(
-            "cpu", tmp_path, "m-came-last", iter([False, True]).__next__, lambda now: seen.append(now.ahead)
-        )
+        return lease.acquire("cpu", tmp_path, "m-came-last", iter([False, True]).__next__, seen.append)
 
     assert lease.holder(folder, "cpu") == "" and look() is None
     early[0].close()  # the first is served, or has died
@@ -90,12 +88,7 @@ def test_a_free_device_is_not_for_those_behind_in_the_queue(tmp_path: Path) -> N
 def test_a_waiting_run_knows_who_is_ahead_and_can_give_up(tmp_path: Path) -> None:
     first = lease.acquire("cpu", tmp_path, "first", never)
     seen: list[list[str]] = []
-    assert (
-        lease.acquire(
-            "cpu", tmp_path, "second", lambda: bool(seen), lambda waiting: seen.append(waiting.ahead)
-        )
-        is None
-    )
+    assert lease.acquire("cpu", tmp_path, "second", lambda: bool(seen), seen.append) is None
     assert seen == [["first"]] and first is not None
     assert tickets(tmp_path) == []
 

@@ -1,4 +1,4 @@
-"""What a run's state is, from its last word and its process."""
+"""What a run's state is, from its last status and its process."""
 
 import os
 import time
@@ -58,7 +58,7 @@ def test_a_process_that_is_gone_without_a_last_word_has_crashed(folder: RunFolde
     folder.log_path.write_text("loading\nstep 7\n")
     found = say(folder, state=word, phase="sample")
     assert found.state == "crashed" and found.over and not found.alive
-    assert "step 7, phase sample" in found.reason and "no last word" in found.reason
+    assert "step 7, phase sample" in found.reason and "no final status" in found.reason
     assert found.log == ("loading", "step 7")
 
 

@@ -14,7 +14,7 @@ from workbench.core.config import RunConfig, settings
 from workbench.core.errors import ConfigError, RunError, SandboxError
 from workbench.core.estimate import Device, Duration, Memory
 from workbench.core.presets import presets
-from workbench.launch import preflight
+from workbench.launch import command_client, lifecycle, preflight
 from workbench.prompts import TASKS
 from workbench.record.folder import RunFolder
 from workbench.view.common import form, plots, temporary_probe
@@ -413,10 +413,10 @@ def _probe(
     monkeypatch.setattr(folder.__class__, "put", lambda self, command, args: "the-id")
     now = launch.state(folder)
     monkeypatch.setattr(
-        launch, "state", lambda folder: now._replace(state=state, reason="It ended with exit code 1.")
+        lifecycle, "state", lambda folder: now._replace(state=state, reason="It ended with exit code 1.")
     )
-    events = [] if answer is None else [{"data": {"id": "the-id", **answer}}]
-    monkeypatch.setattr(temporary_probe.Reader, "events", lambda self, kind: events)
+    events = [] if answer is None else [{"id": 1, "data": {"id": "the-id", **answer}}]
+    monkeypatch.setattr(command_client.Reader, "events", lambda self, since, kind, limit: events)
     return list(temporary_probe.run(RunConfig.build(), root, "prompts"))
 
 

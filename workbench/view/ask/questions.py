@@ -63,7 +63,7 @@ def told(run: RunFolder, folder: str, id: str) -> Json:
     seen."""
     place = record.find_id(folder, run.root)
     state = launch.state(place)
-    answer = probe_client.SentProbe(place, id, "").answer()
+    answer = probe_client.SentProbe(place, id).poll()
     if answer is None:
         if state.over:
             return {

@@ -5,7 +5,6 @@ In: a RunConfig and the name of a probe. Out: what the worker is at, again and a
 """
 
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,11 +12,8 @@ from typing import Any, NamedTuple
 from workbench import launch
 from workbench.core.config import RunConfig
 from workbench.launch import RunState, preflight
-from workbench.record.folder import RunFolder
-from workbench.record.reader import Reader
+from workbench.launch.command_client import REPLY_SECONDS, SentCommand
 
-PATIENCE = 600.0
-"""Seconds after which an unanswered probe is given up, the wait for the device included."""
 LOOK = 0.25
 
 
@@ -43,35 +39,25 @@ def run(config: RunConfig, root: Path, probe: str, *, often: bool = False, **arg
     """
     folder = preflight.start(config, root, "probe")
     try:
-        command = folder.put("probe", {"probe": probe, **args})
-        yield from _until_answered(folder, command, often)
+        sent = SentCommand(folder, folder.put("probe", {"probe": probe, **args}))
+        before = ""
+        for state, reply, late in sent.updates(every=LOOK):
+            words = describe(state)
+            if reply is not None:
+                yield Progress(reply["text"], reply.get("result"), failed=not reply["ok"])
+            elif state.over:
+                yield Progress(
+                    state.reason or f"The probe worker {state.state} without an answer.", failed=True
+                )
+            elif late:
+                minutes = f"{REPLY_SECONDS / 60:.0f} minutes"
+                yield Progress(f"No answer within {minutes}. Is another run holding the device?", failed=True)
+            elif words != before or often:
+                before = words
+                yield Progress(words)
     finally:
         launch.stop(folder, grace=2.0, wait=True, kill_after=2.0)
         shutil.rmtree(folder.path, ignore_errors=True)
-
-
-def _until_answered(folder: RunFolder, command: str, often: bool) -> Iterator[Progress]:
-    deadline = time.monotonic() + PATIENCE
-    reader = Reader(folder)
-    said = ""
-    while time.monotonic() < deadline:
-        for event in reader.events(kind="command"):
-            if event["data"].get("id") == command:
-                data = event["data"]
-                yield Progress(data["text"], data.get("result"), failed=not data["ok"])
-                return
-        state = launch.state(folder)
-        if state.over:
-            yield Progress(state.reason or f"The bench worker {state.state} without an answer.", failed=True)
-            return
-        words = describe(state)
-        if words != said or often:
-            said = words
-            yield Progress(words)
-        time.sleep(LOOK)
-    yield Progress(
-        f"No answer within {PATIENCE / 60:.0f} minutes. Is another run holding the device?", failed=True
-    )
 
 
 def describe(state: RunState) -> str:
