@@ -161,7 +161,7 @@ def estimated(folder: Any, tokenizer: Any, answer: float) -> float:
     facts = estimate.facts(config.model)
     assert facts is not None
     with sqlite3.connect(folder.db_path) as db:
-        texts = [text for (text,) in db.execute("SELECT text FROM prompts")]
+        texts = [text for (text,) in db.execute("SELECT prompt FROM prompts")]
     prompt = sum(len(tokenizer(text).input_ids) for text in texts) / len(texts)
     memory = estimate.memory(config, facts, estimate.Lengths(round(prompt), answer))
     return (memory.total - memory.runtime - memory.weights) / 2**20

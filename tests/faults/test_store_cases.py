@@ -362,7 +362,7 @@ def test_case_35_an_old_schema_is_migrated_with_its_copy_kept_and_a_newer_one_on
         writer.step(make_step(0, groups=3, samples=4))
     newer = [*schema.MIGRATIONS, "ALTER TABLE steps ADD COLUMN weather TEXT;"]
     schema.open_writer(folder.db_path, newer).close()
-    assert folder.db_path.with_name("run.db.v1").exists()
+    assert folder.db_path.with_name(f"run.db.v{len(schema.MIGRATIONS)}").exists()
     with pytest.raises(RunError, match="newer version"):
         Writer(folder)
     reader = Reader(folder)

@@ -23,7 +23,7 @@ def test_the_same_prompt_of_another_run_stands_below(page, dashboard, tmp_path):
     page.locator(".beside select").select_option(second.id)
     visits = ask(
         second,
-        f"SELECT step, right, n FROM {GROUPS} WHERE prompt_id = ? AND mode = 'sampled' ORDER BY step",
+        f"SELECT step, correct_count, size FROM {GROUPS} WHERE prompt_id = ? AND mode = 'sampled' ORDER BY step",
         prompt,
     )
     columns = page.locator(".beside .river [data-visit]")

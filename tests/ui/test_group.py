@@ -244,7 +244,7 @@ def test_steps_and_groups_are_walked_with_hl_and_jk(page, served, recorded_run, 
         row[0]
         for row in ask(
             recorded_run,
-            f"SELECT question FROM {GROUPS} WHERE step = ? AND kind = 'train' ORDER BY dead != '', gradient_share DESC",
+            f"SELECT question FROM {GROUPS} WHERE step = ? AND kind = 'train' ORDER BY zero_std != '', gradient_share DESC",
             STEP,
         )
     ]
@@ -268,8 +268,8 @@ def test_a_failed_reward_keeps_its_text_and_says_why_it_has_no_score(page, serve
     [(sample, step, prompt, place)] = ask(
         failing_run,
         f"""
-        SELECT s.id, g.step, g.prompt_id, s.idx - (SELECT min(idx) FROM samples WHERE group_id = g.id) FROM samples s
-        JOIN {GROUPS} g ON g.id = s.group_id WHERE s.reward IS NULL AND g.kind = 'train' AND g.dead = '' LIMIT 1""",
+        SELECT s.id, g.step, g.prompt_id, s.sample_index - (SELECT min(sample_index) FROM samples WHERE group_id = g.id) FROM samples s
+        JOIN {GROUPS} g ON g.id = s.group_id WHERE s.reward IS NULL AND g.kind = 'train' AND g.zero_std = '' LIMIT 1""",
     )
     open_reader(page, served, failing_run, view="group", step=step, prompt=prompt, sample=place)
     expect(page.locator(".parts")).to_contain_text("error: no score")
@@ -277,19 +277,19 @@ def test_a_failed_reward_keeps_its_text_and_says_why_it_has_no_score(page, serve
     expect(page.locator(".arith")).to_contain_text("has no score, so nothing is asked of it")
     expect(page.locator(".arith")).to_contain_text("left out of mean and std")
     expect(page.locator(".card.picked .hd")).to_contain_text("no score")
-    [(text,)] = ask(failing_run, "SELECT text FROM samples WHERE reward IS NULL AND id = ?", sample)
+    [(text,)] = ask(failing_run, "SELECT completion FROM samples WHERE reward IS NULL AND id = ?", sample)
     assert page.locator(".card.picked .toks").inner_text().replace("\n", "") == text.replace("\n", "")
 
 
 def test_a_held_out_prompt_is_followed_from_the_base_model_on(page, served, recorded_run):
     [(prompt, question)] = ask(
         recorded_run,
-        f"SELECT prompt_id, question FROM {GROUPS} WHERE kind = 'eval' AND mode = 'sampled' AND k = 0 AND step = 0",
+        f"SELECT prompt_id, question FROM {GROUPS} WHERE kind = 'eval' AND mode = 'sampled' AND group_index = 0 AND step = 0",
     )
     open_reader(page, served, recorded_run, view="prompt", prompt=prompt)
     visits = ask(
         recorded_run,
-        f"SELECT step, right, n FROM {GROUPS} WHERE prompt_id = ? AND mode = 'sampled' ORDER BY step",
+        f"SELECT step, correct_count, size FROM {GROUPS} WHERE prompt_id = ? AND mode = 'sampled' ORDER BY step",
         prompt,
     )
     expect(page.locator(".viewprompt h1")).to_have_text(question)
@@ -300,7 +300,7 @@ def test_a_held_out_prompt_is_followed_from_the_base_model_on(page, served, reco
         json.dumps(text)
         for (text,) in ask(
             recorded_run,
-            "SELECT text FROM samples JOIN groups ON groups.id = group_id WHERE prompt_id = ?",
+            "SELECT completion FROM samples JOIN groups ON groups.id = group_id WHERE prompt_id = ?",
             prompt,
         )
     }
@@ -424,7 +424,7 @@ def test_the_picture_of_a_dead_group_is_drawn_whole(page, served, recorded_run, 
     """A dead group's picture says in words why nothing is asked; no script or drawing complains."""
     [dead] = ask(
         recorded_run,
-        f"SELECT step, prompt_id FROM {GROUPS} WHERE kind = 'train' AND dead != '' LIMIT 1",
+        f"SELECT step, prompt_id FROM {GROUPS} WHERE kind = 'train' AND zero_std != '' LIMIT 1",
     )
     said: list[str] = []
     page.on("console", lambda message: message.type == "error" and said.append(message.text))

@@ -52,7 +52,7 @@ def test_rows_are_the_living_groups_by_share_of_the_gradient(page, served, recor
     rows = ask(
         recorded_run,
         f"SELECT question, gradient_share, reward_std FROM {GROUPS}"
-        " WHERE step = 30 AND kind = 'train' AND dead = '' ORDER BY gradient_share DESC",
+        " WHERE step = 30 AND kind = 'train' AND zero_std = '' ORDER BY gradient_share DESC",
     )
     assert texts(page.locator(".groups tbody td.prompt a")) == [question for question, _, _ in rows]
     shares = [number(text) for text in texts(page.locator(".groups tbody .sharecol"))]
@@ -147,7 +147,7 @@ def test_keys_are_left_alone_while_somebody_types(page, served, recorded_run):
 def test_an_underlined_word_explains_itself_with_the_numbers_of_the_step(page, served, recorded_run):
     open_reader(page, served, recorded_run, step=26)
     [(dead,)] = ask(
-        recorded_run, f"SELECT count(*) FROM {GROUPS} WHERE step = 26 AND kind = 'train' AND dead != ''"
+        recorded_run, f"SELECT count(*) FROM {GROUPS} WHERE step = 26 AND kind = 'train' AND zero_std != ''"
     )
     page.locator(".ch [data-tip=frac_reward_zero_std]").hover()
     tip = page.get_by_role("tooltip")

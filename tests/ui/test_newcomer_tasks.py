@@ -89,7 +89,7 @@ def test_task_02_see_the_newest_group_with_its_rewards_and_advantages(page, clic
     newest = "WHERE kind = 'train' ORDER BY step DESC, gradient_share DESC LIMIT 1"
     [(group_id, question)] = ask(run, f"SELECT id, question FROM {GROUPS} {newest}")
     expect(page.locator(".head h1")).to_contain_text(question)
-    stored = ask(run, "SELECT advantage FROM samples WHERE group_id = ? ORDER BY idx", group_id)
+    stored = ask(run, "SELECT advantage FROM samples WHERE group_id = ? ORDER BY sample_index", group_id)
     # Siblings are listed by what went against the ask first, so both sides are compared sorted.
     asked = sorted(number(text) for text in texts(page.locator(".sib tbody td:nth-child(5)")))
     assert asked == pytest.approx(sorted(round(value, 2) for (value,) in stored), abs=0.0051)
@@ -114,7 +114,7 @@ def test_task_03_find_why_a_sample_got_its_reward(page, clicks, live):
     group = "SELECT id FROM groups WHERE step_id = (SELECT max(id) FROM steps WHERE kind = 'train') ORDER BY gradient_share DESC LIMIT 1"
     [(value,)] = ask(
         run,
-        f"SELECT value FROM sample_rewards JOIN samples ON samples.id = sample_id WHERE group_id = ({group}) AND name = 'correct' ORDER BY idx LIMIT 1 OFFSET ?",
+        f"SELECT value FROM sample_rewards JOIN samples ON samples.id = sample_id WHERE group_id = ({group}) AND name = 'correct' ORDER BY sample_index LIMIT 1 OFFSET ?",
         picked,
     )
     assert number(sheet.locator(".codefacts b").first.inner_text()) == value
@@ -132,7 +132,9 @@ def test_task_04_write_a_reward_and_test_it_on_real_samples(page, clicks, live):
     expect(page.locator("#wb-lab .lab-checks")).to_contain_text("same score twice", timeout=60_000)
     assert clicks.count == 3
     first = "(SELECT min(id) FROM groups WHERE step_id IN (SELECT id FROM steps WHERE kind = 'train' AND step = 26))"
-    stored = ask(run, f"SELECT text, reward FROM samples WHERE group_id = {first} ORDER BY idx")
+    stored = ask(
+        run, f"SELECT completion, reward FROM samples WHERE group_id = {first} ORDER BY sample_index"
+    )
     rows = page.locator("#wb-lab tr[data-sample]")
     expect(rows).to_have_count(len(stored))
     heads = texts(page.locator("#wb-lab .lab-result thead th"))
@@ -246,7 +248,7 @@ def test_task_08_follow_one_prompt_from_step_0_to_now(page, clicks, live):
     )
     visits = ask(
         run,
-        f"SELECT step, right, n FROM {GROUPS} WHERE prompt_id = ({newest}) AND kind = 'train' ORDER BY step",
+        f"SELECT step, correct_count, size FROM {GROUPS} WHERE prompt_id = ({newest}) AND kind = 'train' ORDER BY step",
     )
     assert len(visits) > 1 and visits[0][0] < visits[-1][0]
     first, last = (round(100 * right / n) for _, right, n in (visits[0], visits[-1]))
@@ -274,7 +276,7 @@ def test_task_10_compare_two_values_of_beta_on_the_same_prompts(page, clicks, li
     for run in (first, second):
         said = ask(
             run,
-            f"SELECT samples.text FROM samples JOIN {GROUPS} g ON g.id = group_id WHERE g.prompt_id = ? AND g.mode = 'sampled' AND g.step = (SELECT max(step) FROM steps WHERE mode = 'sampled') ORDER BY idx",
+            f"SELECT samples.completion FROM samples JOIN {GROUPS} g ON g.id = group_id WHERE g.prompt_id = ? AND g.mode = 'sampled' AND g.step = (SELECT max(step) FROM steps WHERE mode = 'sampled') ORDER BY sample_index",
             prompt,
         )
         shown = page.locator(f".cmpside[data-run='{run.id}'] pre").all_text_contents()

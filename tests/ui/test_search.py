@@ -82,7 +82,7 @@ def test_more_hits_come_when_asked_and_all_go_into_a_file(page, served, run):
     rows = [json.loads(line) for line in download.value.path().read_text().splitlines()]
     [(count,)] = ask(
         run,
-        "SELECT count(*) FROM samples s JOIN steps t ON t.id = s.step_id WHERE kind = 'train' AND text LIKE '%check%' AND text LIKE '%ok%'",
+        "SELECT count(*) FROM samples s JOIN steps t ON t.id = s.step_id WHERE kind = 'train' AND completion LIKE '%check%' AND completion LIKE '%ok%'",
     )
     assert len(rows) == count > 50
 

@@ -211,7 +211,7 @@ def test_answers_of_a_model_that_was_asked_are_text(page, served, hostile_run, w
     })  # fmt: skip
     [(prompt,)] = ask(
         hostile_run,
-        "SELECT prompt_id FROM groups WHERE k = 2 AND step_id = (SELECT id FROM steps WHERE step = 1)",
+        "SELECT prompt_id FROM groups WHERE group_index = 2 AND step_id = (SELECT id FROM steps WHERE step = 1)",
     )
     open_reader(page, served, hostile_run, view="group", step=1, prompt=prompt, sample=0, tok=1)
     expect(page.locator(".credit .choice")).to_have_count(2)

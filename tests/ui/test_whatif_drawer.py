@@ -95,7 +95,7 @@ def test_another_divisor_stands_beside_what_was_asked(page, served):
     open_reader(page, dashboard, run, view="group", step=10)
     [(mixed, k)] = ask(
         run,
-        "SELECT prompt_id, k FROM groups JOIN steps ON steps.id = step_id WHERE step = 10 AND kind = 'train' AND dead = '' ORDER BY k LIMIT 1",
+        "SELECT prompt_id, group_index FROM groups JOIN steps ON steps.id = step_id WHERE step = 10 AND kind = 'train' AND zero_std = '' ORDER BY group_index LIMIT 1",
     )
     open_reader(page, dashboard, run, view="group", step=10, prompt=mixed)
     rewards = [sample["reward"] for sample in Reader(run).group(10, k)["samples"]]

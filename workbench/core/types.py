@@ -160,8 +160,8 @@ class StepRecord:
 
     step: int
     kind: GroupKind
-    groups: list[Group]
-    scores_B: list[Score]
+    groups: list[Group] = field(default_factory=list)
+    scores_B: list[Score] = field(default_factory=list)
     advantages_B: NDArray[np.float64] | None = None
     """None for evaluations: they ask nothing."""
     tokens: TokenArrays | None = None
@@ -175,6 +175,8 @@ class StepRecord:
     """For evaluations: sampled or greedy."""
     accuracy_reward: str = ""
     """Name of the reward that decides right or wrong; '' leaves it to the settings."""
+    stage: str = "grpo"
+    """What trains in this step. Stages other than GRPO (sft) have metrics but no groups, scores and advantages."""
     styles_B: list[str] | None = None
     """How each answer goes about it, one word (direct, full, check, ...); see diagnose/text.py."""
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 _COLUMNS = (
-    "s.reward", "s.advantage", "s.kl", "s.kl_sum", "s.gradient_share", "s.right", "s.length",
+    "s.reward", "s.advantage", "s.kl", "s.kl_k1_sum", "s.gradient_share", "s.correct", "s.length",
     "s.finish_reason = 'length'",
 )  # fmt: skip
 
@@ -79,7 +79,7 @@ def read(db: sqlite3.Connection, since: int = 0) -> SampleArrays:
     chosen = "FROM samples s JOIN steps t ON t.id = s.step_id"
     where = "WHERE t.current AND t.kind = 'train' AND t.id > ?"
     rows = plain.execute(
-        f"SELECT s.id, t.step, s.group_id, g.k, {', '.join(_COLUMNS)} {chosen} JOIN groups g ON g.id = s.group_id "
+        f"SELECT s.id, t.step, s.group_id, g.group_index, {', '.join(_COLUMNS)} {chosen} JOIN groups g ON g.id = s.group_id "
         f"{where} ORDER BY s.id",
         (since,),
     ).fetchall()

@@ -36,8 +36,8 @@ def samples(
     arguments = (kind, low, high, *((mode,) if mode else ()))
     place = ["step", "mode", "k", "prompt_id", "question", "answer"]
     rows = db.execute(
-        f"SELECT t.step, t.mode, g.k, g.prompt_id, p.question, p.answer, {SAMPLE} {chosen} "
-        f"LEFT JOIN prompts p ON p.prompt_id = g.prompt_id {where} ORDER BY t.step, t.mode, s.idx",
+        f"SELECT t.step, t.mode, g.group_index, g.prompt_id, p.question, p.answer, {SAMPLE} {chosen} "
+        f"LEFT JOIN prompts p ON p.prompt_id = g.prompt_id {where} ORDER BY t.step, t.mode, s.sample_index",
         arguments,
     ).fetchall()
     parts = db.execute(

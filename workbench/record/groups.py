@@ -18,30 +18,38 @@ from workbench.core.errors import RunError
 from workbench.record.tokens import SampleTokens
 
 Json = dict[str, Any]
-SAMPLE_COLUMNS = (
-    "id", "idx", "text", "length", "finish_reason", "reward", "right", "advantage", "logprob_sum", "kl",
-    "kl_sum", "entropy", "gradient_share", "delta_logp", "seed", "weights_version", "style", "logs_json",
-)  # fmt: skip
-SAMPLE = ", ".join(f"s.{name}" for name in SAMPLE_COLUMNS)
+SAMPLE_COLUMNS = {
+    "id": "id", "idx": "sample_index", "text": "completion", "length": "length", "finish_reason": "finish_reason",
+    "reward": "reward", "right": "correct", "advantage": "advantage", "logprob_sum": "logprob_sum", "kl": "kl",
+    "kl_sum": "kl_k1_sum", "entropy": "entropy", "gradient_share": "gradient_share", "delta_logp": "logprob_change",
+    "seed": "seed", "weights_version": "policy_version", "style": "style", "logs_json": "logs_json",
+}  # fmt: skip
+"""What frames and routes call a number of a sample, and its column in `samples`."""
+SAMPLE = ", ".join(f"s.{column} AS {name}" for name, column in SAMPLE_COLUMNS.items())
+GROUP = (
+    "g.group_index AS k, g.prompt_id, g.size AS n, g.correct_count AS right, g.reward_mean, g.reward_std, "
+    "g.zero_std AS dead"
+)
+"""The same for a group."""
 
 
 def rows_of_step(db: sqlite3.Connection, step_id: int) -> list[Json]:
     """See `Reader.groups`."""
     groups = db.execute(
-        "SELECT g.id, g.k, g.prompt_id, p.question, p.answer, g.n, g.right, g.reward_mean, g.reward_std, "
-        "g.gradient_share, g.dead FROM groups g LEFT JOIN prompts p USING (prompt_id) "
-        "WHERE g.step_id = ? ORDER BY g.k",
+        f"SELECT g.id, {GROUP}, g.gradient_share, p.question, p.answer FROM groups g "
+        "LEFT JOIN prompts p USING (prompt_id) WHERE g.step_id = ? ORDER BY g.group_index",
         (step_id,),
     ).fetchall()
     samples = db.execute(
-        "SELECT group_id, reward, right, length, finish_reason, advantage FROM samples WHERE step_id = ? ORDER BY idx",
+        "SELECT group_id, reward, correct, length, finish_reason, advantage FROM samples WHERE step_id = ? "
+        "ORDER BY sample_index",
         (step_id,),
     ).fetchall()
     dots: dict[int, list[Json]] = {group["id"]: [] for group in groups}
     for sample in samples:
         mine = dots[sample["group_id"]]
         mine.append({
-            "i": len(mine), "reward": sample["reward"], "right": truth(sample["right"]),
+            "i": len(mine), "reward": sample["reward"], "right": truth(sample["correct"]),
             "length": sample["length"], "cut": sample["finish_reason"] == "length",
             "advantage": sample["advantage"],
         })  # fmt: skip
@@ -62,17 +70,18 @@ def whole(
 ) -> Json:
     """See `Reader.group`."""
     group = db.execute(
-        "SELECT g.*, p.question, p.text, p.answer, p.columns_json FROM groups g LEFT JOIN prompts p "
-        "USING (prompt_id) WHERE g.step_id = ? AND g.k = ?",
+        f"SELECT g.id, {GROUP}, g.scored_count, g.gradient_share, p.question, p.prompt, p.answer, p.columns_json "
+        "FROM groups g LEFT JOIN prompts p USING (prompt_id) WHERE g.step_id = ? AND g.group_index = ?",
         (step["id"], k),
     ).fetchone()
     if group is None:
-        count = (
-            db.execute("SELECT max(k) + 1 FROM groups WHERE step_id = ?", (step["id"],)).fetchone()[0] or 0
-        )
-        raise RunError(f"Step {step['step']} has no group {k}: its groups are numbered 0 to {count - 1}.")
+        [(last,)] = db.execute(
+            "SELECT max(group_index) FROM groups WHERE step_id = ?", (step["id"],)
+        ).fetchall()
+        there = "no groups" if last is None else f"no group {k}: its groups are numbered 0 to {last}"
+        raise RunError(f"Step {step['step']} has {there}.")
     samples = db.execute(
-        f"SELECT {SAMPLE} FROM samples s WHERE s.step_id = ? AND s.group_id = ? ORDER BY s.idx",
+        f"SELECT {SAMPLE} FROM samples s WHERE s.step_id = ? AND s.group_id = ? ORDER BY s.sample_index",
         (step["id"], group["id"]),
     ).fetchall()
     rewards = db.execute(
@@ -84,10 +93,10 @@ def whole(
     texts = _token_texts(db, mine_B) if arrays else {}
     return {
         "step": step["step"], "group": k, "kind": step["kind"], "mode": step["mode"] or None,
-        "prompt_id": group["prompt_id"], "prompt": group["text"], "question": group["question"],
+        "prompt_id": group["prompt_id"], "prompt": group["prompt"], "question": group["question"],
         "answer": group["answer"], "columns": json.loads(group["columns_json"] or "{}"),
         "reward_mean": group["reward_mean"], "reward_std": group["reward_std"], "n": group["n"],
-        "scored": group["scored"], "right": group["right"], "gradient_share": group["gradient_share"],
+        "scored": group["scored_count"], "right": group["right"], "gradient_share": group["gradient_share"],
         "dead": group["dead"],
         "samples": [
             _sample(sample, i, [reward for reward in rewards if reward["sample_id"] == sample["id"]], found,
@@ -108,15 +117,16 @@ def answers(
     """See `Reader.answers`."""
     only, arguments = (" AND mode = ?", (mode,)) if mode else ("", ())
     steps = db.execute(
-        "SELECT id, step, kind, mode, tokens FROM steps "
+        "SELECT id, step, kind, mode, tokens_kept FROM steps "
         f"WHERE current AND kind = ? AND step BETWEEN ? AND ?{only} ORDER BY step, mode",
         (kind, low, high, *arguments),
     ).fetchall()
     prompts: dict[str, Json] = {}
     for step in steps:
         rows = db.execute(
-            "SELECT g.k, g.prompt_id, s.id, s.idx, s.text, s.length, s.finish_reason, s.reward, s.right, "
-            "s.advantage FROM samples s JOIN groups g ON g.id = s.group_id WHERE s.step_id = ? ORDER BY s.idx",
+            "SELECT g.group_index AS k, g.prompt_id, s.id, s.sample_index, s.completion AS text, s.length, "
+            "s.finish_reason, s.reward, s.correct, s.advantage FROM samples s JOIN groups g ON g.id = s.group_id "
+            "WHERE s.step_id = ? ORDER BY s.sample_index",
             (step["id"],),
         ).fetchall()
         tokens_B = tokens_of(step)
@@ -130,14 +140,14 @@ def answers(
                 "prompt_id": first["prompt_id"], **prompts[first["prompt_id"]],
                 **{f"{name}s": [row[name] for row in mine]
                    for name in ("id", "text", "length", "finish_reason", "reward", "advantage")},
-                "rights": [truth(row["right"]) for row in mine],
-                "tokens": [tokens_B[row["idx"]].token_ids.tolist() for row in mine] if tokens_B else None,
+                "rights": [truth(row["correct"]) for row in mine],
+                "tokens": [tokens_B[row["sample_index"]].token_ids.tolist() for row in mine] if tokens_B else None,
             }  # fmt: skip
 
 
 def _prompt(db: sqlite3.Connection, prompt_id: str) -> Json:
     row = db.execute(
-        "SELECT question, text AS prompt, answer, columns_json FROM prompts WHERE prompt_id = ?", (prompt_id,)
+        "SELECT question, prompt, answer, columns_json FROM prompts WHERE prompt_id = ?", (prompt_id,)
     ).fetchone()
     return {**without(row, "columns_json"), "columns": json.loads(row["columns_json"] or "{}")}
 
@@ -145,20 +155,20 @@ def _prompt(db: sqlite3.Connection, prompt_id: str) -> Json:
 def history(db: sqlite3.Connection, prompt_id: str, per_visit: int) -> list[Json]:
     """See `Reader.prompt_history`."""
     visits = db.execute(
-        "SELECT g.id, g.step_id, t.step, t.kind, t.mode, g.k, g.n, g.right, g.reward_mean, g.reward_std, "
-        "g.dead FROM groups g JOIN steps t ON t.id = g.step_id WHERE g.prompt_id = ? AND t.current "
+        f"SELECT g.id, g.step_id, t.step, t.kind, t.mode, {GROUP} FROM groups g JOIN steps t ON t.id = g.step_id WHERE g.prompt_id = ? AND t.current "
         "ORDER BY t.step, t.kind, t.mode",
         (prompt_id,),
     ).fetchall()
     found = []
     for visit in visits:
         samples = db.execute(
-            "SELECT id, text, reward, right, length, entropy, advantage, delta_logp, style FROM samples "
-            "WHERE step_id = ? AND group_id = ? ORDER BY idx LIMIT ?",
+            "SELECT id, completion AS text, reward, correct AS right, length, entropy, advantage, "
+            "logprob_change AS delta_logp, style FROM samples WHERE step_id = ? AND group_id = ? "
+            "ORDER BY sample_index LIMIT ?",
             (visit["step_id"], visit["id"], per_visit),
         ).fetchall()
         found.append({
-            **without(visit, "id", "step_id"),
+            **without(visit, "id", "step_id", "prompt_id"),
             "samples": [{"i": i, **dict(row), "right": truth(row["right"])} for i, row in enumerate(samples)],
         })  # fmt: skip
     return found
@@ -167,7 +177,7 @@ def history(db: sqlite3.Connection, prompt_id: str, per_visit: int) -> list[Json
 def scores(db: sqlite3.Connection, step: int) -> list[Json]:
     """See `Reader.scores`."""
     rows = db.execute(
-        "SELECT s.id, g.prompt_id, s.text, s.logs_json, r.name, r.value, r.reason FROM steps t "
+        "SELECT s.id, g.prompt_id, s.completion AS text, s.logs_json, r.name, r.value, r.reason FROM steps t "
         "JOIN samples s ON s.step_id = t.id JOIN groups g ON g.id = s.group_id JOIN sample_rewards r ON r.sample_id = s.id "
         "WHERE t.id IN (SELECT max(id) FROM steps WHERE step = ? GROUP BY kind, mode) ORDER BY s.id, r.name",
         (step,),

@@ -148,7 +148,7 @@ class Notes:
         if not self.path.exists():
             return []
         try:
-            with closing(schema.open_reader(self.path)) as db:
+            with closing(schema.open_reader(self.path, {})) as db:
                 # Made a moment ago, or by an older version: what it does not hold yet nobody has said.
                 tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
                 return db.execute(query, arguments).fetchall() if {"ratings", "kept"} <= tables else []

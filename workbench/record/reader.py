@@ -176,7 +176,7 @@ class Reader:
         """
         with self._db() as db:
             row = self._step(db, step, kind, mode)
-            return groups.whole(db, row, k, self._tokens(row) if row["tokens"] else None, arrays)
+            return groups.whole(db, row, k, self._tokens(row) if row["tokens_kept"] else None, arrays)
 
     def samples(
         self, step: int | None = None, kind: GroupKind = "train", mode: EvalMode | None = None,
@@ -203,7 +203,7 @@ class Reader:
         with self._maybe() as db:
             yield from groups.answers(
                 db, since or 0, until, kind, mode,
-                lambda row: self._tokens(row) if tokens and row["tokens"] else None,
+                lambda row: self._tokens(row) if tokens and row["tokens_kept"] else None,
             )  # fmt: skip
 
     def arrays(self, since: int = 0) -> SampleArrays:
@@ -238,7 +238,7 @@ class Reader:
 
     def prompts(self) -> list[Json]:
         """Every prompt that was asked: prompt_id, question, answer, prompt (the text that the model read)."""
-        query = "SELECT prompt_id, question, answer, text AS prompt FROM prompts ORDER BY question"
+        query = "SELECT prompt_id, question, answer, prompt FROM prompts ORDER BY question"
         return [dict(row) for row in self._all(query)]
 
     def scores(self, step: int) -> list[Json]:
@@ -251,7 +251,7 @@ class Reader:
         """Ids of the held-out prompts whose answers are kept at every check."""
         query = (
             "SELECT DISTINCT g.prompt_id FROM groups g JOIN steps t ON t.id = g.step_id "
-            "WHERE t.current AND t.kind = 'eval' AND t.mode = 'sampled' AND g.n > 1"
+            "WHERE t.current AND t.kind = 'eval' AND t.mode = 'sampled' AND g.size > 1"
         )
         return [row[0] for row in self._all(query)]
 
@@ -374,7 +374,7 @@ class Reader:
         only, arguments = _of_mode(mode)
         rows = _all(
             db,
-            "SELECT id, step, kind, mode, tokens FROM steps "
+            "SELECT id, step, kind, mode, tokens_kept FROM steps "
             f"WHERE current AND kind = ? AND step = ?{only} ORDER BY mode DESC LIMIT 1",
             (kind, step, *arguments),
         )

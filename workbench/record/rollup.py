@@ -57,7 +57,7 @@ def accuracy_reward(config: RunConfig, record: StepRecord | None = None) -> str:
     `correct` where the run has it, else its first reward."""
     names = [spec.name for spec in config.rewards]
     recorded = record.accuracy_reward if record else ""
-    return recorded or config.eval_reward or ("correct" if "correct" in names else names[0])
+    return recorded or config.eval_reward or ("correct" if "correct" in names else next(iter(names), ""))
 
 
 def is_right(score: Score, name: str) -> bool | None:

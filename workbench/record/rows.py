@@ -82,14 +82,15 @@ def step_rows(
             i += 1
     return Rows(
         step=(
+            record.stage,
             record.step,
             record.kind,
             record.mode or "",
             attempt,
             started,
-            metrics.get("step_time", sum(record.phases.values())),
+            metrics.get("step_time", sum(record.phases.values()) if record.phases else None),
         ),
-        step_json=(dumps(record.phases), dumps(cells(groups))),
+        step_json=(dumps(record.phases), dumps(cells(groups)) if groups else None),
         metrics=metrics,
         prompts=[
             (

@@ -1,13 +1,13 @@
 """The tables of run.db, their versions, and how a connection is opened for writing or for reading.
 
-Metrics of a step lie as one JSON array in its row, in the order of `metric_names`: one row to write, one to
-read, no name repeated (docs/decisions). The view `metrics` shows them as (step, kind, mode, attempt, name,
-value) to whoever brings SQL. Rows of an attempt that a resume has overtaken stay, with `current` = 0, and
-leave every chart.
+A writer migrates an older file first; a reader never writes, and sees an older file through temporary views with
+today's column names. The metrics of a step are one JSON array in its row, in the order of `metric_names`
+(docs/decisions); the view `metrics` lists them one a row. Rows of an attempt that a resume has replaced stay,
+with `current` = 0.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from workbench.core.errors import RunError
@@ -64,8 +64,62 @@ CREATE VIEW metrics AS
   WHERE s.current AND m.value IS NOT NULL;
 """
 
-MIGRATIONS: Sequence[Migration] = (_FIRST,)
-"""Entry n leads from version n to n + 1. Never edit one that was released: append."""
+_SECOND = """
+DROP VIEW metrics;
+CREATE TABLE steps_2 (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, -- ids only grow: a reader's cursor is the last one it saw
+  stage TEXT NOT NULL DEFAULT 'grpo', -- other stages (sft) have steps without groups and samples
+  step INTEGER NOT NULL, kind TEXT NOT NULL, mode TEXT NOT NULL DEFAULT '', attempt INTEGER NOT NULL,
+  started REAL, seconds REAL,
+  current INTEGER NOT NULL DEFAULT 1, tokens_kept INTEGER NOT NULL DEFAULT 0,
+  metrics_json TEXT NOT NULL, phases_json TEXT NOT NULL, group_summary_json TEXT);
+INSERT INTO steps_2
+  SELECT id, 'grpo', step, kind, mode, attempt, started, seconds, current, tokens, metrics_json, phases_json, cells_json
+  FROM steps;
+UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'steps') WHERE name = 'steps_2';
+DROP TABLE steps;
+ALTER TABLE steps_2 RENAME TO steps;
+CREATE UNIQUE INDEX steps_current ON steps (kind, mode, step) WHERE current;
+CREATE VIEW metrics AS
+  SELECT s.step, s.kind, s.mode, s.attempt, n.name, m.value
+  FROM steps s, json_each(s.metrics_json) m JOIN metric_names n ON n.id = m.key + 1
+  WHERE s.current AND m.value IS NOT NULL;
+ALTER TABLE attempts RENAME COLUMN row TO last_step_id;
+ALTER TABLE prompts RENAME COLUMN text TO prompt;
+ALTER TABLE groups RENAME COLUMN k TO group_index;
+ALTER TABLE groups RENAME COLUMN n TO size;
+ALTER TABLE groups RENAME COLUMN scored TO scored_count;
+ALTER TABLE groups RENAME COLUMN right TO correct_count;
+ALTER TABLE groups RENAME COLUMN dead TO zero_std;
+ALTER TABLE samples RENAME COLUMN idx TO sample_index;
+ALTER TABLE samples RENAME COLUMN right TO correct;
+ALTER TABLE samples RENAME COLUMN kl_sum TO kl_k1_sum;
+ALTER TABLE samples RENAME COLUMN delta_logp TO logprob_change;
+ALTER TABLE samples RENAME COLUMN weights_version TO policy_version;
+DROP TABLE samples_fts;
+ALTER TABLE samples RENAME COLUMN text TO completion;
+CREATE VIRTUAL TABLE samples_fts USING fts5 (
+  completion, content = 'samples', content_rowid = 'id', tokenize = 'unicode61');
+INSERT INTO samples_fts (samples_fts) VALUES ('rebuild');
+"""
+
+MIGRATIONS: Sequence[Migration] = (_FIRST, _SECOND)
+"""Entry n leads from version n to n + 1. Never edit one that was released: append, and give the version it leads from its VIEWS."""
+
+VIEWS: Mapping[int, str] = {
+    1: """
+CREATE TEMP VIEW steps AS
+  SELECT *, 'grpo' AS stage, tokens AS tokens_kept, cells_json AS group_summary_json FROM main.steps;
+CREATE TEMP VIEW attempts AS SELECT *, row AS last_step_id FROM main.attempts;
+CREATE TEMP VIEW prompts AS SELECT *, text AS prompt FROM main.prompts;
+CREATE TEMP VIEW groups AS
+  SELECT *, k AS group_index, n AS size, scored AS scored_count, right AS correct_count, dead AS zero_std FROM main.groups;
+CREATE TEMP VIEW samples AS
+  SELECT *, idx AS sample_index, right AS correct, kl_sum AS kl_k1_sum, delta_logp AS logprob_change,
+    weights_version AS policy_version, text AS completion FROM main.samples;
+"""
+}
+"""What a reader of an older version creates in its own connection to find today's names; the file is not written."""
 
 
 def version(connection: sqlite3.Connection) -> int:
@@ -149,21 +203,25 @@ def statements(script: str) -> list[str]:
     return found
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that can only read. A file on a medium where nothing may be written opens too
-    (`immutable`)."""
+def open_reader(path: Path, views: Mapping[int, str] = VIEWS) -> sqlite3.Connection:
+    """A connection that can only read. An older file gets the `views` of its version; a file on a medium where
+    nothing may be written opens too (`immutable`)."""
     uri = path.absolute().as_uri()
     connection = sqlite3.connect(
         f"{uri}?mode=ro", uri=True, timeout=5.0, isolation_level=None, check_same_thread=False
     )
     try:
-        version(connection)
+        found = version(connection)
     except sqlite3.OperationalError:
         # WAL needs a shared-memory file beside the database. Where none can be made, no writer is at work.
         connection.close()
         connection = sqlite3.connect(
             f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False
         )
-        version(connection)
+        found = version(connection)
+    if found in views:
+        connection.execute("PRAGMA temp_store = MEMORY")  # no folder for temporary files is needed
+        for statement in statements(views[found]):
+            connection.execute(statement)
     connection.row_factory = sqlite3.Row
     return connection

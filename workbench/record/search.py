@@ -22,7 +22,7 @@ RANKED = 20_000
 """Hits of a text, newest first, among which the largest or smallest are sought."""
 FEW = 5_000
 """Groups whose samples are quickly listed."""
-_FIRST = "(SELECT min(idx) FROM samples f WHERE f.step_id = s.step_id AND f.group_id = s.group_id)"
+_FIRST = "(SELECT min(sample_index) FROM samples f WHERE f.step_id = s.step_id AND f.group_id = s.group_id)"
 _VALUE = "SELECT {} FROM sample_rewards r WHERE r.sample_id = s.id AND r.name = ?"
 _ASKED = (
     "s.id IN (SELECT o.id FROM groups v JOIN samples o ON o.step_id = v.step_id AND o.group_id = v.id "
@@ -153,8 +153,8 @@ def _sources(db: sqlite3.Connection, text: str, words: Iterable[str]) -> list[So
     spelled = [found for word in words if (found := " ".join(re.findall(r"\w+", word.lower())))]
     pattern = "|".join(re.escape(word) for word in spelled)
     holds = "instr(lower({}), lower(?)) > 0"
-    exact = [(holds.format("s.text"), text)] if text else []
-    worded = [("has_word(s.text, ?)", pattern)] if spelled else []
+    exact = [(holds.format("s.completion"), text)] if text else []
+    worded = [("has_word(s.completion, ?)", pattern)] if spelled else []
     phrase = f"({_phrase(text)})" if re.search(r"\w", text) else ""
     any_word = f"({' OR '.join(_quoted(word) for word in spelled)})" if spelled else ""
     match = " AND ".join(filter(None, [phrase, any_word]))
@@ -274,8 +274,8 @@ def _places(
 def _hits(db: sqlite3.Connection, ids: list[int]) -> list[dict[str, Any]]:
     """The samples of a page, in its order."""
     rows = db.execute(
-        f"SELECT s.id, t.step, t.kind, t.mode, g.k, s.idx - {_FIRST} AS i, g.prompt_id, p.question, s.text, "
-        "s.reward, s.right, s.advantage, s.length, s.finish_reason, s.style "
+        f"SELECT s.id, t.step, t.kind, t.mode, g.group_index AS k, s.sample_index - {_FIRST} AS i, g.prompt_id, "
+        "p.question, s.completion AS text, s.reward, s.correct AS right, s.advantage, s.length, s.finish_reason, s.style "
         "FROM samples s JOIN steps t ON t.id = s.step_id JOIN groups g ON g.id = s.group_id "
         f"LEFT JOIN prompts p ON p.prompt_id = g.prompt_id WHERE s.id IN ({', '.join('?' * len(ids))})",
         ids,
@@ -301,7 +301,7 @@ def conditions(filters: Filters) -> tuple[list[str], list[Any]]:
         ("s.finish_reason = ?", filters.finish_reason),
         ("s.style = ?", filters.style),
         (_ASKED.format("?"), filters.prompt_id),
-        ("s.right = ?", None if filters.right is None else int(filters.right)),
+        ("s.correct = ?", None if filters.right is None else int(filters.right)),
         (f"EXISTS ({_VALUE.format('1')} AND r.value IS NULL)", filters.failed_reward),
     ]
     for condition, value in ranges:

@@ -88,10 +88,10 @@ def ends(db: sqlite3.Connection, names: Sequence[str] | None, head: int, tail: i
 
 def ribbon(db: sqlite3.Connection, since: int) -> Json:
     """See `Reader.ribbon`."""
-    query = "SELECT id, step, kind, cells_json FROM steps WHERE id > ? AND current ORDER BY id"
+    query = "SELECT id, step, kind, group_summary_json FROM steps WHERE id > ? AND current ORDER BY id"
     rows = db.execute(query, (since,)).fetchall()
-    mine = [row for row in rows if row["kind"] == "train"]
-    cells = _parsed(row["cells_json"] for row in mine)
+    mine = [row for row in rows if row["kind"] == "train" and row["group_summary_json"] is not None]
+    cells = _parsed(row["group_summary_json"] for row in mine)
     steps = [cell | {"step": row["step"]} for row, cell in zip(mine, cells, strict=True)]
     seen = {"cursor": _cursor(db, rows, since), "forget_from": forget_from(db, since)}
     return {**seen, "steps": steps, "marks": marks(db)}
@@ -145,7 +145,7 @@ def metric_columns(
 def forget_from(db: sqlite3.Connection, since: int) -> int | None:
     """The first step that a reader which has seen row `since` must drop, because a resume has overtaken
     it."""
-    query = "SELECT min(from_step) FROM attempts WHERE attempt > 1 AND row >= ?"
+    query = "SELECT min(from_step) FROM attempts WHERE attempt > 1 AND last_step_id >= ?"
     found = db.execute(query, (since,)).fetchone()[0] if since else None
     return None if found is None else int(found)
 
@@ -169,5 +169,7 @@ def _cursor(db: sqlite3.Connection, rows: Sequence[sqlite3.Row], since: int, mor
     seen = max(rows[-1]["id"] if rows else 0, since)
     if more:
         return seen
-    overtaken = db.execute("SELECT coalesce(max(row) + 1, 0) FROM attempts WHERE attempt > 1").fetchone()[0]
+    overtaken = db.execute(
+        "SELECT coalesce(max(last_step_id) + 1, 0) FROM attempts WHERE attempt > 1"
+    ).fetchone()[0]
     return max(seen, int(overtaken))

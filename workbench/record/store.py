@@ -10,11 +10,14 @@ from workbench.record.rows import Row, Rows, dumps
 from workbench.record.search import INDEXED
 
 INDEX_BATCH = 2000
-_STEP = "step, kind, mode, attempt, started, seconds, tokens, metrics_json, phases_json, cells_json"
-_GROUP = "id, step_id, k, prompt_id, n, scored, right, reward_mean, reward_std, gradient_share, dead"
+_STEP = "stage, step, kind, mode, attempt, started, seconds, tokens_kept, metrics_json, phases_json, group_summary_json"
+_GROUP = (
+    "id, step_id, group_index, prompt_id, size, scored_count, correct_count, reward_mean, reward_std, "
+    "gradient_share, zero_std"
+)
 _SAMPLE = (
-    "id, group_id, step_id, idx, length, finish_reason, reward, right, advantage, logprob_sum, kl, kl_sum, "
-    "entropy, gradient_share, delta_logp, seed, weights_version, style, logs_json, text"
+    "id, group_id, step_id, sample_index, length, finish_reason, reward, correct, advantage, logprob_sum, kl, "
+    "kl_k1_sum, entropy, gradient_share, logprob_change, seed, policy_version, style, logs_json, completion"
 )
 _ALARM = "name, level, time, since_step, last_step, claim, text, evidence_json, remedies_json"
 _RENEWED = "level, last_step, claim, text, evidence_json, remedies_json"
@@ -79,7 +82,7 @@ def known(db: sqlite3.Connection) -> Known:
 def insert_step(db: sqlite3.Connection, rows: Rows, known: Known, *, tokens_kept: bool) -> None:
     """One step with its groups, samples and rewards; a step that comes again replaces the earlier one."""
     db.execute(
-        "UPDATE steps SET current = 0 WHERE current AND step = ? AND kind = ? AND mode = ?", rows.step[:3]
+        "UPDATE steps SET current = 0 WHERE current AND step = ? AND kind = ? AND mode = ?", rows.step[1:4]
     )
     places = _place(dict(known.metrics), rows.metrics)
     new_names = [(place + 1, name) for name, place in places.items() if name not in known.metrics]
@@ -130,9 +133,9 @@ def unindexed(db: sqlite3.Connection) -> int:
 
 def index_samples(db: sqlite3.Connection) -> None:
     """Adds the next batch of samples to the full-text index."""
-    query = "SELECT id, text FROM samples WHERE id > ? ORDER BY id LIMIT ?"
+    query = "SELECT id, completion FROM samples WHERE id > ? ORDER BY id LIMIT ?"
     rows = db.execute(query, (_indexed(db), INDEX_BATCH)).fetchall()
-    db.executemany("INSERT INTO samples_fts (rowid, text) VALUES (?, ?)", rows)
+    db.executemany("INSERT INTO samples_fts (rowid, completion) VALUES (?, ?)", rows)
 
 
 def _place(places: dict[str, int], names: Iterable[str]) -> dict[str, int]:

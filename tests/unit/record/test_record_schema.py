@@ -21,10 +21,12 @@ def test_an_older_database_is_migrated_and_its_copy_kept(tmp_path: Path) -> None
     schema.open_writer(path).close()
     newer = [*schema.MIGRATIONS, ADD_COLUMN, lambda db: db.execute("INSERT INTO moods VALUES ('calm')")]
     db = schema.open_writer(path, newer)
-    assert schema.version(db) == 3 and db.execute("SELECT name FROM moods").fetchone() == ("calm",)
+    newest = len(schema.MIGRATIONS)
+    assert schema.version(db) == newest + 2
+    assert db.execute("SELECT name FROM moods").fetchone() == ("calm",)
     db.close()
-    with sqlite3.connect(tmp_path / "run.db.v1") as old:
-        assert schema.version(old) == 1
+    with sqlite3.connect(tmp_path / f"run.db.v{newest}") as old:
+        assert schema.version(old) == newest
         assert old.execute("SELECT count(*) FROM sqlite_master WHERE name = 'moods'").fetchone() == (0,)
 
 
@@ -34,7 +36,7 @@ def test_a_migration_that_fails_leaves_the_old_database(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot be written"):
         schema.open_writer(path, [*schema.MIGRATIONS, ADD_COLUMN, "SELECT * FROM nowhere;"])
     db = schema.open_writer(path)
-    assert schema.version(db) == 1
+    assert schema.version(db) == len(schema.MIGRATIONS)
     assert db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'moods'").fetchone() == (0,)
     db.close()
 
@@ -52,6 +54,26 @@ def test_a_newer_database_is_read_and_never_written(tmp_path: Path) -> None:
     reader = Reader(folder)
     assert reader.notice is not None and "format 99" in reader.notice
     assert reader.steps() == [0] and len(reader.groups(0)) == 2
+
+
+def test_every_older_version_has_views_with_the_columns_of_today() -> None:
+    newest = sqlite3.connect(":memory:", isolation_level=None)
+    schema.migrate(newest, Path("run.db"))
+    tables = [row[0] for row in newest.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    assert sorted(schema.VIEWS) == list(range(1, len(schema.MIGRATIONS)))
+    for number, script in schema.VIEWS.items():
+        older = sqlite3.connect(":memory:", isolation_level=None)
+        schema.migrate(older, Path("run.db"), schema.MIGRATIONS[:number])
+        for statement in schema.statements(script):
+            older.execute(statement)
+        for table in tables:
+            if "_fts" not in table:  # the index is asked for row numbers only
+                named = f"SELECT {', '.join(columns(newest, table))} FROM {table}"
+                assert older.execute(named).fetchall() == []
+
+
+def columns(db: sqlite3.Connection, table: str) -> list[str]:
+    return [row[0] for row in db.execute(f"SELECT name FROM pragma_table_info('{table}')")]
 
 
 def test_a_reader_cannot_write(tmp_path: Path) -> None:
@@ -78,5 +100,5 @@ def test_the_tables_are_those_the_docs_describe() -> None:
     names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
     for table in (name for name in names if "_fts_" not in name and not name.startswith("sqlite_")):
         assert table in page, f"docs/architecture.md does not name the table {table}"
-        for column in db.execute(f"SELECT name FROM pragma_table_info('{table}')"):
-            assert column[0] in page, f"docs/architecture.md does not name {table}.{column[0]}"
+        for column in columns(db, table):
+            assert column in page, f"docs/architecture.md does not name {table}.{column}"
