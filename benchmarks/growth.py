@@ -25,7 +25,7 @@ from surroundings import surroundings
 
 from tests.fakes import write_fake_run
 from workbench.view.common.run_store import RunStore
-from workbench.view.live import delta
+from workbench.view.live.delta import read_delta
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "growth.json"
@@ -105,7 +105,7 @@ def reading(count: int, root: Path) -> dict[str, Any]:
     folder = write_fake_run(root / f"runs-{count}", steps=count, groups=4, samples=8)
     store = RunStore(folder.root)
     began = time.process_time()
-    delta.delta(store, folder.id, None)
+    read_delta(store, folder.id, None)
     row = {
         "at": count,
         "seconds": time.process_time() - began,

@@ -39,11 +39,13 @@ from workbench.launch import identity
 from workbench.record.folder import RunFolder, create
 from workbench.record.provenance import versions
 from workbench.record.writer import Writer
-from workbench.view.common import glossary, run_data
+from workbench.view.common.glossary import glossary
 from workbench.view.common.routing import PlainJSON
+from workbench.view.common.run_header import run_header
 from workbench.view.common.run_store import RunStore
-from workbench.view.live import delta as deltas
-from workbench.view.search import find
+from workbench.view.live.delta import read_delta
+from workbench.view.live.step_groups import step_groups
+from workbench.view.search import query as search
 from workbench.view.server import app, serve
 
 RESULT = Path(__file__).parent / "results" / "reader.json"
@@ -162,15 +164,15 @@ def large(folder: RunFolder) -> dict[str, Any]:
         """All that is asked before the Live view stands."""
         store = RunStore(root)
         reader = store.reader(run)
-        found = [run_data.header(reader), glossary.glossary(), deltas.delta(store, run, None)]
-        return [*found, run_data.step(reader, found[2]["steps"][-1], "train", None)]
+        found = [run_header(reader), glossary(), read_delta(store, run, None)]
+        return [*found, step_groups(reader, found[2]["steps"][-1])]
 
     gc.collect()
     gc.freeze()  # as the server does when it starts
     reader = RunStore(root).reader(run)
 
     def hits(query: dict[str, Any]) -> Callable[[], Any]:
-        return lambda: find.hits(reader, find.PageQuery(**query))
+        return lambda: search.find(reader, search.PageQuery(**query))
 
     return {
         "first_page": asked(first_page),

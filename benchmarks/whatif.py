@@ -23,7 +23,7 @@ from workbench.record.folder import RunFolder, create
 from workbench.record.provenance import versions
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
-from workbench.view.whatif.whatif import WhatIf
+from workbench.view.whatif.drawer import WhatIfDrawer
 
 GROUPS, SAMPLES = 8, 8
 RESULTS = Path(__file__).parent / "results"
@@ -47,10 +47,10 @@ def build(root: str, steps: int) -> RunFolder:
     return folder
 
 
-def spent(drawer: WhatIf, reader: Reader, sets: list[str], steps: int) -> tuple[float, float]:
+def spent(drawer: WhatIfDrawer, reader: Reader, sets: list[str], steps: int) -> tuple[float, float]:
     """Wall and CPU milliseconds of one question, its answer as JSON included."""
     wall, cpu = time.perf_counter(), time.process_time()
-    answer = json.loads(json.dumps(drawer.answer(reader, sets, steps // 2)))
+    answer = json.loads(json.dumps(drawer.recompute(reader, sets, steps // 2)))
     assert len(answer["steps"]) == steps and answer["samples"] == steps * GROUPS * SAMPLES
     return 1000 * (time.perf_counter() - wall), 1000 * (time.process_time() - cpu)
 
@@ -66,10 +66,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         reader = Reader(build(root, options.steps))
         cold = [
-            spent(WhatIf(), reader, QUESTIONS["smaller_group"], options.steps) for _ in range(options.rounds)
+            spent(WhatIfDrawer(), reader, QUESTIONS["smaller_group"], options.steps)
+            for _ in range(options.rounds)
         ]
         asked = {"first_question": cold}
-        drawer = WhatIf()
+        drawer = WhatIfDrawer()
         spent(drawer, reader, [], options.steps)
         for name, sets in QUESTIONS.items():
             asked[name] = [spent(drawer, reader, sets, options.steps) for _ in range(options.rounds)]

@@ -76,9 +76,9 @@ def test_a_page_keeps_to_its_size_and_says_when_it_holds_everything(run):
     assert whole.steps == list(range(9)) and "all 9 steps" in whole.words
     small = embed.run_page(run, len(whole.html) - 1000)
     assert len(small.html) <= len(whole.html) - 1000 and len(small.steps) < 9
-    one = embed.run_page(run, len(embed.document(embed.answers(run, {}), {}, fonts=True)) + 60_000)
+    one = embed.run_page(run, len(embed.document(embed.responses(run, {}), {}, fonts=True)) + 60_000)
     [step] = one.steps  # not even one step fits whole: it holds some of its groups
-    found = json.loads(re.search(r'id="answers">(.*?)</script>', one.html)[1])
+    found = json.loads(re.search(r'id="responses">(.*?)</script>', one.html)[1])
     assert 0 < len(found[f"runs/{run.id}/steps/{step}"]["groups"]) < 4
 
 

@@ -13,7 +13,7 @@ from workbench.launch import local
 from workbench.record.folder import folders
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
-from workbench.view.whatif.whatif import WhatIf
+from workbench.view.whatif.drawer import WhatIfDrawer
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(600)]
 
@@ -43,7 +43,7 @@ def test_a_smaller_group_is_asked_of_every_step_and_drawn_over_the_curves(page, 
     open_reader(page, dashboard, run)
     page.keyboard.press("w")
     page.get_by_label("Samples of a group, G′").fill("4")
-    answer = WhatIf().answer(Reader(run), ["num_generations=4"], 23)
+    answer = WhatIfDrawer().recompute(Reader(run), ["num_generations=4"], 23)
     dead = mean(answer["asked"]["dead"])
     expect(row(page, "Dead groups").nth(0)).to_contain_text(f"{dead * 100:.0f} %")
     assert dead > mean(answer["recorded"]["dead"])
@@ -123,7 +123,7 @@ def test_a_setting_changed_on_the_way_is_asked_as_each_step_had_it(page, served)
     beta = page.get_by_label("β", exact=True)
     expect(beta).to_have_value("")
     expect(beta).to_have_attribute("placeholder", "0 → 0.04")
-    answer = WhatIf().answer(Reader(run), ["num_generations=4"])
+    answer = WhatIfDrawer().recompute(Reader(run), ["num_generations=4"])
     assert (
         answer["asked"]["pull"][11] == 0 < answer["asked"]["pull"][12]
     )  # the server takes what each step had

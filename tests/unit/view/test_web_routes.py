@@ -14,10 +14,10 @@ from tests.fakes import write_fake_run
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
-from workbench.view.common import run_data
+from workbench.view.common.curves import MOST_STEPS, thin
 from workbench.view.common.routing import PlainJSON
 from workbench.view.common.run_store import RunStore
-from workbench.view.live import delta as deltas
+from workbench.view.runs.run_list import SPARK, spark
 from workbench.view.server import routes
 
 
@@ -161,9 +161,9 @@ def test_a_cursor_nobody_gave_is_refused(client: TestClient, run: RunFolder, cur
 def test_thinning_keeps_every_spike() -> None:
     rewards: list[float | None] = [0.5] * 5000
     rewards[1234], rewards[4321], rewards[7] = 0.9, 0.1, None
-    kept = deltas.keep(list(range(5000)), rewards)
-    assert {0, 1234, 4321, 4999} <= set(kept) and len(kept) <= deltas.MOST_STEPS and kept == sorted(kept)
-    assert deltas.keep(list(range(1000)), None) == list(range(1000))
+    kept = thin(list(range(5000)), rewards)
+    assert {0, 1234, 4321, 4999} <= set(kept) and len(kept) <= MOST_STEPS and kept == sorted(kept)
+    assert thin(list(range(1000)), None) == list(range(1000))
 
 
 def test_a_step_lists_its_groups_by_their_share_dead_ones_last(client: TestClient, run: RunFolder) -> None:
@@ -325,5 +325,5 @@ def test_the_glossary_names_metrics_as_they_are_recorded(client: TestClient, run
 
 
 def test_a_long_curve_is_taken_evenly_with_its_last_point() -> None:
-    points = run_data.spark([float(i) for i in range(1000)])
-    assert len(points) == run_data.SPARK and (points[0], points[-1]) == (0.0, 999.0)
+    points = spark([float(i) for i in range(1000)])
+    assert len(points) == SPARK and (points[0], points[-1]) == (0.0, 999.0)

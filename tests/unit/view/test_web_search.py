@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.view.common.run_store import RunStore
-from workbench.view.search.find import AROUND, SHOWN
+from workbench.view.search.query import AROUND, SHOWN
 from workbench.view.server import routes
 
 

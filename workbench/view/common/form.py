@@ -1,8 +1,7 @@
-"""From the settings of RunConfig to form fields and back: one definition, no second list of names, labels
-or ranges.
+"""Settings of RunConfig as Gradio form fields, and rewards as rows of fields; names, labels and ranges come from `core.config`.
 
-In: `SettingInfo`s. Out: Gradio components, whose values `read` turns into what `RunConfig.parse` takes.
-Numbers are text fields: what was typed stays as it was typed, and what is wrong with it is said beside it.
+In: `SettingInfo`s and `RewardSpec`s. Out: Gradio components; `parse_rewards` turns the rows' values into what `RunConfig.parse` takes.
+Numbers are text fields, so that a wrong number stays as it was typed beside its error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +17,11 @@ from workbench.rewards.builtin.catalogue import REWARDS
 INFOS: dict[str, SettingInfo] = {info.name: info for info in settings()}
 REWARD_ROWS, REWARD_PARTS = 6, 3
 _SEGMENTS, _LETTERS = 3, 20
-"""Choices up to this many, with up to this many letters together, are laid side by side; others go into a
-list."""
+"""Up to this many choices with up to this many letters together are radio buttons side by side; others a dropdown."""
 
 
 def format_value(value: Any) -> str:
-    """A value as a person would type it: 0.0004 is 4e-4, None is nothing."""
+    """A value as a user would type it: 0.0004 is 4e-4, None is empty."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, float):
@@ -40,13 +38,13 @@ def field_value(info: SettingInfo, value: Any) -> Any:
 
 
 def component_options(name: str, label: str | None = None) -> dict[str, Any]:
-    """What every component of a setting carries: its label, its TRL default in small figures, its id."""
+    """The arguments that every component of a setting takes: label, default as a small note, id and classes."""
     info = INFOS[name]
     default = field_value(info, info.default)
-    small = ("on by default" if default else None) if info.kind == "bool" else str(default) or None
+    note = ("on by default" if default else None) if info.kind == "bool" else str(default) or None
     classes = ["wb-field", f"wb-{info.kind}"]
     return {
-        "label": label or info.label, "info": small, "elem_id": f"f-{name}", "elem_classes": classes,
+        "label": label or info.label, "info": note, "elem_id": f"f-{name}", "elem_classes": classes,
         "min_width": 0,
     }  # fmt: skip
 
@@ -67,7 +65,7 @@ def field(name: str, value: Any, label: str | None = None, **options: Any) -> Co
 
 
 class RewardRow(NamedTuple):
-    """One reward of the form."""
+    """The components of one reward."""
 
     row: gr.Row
     name: gr.Dropdown
@@ -76,16 +74,16 @@ class RewardRow(NamedTuple):
     remove: gr.Button
 
     def inputs(self) -> list[Component]:
-        """The parts that hold a value, in the order of `reward_values`."""
+        """The components that hold a value, in the order of `reward_values`."""
         return [self.name, self.weight, self.counts]
 
 
 def reward_rows(specs: Sequence[RewardSpec]) -> list[RewardRow]:
-    """All rows, those without a reward hidden."""
+    """REWARD_ROWS rows; those without a reward are hidden."""
     bare: dict[str, Any] = {"show_label": False, "container": False, "min_width": 0}
     choices = reward_choices()
     found = []
-    for name, weight, counts in batched(reward_values(specs), REWARD_PARTS):
+    for name, weight, counts in _batched(reward_values(specs), REWARD_PARTS):
         with gr.Row(elem_classes="wb-reward", visible=bool(name)) as row:
             found.append(
                 RewardRow(
@@ -102,7 +100,7 @@ def reward_rows(specs: Sequence[RewardSpec]) -> list[RewardRow]:
 
 
 def reward_values(specs: Sequence[RewardSpec]) -> list[Any]:
-    """Name, weight and whether it counts, for every row of the form; rows without a reward have no name."""
+    """Name, weight and whether it counts, flat, for every row of the form; a row without a reward has no name."""
     values: list[Any] = []
     for number in range(REWARD_ROWS):
         spec = specs[number] if number < len(specs) else None
@@ -113,22 +111,21 @@ def reward_values(specs: Sequence[RewardSpec]) -> list[Any]:
 def parse_rewards(
     values: Sequence[Any], options: Mapping[str, Mapping[str, Any]] | None = None
 ) -> list[dict[str, Any]]:
-    """The rewards as RunConfig.parse takes them, from the flat values of all rows. `options`: those of the
-    preset, by name of the reward."""
+    """The rewards as RunConfig.parse takes them, from the flat values of all rows. `options`: those of the preset, by reward."""
     found = []
-    for name, weight, counts in batched(values, REWARD_PARTS):
+    for name, weight, counts in _batched(values, REWARD_PARTS):
         name = str(name or "").strip()
         if name:
-            own = dict((options or {}).get(name, {}))
-            found.append({"name": name, "weight": weight, "enabled": bool(counts), "options": own})
+            given = dict((options or {}).get(name, {}))
+            found.append({"name": name, "weight": weight, "enabled": bool(counts), "options": given})
     return found
 
 
-def batched(values: Sequence[Any], size: int) -> list[tuple[Any, ...]]:
-    """`values` in pieces of `size`."""
+def _batched(values: Sequence[Any], size: int) -> list[tuple[Any, ...]]:
+    """`values` in tuples of `size` (itertools.batched is newer than Python 3.11)."""
     return [tuple(values[start : start + size]) for start in range(0, len(values), size)]
 
 
 def reward_choices() -> list[tuple[str, str]]:
-    """The rewards on offer: (words, name)."""
+    """The rewards of the catalogue: (label, name)."""
     return [(f"{name} · {reward.title}" if reward.title else name, name) for name, reward in REWARDS.items()]

@@ -1,5 +1,7 @@
-"""The glossary as JSON: what each figure and each setting means, for tooltips. One source: glossary.py and
-config.py."""
+"""The glossary as JSON: what each metric, alarm, setting and variant of the algorithm means, for tooltips and for forms in JavaScript.
+
+In: the tables of `core` (glossary, config, variants). Out: plain JSON values.
+"""
 
 import itertools
 import re
@@ -10,36 +12,44 @@ from workbench.core import variants
 from workbench.core.config import settings
 from workbench.core.glossary import ALARMS, METRICS, SLOTS, metric
 from workbench.core.setting import SettingInfo
+from workbench.diagnose.whatif_tokens import TOKEN_SETTINGS
 from workbench.view.common.form import format_value
 
+Json = dict[str, Any]
 
-def glossary() -> dict[str, Any]:
-    """{"metrics": {name: {...}}, "alarms": {name: {"label", "metric", "condition", "cause"}}, "settings": {name: {"label",
-    "help", "facts", "default", "live"}}}."""
+
+def glossary() -> Json:
+    """{"metrics": {name: {...}}, "alarms": {name: {...}}, "settings": {name: {...}}, "variants": {...}, "token_settings": [name]}; the
+    last are the settings whose what-if needs log-probabilities of tokens."""
     return {
         "alarms": {
             name: {"label": row.label, "metric": row.metric, "condition": row.condition, "cause": row.cause}
             for name, row in ALARMS.items()
         },
         "metrics": {
-            name: found._asdict() for name in _names() if (found := metric(name) or METRICS.get(name))
+            name: found._asdict() for name in _metric_names() if (found := metric(name) or METRICS.get(name))
         },
+        "settings": {info.name: _setting(info) for info in settings()},
         "variants": variants.as_json(),
-        "settings": {
-            info.name: {
-                "label": info.label,
-                "help": info.help,
-                "facts": facts(info),
-                "default": format_value(info.default) if info.kind != "rewards" else None,
-                "live": info.live,
-            }
-            for info in settings()
-        },
+        "token_settings": list(TOKEN_SETTINGS),
+    }
+
+
+def _setting(info: SettingInfo) -> Json:
+    return {
+        "label": info.label,
+        "help": info.help,
+        "facts": facts(info),
+        "default": format_value(info.default) if info.kind != "rewards" else None,
+        "choices": list(info.choices),
+        "min": info.gt if info.ge is None else info.ge,
+        "max": info.le,
+        "live": info.live,
     }
 
 
 def facts(info: SettingInfo) -> str:
-    """Range and default of a setting in one line."""
+    """Choices, range and default of a setting in one line."""
     parts = []
     if info.choices:
         parts.append(f"One of {', '.join(map(str, info.choices))}.")
@@ -56,12 +66,12 @@ def facts(info: SettingInfo) -> str:
     if info.kind != "rewards":
         parts.append(f"Default {format_value(info.default) or 'empty'}.")
     if info.live:
-        parts.append("Can be changed while the run goes on.")
+        parts.append("Can be changed while the run trains.")
     return " ".join(parts)
 
 
-def _names() -> Iterator[str]:
-    """Every metric by its recorded name; patterns that a run fills with names of its own stay patterns."""
+def _metric_names() -> Iterator[str]:
+    """Every metric by its recorded name. A pattern whose slot holds names of the run (a reward's) stays a pattern."""
     for pattern in METRICS:
         slots = re.findall(r"<(\w+)>", pattern)
         if not all(slot in SLOTS for slot in slots):

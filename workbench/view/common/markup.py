@@ -1,7 +1,7 @@
-"""Markup that cannot be broken out of: elements are calls, and every value in them is escaped.
+"""Safe HTML: elements are calls, and every value in them is escaped.
 
-`tag("p", "<b>", class_="i2")` gives `<p class="i2">&lt;b&gt;</p>`. Only what `tag` itself made passes
-through unescaped, so a model's, a dataset's or a log's text can only ever become a text node.
+`tag("p", "<b>", class_="i2")` gives `<p class="i2">&lt;b&gt;</p>`. Only markup that `tag` made passes through unescaped, so text of a
+model, a data set or a log always becomes a text node.
 """
 
 from collections.abc import Iterable
@@ -11,8 +11,7 @@ from markupsafe import Markup, escape
 
 Child = Markup | str | float | Iterable["Child"] | None
 _VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
-# gr.HTML reads its value as a template literal and as Handlebars; spelled as references these are inert
-# there too.
+# gr.HTML reads its value as a template literal and as Handlebars: as character references these are inert there too.
 _TEMPLATE = str.maketrans(
     {"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;", "\\": "&#92;", "\0": "�"}
 )

@@ -1,4 +1,4 @@
-"""The frame around every page: what stands in the head, and the top bar."""
+"""The frame around every page: its head, its top bar, and places for our own markup and scripts."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -45,12 +45,11 @@ class Page(NamedTuple):
 
 
 READ_ONLY = '<meta name="wb-read-only" content="yes">'
-"""Tells the pages to offer nothing that would be refused."""
+"""In the head of a read-only dashboard: the scripts leave out controls that the guard would refuse."""
 
 
 def head(pages: Iterable[Page]) -> str:
-    """What every page carries in its head. Gradio paints its own ground for the first frame, and no custom head of ours may block
-    it: sheets first, module last."""
+    """The markup in every page's head: style sheets first, so that the first frame has our colours; the module does not block it."""
     sheets = [*SHEETS, *(sheet for page in pages for sheet in page.styles)]
     return (
         "".join(f'<link rel="stylesheet" href="{STATIC}{sheet}">' for sheet in sheets)
@@ -71,7 +70,7 @@ def theme() -> Base:
 
 
 def brand() -> Markup:
-    """The mark (two answers above the mean, two below) and the name."""
+    """The logo (two samples above the group mean, two below) and the name."""
     dots = [
         tag("circle", cx=x, cy=y, r=2.2 if above else 1.7, class_="up" if above else "down")
         for x, y, above in ((4, 13, 0), (8, 13, 0), (12, 5, 1), (16, 5, 1))
@@ -128,7 +127,7 @@ def _link(text: str, href: str, here: bool, phone_only: bool = False, **data: st
 
 
 def markup(elem_id: str | None = None, value: Markup | str = "", css: str = "") -> gr.HTML:
-    """A place for markup of ours, without Gradio's padding and type. What goes in must come from `tag`."""
+    """A component that shows our own markup without Gradio's padding and fonts. `value` must come from `tag`."""
     classes = ["wb", "wb-bare", *([css] if css else [])]
     return gr.HTML(str(value), elem_id=elem_id, elem_classes=classes, apply_default_css=False)
 

@@ -1,8 +1,7 @@
-"""Small pictures for pages that Python draws: a line plot, a bar of parts, a sparkline. Markup out, colours
-by class (pages.css).
+"""Small plots as markup, for pages that Python draws: a line plot, a stacked bar, a sparkline. Colours are classes of pages.css.
 
-Lines are drawn in a box that stretches with the page; words lie over it as text, so they never stretch and
-can be read aloud.
+Lines are drawn in an SVG box that stretches with the page; labels are HTML over it, so they neither stretch nor hide from screen
+readers.
 """
 
 import itertools
@@ -18,7 +17,7 @@ LINE_HEIGHT = 14
 
 
 class Curve(NamedTuple):
-    """One line; `css` names its colour. The label stands at its end."""
+    """One line; `css` is the class that colours it. The label stands at its right end."""
 
     points: Sequence[tuple[float, float]]
     css: str = ""
@@ -27,14 +26,14 @@ class Curve(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """From low to high, with marked values and their words."""
+    """A range with its ticks: (value, label)."""
 
     low: float
     high: float
     ticks: Sequence[tuple[float, str]]
 
     def at(self, value: float) -> float:
-        """Percent of the way from low to high."""
+        """Where a value lies, in percent of the range."""
         return 100 * (value - self.low) / (self.high - self.low)
 
 
@@ -46,7 +45,7 @@ def plot(
     alt: str,
     mark: tuple[float, float, str] | None = None,
 ) -> Markup:
-    """A line plot `height` pixels high. `mark` is one point with a rule down to the axis and its words."""
+    """A line plot `height` pixels high. `mark` is (x, y, label) of one point, with a rule down to the axis."""
     rules = [
         tag(
             "line",
@@ -102,8 +101,7 @@ def plot(
 
 
 def apart(bottoms: Sequence[float], height: float, least: float = LINE_HEIGHT) -> list[float]:
-    """Label positions in pixels from below, pushed apart until none covers another, kept inside the plot
-    where there is room."""
+    """Label positions in pixels from the bottom, at least `least` apart, inside the plot where they fit."""
     order = sorted(range(len(bottoms)), key=lambda i: bottoms[i])
     placed = list(bottoms)
     for before, after in itertools.pairwise(order):
@@ -117,15 +115,18 @@ def apart(bottoms: Sequence[float], height: float, least: float = LINE_HEIGHT) -
     return placed
 
 
-def bar(parts: Sequence[tuple[str, float, str]], whole: float | None = None) -> Markup:
-    """Parts of a whole side by side: (words, size, colour class). Words stand below; sizes of nothing are
+def bar(parts: Sequence[tuple[str, float, str]], full: float | None = None) -> Markup:
+    """A stacked bar of (label, size, colour class) with its legend; `full` is the size of the track, else the sum. Parts of size 0 are
     left out."""
-    total = whole or sum(size for _, size, _ in parts) or 1.0
+    total = full or sum(size for _, size, _ in parts) or 1.0
     shown = [part for part in parts if part[1] > 0]
-    pieces = [tag("i", class_=css, style=f"width:{100 * size / total:.2f}%") for _, size, css in shown]
+    segments = [tag("i", class_=css, style=f"width:{100 * size / total:.2f}%") for _, size, css in shown]
     legend = [tag("span", tag("i", class_=css), words) for words, _, css in shown]
     return tag(
-        "div", tag("div", pieces, class_="wb-track"), tag("div", legend, class_="wb-legend"), class_="wb-bar"
+        "div",
+        tag("div", segments, class_="wb-track"),
+        tag("div", legend, class_="wb-legend"),
+        class_="wb-bar",
     )
 
 

@@ -13,6 +13,8 @@ from fastapi.responses import JSONResponse, Response
 from pydantic_core import to_json
 
 from workbench.core.errors import ConfigError, RunError, WorkbenchError
+from workbench.core.types import GroupKind
+from workbench.record.reader import Reader
 
 Kind = Literal["train", "eval"]
 Mode = Literal["sampled", "greedy"]
@@ -63,10 +65,13 @@ def problem(status: int, error: WorkbenchError) -> JSONResponse:
     return JSONResponse({"error": str(error), "problems": getattr(error, "problems", {})}, status_code=status)
 
 
-def step_number(step: str) -> int | None:
-    """The step that a path names; None = the newest one. Raises RunError."""
+def requested_step(reader: Reader, step: str, kind: GroupKind = "train") -> int:
+    """The number of the step that a path names. Raises RunError for what is no step, and for `latest` before the first one."""
     if step == "latest":
-        return None
+        found = reader.last_step(kind)
+        if found is None:
+            raise RunError("Nothing is recorded yet: the first step is still under way.")
+        return found
     if not (step.isascii() and step.isdigit() and len(step) < 12):
         raise RunError(f"step = {step[:40]!r}: give a step's number, or latest.")
     return int(step)

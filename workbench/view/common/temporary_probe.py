@@ -1,7 +1,6 @@
-"""Asks a model something outside training, from a page: starts a bench worker, waits for its answer, and
-leaves nothing behind.
+"""One probe of a model on a worker of its own, which is stopped and deleted when the probe is over.
 
-In: a RunConfig and the name of a probe. Out: what the worker is at, again and again, and at last its answer.
+In: a RunConfig and the name of a probe. Out: the worker's progress in words, and at last the probe's result.
 """
 
 import shutil
@@ -14,11 +13,19 @@ from workbench.core.config import RunConfig
 from workbench.launch import RunState, preflight
 from workbench.launch.command_client import REPLY_SECONDS, SentCommand
 
-LOOK = 0.25
+POLL_SECONDS = 0.25
+PHASES = {
+    "import": "Starting Python and PyTorch…",
+    "load model": "Loading the model…",
+    "load tokenizer": "Loading the tokenizer…",
+    "update": "Updating on the samples…",
+    "idle": "Working…",
+}
+"""Phases of a worker, as a page shows them."""
 
 
 class Progress(NamedTuple):
-    """Where a probe stands: words for people, and once it is over its result or why there is none."""
+    """Where a probe stands: words for a page, and once it is over its result, or `failed` with the reason in words."""
 
     words: str
     result: Mapping[str, Any] | None = None
@@ -31,27 +38,26 @@ class Progress(NamedTuple):
 
 
 def run(config: RunConfig, root: Path, probe: str, *, often: bool = False, **args: Any) -> Iterator[Progress]:
-    """Says what the worker is at until the answer is there; `often`: also when there is nothing new, so that
-    who asks can end it. Raises ConfigError and RunError before anything is started.
+    """Yields the worker's progress until the reply is there; with `often` also when nothing has changed, so that the caller can stop.
+    Raises ConfigError and RunError before anything is started.
 
-    The worker gives its device back as soon as this ends, however it ends: a run that is started next must
-    not queue behind it.
+    The worker is stopped as soon as this generator ends, however it ends: a run that is started next must not queue behind it.
     """
     folder = preflight.start(config, root, "probe")
     try:
         sent = SentCommand(folder, folder.put("probe", {"probe": probe, **args}))
         before = ""
-        for state, reply, late in sent.updates(every=LOOK):
+        for state, reply, late in sent.updates(every=POLL_SECONDS):
             words = describe(state)
             if reply is not None:
                 yield Progress(reply["text"], reply.get("result"), failed=not reply["ok"])
             elif state.over:
                 yield Progress(
-                    state.reason or f"The probe worker {state.state} without an answer.", failed=True
+                    state.reason or f"The probe worker {state.state} without a reply.", failed=True
                 )
             elif late:
                 minutes = f"{REPLY_SECONDS / 60:.0f} minutes"
-                yield Progress(f"No answer within {minutes}. Is another run holding the device?", failed=True)
+                yield Progress(f"No reply within {minutes}. Is another run holding the device?", failed=True)
             elif words != before or often:
                 before = words
                 yield Progress(words)
@@ -61,17 +67,10 @@ def run(config: RunConfig, root: Path, probe: str, *, often: bool = False, **arg
 
 
 def describe(state: RunState) -> str:
-    """What the worker is at, for people."""
+    """What a worker is doing, in words."""
     if state.state == "queued":
         return f"Waiting for the device: {state.reason or 'another run holds it'}."
-    phases = {
-        "import": "Starting Python and PyTorch…",
-        "load model": "Loading the model…",
-        "load tokenizer": "Loading the tokenizer…",
-        "update": "Updating on the answers…",
-        "idle": "Working…",
-    }
     if state.phase == "sample":
         done = f", {state.phase_done} of {state.phase_total} done" if state.phase_total else ""
-        return f"Sampling answers to the longest prompts{done}…"
-    return phases.get(state.phase, "Starting a worker…")
+        return f"Sampling{done}…"
+    return PHASES.get(state.phase, "Starting a worker…")

@@ -10,21 +10,16 @@ from workbench import launch
 from workbench.core.config import RunConfig, settings
 from workbench.core.errors import RunError
 from workbench.record.reader import Reader
-from workbench.view.common import run_data
+from workbench.view.common.curves import HELDOUT_METRICS, heldout_evaluations, run_status, thin
+from workbench.view.common.run_header import is_binary, reward_range
 from workbench.view.common.run_store import RunStore
-from workbench.view.group.group_data import CUT
-from workbench.view.live.delta import checks, keep, status
+from workbench.view.common.visits import SHOWN_CHARACTERS
 
 Json = dict[str, Any]
 MOST_RUNS = 6
 CURVES = (
     "reward", "accuracy", "frac_reward_zero_std", "completions/mean_length", "entropy", "kl", "grad_norm", "beta",
 )  # fmt: skip
-_CHECKS = tuple(
-    f"heldout/{mode}/{name}"
-    for mode in ("sampled", "greedy")
-    for name in ("accuracy", "accuracy_low", "accuracy_high", "problems")
-)
 _OF_THE_RUN = {"run_name", "wandb", "wandb_project", "device", "threads"}
 """Settings that say nothing about what was learnt."""
 
@@ -45,21 +40,21 @@ def compare(store: RunStore, runs: Sequence[str]) -> Json:
 
 def _run(reader: Reader) -> Json:
     config = reader.config
-    found = reader.series(names=[*CURVES, *_CHECKS])
+    found = reader.series(names=[*CURVES, *HELDOUT_METRICS])
     train = found["train"]
     steps = train.pop("step")
     order = sorted(range(len(steps)), key=lambda i: int(steps[i]))
-    kept = [order[i] for i in keep([steps[i] for i in order], [train["reward"][i] for i in order])]
+    kept = [order[i] for i in thin([steps[i] for i in order], [train["reward"][i] for i in order])]
     return {
         "id": reader.folder.id,
         "name": config.run_name,
         "parent": reader.folder.about().get("parent"),
-        "status": status(launch.state(reader.folder)),
-        "binary": run_data.binary(config),
-        "reward_range": run_data.reward_range(config),
+        "status": run_status(launch.state(reader.folder)),
+        "binary": is_binary(config),
+        "reward_range": reward_range(config),
         "steps": [steps[i] for i in kept],
         "metrics": {name: [values[i] for i in kept] for name, values in train.items()},
-        "checks": checks(found),
+        "checks": heldout_evaluations(found),
     }
 
 
@@ -136,7 +131,7 @@ def _visit(reader: Reader, prompt_id: str, step: int | None) -> Json:
         {
             "index": sample["i"],
             **{name: sample[name] for name in ("reward", "right", "length", "advantage")},
-            "text": sample["text"][:CUT],
+            "text": sample["text"][:SHOWN_CHARACTERS],
         }
         for sample in visit["samples"]
     ]

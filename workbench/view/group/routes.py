@@ -1,4 +1,4 @@
-"""One group, one prompt over time, a reward's code, and what a person says about completions."""
+"""One group, a reward's code, and ratings of completions."""
 
 from typing import Annotated, Any
 
@@ -6,14 +6,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.record import rating
-from workbench.view.common.routing import Kind, Mode, Step, json_route, step_number
+from workbench.view.common.routing import Kind, Mode, Step, json_route, requested_step
 from workbench.view.common.run_store import RunStore
-from workbench.view.group import group_data
+from workbench.view.group.group_data import group_details
 from workbench.view.group.reward_code import reward_code
 
 
 class RatingBody(BaseModel):
-    """What a person says about completions of one group, by their index in it: good, bad or taken back; or their rank."""
+    """A user's rating of completions of one group, by their index in it: good, bad or taken back; or their rank."""
 
     model_config = ConfigDict(extra="forbid")
     step: int = Field(ge=0)
@@ -35,12 +35,8 @@ def router(store: RunStore) -> APIRouter:
     def group(
         run: str, step: Step, k: int, kind: Kind = "train", mode: Mode | None = None, tokens: bool = False
     ) -> Any:
-        return group_data.group(store.reader(run), step_number(step), k, kind, mode, tokens)
-
-    @api.get("/runs/{run}/prompts/{prompt_id}")
-    @json_route
-    def prompt(run: str, prompt_id: str) -> Any:
-        return group_data.prompt(store.reader(run), prompt_id)
+        reader = store.reader(run)
+        return group_details(reader, requested_step(reader, step, kind), k, kind, mode, tokens)
 
     @api.get("/runs/{run}/rewards/{name}")
     @json_route

@@ -10,10 +10,11 @@ from workbench.launch import steer
 from workbench.record import rating
 from workbench.record.notes import Notes
 from workbench.record.reader import Reader
-from workbench.view.common import run_data
-from workbench.view.common.routing import Kind, Mode, Step, accepted, json_route, step_number
+from workbench.view.common.routing import Kind, Mode, Step, accepted, json_route, requested_step
+from workbench.view.common.run_header import run_header
 from workbench.view.common.run_store import RunStore
-from workbench.view.live import delta as deltas
+from workbench.view.live.delta import MUTE, read_delta
+from workbench.view.live.step_groups import step_groups
 
 
 class CommandBody(BaseModel):
@@ -41,22 +42,25 @@ def router(store: RunStore) -> APIRouter:
     @api.get("/runs/{run}")
     @json_route
     def header(run: str) -> Any:
-        return run_data.header(store.reader(run))
+        return run_header(store.reader(run))
 
     @api.get("/runs/{run}/delta")
     @json_route
     def delta(run: str, since: str | None = None) -> Any:
-        return deltas.delta(store, run, since)
+        return read_delta(store, run, since)
 
     @api.get("/runs/{run}/steps/{step}")
     @json_route
     def step(run: str, step: Step, kind: Kind = "train", mode: Mode | None = None) -> Any:
-        return run_data.step(store.reader(run), step_number(step), kind, mode)
+        reader = store.reader(run)
+        return step_groups(reader, requested_step(reader, step, kind), kind, mode)
 
     @api.get("/runs/{run}/log")
     @json_route
     def log(run: str, lines: Annotated[int, Query(ge=1, le=2000)] = 200) -> Any:
-        return run_data.log(store.reader(run), lines)
+        folder = store.folder(run)
+        path = folder.log_path
+        return {"lines": folder.log_tail(lines), "size": path.stat().st_size if path.exists() else 0}
 
     @api.post("/runs/{run}/commands")
     @json_route
@@ -73,9 +77,9 @@ def router(store: RunStore) -> APIRouter:
     def mute(run: str, body: MuteBody) -> Any:
         notes = Notes(store.folder(run))
         if body.muted:
-            notes.keep(deltas.MUTE, body.alarm)
+            notes.keep(MUTE, body.alarm)
         else:
-            notes.drop(deltas.MUTE, body.alarm)
+            notes.drop(MUTE, body.alarm)
         return {"alarm": body.alarm, "muted": body.muted}
 
     @api.get("/runs/{run}/waiting")

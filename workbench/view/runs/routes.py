@@ -4,9 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from workbench.view.common import run_data
 from workbench.view.common.routing import json_route
 from workbench.view.common.run_store import RunStore
+from workbench.view.runs.run_list import run_list
 
 
 def router(store: RunStore) -> APIRouter:
@@ -16,6 +16,6 @@ def router(store: RunStore) -> APIRouter:
     @api.get("/runs")
     @json_route
     def runs() -> Any:
-        return run_data.runs(store)
+        return run_list(store)
 
     return api

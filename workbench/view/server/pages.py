@@ -13,6 +13,7 @@ from workbench.view.learn import routes as learn
 from workbench.view.live import routes as live
 from workbench.view.new_run import page as new_run
 from workbench.view.new_run import routes as new_run_routes
+from workbench.view.prompt import routes as prompt
 from workbench.view.runs import routes as runs
 from workbench.view.search import routes as search
 from workbench.view.whatif import routes as whatif
@@ -23,7 +24,7 @@ PAGES: tuple[Page, ...] = (
         "Live",
         "/",
         page_frame.script_page("wb-reader", "reader/reader"),
-        (live.router, group.router, search.router, whatif.router, ask.router),
+        (live.router, group.router, prompt.router, search.router, whatif.router, ask.router),
         views=(
             View("live", "Live"),
             View("group", "Group"),

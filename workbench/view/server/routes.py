@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from workbench.view.common import glossary as words
+from workbench.view.common.glossary import glossary
 from workbench.view.common.routing import json_route
 from workbench.view.common.run_store import RunStore
 from workbench.view.server.pages import PAGES
@@ -19,7 +19,7 @@ def router(store: RunStore) -> APIRouter:
 
     @api.get("/glossary")
     @json_route
-    def glossary() -> Any:
-        return words.glossary()
+    def definitions() -> Any:
+        return glossary()
 
     return api

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.view.common.routing import Sets, accepted, json_route
 from workbench.view.common.run_store import RunStore
-from workbench.view.whatif.whatif import WhatIf
+from workbench.view.whatif.drawer import WhatIfDrawer
 
 
 class ScoreBody(BaseModel):
@@ -20,22 +20,22 @@ class ScoreBody(BaseModel):
 def router(store: RunStore) -> APIRouter:
     """The page's routes over the runs of `store`."""
     api = APIRouter()
-    whatif = WhatIf()
+    drawer = WhatIfDrawer()
 
     @api.get("/runs/{run}/whatif")
     @json_route
     def recompute(run: str, set: Sets = (), step: int | None = None) -> Any:
-        return whatif.answer(store.reader(run), set, step)
+        return drawer.recompute(store.reader(run), set, step)
 
     @api.post("/runs/{run}/whatif/score")
     @json_route
     def score(run: str, body: ScoreBody) -> Any:
-        whatif.score(store.reader(run), body.reward)
+        drawer.score(store.reader(run), body.reward)
         return accepted({"reward": body.reward})
 
     @api.get("/runs/{run}/whatif/tokens")
     @json_route
     def tokens(run: str, set: Sets = (), after: int = -1) -> Any:
-        return whatif.tokens(store.reader(run), set, after)
+        return drawer.recompute_tokens(store.reader(run), set, after)
 
     return api

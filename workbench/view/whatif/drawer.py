@@ -1,7 +1,7 @@
-"""The what-if drawer's questions: other settings over every recorded step, or over those whose tokens are kept.
+"""The what-if drawer: advantages of every recorded step recomputed with other settings, and per-token weights where tokens are kept.
 
-In: a run and `name=value` texts. Out: plain JSON, the recorded ask and the other one side by side. What was
-read of a record is kept, so that a second question costs only its arithmetic.
+In: a run and `name=value` texts. Out: plain JSON, recorded and recomputed figures side by side. What was read of a record stays in
+memory, so that a second query costs only its arithmetic.
 """
 
 import threading
@@ -17,33 +17,36 @@ from workbench.core.errors import ConfigError
 from workbench.diagnose import whatif, whatif_tokens
 from workbench.record.arrays import SampleArrays
 from workbench.record.reader import Reader
-from workbench.view.whatif.scored import Scores
+from workbench.view.whatif.background_scores import BackgroundScores
 
 Json = dict[str, Any]
 REMEMBERED = 8
 """Runs whose samples are kept in memory."""
 TOKEN_SECONDS = 0.6
-"""How long one answer about tokens may take; the rest follows when it is asked for."""
+"""Time limit of one response about tokens; the client asks for the rest."""
 _NOTE = "What each recorded step would have asked for with these settings, not how the run would have gone."
 
 
-class _Asked(NamedTuple):
-    """Everything a question needs to know of a run."""
+class _Query(NamedTuple):
+    """The changed settings, and all of the run that is needed to apply them."""
 
     samples: SampleArrays
     settings: list[tuple[int, RunConfig]]
+    """The settings in force from each step on."""
     names: dict[str, str]
+    """Names under which rewards were recorded, by their names in the settings."""
     changes: dict[str, str]
     token_changes: dict[str, str]
+    """Changes whose effect needs log-probabilities of tokens."""
 
 
-class WhatIf:
-    """All runs' samples, as far as somebody asked. Safe to use from several threads."""
+class WhatIfDrawer:
+    """What-if queries about runs; the samples of the runs last asked about stay in memory. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, SampleArrays] = OrderedDict()
         self._lock = threading.Lock()
-        self._scores = Scores()
+        self._scores = BackgroundScores()
 
     def samples(self, reader: Reader) -> SampleArrays:
         """The run's samples, brought up to date."""
@@ -61,16 +64,16 @@ class WhatIf:
             return known
 
     def score(self, reader: Reader, reward: str) -> None:
-        """Begins to score the recorded answers with a reward that the run never had. Raises RewardError."""
+        """Starts to score the recorded completions with a reward that the run never had. Raises RewardError."""
         self._scores.start(reader, reward)
 
-    def answer(self, reader: Reader, sets: Sequence[str], step: int | None = None) -> Json:
-        """The sample-level question over all recorded steps; with `step`, also what each of its answers
-        would have been asked, by group. Raises ConfigError for what cannot be asked."""
-        asked = self._asked(reader, sets)
-        samples = asked.samples
-        before = whatif.recorded(samples, asked.settings)
-        other, scoring = self._ask(reader, asked)
+    def recompute(self, reader: Reader, sets: Sequence[str], step: int | None = None) -> Json:
+        """Advantages of all recorded steps with the settings `sets`; for `step` also the advantage of each of its samples, by group.
+        Raises ConfigError for a setting that cannot be changed after the fact."""
+        query = self._query(reader, sets)
+        samples = query.samples
+        before = whatif.recorded(samples, query.settings)
+        other, progress = self._recompute(reader, query)
         return {
             "steps": samples.steps().tolist(),
             "samples": len(samples.id_B),
@@ -78,16 +81,16 @@ class WhatIf:
             "asked": dict(whatif.rounded(whatif.timeline(samples, other))),
             "difference": dict(whatif.rounded(whatif.difference(samples, before, other))),
             "groups": None if step is None else _of_step(samples, other, step),
-            "scoring": scoring,
+            "scoring": progress,
             "note": _NOTE,
         }
 
-    def tokens(self, reader: Reader, sets: Sequence[str], after: int = -1) -> Json:
-        """The token-level question over the kept steps above `after`, as many as fit into one answer; `next`
-        is where to go on, None at the end."""
-        asked = self._asked(reader, sets)
-        samples = asked.samples
-        other, _ = self._ask(reader, asked)
+    def recompute_tokens(self, reader: Reader, sets: Sequence[str], after: int = -1) -> Json:
+        """Clipping and token weights of the steps after `after` whose tokens are kept, as many as fit into the time limit; `next` is
+        the `after` of the next call, None at the end."""
+        query = self._query(reader, sets)
+        samples = query.samples
+        other, _ = self._recompute(reader, query)
         kept = [step for step in reader.token_steps() if step > after]
         found: Json = {"steps": [], "recorded": [], "asked": [], "moved": []}
         deadline = time.monotonic() + TOKEN_SECONDS
@@ -97,8 +100,8 @@ class WhatIf:
             tokens_B = reader.step_tokens(step) if here_B.any() else None
             last = step
             if tokens_B is not None:
-                config = _in_force(asked.settings, step)
-                changed = config.changed(**asked.changes, **asked.token_changes)
+                config = _in_force(query.settings, step)
+                changed = config.changed(**query.changes, **query.token_changes)
                 views = []
                 for one, advantage_B, drawn_B in (
                     (config, np.nan_to_num(samples.advantage_B), np.ones_like(other.inside_B)),
@@ -118,7 +121,7 @@ class WhatIf:
         more = last is not None and last != kept[-1]
         return {**found, "next": last if more else None, "of": len(samples.steps()), "note": _NOTE}
 
-    def _asked(self, reader: Reader, sets: Sequence[str]) -> _Asked:
+    def _query(self, reader: Reader, sets: Sequence[str]) -> _Query:
         about = reader.folder.about()
         config = reader.config
         labels = [source.get("name") for source in about.get("rewards", [])]
@@ -127,7 +130,7 @@ class WhatIf:
             for spec, label in zip(config.rewards, [*labels, *[None] * len(config.rewards)], strict=False)
         }
         tokens = [text for text in sets if text.partition("=")[0] in whatif_tokens.TOKEN_SETTINGS]
-        return _Asked(
+        return _Query(
             self.samples(reader),
             whatif.settings_over_time(reader),
             names,
@@ -135,36 +138,36 @@ class WhatIf:
             {name: value for name, _, value in (text.partition("=") for text in tokens)},
         )
 
-    def _ask(self, reader: Reader, asked: _Asked) -> tuple[whatif.Ask, Json | None]:
-        """The other ask; and how far a reward has come that the run never had."""
-        specs = reader.config.changed(**asked.changes).rewards if "rewards" in asked.changes else []
+    def _recompute(self, reader: Reader, query: _Query) -> tuple[whatif.Ask, Json | None]:
+        """The recomputed advantages; and how far the scoring of a new reward has come."""
+        specs = reader.config.changed(**query.changes).rewards if "rewards" in query.changes else []
         new = [
-            spec.name for spec in specs if asked.names.get(spec.name, spec.name) not in asked.samples.names
+            spec.name for spec in specs if query.names.get(spec.name, spec.name) not in query.samples.names
         ]
-        scoring: Json | None = None
+        progress: Json | None = None
         rescored = {}
         for name in new:
-            found = self._scores.values(reader, asked.samples, name)
+            found = self._scores.values(reader, query.samples, name)
             if found is None:
-                continue  # `whatif.ask` says what to do
+                continue  # not started: `whatif.ask` refuses and says how to start it
             if found.error:
                 raise ConfigError(found.error, {"rewards": found.error})
             rescored[name] = found.values_B
-            if scoring is None or found.done < scoring["done"]:
-                scoring = {
+            if progress is None or found.done < progress["done"]:
+                progress = {
                     "name": name,
                     "done": found.done,
                     "of": len(found.values_B),
                     "failed": found.failed,
                 }
-        return whatif.ask(asked.samples, asked.settings, asked.changes, asked.names, rescored), scoring
+        return whatif.ask(query.samples, query.settings, query.changes, query.names, rescored), progress
 
 
-def _of_step(samples: SampleArrays, asked: whatif.Ask, step: int) -> dict[str, list[float | None]]:
-    """Each group's advantages, in sample order; None for an answer that would not have been drawn."""
+def _of_step(samples: SampleArrays, other: whatif.Ask, step: int) -> dict[str, list[float | None]]:
+    """Each group's advantages, in sample order; None for a sample beyond a smaller group size."""
     found: dict[str, list[float | None]] = {}
     for i in np.flatnonzero(samples.step_B == step):
-        value = round(float(asked.advantage_B[i]), 5) if asked.inside_B[i] else None
+        value = round(float(other.advantage_B[i]), 5) if other.inside_B[i] else None
         found.setdefault(str(samples.k_B[i]), []).append(value)
     return found
 

@@ -1,6 +1,6 @@
-"""Search as the pages ask it: a query string becomes filters, hits become short rows, and all hits a file.
+"""Search over recorded samples: a query string becomes filters, hits become short rows, and all hits a file.
 
-In: a reader and what stood in the address. Out: plain JSON values, or the bytes of a file piece by piece.
+In: a reader and the parameters of the address. Out: plain JSON values, or the bytes of a file in chunks.
 """
 
 import json
@@ -17,18 +17,15 @@ from workbench.record.search import SORTS, Filters, Place, Sort
 
 Json = dict[str, Any]
 AROUND = 90
-"""Characters shown on either side of what was found."""
+"""Characters shown before the first match."""
 SHOWN = 260
-"""Characters of an answer in a list of hits."""
+"""Characters of a completion in a list of hits."""
 EXPORTED = 100_000
 """Hits that one file holds."""
 
 
-Form = Literal["jsonl", "parquet"]
-
-
 class Query(BaseModel):
-    """What one search asks, by the names that stand in the address."""
+    """The parameters of one search, named as in the address."""
 
     model_config = ConfigDict(extra="forbid")
     text: str = Field("", max_length=500)
@@ -50,7 +47,7 @@ class Query(BaseModel):
     sort: Sort = "newest"
 
     def filters(self) -> Filters:
-        """As the record takes them. Raises RunError."""
+        """The conditions as `Reader.find` takes them. Raises RunError."""
         pair = tuple(self.disagree.split("|")) if self.disagree else None
         if pair is not None and len(pair) != 2:
             raise RunError(f"disagree = {self.disagree!r}: name two rewards as a|b.")
@@ -83,16 +80,16 @@ class PageQuery(Query):
 class FileQuery(Query):
     """A search and the file its hits go into."""
 
-    format: Form = "jsonl"
+    format: Literal["jsonl", "parquet"] = "jsonl"
 
 
-def hits(reader: Reader, query: PageQuery) -> Json:
-    """A page of hits, each cut to the surroundings of what was found, and where the next page begins."""
-    page = reader.find(query.text, query.filters(), _place(query.after), query.limit, query.sort)
+def find(reader: Reader, query: PageQuery) -> Json:
+    """A page of hits, each cut to the surroundings of its first match, and where the next page begins."""
+    page = reader.find(query.text, query.filters(), _page_start(query.after), query.limit, query.sort)
     words = query.words.split() if query.words else []
     rows = []
     for hit in page.hits:
-        at, shown = _cut(hit["text"], [query.text] if query.text else words)
+        at, shown = _excerpt(hit["text"], [query.text] if query.text else words)
         hit = {**hit, "index": hit.pop("i"), "mode": hit["mode"] or None, "characters": len(hit["text"])}
         rows.append({**hit, "text": shown, "at": at})
     return {
@@ -102,8 +99,8 @@ def hits(reader: Reader, query: PageQuery) -> Json:
     }
 
 
-def choices(reader: Reader) -> Json:
-    """What the fields of the search offer for this run."""
+def form_choices(reader: Reader) -> Json:
+    """What the fields of the search form offer for this run."""
     config = reader.config
     return {
         "rewards": [spec.name.rpartition(":")[2] for spec in config.rewards],
@@ -113,21 +110,21 @@ def choices(reader: Reader) -> Json:
     }
 
 
-def file(reader: Reader, query: Query, form: Form) -> Iterator[bytes]:
-    """All hits, at most `EXPORTED`, as the bytes of a file."""
+def find_all(reader: Reader, query: FileQuery) -> Iterator[bytes]:
+    """All hits, at most `EXPORTED`, as the bytes of a file in the query's format."""
     found = reader.hits(query.text, query.filters(), query.sort, EXPORTED)
-    return export.jsonl(found) if form == "jsonl" else export.parquet(found)
+    return export.jsonl(found) if query.format == "jsonl" else export.parquet(found)
 
 
-def _cut(text: str, sought: list[str]) -> tuple[int, str]:
-    """Where the shown part begins, and the shown part: around the first find, else from the start."""
+def _excerpt(text: str, sought: list[str]) -> tuple[int, str]:
+    """Where the shown part begins, and the shown part: around the first match, else from the start."""
     lower = text.lower()
     places = [place for word in sought if (place := lower.find(word.lower())) >= 0]
     start = max(0, min(places) - AROUND) if places else 0
     return start, text[start : start + SHOWN]
 
 
-def _place(after: str | None) -> Place | None:
+def _page_start(after: str | None) -> Place | None:
     if after is None:
         return None
     try:

@@ -1,7 +1,7 @@
-"""Recorded answers scored with a reward that the run never had, in the background, for what-if.
+"""Recorded completions scored in the background with a reward that the run never had.
 
-In: a run and the name of a reward: of the catalogue, or path/file.py:function. Out: a value a sample as far as
-they are known. A file that was edited is another reward.
+In: a run and the name of a reward: of the catalogue, or path/file.py:function. Out: the values known so far, one a sample. A file that
+was edited is another reward.
 """
 
 import threading
@@ -19,29 +19,29 @@ REMEMBERED = 16
 """Rewards whose values are kept; the oldest goes first."""
 
 
-class Scored(NamedTuple):
-    """How far a reward has come."""
+class ScoreProgress(NamedTuple):
+    """How far the scoring of a reward has come."""
 
     values_B: Floats
-    """In the order of the samples asked about; NaN: absent, or not scored yet."""
+    """In the order of the requested samples; NaN: no value, or not scored yet."""
     done: int
     """Samples scored."""
     failed: int
-    """Of these, without a value."""
+    """Samples whose score has no value."""
     error: str
-    """Why it cannot go on; empty while all is well."""
+    """Why scoring stopped; empty while all is well."""
 
 
-class Scores:
-    """All rewards that were asked about. Safe to use from several threads."""
+class BackgroundScores:
+    """One scoring job for each run and reward. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._jobs: dict[tuple[str, str], _Job] = {}
         self._lock = threading.Lock()
 
     def start(self, reader: Reader, name: str) -> None:
-        """Begins to score the run's answers, or does nothing where this very code is at it. The only door
-        through which code is run. Raises RewardError for a reward that cannot be found."""
+        """Starts to score the run's completions; does nothing where a job with this very code exists. Reward code runs only after
+        this call. Raises RewardError for a reward that cannot be found."""
         key, sha = (str(reader.folder.path), name), registry.find(name).sha
         with self._lock:
             known = self._jobs.get(key)
@@ -53,8 +53,8 @@ class Scores:
             while len(self._jobs) > REMEMBERED:
                 self._jobs.pop(next(iter(self._jobs))).stop()
 
-    def values(self, reader: Reader, samples: SampleArrays, name: str) -> Scored | None:
-        """What is known by now; goes on scoring whatever is missing. None for a reward that nobody started."""
+    def values(self, reader: Reader, samples: SampleArrays, name: str) -> ScoreProgress | None:
+        """The values known by now; scores missing ones in the background. None for a reward that was not started."""
         with self._lock:
             job = self._jobs.get((str(reader.folder.path), name))
         return None if job is None else job.values(samples)
@@ -72,7 +72,7 @@ class _Job:
     def stop(self) -> None:
         self._stopped = True
 
-    def values(self, samples: SampleArrays) -> Scored:
+    def values(self, samples: SampleArrays) -> ScoreProgress:
         with self._lock:
             found = [self._known.get(sample) for sample in samples.id_B.tolist()]
             missing = [
@@ -84,7 +84,7 @@ class _Job:
                 self._thread.start()
         values_B = np.array([np.nan if value is None else value for value in found], dtype=np.float64)
         scored = [value for value in found if value is not None]
-        return Scored(values_B, len(scored), int(np.isnan(scored).sum()) if scored else 0, self.error)
+        return ScoreProgress(values_B, len(scored), int(np.isnan(scored).sum()) if scored else 0, self.error)
 
     def _score(self, since: int) -> None:
         try:
@@ -99,5 +99,5 @@ class _Job:
                             (sample, np.nan if value is None else value)
                             for sample, value in zip(ids, values, strict=True)
                         )
-        except WorkbenchError as error:  # the user's own code: told, not raised, in a thread nobody waits for
+        except WorkbenchError as error:  # no caller waits for this thread: the next `values` reports it
             self.error = str(error)
