@@ -5,7 +5,7 @@ reward is NaN and is left out of its group's mean and std; a group without signa
 ever comes out.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace, device
 
@@ -13,7 +13,6 @@ from workbench.core.variants import Aggregation, Baseline, Scale, Std
 
 Array = Any
 """A numpy array or a torch tensor; the array interface has no common type to name."""
-ExtendRule = Literal["until_mixed", "until_certain"]
 
 TIE_ROUNDING = 16.0
 """Rewards of a group that differ by less than this many roundings of the largest one are a tie: otherwise
@@ -66,8 +65,8 @@ def compute(
 
     `rewards_B`: float, NaN (or infinite) = absent. `excluded_B`: samples that must not be pushed (masked
     because truncated); they still count in their group's mean and std, as in TRL, so the rest no longer sums
-    to zero. `reward_range`: the lowest and highest total reward possible, only used to tell all-right and
-    all-wrong groups from tied ones. `batch_ids_B`: which batch each sample belongs to, where many steps are
+    to zero. `reward_range`: the lowest and highest total reward possible, only used to distinguish all-right
+    and all-wrong groups from other ties. `batch_ids_B`: which batch each sample belongs to, where many steps are
     asked at once; None = one batch.
 
     Invariance: adding a constant to a group changes nothing; multiplying all rewards by a constant changes
@@ -218,54 +217,12 @@ def by_settings(
 def prompt_weights(group_ids_B: Array, dtype_like_B: Array) -> Array:
     """(B,) weights with mean 1 that make every *prompt* count the same; all 1 for groups of equal size.
 
-    Given to `weights.normalizer` as `sample_weights_B` where adaptive sampling made ragged groups.
+    Given to `token_grads.normalizer` as `sample_weights_B` where adaptive sampling made ragged groups.
     """
     xp = array_namespace(dtype_like_B)
     groups = members(group_ids_B)
     size_P = groups.sum(xp.ones_like(dtype_like_B))
     return (groups.index_B.shape[0] / size_P.shape[0]) / size_P[groups.index_B]
-
-
-def undecided(
-    rewards_B: Array,
-    group_ids_B: Array,
-    *,
-    limit: int,
-    rule: ExtendRule = "until_mixed",
-    tolerance: float = 0.15,
-    reward_range: tuple[float, float] = (0.0, 1.0),
-) -> Array:
-    """(P,) bool: which groups should get more samples (adaptive group size); none beyond `limit` samples.
-
-    until_mixed: while all scored rewards are the same, because such a group teaches nothing yet.
-    until_certain: while the pass rate is uncertain, that is the posterior std of the share of right answers
-    (uniform prior, right = above the middle of `reward_range`) exceeds `tolerance`; this spends samples on
-    prompts of middling difficulty.
-
-    Bias. Any rule that looks only at rewards leaves the expected gradient of a binary-reward prompt on its
-    true direction: it is c * grad logit(p), where only the factor c = E[K(N-K) / (N(N-1))] (leave-one-out, no
-    std) depends on the rule. Fixed groups have c = p(1-p); until_mixed raises c, more the rarer the signal.
-    `diagnose.stopping` enumerates c exactly, and gives the weights that make until_certain unbiased; for
-    until_mixed the only such weights ignore every extended group.
-    """
-    xp = array_namespace(rewards_B)
-    groups = members(group_ids_B)
-    present_B = xp.isfinite(rewards_B)
-    size_P = groups.sum(xp.ones_like(rewards_B))
-    if rule == "until_mixed":
-        filled_B = xp.where(present_B, rewards_B, 0.0)
-        open_P = _ties(filled_B, present_B, groups)
-    else:
-        right_B = present_B & (rewards_B > 0.5 * (reward_range[0] + reward_range[1]))
-        right_P = groups.sum(xp.astype(right_B, rewards_B.dtype))
-        open_P = uncertain(right_P, groups.sum(xp.astype(present_B, rewards_B.dtype)) - right_P, tolerance)
-    return open_P & (size_P < limit)
-
-
-def uncertain(right: Array, wrong: Array, tolerance: float) -> Array:
-    """Whether the posterior std of a pass rate (uniform prior) after these answers exceeds `tolerance`."""
-    a, b = right + 1.0, wrong + 1.0
-    return a * b > tolerance**2 * (a + b) ** 2 * (a + b + 1.0)
 
 
 class Members(NamedTuple):
@@ -306,11 +263,6 @@ def tied(rewards_B: Array) -> bool:
     xp = array_namespace(rewards_B)
     groups = members(xp.zeros(rewards_B.shape[0], dtype=xp.int64, device=device(rewards_B)))
     return bool(_ties(rewards_B, xp.isfinite(rewards_B), groups)[0])
-
-
-def sum_by_group(values_B: Array, group_ids_B: Array) -> Array:
-    """(P,) sums of sample values by ascending group id: each group's share of the gradient, for example."""
-    return members(group_ids_B).sum(values_B)
 
 
 def _ties(filled_B: Array, present_B: Array, groups: Members) -> Array:

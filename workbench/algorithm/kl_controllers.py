@@ -1,4 +1,4 @@
-"""What steers the pull to the reference: a measured KL in, the next beta out. And how to move a reference."""
+"""KL controllers: a measured KL and its target in, the next beta out. And how a reference model follows the policy."""
 
 from typing import Any, TypeVar
 
@@ -8,7 +8,7 @@ T = TypeVar("T", float, Any)
 def ziegler(beta: float, kl: float, target: float, gain: float = 0.1) -> float:
     """Next beta: beta (1 + gain e), e = (kl - target) / target cut to plus and minus 0.2. (1909.08593)
 
-    `kl` and `target` in nats per *answer*, the sum of KL(policy || reference) over its tokens; Ziegler's
+    `kl` and `target` in nats per *completion*, the sum of KL(policy || reference) over its tokens; Ziegler's
     targets are 6 to 10.
     """
     _positive(target)

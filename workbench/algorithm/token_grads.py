@@ -28,7 +28,7 @@ class Objective:
 
     loss_type: LossType = "dapo"
     importance_sampling_level: RatioLevel = "token"
-    """sequence: one ratio an answer, exp of the mean log-ratio of its tokens (GSPO 2507.18071)."""
+    """sequence: one ratio a completion, exp of the mean log-ratio of its tokens (GSPO 2507.18071)."""
     epsilon: float = 0.2
     epsilon_high: float | None = None
     """None = epsilon. For cispo this is the cap itself, not 1 + it."""
@@ -70,7 +70,7 @@ class Objective:
 
     @property
     def separable(self) -> bool:
-        """Whether a token's weight follows from its own log-probabilities, without those of its whole answer."""
+        """Whether a token's weight follows from its own log-probabilities, without those of its whole completion."""
         return (
             self.importance_sampling_level == "token"
             and not self.importance_sampling_correction.startswith("sequence")
@@ -154,7 +154,7 @@ class TokenGrads(NamedTuple):
     grad_B_T: Array
     """d(loss)/d(log-prob): `(weight * logp).sum()` has the loss's gradient. Negative = make more likely."""
     ratio_B_T: Array
-    """pi / pi_old of the token, or of its whole answer; 1 where no old log-probabilities are given."""
+    """pi / pi_old of the token, or of its whole completion; 1 where no old log-probabilities are given."""
     clipped_low_B_T: Array
     """ratio < 1 - epsilon and A < 0: the clip switched the push off. Never for cispo and sapo."""
     clipped_high_B_T: Array
@@ -181,7 +181,7 @@ def loss_grads(
     All log-probabilities in nats at the sampling temperature. `old_logp` None = on-policy: the old policy is
     this one. `ref_logp` is needed where the loss holds a KL term, `sampler_logp` where a correction is on
     (NaN = unknown, weight 1). `advantages_B` may also be (B, T). KL terms estimate KL(policy || reference).
-    `lengths_B`: loss tokens of the whole answers, where rows hold only a part of theirs (`objective.separable`).
+    `lengths_B`: loss tokens of the whole completions, where rows hold only a part of theirs (`objective.separable`).
     Raises ValueError for a KL term without a reference.
     """
     xp = array_namespace(logp_B_T)
@@ -242,7 +242,7 @@ def loss_grads(
 
 
 class Push(NamedTuple):
-    """One surrogate's answer for each token."""
+    """What a surrogate gives for each token."""
 
     slope: Array
     """d(term)/d(log-ratio), or d(term)/d(own log-prob) where `through_ratio` is False."""
@@ -373,7 +373,7 @@ def kl_in_rewards(
     beta: float,
     estimator: KlEstimator = "k1",
 ) -> Array:
-    """Rewards minus beta times each answer's KL(policy || reference), before advantages are taken.
+    """Rewards minus beta times each completion's KL(policy || reference), before advantages are taken.
 
     The estimate is summed over the tokens, and so punishes length. `logp` is the policy that sampled, so the
     `_ratio` estimators equal the plain ones here. Absent (NaN) rewards stay absent.
@@ -390,7 +390,7 @@ def kl_in_rewards(
 def importance_correction(
     old_logp_B_T: Array, sampler_logp_B_T: Array | None, mask_B_T: Array, objective: Objective
 ) -> Array:
-    """(B, T) constant weight pi_old / pi_sampler of each token, or of each answer (product over its tokens).
+    """(B, T) constant weight pi_old / pi_sampler of each token, or of each completion (product over its tokens).
 
     truncate cuts it to [clip_min, clip_max], mask makes it 0 outside. Multiplies the policy term only, not
     the KL. (truncated and masked importance sampling, with TRL's mode names)
@@ -414,7 +414,7 @@ def importance_correction(
 def off_policy_keep(
     logp_B_T: Array, sampled_logp_B_T: Array, advantages_B: Array, mask_B_T: Array, threshold: float
 ) -> Array:
-    """Which answers stay: all with A >= 0, and those the policy has not left by more than `threshold`.
+    """Which completions keep their weight: all with A >= 0, and those the policy has not left by more than `threshold`.
 
     That is the mean over tokens of log pi_sampled - log pi, nats; NaN is no evidence. (DeepSeek-V3.2,
     2512.02556 eq 9.) Shape (B, 1) for (B,) advantages, else (B, T).

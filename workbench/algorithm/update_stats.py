@@ -1,5 +1,5 @@
 """How a step is read: token weights, masks and importance weights in; each sample's share of the gradient,
-the shares of clipped tokens and the effective sample size out. Over the array interface, like `weights.py`.
+the shares of clipped tokens and the effective sample size out. Over the array interface, like `token_grads.py`.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from workbench.core.variants import RatioLevel
 
 
 class ClipFractions(NamedTuple):
-    """Shares of the loss tokens (of the answers at sequence level); `total` is what they are shares of."""
+    """Shares of the loss tokens (of the completions at sequence level); `total` is what they are shares of."""
 
     low: float
     high: float
@@ -22,7 +22,7 @@ class ClipFractions(NamedTuple):
 def clip_fractions(
     low_B_T: Array, high_B_T: Array, mask_B_T: Array, level: RatioLevel = "token"
 ) -> ClipFractions:
-    """TRL's clip_ratio/{low,high,region}_mean, over tokens, or over answers with at least one token."""
+    """TRL's clip_ratio/{low,high,region}_mean, over tokens, or over completions with at least one token."""
     xp = array_namespace(low_B_T)
     mask = mask_B_T > 0
     low, high = low_B_T & mask, high_B_T & mask
@@ -54,7 +54,7 @@ def gradient_share(
     sum over all samples.
 
     Sums to 1, or is all 0 in a step without signal. This is the length of each token's push on the logits,
-    added up without regard to directions that cancel; |A| x length gives another answer, because sure tokens
+    added up without regard to directions that cancel; |A| x length gives other shares, because sure tokens
     hardly move.
     """
     xp = array_namespace(grad_B_T)

@@ -1,7 +1,7 @@
-"""Held-out checks: what the policy says to problems it never trains on, sampled and greedy, with confidence intervals.
+"""Held-out evaluation: the policy on problems it never trains on, sampled and greedy, with 95 % confidence intervals.
 
-A check is recorded like a step, as groups of kind eval without gradient. Watched prompts get several answers, so that every run has
-whole timelines of them from the base model on.
+An evaluation is recorded like a step, as groups of kind eval without gradient. Watched prompts get several samples each, so that every
+run has complete timelines of them from the base model on.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from workbench.rollouts.engine import Engine
 from workbench.train.reward_stage import Phase, RewardStage
 
 RIGHT = 0.5
-"""An answer counts as right from this value of the accuracy reward on."""
+"""A completion counts as right from this value of the accuracy reward on."""
 
 
 def evaluate(
@@ -59,7 +59,7 @@ def _evaluate(
         min_p=config.min_p,
         max_completion_length=config.max_completion_length,
     )
-    # Seeds of checks must not depend on the step: the same dice at every check, so that only the policy differs.
+    # Seeds do not depend on the step: every evaluation draws the same random numbers, so that only the policy differs.
     often = {prompt.id for prompt in watched(heldout, config.watched_prompts)} if not greedy else set()
     requests = [
         Request(
@@ -71,8 +71,8 @@ def _evaluate(
         )
         for prompt in heldout
     ]
-    answered = engine.generate(requests, sampling, phase(f"check, {mode}"))
-    groups = [Group(group.prompt, group.rollouts, "eval") for group in answered]
+    sampled = engine.generate(requests, sampling, phase(f"check, {mode}"))
+    groups = [Group(group.prompt, group.rollouts, "eval") for group in sampled]
     scores_B = reward_stage.score_heldout(groups, step, phase)
     return StepRecord(
         step=step,
@@ -88,7 +88,7 @@ def _evaluate(
 def _metrics(
     groups: Sequence[Group], scores_B: Sequence[Score], accuracy_reward: str, mode: EvalMode
 ) -> dict[str, float]:
-    shares, rewards, problems = [], [], []
+    accuracies, rewards, problems = [], [], []
     start = 0
     for group in groups:
         scores = scores_B[start : start + len(group)]
@@ -96,19 +96,19 @@ def _metrics(
         values = [value for score in scores if (value := score.values.get(accuracy_reward)) is not None]
         rewards += [score.reward for score in scores if score.reward is not None]
         right = [_share(score.values.get(accuracy_reward)) for score in scores]
-        answers = [final_answer(rollout.text) for rollout in group.rollouts]
-        problems.append(Attempts(np.array(right), answers))
+        final_answers = [final_answer(rollout.text) for rollout in group.rollouts]
+        problems.append(Attempts(np.array(right), final_answers))
         if values:
-            shares.append(float(np.mean([value >= RIGHT for value in values])))
-    # A watched prompt counts once, with the share of its answers that are right, so every problem weighs the same.
-    interval = wilson(sum(shares), len(shares))
+            accuracies.append(float(np.mean([value >= RIGHT for value in values])))
+    # A watched prompt counts once, with the share of its samples that are right, so every problem weighs the same.
+    interval = wilson(sum(accuracies), len(accuracies))
     lengths = [rollout.length for group in groups for rollout in group.rollouts]
     name = f"heldout/{mode}"
     found = {
         f"{name}/accuracy": interval.share,
         f"{name}/accuracy_low": interval.low,
         f"{name}/accuracy_high": interval.high,
-        f"{name}/problems": float(len(shares)),
+        f"{name}/problems": float(len(accuracies)),
         f"{name}/mean_length": float(np.mean(lengths)),
         f"{name}/clipped_ratio": float(
             np.mean([r.finish_reason == "length" for g in groups for r in g.rollouts])

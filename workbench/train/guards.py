@@ -1,4 +1,4 @@
-"""What stands between a fault and the run: no room on the disk makes it wait, numbers that are not finite are dumped and end it.
+"""Guards of the loop: a full disk makes it wait, updates with numbers that are not finite are dumped and, three in a row, end it.
 
 In: what the loop is about to do, or has just done. Out: the same, or a RunError that says what to change. Torch-free.
 """
@@ -30,7 +30,7 @@ class Disk:
     def __init__(self, folder: RunFolder, control: Control, record: Writer) -> None:
         self._folder, self._control, self._record = folder, control, record
         self._accepted = False
-        """Somebody wants the run to go on although there is little room."""
+        """A user asked the run to go on although there is little space."""
 
     def wait(self) -> None:
         """At a boundary: until what waits to be recorded is written and there is room for more."""
@@ -63,7 +63,7 @@ class Disk:
 
 
 def dump(folder: RunFolder, record: StepRecord, skipped: list[str]) -> None:
-    """Keep the batch of a step whose update was skipped in `skipped/`, so that somebody can see which answer it was."""
+    """Keep the batch of a step whose update was skipped in `skipped/`, to show which completion caused it."""
     place = folder.path / "skipped"
     make_folder(place)
     samples = []
@@ -104,7 +104,7 @@ def not_finite(skipped: list[str], newest: Path | None) -> RunError:
     """What to say after too many skipped updates in a row."""
     there = f"The last good checkpoint is {newest.name}" if newest else "There is no checkpoint yet"
     return RunError(
-        f"Three updates in a row were not finite (last: {skipped[-1]}); none of them touched the weights, and their answers lie in "
+        f"Three updates in a row were not finite (last: {skipped[-1]}); none of them touched the weights, and their samples lie in "
         f"skipped/. {there}. Go on with other settings, for example: workbench resume RUN --set learning_rate=... ; as it is the run "
         "would end here again."
     )
@@ -115,5 +115,5 @@ def _plain(values: np.ndarray[Any, Any]) -> list[float | str]:
 
 
 def _number(value: float) -> float | str:
-    """JSON knows no NaN, and here it is what somebody looks for."""
+    """JSON has no NaN, and here it is what the reader looks for."""
     return value if math.isfinite(value) else str(value)

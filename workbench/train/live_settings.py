@@ -11,7 +11,7 @@ from workbench.train.reward_pools import RewardPools
 
 
 def apply(
-    command: Command, config: RunConfig, control: Control, pools: RewardPools, context: int
+    command: Command, config: RunConfig, control: Control, reward_pools: RewardPools, context: int
 ) -> RunConfig:
     """Apply a change of settings; returns the settings from now on."""
     if command.command not in ("set", "rewards"):
@@ -23,7 +23,7 @@ def apply(
         return config
     try:
         if command.command == "rewards":
-            pools.receive(command.args.get("files") or {})
+            reward_pools.receive(command.args.get("files") or {})
             control.reply(command, True, "reward code kept; set rewards to use it")
             return config
         changed = config.live_changed(command.args)
@@ -31,7 +31,7 @@ def apply(
             raise ConfigError(
                 f"max_completion_length = {changed.max_completion_length}, but the model reads at most {context} tokens. Set less."
             )
-        pools.of(
+        reward_pools.of(
             changed
         )  # code that is not there or cannot be loaded is refused here, and the old rewards stay
     except (ConfigError, RewardError) as error:

@@ -34,23 +34,25 @@ Phase = Callable[[str], Callable[[int, int], None]]
 class RewardStage:
     """The rewards of a run. `configure` before the first use, and again whenever settings changed."""
 
-    def __init__(self, pools: RewardPools, folder: RunFolder, control: Control, replay: Replay) -> None:
-        self.pools, self.folder, self.control, self.replay = pools, folder, control, replay
+    def __init__(
+        self, reward_pools: RewardPools, folder: RunFolder, control: Control, replay: Replay
+    ) -> None:
+        self.reward_pools, self.folder, self.control, self.replay = reward_pools, folder, control, replay
         self.interrupted = False
         """A stop came while scores were waited for: those of this step are incomplete."""
 
     def configure(self, config: RunConfig) -> None:
         """Score by these settings from now on. Raises RewardError."""
         self.config = config
-        self.pool: RewardPool = self.pools.of(config)
-        rated = [source for source in self.pools.sources if source.shape.wants_ratings]
+        self.pool: RewardPool = self.reward_pools.of(config)
+        rated = [source for source in self.reward_pools.sources if source.shape.wants_ratings]
         self.wants_ratings = bool(rated)
         self._waits_for_ratings = any(source.enabled and source.weight for source in rated)
 
     @property
     def names(self) -> list[str]:
         """What the values of each reward are called, those of the settings first and in their order."""
-        return self.pools.names
+        return self.reward_pools.names
 
     def early(self, step: int) -> "EarlyScoring":
         """To be given to the engine as `on_group_done`: scoring then overlaps with sampling."""
@@ -75,8 +77,8 @@ class RewardStage:
             name: share for name, share in infrastructure_share(scores_B).items() if share > MAX_FAILURES
         }:
             reasons = [score.reasons[name] for score in scores_B for name in missing if name in score.reasons]
-            shares = ", ".join(f"{name} on {share:.0%} of the samples" for name, share in missing.items())
-            text = f"Paused: what a reward needs is away ({shares}). {reasons[0]}"
+            failures = ", ".join(f"{name} on {share:.0%} of the samples" for name, share in missing.items())
+            text = f"Paused: what a reward needs is away ({failures}). {reasons[0]}"
             self.control.event("rewards_unavailable", {"text": text, "share": missing})
             print(text, flush=True)
             if not self.control.hold(text, until=lambda: False):
@@ -90,11 +92,11 @@ class RewardStage:
         failing = {name: share for name, share in error_share(scores_B).items() if share > MAX_FAILURES}
         if not failing:
             return
-        shares = ", ".join(f"{name} on {share:.0%} of the samples" for name, share in failing.items())
-        self.control.event("reward_failed", {"text": f"Rewards failed: {shares}.", "share": failing})
+        failures = ", ".join(f"{name} on {share:.0%} of the samples" for name, share in failing.items())
+        self.control.event("reward_failed", {"text": f"Rewards failed: {failures}.", "share": failing})
         if self.config.reward_error_policy == "stop":
             raise RewardError(
-                f"Rewards failed: {shares}; the run stops above {MAX_FAILURES:.0%}. The samples' own pages give the reasons. Mend the reward, "
+                f"Rewards failed: {failures}; the run stops above {MAX_FAILURES:.0%}. The samples' own pages give the reasons. Mend the reward, "
                 "or set reward_error_policy to mask."
             )
 

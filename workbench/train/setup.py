@@ -83,11 +83,11 @@ def training_run(
         needs = resume.needs_of(folder, config, [*train_prompts, *heldout])
         initial = config
         first, config, replay, notes = resume.begin(
-            folder, config, policy, updater, needs, warm=control.warm_start
+            folder, config, policy, updater, needs, warm_start=control.warm_start
         )
         broadcast_state(ranks, policy, updater)
         accuracy_reward = config.eval_reward or task_of(config).rewards[0]
-        pools = stack.enter_context(
+        reward_pools = stack.enter_context(
             RewardPools(initial, folder.about()["rewards"], folder.rewards, recorded=replay.scores)
         )
         writer = stack.enter_context(Writer(folder, config, token_text=chat.token_text(policy.tokenizer)))
@@ -103,7 +103,7 @@ def training_run(
         surroundings = _surroundings(config, policy, train_prompts, accuracy_reward)
         alarms = Keeper(folder, writer, config, surroundings, first)
         recorder = stack.enter_context(StepRecorder(folder, updater, writer, tracker, alarms))
-        reward_stage = RewardStage(pools, folder, control, replay)
+        reward_stage = RewardStage(reward_pools, folder, control, replay)
         reward_stage.configure(config)
         yield TrainingRun(
             config=config,

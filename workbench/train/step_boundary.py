@@ -49,7 +49,7 @@ def apply_commands(run: TrainingRun, step: int) -> None:
             run.control.reply(command, True, f"checkpoint after step {step} written")
         else:
             changed = live_settings.apply(
-                command, run.config, run.control, run.reward_stage.pools, run.policy.context
+                command, run.config, run.control, run.reward_stage.reward_pools, run.policy.context
             )
             if changed is not run.config:
                 run.replay.forget(step, command.args)

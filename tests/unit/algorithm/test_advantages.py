@@ -153,17 +153,6 @@ def test_every_prompt_counts_once_under_prompt_weights() -> None:
     np.testing.assert_array_equal(adv.prompt_weights(ids(3, 3), np.zeros(6)), np.ones(6))
 
 
-def test_groups_stay_open_until_mixed_or_full() -> None:
-    found = adv.undecided(np.array([1.0, 1, 0, 1, 0, 0, 0, 0, NAN, NAN]), ids(2, 2, 4, 2), limit=4)
-    assert found.tolist() == [True, False, False, True]
-
-
-def test_groups_stay_open_while_their_pass_rate_is_uncertain() -> None:
-    rewards = np.array([1.0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 1, 0])
-    assert adv.undecided(rewards, ids(4, 4, 4), limit=8, rule="until_certain").tolist() == [True, False, True]
-    assert not adv.undecided(np.array([1.0, 0] * 8), ids(16), limit=64, rule="until_certain").any()
-
-
 # -- properties ------------------------------------------------------------------------------------
 
 REWARD = st.one_of(st.sampled_from([0.0, 1.0, 0.5, -1.0]), st.floats(-10, 10).map(lambda r: round(r, 6)))

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.algorithm.batches import LEVELS, LOSSES, objectives, random_batch
-from workbench.algorithm import advantages as adv
 from workbench.algorithm import losses, token_grads, update_stats
 from workbench.algorithm.token_grads import Objective
 from workbench.core.config import RunConfig
@@ -348,7 +347,6 @@ def test_gradient_share_is_the_length_of_the_push_on_the_logits() -> None:
         np.where(mask > 0, push, np.nan), np.where(mask > 0, logp, np.nan), mask, (probs**2).sum(-1)
     )
     np.testing.assert_allclose(found, lengths / lengths.sum())
-    np.testing.assert_allclose(adv.sum_by_group(found, np.array([4, 4, 9])), [found[:2].sum(), found[2]])
 
 
 def test_shares_of_a_step_without_signal_are_zero() -> None:

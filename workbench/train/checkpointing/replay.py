@@ -1,7 +1,7 @@
-"""What a run that goes on does again as it did before: later changes of its settings, and scores that a server or a person gave.
+"""What a resumed run must repeat from its record: later changes of live settings, and scores that came from a server or a person.
 
-In: the run's record and the finished steps of its checkpoint. Out: the changes due at a step, and what was said about an answer then.
-Everything else comes out of seeds.
+In: the run's record and the finished steps of its checkpoint. Out: the changes due at a step, and the scores a completion got then.
+Everything else follows from seeds.
 """
 
 from collections import Counter, deque
@@ -49,21 +49,21 @@ class Replay:
         return found
 
     def forget(self, step: int, names: Iterable[str]) -> None:
-        """Somebody has decided anew: what was to happen to these settings from here on does not any more."""
+        """A new command for these settings came: what was recorded for them from this step on is not repeated."""
         self.changes = without(self.changes, step, names)
 
     def scores(self, step: int, group: RewardInput, names: Collection[str]) -> list[PartialScore] | None:
-        """What these rewards said about a group's answers in this step before; None where that is not known of every answer (the step
-        was not finished, the answers are others now, or dynamic sampling threw the group away)."""
+        """The recorded results of these rewards for a group in this step; None unless there is one for every completion (the step was
+        not finished, the completions differ now, or dynamic sampling replaced the group)."""
         if not self._first <= step <= self.last:
             return None
         if self._scores[0] != step:
             self._scores = step, self._read(step)
         known = self._scores[1]
-        asked = [(group["id"], clean(text)) for text in group["completions"]]
-        if any(len(known.get(key, ())) < count for key, count in Counter(asked).items()):
+        keys = [(group["id"], clean(text)) for text in group["completions"]]
+        if any(len(known.get(key, ())) < count for key, count in Counter(keys).items()):
             return None
-        found = [known[key].popleft() for key in asked]
+        found = [known[key].popleft() for key in keys]
         if any(name not in part.values for part in found for name in names):
             return None
         return [
@@ -75,11 +75,11 @@ class Replay:
             for part in found
         ]
 
-    def knows(self, step: int, answers: Collection[tuple[str, str]]) -> bool:
-        """Whether all these answers (prompt id, text) were scored in this step before."""
+    def knows(self, step: int, completions: Collection[tuple[str, str]]) -> bool:
+        """Whether all these completions (prompt id, text) were scored in this step before."""
         return (
             self._first <= step <= self.last
-            and {(prompt_id, clean(text)) for prompt_id, text in answers} <= self._read(step).keys()
+            and {(prompt_id, clean(text)) for prompt_id, text in completions} <= self._read(step).keys()
         )
 
     def _read(self, step: int) -> dict[tuple[str, str], deque[PartialScore]]:

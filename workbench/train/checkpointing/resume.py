@@ -1,4 +1,4 @@
-"""Where a run begins: at its start, or behind its newest whole checkpoint, with everything it needs beside that proved unchanged.
+"""Where a run begins: at its start, or after its newest intact checkpoint, once everything else it needs is proved unchanged.
 
 In: a run folder, the loaded policy and its prompts. Out: the step to go on from, the settings there, and what to replay. A run that
 could not go on exactly is refused with the name of what is missing or changed, unless a warm start was asked for.
@@ -61,16 +61,16 @@ def begin(
     updater: Updater,
     needs: Needs,
     *,
-    warm: bool = False,
+    warm_start: bool = False,
 ) -> Beginning:
     """Load the newest whole checkpoint, if there is any, into `policy` and `updater`.
 
-    `needs`: what `needs_of` says of the run now. `warm`: go on although something is missing or was changed. Raises RunError.
+    `needs`: what `needs_of` says of the run now. `warm_start`: go on although something is missing or was changed. Raises RunError.
     """
     found, damaged = checkpoints.newest(folder)
     notes = [f"Checkpoint {torn.path.name} was passed over: {torn.problem}" for torn in damaged]
     if found is None and damaged:
-        if not warm:
+        if not warm_start:
             raise RunError(
                 f"No checkpoint of run {folder.id} is whole. Newest: {damaged[0].path.name}: {damaged[0].problem} Put the file back, "
                 "or go on without it by a warm start (workbench resume RUN --warm-start)."
@@ -79,13 +79,13 @@ def begin(
     step = 0
     if found is not None:
         changed = _changed(found, needs)
-        if changed and not warm:
+        if changed and not warm_start:
             raise RunError(
                 f"Run {folder.id} cannot go on exactly: {'; '.join(changed)}. Put it back as it was, or accept the difference by a warm "
                 "start (workbench resume RUN --warm-start)."
             )
-        step, saved, missing = checkpoint.restore(found, policy, updater, config if warm else None)
-        if not any(told.startswith("config.json ") for told in changed):
+        step, saved, missing = checkpoint.restore(found, policy, updater, config if warm_start else None)
+        if not any(change.startswith("config.json ") for change in changed):
             config = saved
         if checkpoints.NEEDS not in _manifest(found).get("meta", {}):
             notes.append(
@@ -102,7 +102,7 @@ def needs_of(folder: RunFolder, config: RunConfig, prompts: Sequence[Prompt]) ->
     return Needs(
         {
             "config.json": sha256(folder.config_path),
-            f"the prompts of {config.data or config.task}": _asked(prompts),
+            f"the prompts of {config.data or config.task}": _prompts_hash(prompts),
         },
         {
             f"{path.name} of the base model {config.model}": digest
@@ -111,7 +111,7 @@ def needs_of(folder: RunFolder, config: RunConfig, prompts: Sequence[Prompt]) ->
     )
 
 
-def _asked(prompts: Sequence[Prompt]) -> str:
+def _prompts_hash(prompts: Sequence[Prompt]) -> str:
     """Everything of the prompts that models and rewards see."""
     digest = hashlib.sha256()
     for prompt in prompts:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from workbench.core.types import Group, Prompt, Rollout
+from workbench.core.types import Group, Prompt, Rollout, Turn
 
 Arrays = dict[str, NDArray[Any]]
 Sampled = tuple[NDArray[np.int32], NDArray[np.float32]]
@@ -38,6 +38,7 @@ def pack_groups(groups: Sequence[Group]) -> tuple[dict[str, Any], Arrays]:
     fields = {
         "prompts": [list(group.prompt.token_ids) for group in groups],
         "sizes": [len(group) for group in groups],
+        "turns": [rollout.turns for rollout in rollouts],
     }
     return fields, {
         "lengths": np.array([rollout.length for rollout in rollouts], np.int64),
@@ -48,12 +49,14 @@ def pack_groups(groups: Sequence[Group]) -> tuple[dict[str, Any], Arrays]:
 
 def unpack_groups(fields: Mapping[str, Any], arrays: Arrays) -> list[Group]:
     """The groups of `pack_groups`, without texts."""
-    completions = iter(unpack_completions(arrays))
+    rollouts = iter(
+        [
+            Rollout(*completion, "", "stop", turns=tuple(Turn(*turn) for turn in turns))
+            for completion, turns in zip(unpack_completions(arrays), fields["turns"], strict=True)
+        ]
+    )
     return [
-        Group(
-            Prompt("", token_ids=tuple(ids)),
-            tuple(Rollout(*next(completions), "", "stop") for _ in range(size)),
-        )
+        Group(Prompt("", token_ids=tuple(ids)), tuple(next(rollouts) for _ in range(size)))
         for ids, size in zip(fields["prompts"], fields["sizes"], strict=True)
     ]
 
