@@ -1,7 +1,7 @@
 """The workbench from a notebook or a script: start a run, open one, try and rescore with rewards of your own.
 
 `import workbench` offers these names lazily. Everything here goes through the same run folder as the
-dashboard and the command line; what one does with a run is in `handle.py`.
+dashboard and the command line; what one does with a run is in `run.py`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -73,7 +73,7 @@ def try_reward(
     """Score samples with a reward as a run would: its source is saved, and that copy runs in a process of its
     own.
 
-    `samples`: a Run (the answers of its newest step), texts, rows with at least `completion` (`prompt`,
+    `samples`: a Run (the completions of its newest step), texts, rows with at least `completion` (`prompt`,
     `answer` and columns beside it), or a frame of such rows. One row a sample comes back: completion, value
     (NaN: none), reason. Raises RewardError.
     """
@@ -98,10 +98,10 @@ def rescore(
     runs: Path | str = "runs",
     **options: Any,
 ) -> "pandas.DataFrame":
-    """Score a run's recorded answers again: what another reward would have asked of the model.
+    """Score a run's recorded completions again: what another reward would have reinforced instead.
 
     `reward` in any form, or several as a list or with weights as a mapping; they alone make the new reward.
-    `steps`: first and last to look at. One row an answer: step, k, prompt_id, question, answer, i, text, reward
+    `steps`: first and last to look at. One row a completion: step, k, prompt_id, question, `answer`, i, text, reward
     and new_reward, a column `rewards/<name>` for each new reward, advantage and new_advantage (under the run's own
     settings), place and new_place in its group, flip (pushed the other way) and reason. `frame.attrs["summary"]`
     counts what changed. Raises RewardError, RunError.

@@ -1,6 +1,6 @@
-"""A run in the hand of a notebook or a script: follow it, steer it, look into its groups.
+"""A run as a notebook or a script holds it: follow it, change it, look into its groups.
 
-In: a run folder. Out: frames, pictures, and wishes in its inbox.
+In: a run folder. Out: frames, pictures, and commands for its inbox.
 """
 
 import importlib
@@ -38,7 +38,7 @@ class Group(dict[str, Any]):
         self._folder, self._kind = folder, kind
 
     def _repr_html_(self) -> str | None:
-        if self._kind != "train":  # checks ask nothing, so there is no lens to show
+        if self._kind != "train":  # the picture shows advantages, which evaluations have not
             return None
         from workbench.view.reader import embed  # noqa: PLC0415 (Gradio takes seconds; only a picture needs it)
 
@@ -46,7 +46,7 @@ class Group(dict[str, Any]):
 
 
 class Run:
-    """One run: what it is now, what it has recorded, and the wishes one can send it."""
+    """One run: what it is now, what it has recorded, and the commands one can send it."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -82,36 +82,31 @@ class Run:
     @property
     def final_model(self) -> Path | None:
         """A plain Hugging Face folder with the trained model; None before the run has written it."""
-        return (
-            self.folder.final
-            if (self.folder.final / "config.json").exists()
-            or (self.folder.final / "adapter_config.json").exists()
-            else None
-        )
+        return probe_client.final_model(self.folder)
 
     def summary(self) -> dict[str, Any]:
-        """Held-out accuracy and answer length at both ends, in one dict."""
+        """Held-out accuracy and completion length at both ends, in one dict."""
         return summary(self.folder)
 
     def log(self, lines: int = 40) -> list[str]:
         """The last lines its process wrote."""
-        return self.folder.log_tail(lines)
+        return launch.logs(self.folder, lines)
 
     # -- what it has recorded ------------------------------------------------------------------------------
 
     def metrics(self, *names: str) -> "pandas.DataFrame":
-        """One row a recorded step or check, one column a metric."""
+        """One row a recorded step or evaluation, one column a metric."""
         return self.reader.metrics(list(names) or None)
 
     def samples(self, step: int | None = None, kind: str = "train") -> "pandas.DataFrame":
-        """One row an answer: its text, reward and its parts, advantage, length, log-probability, KL. All
+        """One row a completion: its text, reward and its parts, advantage, length, log-probability, KL. All
         steps, or one."""
         return self.reader.samples(step, kind)  # type: ignore[arg-type]
 
     def search(
         self, text: str = "", sort: Sort = "newest", limit: int = 1000, **filters: Any
     ) -> "pandas.DataFrame":
-        """Answers that hold `text`, or whose question does, as a frame. `filters`: the fields of
+        """Completions that hold `text`, or whose prompt does, as a frame. `filters`: the fields of
         `record.search.Filters`, such as reward_min=0.5, finish_reason="length", words=("wait", "check")."""
         import pandas as pd  # noqa: PLC0415 (only this needs it)
 
@@ -125,15 +120,15 @@ class Run:
         return pd.DataFrame(rows)
 
     def group(self, step: int, k: int | str = 0, kind: GroupKind = "train") -> "Group":
-        """All answers to one prompt in one step, with token ids and per-token figures: a dict that a notebook
+        """All completions of one prompt in one step, with token ids and per-token figures: a dict that a notebook
         draws as the dashboard does. `k`: the group's number, or its prompt: the question or the prompt's id."""
         number = k if isinstance(k, int) else 0
         if isinstance(k, str):
             rows = self.reader.groups(step, kind)
             found = [row["k"] for row in rows if k in (row["prompt_id"], row["question"])]
             if not found:
-                asked = ", ".join(repr(row["question"][:40]) for row in rows[:5])
-                raise RunError(f"Step {step} did not ask {k[:80]!r}. It asked, among others: {asked}.")
+                others = ", ".join(repr(row["question"][:40]) for row in rows[:5])
+                raise RunError(f"Step {step} did not ask {k[:80]!r}. It asked, among others: {others}.")
             number = int(found[0])
         return Group(self.folder, kind, self.reader.group(step, number, kind, arrays=True))
 
@@ -168,7 +163,7 @@ class Run:
             time.sleep(every)
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """What happened to the run: commands and their answers, changed settings, checkpoints."""
+        """What happened to the run: commands and their replies, changed settings, checkpoints."""
         return self.reader.events(kind=kind)
 
     def alarms(self, open_only: bool = False) -> "pandas.DataFrame":
@@ -197,31 +192,31 @@ class Run:
 
     def pause(self) -> str:
         """Wait before the next step; the device stays taken."""
-        return self.tell("pause")
+        return self.send("pause")
 
     def resume(self, *, warm_start: bool = False, **settings: Any) -> str:
-        """Go on: after a pause, or in a new process from the last whole checkpoint, exactly as if it had never
+        """Go on: after a pause, or in a new process from the last complete checkpoint, exactly as if it had never
         stopped. `settings` change before the next step; `warm_start` goes on although something was lost."""
         if self.state.over:
             if "rewards" in settings:
                 settings["rewards"] = reward_specs(settings["rewards"])
-            orders = steer.commands_for(self.folder, settings) if settings else []
-            launch.resume(self.folder, commands=orders, warm=warm_start)
+            commands = steer.commands_for(self.folder, settings) if settings else []
+            launch.resume(self.folder, commands=commands, warm_start=warm_start)
             return f"goes on from step {self.state.step}"
         if settings:
             self.set(**settings)
-        return self.tell("resume")
+        return self.send("resume")
 
     def rate(
         self, step: int, k: int, sample: int, good: bool | None = None, *, place: int | None = None,
         kind: GroupKind = "train",
     ) -> None:  # fmt: skip
-        """Say that an answer is good or bad, or give it its place in the group (1 the best); neither takes it
+        """Rate a completion as good or bad, or give it its place in the group (1 the best); neither takes the rating
         back."""
         rate(self.reader, step, k, sample, good, place=place, kind=kind)
 
     def ratings(self) -> "pandas.DataFrame":
-        """What people said about answers: one row a rating."""
+        """Human ratings of completions: one row a rating."""
         import pandas as pd  # noqa: PLC0415 (only this needs it)
 
         rows = [{**rating.visit._asdict(), **rating._asdict()} for rating in Notes(self.folder).ratings()]
@@ -234,7 +229,7 @@ class Run:
         return preferences.export(self.reader, Path(path).expanduser())
 
     def agreement(self, reward: rescoring.Rewards) -> agreement.Agreement:
-        """How far a reward goes along with what people said, and where it does not."""
+        """How far a reward agrees with the human ratings, and where it does not."""
         return agreement.agreement(self.reader, reward)
 
     def stop(self, grace: float | None = None) -> RunState:
@@ -243,17 +238,14 @@ class Run:
 
     def checkpoint(self) -> str:
         """Write a checkpoint at the next step boundary."""
-        return self.tell("checkpoint")
+        return self.send("checkpoint")
 
     def set(self, **settings: Any) -> str:
         """Change live settings (beta, learning_rate, temperature, rewards, ...) from the next step on. Rewards may be names,
         files or functions, as for `start`; their code is sent along."""
         if "rewards" in settings:
             settings["rewards"] = reward_specs(settings["rewards"])
-        answer = steer.send_and_wait(self.folder, settings)
-        if not answer["ok"]:
-            raise RunError(str(answer["text"]))
-        return str(answer["text"])
+        return _text_of(steer.send_and_wait(self.folder, settings))
 
     def fork(self, step: int, runs: Path | str | None = None, **settings: Any) -> "Run":
         """Start a run that goes on from this one's last checkpoint at or before `step` (0: from the base model) with other
@@ -268,18 +260,18 @@ class Run:
         found: dict[str, Any] | None = self.folder.about().get("parent")
         return found
 
-    def tell(self, command: str, args: Mapping[str, Any] | None = None, timeout: float = 600.0) -> str:
-        """Send a command and wait for its answer. Raises RunError where it is refused or the run ends
+    def send(self, command: str, args: Mapping[str, Any] | None = None, timeout: float = 600.0) -> str:
+        """Send a command and wait for its reply; returns its text. Raises RunError where it is refused or the run ends
         first."""
-        answer = launch.send_and_wait(self.folder, command, args, timeout)
-        if not answer["ok"]:
-            raise RunError(str(answer["text"]))
-        return str(answer["text"])
+        return _text_of(launch.send_and_wait(self.folder, command, args, timeout))
+
+    tell = send
+    """The name of `send` in earlier versions."""
 
     def sample(
         self, prompt: str, n: int = 4, *, step: int | None = None, base: bool = False, **sampling: Any
     ) -> "pandas.DataFrame":
-        """Fresh answers to a prompt of your own, from the run as it is, its final model, or a checkpoint;
+        """Fresh completions of a prompt of your own, from the run as it is, its final model, or a checkpoint;
         with `base` beside those of the model it began with."""
         import pandas as pd  # noqa: PLC0415 (only this needs it)
 
@@ -292,6 +284,13 @@ class Run:
     def export(self, model: Path | str, step: int | None = None, merge: bool = False) -> Path:
         """Write the model as a plain Hugging Face folder: the final one, or that of a checkpoint."""
         return export(self.folder, model, step, merge)
+
+
+def _text_of(reply: Mapping[str, Any]) -> str:
+    """The text of a reply. Raises RunError where the command was refused."""
+    if not reply["ok"]:
+        raise RunError(str(reply["text"]))
+    return str(reply["text"])
 
 
 def reward_specs(rewards: Mapping[RewardLike, float] | Iterable[RewardLike]) -> list[RewardSpec]:

@@ -75,7 +75,7 @@ def test_a_token_is_worth_what_its_continuations_earn(yard: Yard, recorded: Any)
     )
     kept = client.get(f"/runs/over/steps/{step}/groups/{k}/branches").json()["branches"]
     assert [(one["sample"], one["tok"]) for one in kept] == [(ended["i"], last), (ended["i"], tok)]
-    with pytest.raises(RunError, match="the answer has the tokens 0 to"):
+    with pytest.raises(RunError, match="the sample has the tokens 0 to"):
         probe_client.branch(reader.folder, step, k, ended["i"], 10_000)
     trial = {"prompt": group["question"], "n": 3, "temperature": 0.0}
     now, base = (asked(client, "over", "sample", {**trial, **extra}) for extra in ({}, {"base": True}))

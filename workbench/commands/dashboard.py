@@ -2,7 +2,8 @@
 
 import threading
 import webbrowser
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -39,7 +40,9 @@ def dashboard(
     return 0
 
 
-def _announce(open_browser: bool) -> Any:
+def _announce(open_browser: bool) -> Callable[[str], None]:
+    """Prints what the server announces, and opens its address where wanted."""
+
     def announce(text: str) -> None:
         print(text, flush=True)
         address = next((word for word in text.split() if word.startswith("http://")), None)

@@ -34,11 +34,10 @@ def doctor(
     workbench's own promises hold on it."""
     if run is not None:
         return _examine(record.find(run, runs), json)
-    # Each examination loads a room that nothing else here needs.
     if programs is not None and not sandbox:
         raise ConfigError("--programs goes with --sandbox.")
     found: Any
-    if sandbox:
+    if sandbox:  # imported here, because no other command needs them
         from workbench.sandbox import doctor as attacks  # noqa: PLC0415
 
         found = attacks.run_suite() if programs is None else attacks.run_programs(programs)
@@ -56,6 +55,7 @@ def doctor(
 
 
 def _examine(folder: RunFolder, as_json: bool) -> int:
+    """Print what is wrong with a run."""
     now = launch.state(folder)
     found = examine.report(Reader(folder), now.state, now.reason, over=now.over)
     if as_json:

@@ -1,4 +1,4 @@
-"""The commands sample and export: ask a run's model, take it (or a page of the run) away."""
+"""The commands sample and export: sample from a run's model, write the model or a page of the run to files."""
 
 import sys
 from pathlib import Path
@@ -17,15 +17,15 @@ def sample(
     run: RunName,
     *,
     prompt: Annotated[str, Parameter(help="A question as a person would write it.")],
-    n: Annotated[int, Parameter(name=["--count", "-n"], help="How many answers.")] = 4,
+    n: Annotated[int, Parameter(name=["--count", "-n"], help="How many samples.")] = 4,
     step: Annotated[int | None, Parameter(help="A checkpoint instead of the final model.")] = None,
-    base: Annotated[bool, Parameter(negative="", help="Beside them the base model's answers.")] = False,
+    base: Annotated[bool, Parameter(negative="", help="Beside them the base model's samples.")] = False,
     temperature: float | None = None,
     seed: int | None = None,
     runs: Root = DEFAULT_ROOT,
     json: AsJson = False,
 ) -> int:
-    """Fresh answers of a run's model to a prompt of your own."""
+    """Fresh samples of a run's model for a prompt of your own."""
     given = {"temperature": temperature, "seed": seed}
     sampling = {name: value for name, value in given.items() if value is not None}
     found = probe_client.sample(record.find(run, runs), prompt, n, step=step, base=base, **sampling)

@@ -1,4 +1,4 @@
-"""The commands about rewards and ratings of recorded answers: rescore, rate, ratings. See cli.py."""
+"""The commands about rewards and human ratings of recorded samples: rescore, rate, ratings. See cli.py."""
 
 import sys
 import time
@@ -30,7 +30,7 @@ def rescore(
     runs: Root = DEFAULT_ROOT,
     json: AsJson = False,
 ) -> int:
-    """Score recorded answers again with other rewards: what they would have asked of the model instead."""
+    """Score recorded samples again with other rewards: what they would have reinforced instead."""
     started = time.perf_counter()
     reader = Reader(record.find(run, runs))
     found = rescoring.rescore(reader, reward, since=since, until=until, kind=kind)
@@ -38,15 +38,15 @@ def rescore(
     if json:
         print_json({"run": reader.folder.id, "rewards": [one.name for one in found.sources], **summary})
         return 0
-    print(f"{summary['samples']} answers in {summary['groups']} groups, {summary['seconds']:.1f} s")
-    print(f"  reward changes for          {summary['changed']} answers")
-    print(f"  pushed the other way        {summary['advantage_flips']} answers")
+    print(f"{summary['samples']} samples in {summary['groups']} groups, {summary['seconds']:.1f} s")
+    print(f"  reward changes for          {summary['changed']} samples")
+    print(f"  pushed the other way        {summary['advantage_flips']} samples")
     print(f"  another winner              {summary['winner_flips']} groups")
     print(f"  dead groups                 {summary['dead_before']} before, {summary['dead_after']} after")
     for name, failed in summary["failed"].items():
         if failed:
             first = next(score.reasons[name] for score in found.scores if name in score.reasons)
-            print(f"  {name} failed on            {failed} answers: {first}")
+            print(f"  {name} failed on            {failed} samples: {first}")
     return 0
 
 
@@ -59,16 +59,16 @@ def rate(
     good: Annotated[bool, Parameter(negative="")] = False,
     bad: Annotated[bool, Parameter(negative="")] = False,
     place: Annotated[int | None, Parameter(help="Its place in the group, 1 the best.")] = None,
-    clear: Annotated[bool, Parameter(negative="", help="Take back what was said.")] = False,
+    clear: Annotated[bool, Parameter(negative="", help="Take the rating back.")] = False,
     kind: Literal["train", "eval"] = "train",
     mode: Literal["sampled", "greedy"] | None = None,
     runs: Root = DEFAULT_ROOT,
 ) -> int:
-    """Say that an answer is good or bad, or give it its place in its group."""
+    """Rate a sample as good or bad, or give it its place in its group."""
     if good + bad + (place is not None) + clear != 1:
         raise ConfigError("Give one of --good, --bad, --place and --clear.")
-    said = None if clear or place is not None else good
-    rating.rate(Reader(record.find(run, runs)), step, group, sample, said, place=place, kind=kind, mode=mode)
+    thumb = None if clear or place is not None else good
+    rating.rate(Reader(record.find(run, runs)), step, group, sample, thumb, place=place, kind=kind, mode=mode)
     return 0
 
 
@@ -80,16 +80,16 @@ def ratings(
     runs: Root = DEFAULT_ROOT,
     json: AsJson = False,
 ) -> int:
-    """What people said about answers: how much there is, with --reward how far rewards agree, with --pairs as a
+    """Human ratings of samples: how many there are, with --reward how far rewards agree with them, with --pairs as a
     file of preferences to train on."""
     reader = Reader(record.find(run, runs))
-    said = Notes(reader.folder).ratings()
+    rated = Notes(reader.folder).ratings()
     found = {
         "run": reader.folder.id,
-        "ratings": len(said),
-        "good": sum(one.thumb is True for one in said),
-        "bad": sum(one.thumb is False for one in said),
-        "ranked": sum(one.place is not None for one in said),
+        "ratings": len(rated),
+        "good": sum(one.thumb is True for one in rated),
+        "bad": sum(one.thumb is False for one in rated),
+        "ranked": sum(one.place is not None for one in rated),
         "pairs": len(preferences.rows(reader)) if pairs is None else preferences.export(reader, pairs),
     }
     held = agreement.agreement(reader, reward) if reward else None
@@ -104,7 +104,7 @@ def ratings(
         print_json(found)
         return 0
     print(
-        f"{found['ratings']} answers rated: {found['good']} good, {found['bad']} bad, {found['ranked']} ranked; "
+        f"{found['ratings']} samples rated: {found['good']} good, {found['bad']} bad, {found['ranked']} ranked; "
         f"{found['pairs']} pairs"
     )
     if pairs is not None:
@@ -114,7 +114,7 @@ def ratings(
         for one in held.disagreements:
             than = f" than {one.other!r}" if one.other is not None else ""
             print(
-                f"  step {one.step}, group {one.k}, answer {one.sample}: you said {one.said}{than}; it scores "
+                f"  step {one.step}, group {one.k}, sample {one.sample}: you said {one.said}{than}; it scores "
                 f"{one.value:.3f} against {one.against:.3f}"
             )
     return 0

@@ -93,7 +93,7 @@ def list_settings(*, json: AsJson = False) -> int:
 
 def list_runs(
     *,
-    everything: Annotated[bool, Parameter(name="--all", negative="", help="Benches too.")] = False,
+    everything: Annotated[bool, Parameter(name="--all", negative="", help="Probe workers too.")] = False,
     runs: Root = DEFAULT_ROOT,
     json: AsJson = False,
 ) -> int:
@@ -122,7 +122,7 @@ def show(
     runs: Root = DEFAULT_ROOT,
     json: AsJson = False,
 ) -> int:
-    """What a run is and how far it came; with --step and --group the answers of one group."""
+    """What a run is and how far it came; with --step and --group the samples of one group."""
     folder = record.find(run, runs)
     if group is not None and step is None:
         raise ConfigError(
@@ -165,7 +165,7 @@ def _show_step(reader: Reader, step: int, group: int | None, kind: Any, mode: An
     if as_json:
         print_json(found)
     elif group is None:
-        table = Table("k", "prompt", "answer", "mean reward", "std", "right", "dead")
+        table = Table("k", "prompt", "reference answer", "mean reward", "std", "right", "dead")
         for row in found:
             mean, std = (_figure(row[name]) for name in ("reward_mean", "reward_std"))
             right = "" if row["right"] is None else str(row["right"])

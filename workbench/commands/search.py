@@ -1,4 +1,4 @@
-"""The command `search`: answers of a run by their text and their numbers, printed or saved as a file."""
+"""The command `search`: samples of a run by their text and their figures, printed or saved as a file."""
 
 import json as jsons
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from workbench.record.search import Filters, Sort
 
 def search(
     run: RunName,
-    text: Annotated[str, Parameter(help="Text that the answer or its question holds.")] = "",
+    text: Annotated[str, Parameter(help="Text that the sample or its prompt holds.")] = "",
     *,
     words: Annotated[
-        str | None, Parameter(help="Marker words of which the answer holds one: wait,check.")
+        str | None, Parameter(help="Marker words of which the sample holds one: wait,check.")
     ] = None,
     reward_min: float | None = None,
     reward_max: float | None = None,
@@ -35,12 +35,12 @@ def search(
     ] = None,
     kind: Literal["train", "eval"] | None = None,
     sort: Sort = "newest",
-    limit: Annotated[int, Parameter(help="How many answers.")] = 20,
+    limit: Annotated[int, Parameter(help="How many samples.")] = 20,
     out: Annotated[Path | None, Parameter(help="A .jsonl or .parquet file for them.")] = None,
     runs: Root = DEFAULT_ROOT,
     json: AsJson = False,
 ) -> int:
-    """Answers of a run by their text and their numbers."""
+    """Samples of a run by their text and their figures."""
     pair = tuple(disagree.split(",")) if disagree else None
     if pair is not None and len(pair) != 2:
         raise ConfigError(f"--disagree {disagree}: name two rewards, for example correct,format.")
@@ -58,11 +58,11 @@ def search(
         print(jsons.dumps(hits, ensure_ascii=False))
         return 0
     for hit in hits:
-        reward, asked = (
+        reward, advantage_text = (
             "none" if hit[name] is None else f"{hit[name]:.3f}" for name in ("reward", "advantage")
         )
-        where = f"{'check' if hit['kind'] == 'eval' else 'step'} {hit['step']}, group {hit['k']}, answer {hit['i']}"
-        print(f"-- {where}: reward {reward}  advantage {asked}  {hit['length']} tokens")
+        where = f"{'evaluation' if hit['kind'] == 'eval' else 'step'} {hit['step']}, group {hit['k']}, sample {hit['i']}"
+        print(f"-- {where}: reward {reward}  advantage {advantage_text}  {hit['length']} tokens")
         print(hit["text"])
     return 0
 

@@ -1,4 +1,4 @@
-"""The commands that steer: pause, resume, checkpoint, pin, stop, set, fork."""
+"""The commands that change a run: pause, resume, checkpoint, pin, stop, set, fork."""
 
 import sys
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from workbench.record.reader import Reader
 
 def pause(run: RunName, *, runs: Root = DEFAULT_ROOT, json: AsJson = False) -> int:
     """Wait before the next step; the device stays taken."""
-    return _tell(run, runs, "pause", {}, json)
+    return _send(run, runs, "pause", json)
 
 
 def resume(
@@ -37,16 +37,16 @@ def resume(
     runs: Root = DEFAULT_ROOT,
     json: AsJson = False,
 ) -> int:
-    """Go on: after a pause, or in a new process from the last whole checkpoint, exactly as if it had never stopped."""
+    """Go on: after a pause, or in a new process from the last complete checkpoint, exactly as if it had never stopped."""
     folder = record.find(run, runs)
-    orders = steer.commands_for(folder, pairs(set)) if set else []
-    if orders and not yes and not _confirmed(Reader(folder).live(), orders[-1].args):
+    commands = steer.commands_for(folder, pairs(set)) if set else []
+    if commands and not yes and not _confirmed(Reader(folder).live(), commands[-1].args):
         return 2
     if not launch.state(folder).over:
-        for order in orders:
-            launch.send_and_wait(folder, *order)
-        return _tell(run, runs, "resume", {}, json)
-    now = launch.resume(folder, commands=orders, warm=warm_start)
+        for command in commands:
+            launch.send_and_wait(folder, *command)
+        return _send(run, runs, "resume", json)
+    now = launch.resume(folder, commands=commands, warm_start=warm_start)
     if json:
         print_json(
             {
@@ -63,7 +63,7 @@ def resume(
 
 
 def _confirmed(before: dict[str, Any], changes: dict[str, Any]) -> bool:
-    """Show what would change, and ask. Where nobody can answer: no."""
+    """Show what would change, and ask; without a terminal to ask on: False."""
     for name, value in changes.items():
         print(f"  {name}: {before[name]} -> {value}", file=sys.stderr)
     if not sys.stdin.isatty():
@@ -75,7 +75,7 @@ def _confirmed(before: dict[str, Any], changes: dict[str, Any]) -> bool:
 
 def checkpoint(run: RunName, *, runs: Root = DEFAULT_ROOT, json: AsJson = False) -> int:
     """Write a checkpoint at the next step boundary."""
-    return _tell(run, runs, "checkpoint", {}, json)
+    return _send(run, runs, "checkpoint", json)
 
 
 def pin(
@@ -113,7 +113,7 @@ def set_live(
 ) -> int:
     """Change settings of a living run from its next step on."""
     folder = record.find(run, runs)
-    return _answer(folder, steer.send_and_wait(folder, pairs(changes)), json)
+    return _print_reply(folder, steer.send_and_wait(folder, pairs(changes)), json)
 
 
 def pairs(changes: Sequence[str]) -> dict[str, str]:
@@ -154,14 +154,16 @@ def fork(
     return 0
 
 
-def _tell(run: str, root: Path, command: str, args: dict[str, Any], as_json: bool) -> int:
+def _send(run: str, root: Path, command: str, as_json: bool) -> int:
+    """Send a command without arguments and print its reply."""
     folder: RunFolder = record.find(run, root)
-    return _answer(folder, launch.send_and_wait(folder, command, args), as_json)
+    return _print_reply(folder, launch.send_and_wait(folder, command), as_json)
 
 
-def _answer(folder: RunFolder, answer: dict[str, Any], as_json: bool) -> int:
+def _print_reply(folder: RunFolder, reply: dict[str, Any], as_json: bool) -> int:
+    """The exit code that belongs to the reply."""
     if as_json:
-        print_json({"run": folder.id, **answer})
+        print_json({"run": folder.id, **reply})
     else:
-        print(answer["text"], file=sys.stdout if answer["ok"] else sys.stderr)
-    return 0 if answer["ok"] else 2
+        print(reply["text"], file=sys.stdout if reply["ok"] else sys.stderr)
+    return 0 if reply["ok"] else 2

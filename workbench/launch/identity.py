@@ -18,7 +18,7 @@ whole seconds."""
 
 
 class Identity(NamedTuple):
-    """Tells one process from every other that ever ran on this machine."""
+    """Identifies one process among all that ever ran on this machine."""
 
     pid: int
     create_time: float

@@ -77,12 +77,12 @@ def resume(
     worker: Sequence[str] | None = None,
     *,
     commands: Sequence[tuple[str, Mapping[str, Any]]] = (),
-    warm: bool = False,
+    warm_start: bool = False,
 ) -> RunState:
     """Start a worker again on a run that is over but not finished; it goes on from the last complete checkpoint.
     Two callers at once start one worker.
 
-    `commands`: (command, arguments) to apply before the next step. `warm`: go on although state that exactness needs is
+    `commands`: (command, arguments) to apply before the next step. `warm_start`: go on although state that exactness needs is
     missing or was changed. Raises RunError: finished, damaged.
     """
     with lease.locked(folder.path / "start.lock"):
@@ -103,7 +103,7 @@ def resume(
             step=now.step,
             earlier=now.seconds or 0.0,
             worker=worker,
-            options=("--warm-start",) if warm else (),
+            options=("--warm-start",) if warm_start else (),
         )
     return state(folder)
 

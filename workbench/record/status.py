@@ -27,7 +27,7 @@ ETA_WINDOW = 20
 
 @dataclass(slots=True)
 class Status:
-    """The content of status.json. Times are unix seconds unless said otherwise."""
+    """The content of status.json. Times are unix seconds unless noted otherwise."""
 
     state: State = "starting"
     phase: str = ""

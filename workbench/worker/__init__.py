@@ -1,1 +1,1 @@
-"""The process around a run: entry, heartbeat, signals, and the probes it answers. Started by launch/, imported by nobody."""
+"""The process around the training loop: entry, signals, error report, and the probes it replies to. Started by launch, imported by no room."""

@@ -1,6 +1,6 @@
-"""Questions to a model outside training: what it reads, what a step costs, what it answers, which token earned the reward.
+"""Requests to a model outside training: render prompts, time a step, sample, estimate the value of a token.
 
-In: `probe` commands from the inbox. Out: their answers as events of the run.
+In: `probe` commands from the inbox. Out: their replies as events of the run.
 """
 
 import sys
@@ -35,13 +35,13 @@ HANDLERS: dict[str, Callable[[ProbeContext, Mapping[str, Any]], dict[str, Any]]]
 def handler_for_run(
     config: RunConfig, folder: RunFolder, control: Control, policy: Any
 ) -> Callable[[Command], None]:
-    """What a training run answers probes with, between two steps: its own policy."""
+    """Replies to the probes of a training run, between two steps, with its own policy."""
     return partial(reply, ProbeContext(config, folder, control, policy=policy))
 
 
 def reply(context: ProbeContext, command: Command) -> None:
-    """Answer one probe. `args`: its name as `probe`, what it takes, and as `config` the settings it asks about (else the context's own).
-    A failure is an answer too."""
+    """Run one probe and send its reply; a failure is a reply too. `args` of the command: the probe's name as `probe`, its
+    arguments, and as `config` the settings to use (else those of the context)."""
     name = str(command.args.get("probe", ""))
     handler = HANDLERS.get(name)
     if command.command != "probe" or handler is None:
@@ -54,11 +54,11 @@ def reply(context: ProbeContext, command: Command) -> None:
     started = time.monotonic()
     try:
         if "config" in command.args:
-            context.ask_about(RunConfig.parse(command.args["config"]))
+            context.use_settings(RunConfig.parse(command.args["config"]))
         result = handler(context, command.args)
     except WorkbenchError as error:
         context.control.reply(command, False, redact_text(str(error)))
-    except Exception as error:  # process boundary: the asker gets the reason, the log the whole of it
+    except Exception as error:  # process boundary: the client gets the reason, the log the traceback
         print(redact_text(traceback.format_exc()), file=sys.stderr, flush=True)
         context.control.reply(command, False, redact_text(f"{type(error).__name__}: {error}"))
     else:

@@ -1,7 +1,7 @@
-"""Credit at a token: what an answer is worth just before a token was drawn, and just after each choice there.
+"""Value of a token: the expected reward just before a token of a recorded completion, and just after each choice there.
 
-In: a place in a recorded answer and a number of continuations. Out: their rewards, as values by Monte Carlo. GRPO
-gives every token of an answer the same advantage; this says which token earned it.
+In: a token position and a number of continuations. Out: the rewards of those continuations, which are Monte Carlo estimates
+of the value. GRPO gives every token of a completion the same advantage; this shows which token earned it.
 """
 
 import importlib
@@ -20,40 +20,39 @@ from workbench.rewards.runtime.registry import RewardSource, resolve
 from workbench.worker.probes.context import ProbeContext
 
 MOST_CONTINUATIONS = 256
-OTHERS = 3
-"""Choices of siblings that are followed beside the answer's own."""
+MOST_SIBLING_TOKENS = 3
+"""Other choices at the position, made by completions of the same group, that are continued too."""
 
 
 def branch(context: ProbeContext, args: Mapping[str, Any]) -> dict[str, Any]:
-    """`n` continuations before token `tok` of a recorded answer, and after each choice that the group made there.
+    """`n` continuations before token `tok` of a recorded completion, and after each choice that its group made there.
 
-    `step`, `k`, `sample`, `tok` say where; `run` names the folder where it is not the worker's own. The result holds
-    `sides`: first the one before the token, then the answer's own choice, then its siblings'.
+    `step`, `k`, `sample`, `tok` give the position; `run` names the folder where it is not the worker's own. The result holds
+    `sides`: first the one before the token, then the completion's own choice, then those of its siblings.
     """
     folder = RunFolder(args["run"]) if args.get("run") else context.folder
     step, k, index, tok = (int(args[name]) for name in ("step", "k", "sample", "tok"))
     count = min(MOST_CONTINUATIONS, max(2, int(args.get("n", 16))))
     kind, mode = args.get("kind", "train"), args.get("mode")
     group = Reader(folder).group(step, k, kind, mode, arrays=True)
-    own, prefix = _place(group, index, tok)
-    ways = [own, *_others(group, index, tok, prefix)]
+    own, prefix = _token_at(group, index, tok)
+    choices = [own, *_sibling_tokens(group, index, tok, prefix)]
     [prompt] = context.render([Prompt(group["question"], group["answer"], group["columns"])])
     if group["prompt"] and prompt.text != group["prompt"]:
         raise RunError("The prompt reads differently today than it was recorded: was its template changed?")
-    starts = [prefix, *([*prefix, way] for way in ways)]
-    seed = f"{prompt.id}/{step}/{index}/{tok}"
-    found = _continued(context, prompt, starts, count, seed)
+    starts = [prefix, *([*prefix, token] for token in choices)]
+    groups = _continue(context, prompt, starts, count, f"{prompt.id}/{step}/{index}/{tok}")
     context.control.phase("score")
     with RewardPool(
-        _sources(folder, context), timeout=context.config.reward_timeout, reward_clip=context.config.reward_clip,
+        _reward_sources(folder, context), timeout=context.config.reward_timeout, reward_clip=context.config.reward_clip,
         max_steps=context.config.steps, max_length=context.config.max_completion_length,
     ) as pool:  # fmt: skip
-        scores = pool.score(found, step)
+        scores = pool.score(groups, step)
     accuracy = rollup.accuracy_reward(folder.config())
     sides, at = [], 0
-    for way, one in zip([None, *ways], found, strict=True):
-        sides.append(_side(way, one, scores[at : at + len(one)], accuracy, context))
-        at += len(one)
+    for token, continued in zip([None, *choices], groups, strict=True):
+        sides.append(_side(token, continued, scores[at : at + len(continued)], accuracy, context))
+        at += len(continued)
     sample = group["samples"][index]
     return {
         "step": step, "k": k, "kind": kind, "mode": mode, "prompt_id": group["prompt_id"], "sample": index, "tok": tok,
@@ -62,22 +61,22 @@ def branch(context: ProbeContext, args: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _place(group: Mapping[str, Any], index: int, tok: int) -> tuple[int, list[int]]:
-    """The token there, and all before it. Raises RunError where that is no place."""
+def _token_at(group: Mapping[str, Any], index: int, tok: int) -> tuple[int, list[int]]:
+    """The token at the position, and all before it. Raises RunError where there is none."""
     samples = group["samples"]
     if not 0 <= index < len(samples):
-        raise RunError(f"sample = {index}: the group has the answers 0 to {len(samples) - 1}.")
+        raise RunError(f"sample = {index}: the group has the samples 0 to {len(samples) - 1}.")
     ids = samples[index]["token_ids"]
     if ids is None:
         raise RunError(
             "The tokens of this step were not kept (keep_token_steps). Branch in a step that has them."
         )
     if not 0 <= tok < len(ids):
-        raise RunError(f"tok = {tok}: the answer has the tokens 0 to {len(ids) - 1}.")
+        raise RunError(f"tok = {tok}: the sample has the tokens 0 to {len(ids) - 1}.")
     return ids[tok], ids[:tok]
 
 
-def _others(group: Mapping[str, Any], index: int, tok: int, prefix: list[int]) -> list[int]:
+def _sibling_tokens(group: Mapping[str, Any], index: int, tok: int, prefix: list[int]) -> list[int]:
     """What siblings with the same beginning chose instead, most frequent first."""
     own = group["samples"][index]["token_ids"][tok]
     chosen: dict[int, int] = {}
@@ -85,26 +84,27 @@ def _others(group: Mapping[str, Any], index: int, tok: int, prefix: list[int]) -
         ids = sample["token_ids"]
         if len(ids) > tok and ids[:tok] == prefix and ids[tok] != own:
             chosen[ids[tok]] = chosen.get(ids[tok], 0) + 1
-    return sorted(chosen, key=lambda token: (-chosen[token], token))[:OTHERS]
+    return sorted(chosen, key=lambda token: (-chosen[token], token))[:MOST_SIBLING_TOKENS]
 
 
-def _sources(folder: RunFolder, context: ProbeContext) -> list[RewardSource]:
-    """The exact code that the run scored with."""
+def _reward_sources(folder: RunFolder, context: ProbeContext) -> list[RewardSource]:
+    """The exact code that the run was scored with."""
     saved = [RewardSource.of_record(one, folder.rewards) for one in folder.about()["rewards"]]
     return saved or list(resolve(folder.config().rewards, context.folder.rewards))
 
 
-def _continued(
+def _continue(
     context: ProbeContext, prompt: Prompt, starts: Sequence[list[int]], count: int, seed: str
 ) -> list[Group]:
-    """Whole answers, those of one start a group. A start that is over already is one answer."""
+    """`count` completions that begin with each start, those of one start a group. A start that is complete already is a
+    group of one."""
     config, policy = context.config, context.policy
-    most = config.max_completion_length
+    limit = config.max_completion_length
     requests: dict[int, Request] = {}
-    for place, start in enumerate(starts):
-        if _over(start, policy) or len(start) >= most:
+    for number, start in enumerate(starts):
+        if _is_ended(start, policy) or len(start) >= limit:
             continue
-        grown = Prompt(
+        extended = Prompt(
             prompt.question,
             prompt.answer,
             prompt.columns,
@@ -112,41 +112,41 @@ def _continued(
             (*prompt.token_ids, *start),
             prompt.id,
         )
-        seeds = tuple(sample_seed(config.seed, -4, f"{seed}/{place}", i) for i in range(count))
-        requests[place] = Request(grown, seeds)
+        seeds = tuple(sample_seed(config.seed, -4, f"{seed}/{number}", i) for i in range(count))
+        requests[number] = Request(extended, seeds)
     drawn: dict[int, Group] = {}
     total, done = count * len(requests), 0
-    for place, request in requests.items():
+    for number, request in requests.items():
         sampling = Sampling(
-            config.temperature, config.top_p, config.top_k, config.min_p, most - len(starts[place])
+            config.temperature, config.top_p, config.top_k, config.min_p, limit - len(starts[number])
         )
         at = done
-        [drawn[place]] = context.engine.generate(
+        [drawn[number]] = context.engine.generate(
             [request], sampling, lambda now, _, at=at: context.control.phase("branch", at + now, total)
         )
         done += count
     return [
-        Group(prompt, tuple(_whole(start, one, policy) for one in drawn[place].rollouts))
-        if place in drawn
-        else Group(prompt, (_whole(start, None, policy),))
-        for place, start in enumerate(starts)
+        Group(prompt, tuple(_join(start, one, policy) for one in drawn[number].rollouts))
+        if number in drawn
+        else Group(prompt, (_join(start, None, policy),))
+        for number, start in enumerate(starts)
     ]
 
 
-def _over(start: list[int], policy: Any) -> bool:
-    return bool(start) and start[-1] in policy.eos_ids
+def _is_ended(ids: list[int], policy: Any) -> bool:
+    return bool(ids) and ids[-1] in policy.eos_ids
 
 
-def _whole(start: list[int], drawn: Rollout | None, policy: Any) -> Rollout:
-    """The answer as a reward reads it: the beginning and what was drawn after it."""
+def _join(start: list[int], drawn: Rollout | None, policy: Any) -> Rollout:
+    """The completion as a reward reads it: the start and what was sampled after it."""
     ids = [*start, *(drawn.token_ids.tolist() if drawn else [])]
-    stopped = _over(ids, policy)
-    text = policy.tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True)
+    ended = _is_ended(ids, policy)
+    text = policy.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
     return Rollout(
         token_ids=np.asarray(ids, np.int32),
         logprobs=np.zeros(len(ids), np.float32),
         text=text,
-        finish_reason="stop" if stopped else "length",
+        finish_reason="stop" if ended else "length",
         engine=drawn.engine if drawn else "",
         seed=drawn.seed if drawn else 0,
     )
@@ -155,7 +155,7 @@ def _whole(start: list[int], drawn: Rollout | None, policy: Any) -> Rollout:
 def _side(
     token: int | None, group: Group, scores: Sequence[Score], accuracy: str, context: ProbeContext
 ) -> dict[str, Any]:
-    """The rewards of one start's continuations. `text` is that of its token, '' before it."""
+    """The rewards of one start's continuations. `text` is that of its token, '' for the start before the token."""
     rewards = [score.reward for score in scores]
     right = [rollup.is_right(score, accuracy) for score in scores]
     text = ""

@@ -1,6 +1,6 @@
-"""The context at which probes are answered: the settings they ask about, and the model behind them, loaded when first needed.
+"""What probes run on: settings, and the tokenizer, policy and engine that belong to them, loaded when first needed.
 
-A context worker has one with a policy of its own; a training worker hands in its policy and answers between two steps.
+A probe worker loads a policy of its own; a training worker hands in its policy and runs probes between two steps.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from workbench.prompts import task_of
 from workbench.record.control import Control
 from workbench.record.folder import RunFolder
 
-_OF_THE_MODEL = (
+_MODEL_SETTINGS = (
     "model",
     "dtype",
     "device",
@@ -31,7 +31,8 @@ _OF_THE_MODEL = (
 
 
 class ProbeContext:
-    """What a probe works with: settings, tokenizer, policy, engine. Nothing heavy is imported or loaded, and no device taken, before a probe needs it."""
+    """Settings, tokenizer, policy and engine for probes. Nothing heavy is imported or loaded, and no device taken, before a
+    probe needs it."""
 
     def __init__(
         self,
@@ -45,20 +46,24 @@ class ProbeContext:
         self.config = config
         self.folder = folder
         self.control = control
-        self.owned = policy is None
+        self.owns_policy = policy is None
+        """Whether the policy is a copy that probes may change."""
         self._policy = policy
         self._tokenizer: Any = None
         self._engine: Any = None
         self._take_device = take_device
 
-    def ask_about(self, config: RunConfig) -> None:
-        """Answer with other settings from now on; the model is loaded anew where it depends on them. Raises WorkbenchError in a training run."""
-        if not self.owned:
-            raise WorkbenchError("A training run answers about its own settings. Ask a context about others.")
-        if any(getattr(config, name) != getattr(self.config, name) for name in _OF_THE_MODEL) or (
+    def use_settings(self, config: RunConfig) -> None:
+        """Use other settings from now on; the model is loaded anew where it depends on them. Raises WorkbenchError in a
+        training run."""
+        if not self.owns_policy:
+            raise WorkbenchError(
+                "A training run answers about its own settings. Ask a probe worker about others."
+            )
+        if any(getattr(config, name) != getattr(self.config, name) for name in _MODEL_SETTINGS) or (
             config.needs_reference and not self.config.needs_reference
         ):
-            self.forget()
+            self.drop_policy()
         self.config = config
 
     # -- loaded when first needed: torch takes seconds -----------------------------------------------------
@@ -85,9 +90,9 @@ class ProbeContext:
 
     @contextlib.contextmanager
     def sampler(self, *, base: bool = False) -> Iterator[Any]:
-        """The engine, or one of the reference instead. Raises WorkbenchError where there is none that stood
-        still."""
-        if not base or self.owned:  # a context was given the base model itself
+        """The engine; with `base` one that samples from the base model. Raises WorkbenchError where the run keeps no copy of
+        it."""
+        if not base or self.owns_policy:  # a probe worker was given the base model itself
             yield self.engine
             return
         if self.config.sync_ref_model or not (self.policy.is_lora or self.policy.reference is not None):
@@ -115,7 +120,7 @@ class ProbeContext:
         return self._tokenizer
 
     def render(self, prompts: list[Prompt]) -> list[Prompt]:
-        """Prompts as the model reads them, without a limit on their length: that is for the asker to see."""
+        """Prompts as the model reads them, without a limit on their length: the client is to see how long they are."""
         chat = importlib.import_module("workbench.models.chat")
         rendered: list[Prompt] = chat.render(
             prompts,
@@ -126,6 +131,6 @@ class ProbeContext:
         )
         return rendered
 
-    def forget(self) -> None:
-        """Drop the policy: a rehearsal has changed it, or another one is asked about."""
+    def drop_policy(self) -> None:
+        """Forget the policy: a rehearsal has changed it, or other settings need another one."""
         self._policy = self._engine = self._tokenizer = None

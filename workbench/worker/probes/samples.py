@@ -1,4 +1,4 @@
-"""What a model reads, and what it answers: its prompts rendered, and fresh answers."""
+"""What a model reads and what it generates: rendered prompts and fresh completions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ MOST_PROMPTS = 64
 
 
 def prompts(context: ProbeContext, args: Mapping[str, Any]) -> dict[str, Any]:
-    """What the model will read: a few prompts with their token counts, and the longest of all."""
+    """A few prompts as the model will read them, with their token counts, and the longest of all."""
     split = task_of(context.config).load(context.config)
     train, heldout = context.render(split.train), context.render(split.heldout)
     lengths = sorted(len(prompt.token_ids) for prompt in [*train, *heldout])
@@ -33,9 +33,8 @@ def prompts(context: ProbeContext, args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sample(context: ProbeContext, args: Mapping[str, Any]) -> dict[str, Any]:
-    """Fresh answers to `prompt` (a question, rendered like the run's own): `n` of them, with `temperature`,
-    `seed`, `max_completion_length`. `base`: of the model the run began with, where the worker has it as its
-    reference."""
+    """`n` fresh completions of `prompt` (a question, rendered like the run's own), with `temperature`, `seed`,
+    `max_completion_length`. `base`: of the model the run began with, where the worker has it as its reference."""
     question = str(args.get("prompt") or "").strip()
     if not question:
         raise WorkbenchError("The probe `sample` needs a prompt: the question as a person would write it.")
@@ -70,16 +69,16 @@ def sample(context: ProbeContext, args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fresh(context: ProbeContext, args: Mapping[str, Any]) -> dict[str, Any]:
-    """Answers of the model to the prompts of the first step: `n` to each of `prompts` of them, as a run with these settings would
-    sample them. For trying rewards on, so with all that a reward may ask for."""
+    """`n` completions of each of the first `prompts` training prompts, as a run with these settings would sample them in its
+    first step. For trying rewards on, so with every column that a reward may ask for."""
     config = context.config
     count = min(MOST_SAMPLES, max(1, int(args.get("n", config.num_generations))))
     train = task_of(config).load(config).train
     wanted = min(MOST_PROMPTS, len(train), max(1, int(args.get("prompts", config.prompts_per_step))))
-    asked = context.render(PromptStream(train, wanted, config.seed).at(0))
+    rendered = context.render(PromptStream(train, wanted, config.seed).at(0))
     requests = [
         Request(prompt, tuple(sample_seed(config.seed, 0, prompt.id, index) for index in range(count)))
-        for prompt in asked
+        for prompt in rendered
     ]
     sampling = Sampling(
         config.temperature, config.top_p, config.top_k, config.min_p, config.max_completion_length
