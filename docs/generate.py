@@ -3,8 +3,13 @@
 A test compares the pages with what this makes, so they cannot drift.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # picture.py, also where a test loads this file by its path
+
+from picture import picture
 
 from workbench.core import glossary
 from workbench.core.config import RunConfig, settings
@@ -24,6 +29,7 @@ def pages() -> Pages:
         "alarms.md": alarms_page(),
         "presets.md": presets_page(),
         "rewards.md": rewards_page(),
+        "images/architecture.svg": picture(),
     }
 
 
