@@ -1,1 +1,1 @@
-"""Stage 2: groups of answers, each with its own seed and its sampler's log-probabilities."""
+"""Stage 2: groups of completions, each sampled with a seed of its own and with its log-probabilities."""

@@ -1,8 +1,8 @@
-"""One interface for everything that answers: requests in, groups out, log-probabilities in every path."""
+"""The interface of samplers, and what all of them share: requests in, groups of completions with their log-probabilities out."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -10,19 +10,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workbench.core.types import FinishReason, Group, Request, Rollout, Sampling
-from workbench.models import logprobs as scoring
+from workbench.models import logprobs
 from workbench.models.load import Policy
 
+Completion = tuple[NDArray[np.int32], NDArray[np.float32]]
+"""(T,) token ids and (T,) log-probabilities of one completion."""
 Progress = Callable[[int, int], None]
-"""Called with (answers finished, answers asked for)."""
+"""Called with (completions finished, completions requested)."""
 OnGroupDone = Callable[[int, Group], None]
 """Called with (index of a request, its group) as soon as all its completions have ended."""
 
 
+class Capabilities(NamedTuple):
+    """What callers may count on beyond the completions themselves."""
+
+    shares_weights: bool
+    """Samples with the policy's own parameters: an update is seen at once, and so is an adapter that is switched off for a moment.
+    False for an engine that holds a copy, which `sync` brings up to date."""
+    independent_samples: bool
+    """A completion depends on its prompt, its seed and the weights alone, so any split of the requests gives the same completions."""
+
+
 class Engine(Protocol):
-    """Draws answers from the policy as it is now."""
+    """Draws completions from the policy. Everything that callers use of an engine is declared here."""
 
     name: str
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this engine guarantees, with the policy as it is."""
+        ...
 
     def generate(
         self,
@@ -31,13 +48,48 @@ class Engine(Protocol):
         progress: Progress | None = None,
         on_group_done: OnGroupDone | None = None,
     ) -> list[Group]:
-        """One group per request, in order; answer i of a group was drawn with its seed i. `on_group_done` may be called for groups that are finished before the
-        others, or for none."""
+        """One group per request, in order; completion i of a group was drawn with its seed i. `on_group_done` may be called for
+        groups that are finished before the others, or for none."""
+        ...
+
+    def sync(self, version: int) -> None:
+        """Sample with the policy's present weights from now on, those after `version` optimiser updates; whatever was derived from
+        earlier ones is dropped. The loop calls it after each step's updates."""
+        ...
+
+    def notices(self) -> list[str]:
+        """What the engine had to change to go on since the last call, one sentence each."""
         ...
 
 
+class PolicyEngine:
+    """What engines of this process have in common: they sample with the policy's own parameters."""
+
+    name: str
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.version = policy.version
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See `Engine.capabilities`."""
+        return Capabilities(shares_weights=True, independent_samples=True)
+
+    def sync(self, version: int) -> None:
+        """See `Engine.sync`. The parameters are the policy's, and copies of them live no longer than one `generate`: nothing to drop."""
+        self.version = version
+
+    def notices(self) -> list[str]:
+        """See `Engine.notices`: nothing is ever changed here."""
+        return []
+
+    def _groups(self, requests: Sequence[Request], completions: Iterable[Completion]) -> list[Group]:
+        return assemble(requests, completions, self.policy, self.name, self.version)
+
+
 def uniforms(seed: int, count: int) -> NDArray[np.float64]:
-    """(count,) numbers in [0, 1) of one sample: a counter-based stream, so answers do not depend on their neighbours."""
+    """(count,) numbers in [0, 1) of one sample: a counter-based stream, so completions do not depend on their neighbours."""
     return np.random.Generator(np.random.Philox(key=seed)).random(count)
 
 
@@ -52,7 +104,7 @@ def draw(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tens
     if sampling.temperature == 0:
         token_R = scaled_RV.argmax(-1)
         return token_R, scaled_RV.gather(1, token_R[:, None])[:, 0] - scaled_RV.logsumexp(-1)
-    kept_RV = scoring.keep(scaled_RV, sampling)
+    kept_RV = logprobs.keep(scaled_RV, sampling)
     if kept_RV is not None:
         scaled_RV = scaled_RV.masked_fill(~kept_RV, float("-inf"))
     # The CDF in two levels, blocks and tokens: only one block of each row is ever summed up token by token.
@@ -75,15 +127,15 @@ def draw(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tens
 
 
 def assemble(
-    requests: Sequence[Request],
-    answers: Iterable[tuple[NDArray[np.int32], NDArray[np.float32]]],
-    policy: Policy,
-    engine: str,
+    requests: Sequence[Request], completions: Iterable[Completion], policy: Policy, engine: str, version: int
 ) -> list[Group]:
-    """Cut a flat list of (token ids, log-probabilities) into groups; an answer that does not end in an end token was cut."""
+    """Cut a flat list of completions into groups; one that does not end in an end-of-sequence token was truncated.
+
+    `engine`: the name of the sampler; `version`: optimiser updates that its weights had seen.
+    """
     rollouts: list[Rollout] = []
     seeds = [seed for request in requests for seed in request.seeds]
-    for seed, (ids, logps) in zip(seeds, answers, strict=True):
+    for seed, (ids, logps) in zip(seeds, completions, strict=True):
         stopped = len(ids) > 0 and int(ids[-1]) in policy.eos_ids
         reason: FinishReason = "stop" if stopped else "length"
         text = policy.tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True)
@@ -94,7 +146,7 @@ def assemble(
                 text=text,
                 finish_reason=reason,
                 engine=engine,
-                weights_version=policy.version,
+                weights_version=version,
                 seed=seed,
             )
         )
@@ -106,8 +158,8 @@ def assemble(
     return groups
 
 
-def limit(requests: Sequence[Request], sampling: Sampling, policy: Policy) -> list[int]:
-    """Tokens each request's answers may have: the setting, or what the context leaves after the prompt."""
+def max_lengths(requests: Sequence[Request], sampling: Sampling, policy: Policy) -> list[int]:
+    """Tokens that each request's completions may have: the setting, or what the context leaves after the prompt."""
     return [
         min(sampling.max_completion_length, policy.context - len(request.prompt.token_ids))
         for request in requests

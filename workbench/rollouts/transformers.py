@@ -1,17 +1,23 @@
-"""The slow reference path and oracle: the library's own `generate`, one prompt at a time, with our seeds and our draw."""
+"""The slow engine that the local one is checked against: the library's own `generate`, one prompt at a time, with our seeds and our draw."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from workbench.core.types import Group, Request, Sampling
-from workbench.models.load import Policy
-from workbench.rollouts.engine import OnGroupDone, Progress, assemble, draw, limit, uniforms
+from workbench.rollouts.engine import (
+    Completion,
+    OnGroupDone,
+    PolicyEngine,
+    Progress,
+    draw,
+    max_lengths,
+    uniforms,
+)
 
 
 class _SeededDraw(LogitsProcessor):  # type: ignore[misc]
@@ -27,13 +33,11 @@ class _SeededDraw(LogitsProcessor):  # type: ignore[misc]
         return torch.full_like(scores, float("-inf")).scatter(1, token_B[:, None], 0.0)
 
 
-class PlainEngine:
-    """Samples through `model.generate`: every architecture the library supports, no fan-out, no rows that leave."""
+class TransformersEngine(PolicyEngine):
+    """Samples through `model.generate`: every architecture the library supports; each sample reads its prompt, and rows that have
+    ended stay in the batch."""
 
     name = "transformers"
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
 
     @torch.no_grad()
     def generate(
@@ -44,49 +48,42 @@ class PlainEngine:
         on_group_done: OnGroupDone | None = None,
     ) -> list[Group]:
         """See `Engine.generate`."""
-        answers: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
+        completions: list[Completion] = []
         total = sum(len(request.seeds) for request in requests)
-        limits = limit(requests, sampling, self.policy)
-        for place, (request, tokens) in enumerate(zip(requests, limits, strict=True)):
-            mine = self._group(request, tokens, sampling) if tokens > 0 else [_empty() for _ in request.seeds]
-            answers += mine
+        limits = max_lengths(requests, sampling, self.policy)
+        for place, (request, limit) in enumerate(zip(requests, limits, strict=True)):
+            own = self._sample(request, limit, sampling) if limit > 0 else [_empty() for _ in request.seeds]
+            completions += own
             if on_group_done:
-                on_group_done(place, *assemble([request], mine, self.policy, self.name))
+                on_group_done(place, *self._groups([request], own))
             if progress:
-                progress(len(answers), total)
-        return assemble(requests, answers, self.policy, self.name)
+                progress(len(completions), total)
+        return self._groups(requests, completions)
 
-    def _group(
-        self, request: Request, tokens: int, sampling: Sampling
-    ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    def _sample(self, request: Request, limit: int, sampling: Sampling) -> list[Completion]:
         policy = self.policy
-        prompt = torch.tensor([request.prompt.token_ids] * len(request.seeds), device=policy.device)
-        draws = torch.from_numpy(np.stack([uniforms(seed, tokens) for seed in request.seeds])).to(
-            policy.device
+        prompt_BT = torch.tensor([request.prompt.token_ids] * len(request.seeds), device=policy.device)
+        draws = np.stack([uniforms(seed, limit) for seed in request.seeds])
+        seeded_draw = _SeededDraw(torch.from_numpy(draws).to(policy.device), sampling)
+        eos_ids = sorted(policy.eos_ids)
+        sequences: Any = policy.model.generate(
+            input_ids=prompt_BT,
+            attention_mask=torch.ones_like(prompt_BT),
+            do_sample=False,
+            max_new_tokens=limit,
+            eos_token_id=eos_ids,
+            pad_token_id=policy.pad_id,
+            logits_processor=LogitsProcessorList([seeded_draw]),
         )
-        picker = _SeededDraw(draws, sampling)
-        eos = sorted(policy.eos_ids)
-        out: Any = (
-            policy.model.generate(
-                input_ids=prompt,
-                attention_mask=torch.ones_like(prompt),
-                do_sample=False,
-                max_new_tokens=tokens,
-                eos_token_id=eos,
-                pad_token_id=policy.pad_id,
-                logits_processor=LogitsProcessorList([picker]),
-            )[:, prompt.shape[1] :]
-            .cpu()
-            .numpy()
-        )
-        logp_BT = torch.stack(picker.logps, dim=1).cpu().numpy()
-        answers = []
-        for ids, logps in zip(out, logp_BT, strict=True):
-            ends = np.flatnonzero(np.isin(ids, eos))
+        ids_BT = sequences[:, prompt_BT.shape[1] :].cpu().numpy()
+        logp_BT = torch.stack(seeded_draw.logps, dim=1).cpu().numpy()
+        completions = []
+        for ids, logps in zip(ids_BT, logp_BT, strict=True):
+            ends = np.flatnonzero(np.isin(ids, eos_ids))
             length = int(ends[0]) + 1 if len(ends) else len(logps)
-            answers.append((ids[:length].astype(np.int32), logps[:length].astype(np.float32)))
-        return answers
+            completions.append((ids[:length].astype(np.int32), logps[:length].astype(np.float32)))
+        return completions
 
 
-def _empty() -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def _empty() -> Completion:
     return np.zeros(0, np.int32), np.zeros(0, np.float32)

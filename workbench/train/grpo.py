@@ -83,6 +83,8 @@ def train_step(run: TrainingRun, step: int) -> bool:
         sample_weights_B=_prompt_weights(scored),
     )
 
+    run.engine.sync(run.policy.version)
+
     # 7. record
     record = _step_record(run, step, scored, advantages_B, result)
     run.recorder.step(record, config, result.skipped)

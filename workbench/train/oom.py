@@ -12,7 +12,7 @@ import torch
 
 from workbench.core.errors import RunError
 from workbench.core.types import Group, Request, Sampling
-from workbench.rollouts.engine import Engine, OnGroupDone, Progress
+from workbench.rollouts.engine import Capabilities, Engine, OnGroupDone, Progress
 
 Result = TypeVar("Result")
 ADVICE = (
@@ -61,12 +61,21 @@ class OomRetry:
 
 
 class OomRetryEngine:
-    """An engine that samples fewer completions at a time once memory has run out; a completion does not depend on its neighbours."""
+    """An engine that samples fewer completions at a time once memory has run out, where they do not depend on their neighbours."""
 
     def __init__(self, engine: Engine) -> None:
         self.name = engine.name
         self.retry = OomRetry("sampling")
         self._engine = engine
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See `Engine.capabilities`."""
+        return self._engine.capabilities
+
+    def sync(self, version: int) -> None:
+        """See `Engine.sync`."""
+        self._engine.sync(version)
 
     def generate(
         self,
@@ -97,11 +106,12 @@ class OomRetryEngine:
                 for parts in parts_of
             ]
 
-        return self.retry.run(work, len(places))
+        # Completions that depend on their neighbours must not be sampled apart from them.
+        return self.retry.run(work, len(places) if self.capabilities.independent_samples else 1)
 
     def notices(self) -> list[str]:
-        """What happened since the last call, one sentence each."""
-        return self.retry.notices()
+        """See `Engine.notices`."""
+        return self.retry.notices() + self._engine.notices()
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -19,17 +19,12 @@ from workbench.record.control import Control
 from workbench.record.folder import Command, RunFolder
 from workbench.record.wandb_sink import WandbSink
 from workbench.record.writer import Writer
-from workbench.rollouts.make_engine import make_engine
+from workbench.rollouts.engine import Engine
+from workbench.rollouts.registry import make_engine
 from workbench.train.checkpointing import resume
 from workbench.train.checkpointing.replay import Replay
 from workbench.train.clock import Clock
-from workbench.train.distributed.leader import (
-    ShardedEngine,
-    broadcast_state,
-    leading,
-    leading_engine,
-    leading_updater,
-)
+from workbench.train.distributed.leader import broadcast_state, leading, leading_engine, leading_updater
 from workbench.train.guards import Disk
 from workbench.train.oom import OomRetryEngine
 from workbench.train.reward_pools import RewardPools
@@ -54,7 +49,7 @@ class TrainingRun:
     control: Control
     policy: Policy
     updater: Updater
-    engine: OomRetryEngine | ShardedEngine
+    engine: Engine
     prompts: PromptStream
     heldout: Sequence[Prompt]
     reward_stage: RewardStage
@@ -94,7 +89,7 @@ def training_run(
         control.record_to(writer.event)
         stack.callback(control.close_inbox)
         tracker = stack.enter_context(WandbSink(folder, config))
-        engine = leading_engine(OomRetryEngine(make_engine(config.engine, policy)), ranks, policy)
+        engine = leading_engine(OomRetryEngine(make_engine(config, policy, folder)), ranks, policy)
         if replay.begun:
             writer.supersede(first)
         control.event(
@@ -102,7 +97,7 @@ def training_run(
         )
         surroundings = _surroundings(config, policy, train_prompts, accuracy_reward)
         alarms = Keeper(folder, writer, config, surroundings, first)
-        recorder = stack.enter_context(StepRecorder(folder, updater, writer, tracker, alarms))
+        recorder = stack.enter_context(StepRecorder(folder, updater, engine, writer, tracker, alarms))
         reward_stage = RewardStage(reward_pools, folder, control, replay)
         reward_stage.configure(config)
         yield TrainingRun(

@@ -18,6 +18,7 @@ from workbench.diagnose.metrics import step_metrics
 from workbench.record.folder import RunFolder
 from workbench.record.wandb_sink import WandbSink
 from workbench.record.writer import Writer
+from workbench.rollouts.engine import Engine
 from workbench.train import guards
 from workbench.train.update import Updater
 
@@ -30,9 +31,15 @@ class StepRecorder:
     """
 
     def __init__(
-        self, folder: RunFolder, updater: Updater, writer: Writer, tracker: WandbSink, alarms: Keeper
+        self,
+        folder: RunFolder,
+        updater: Updater,
+        engine: Engine,
+        writer: Writer,
+        tracker: WandbSink,
+        alarms: Keeper,
     ) -> None:
-        self.folder, self.updater, self.writer = folder, updater, writer
+        self.folder, self.updater, self.engine, self.writer = folder, updater, engine, writer
         self.tracker, self.alarms = tracker, alarms
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="step-recorder")
 
@@ -59,9 +66,10 @@ class StepRecorder:
     def step(self, record: StepRecord, config: RunConfig, skipped: Sequence[str] = ()) -> None:
         """Start on a finished step. `skipped`: why updates were left out; the batch is then kept, and the call waits until it is."""
         self.updater.reading_in_background = self._thread.submit(self._complete, record, config)
-        if self.updater.policy.is_lora or self.updater.ranks.size > 1 or cores() < 2 or skipped:
-            # The adapter that is switched off for the reference must stay on while the policy samples; ranks do one thing at a time
-            # together; and two threads on one core only take each other's place in its caches.
+        switches_adapter = self.updater.policy.is_lora and self.engine.capabilities.shares_weights
+        if switches_adapter or self.updater.ranks.size > 1 or cores() < 2 or skipped:
+            # The adapter that is switched off for the reference must stay on while the engine samples with it; ranks do one thing at a
+            # time together; and two threads on one core only take each other's place in its caches.
             self.wait()
         if skipped:
             guards.dump(self.folder, record, list(skipped))

@@ -1,6 +1,7 @@
 """The local engine against the library's `generate` and a plain forward pass."""
 
 from collections import Counter
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,13 +9,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from tests.tiny import tiny_policy
+from workbench.core.config import RunConfig
 from workbench.core.types import Group, Prompt, Request, Sampling
 from workbench.models import logprobs as scoring
 from workbench.models.fast import cpu_decoder
+from workbench.record.folder import RunFolder
 from workbench.rollouts.engine import draw, uniforms
 from workbench.rollouts.local import LocalEngine
-from workbench.rollouts.make_engine import make_engine
-from workbench.rollouts.transformers import PlainEngine
+from workbench.rollouts.registry import ENGINES, make_engine
+from workbench.rollouts.transformers import TransformersEngine
 
 SAMPLINGS = {
     "greedy": Sampling(temperature=0, max_completion_length=40),
@@ -43,7 +46,7 @@ def tokens(groups: list[Group]) -> list[list[int]]:
 def test_local_engine_draws_the_tokens_of_generate_with_equal_log_probabilities(architecture, sampling):
     policy = tiny_policy(architecture)
     local = LocalEngine(policy).generate(requests(), sampling)
-    plain = PlainEngine(policy).generate(requests(), sampling)
+    plain = TransformersEngine(policy).generate(requests(), sampling)
     assert tokens(local) == tokens(plain)
     for ours, theirs in zip(local, plain, strict=True):
         for a, b in zip(ours.rollouts, theirs.rollouts, strict=True):
@@ -126,13 +129,32 @@ def test_filters_keep_what_they_promise():
     assert scoring.keep(scaled, Sampling(min_p=0.25)).tolist() == [[True, True, True, False]]
 
 
-def test_a_model_the_local_engine_cannot_drive_goes_through_generate_and_says_so():
+def test_a_model_the_local_engine_cannot_drive_goes_through_generate_and_says_so(tmp_path):
     policy = tiny_policy()
     policy.model.config.layer_types = ["full_attention", "linear_attention"]
-    engine = make_engine("local", policy)
+    engine = make_engine(RunConfig(), policy, RunFolder(tmp_path))
     assert engine.name == "transformers"
     assert "linear_attention" in policy.notes[0]
-    assert make_engine("local", tiny_policy()).name == "local"
+    assert make_engine(RunConfig(), tiny_policy(), RunFolder(tmp_path)).name == "local"
+
+
+def test_every_engine_of_the_setting_is_in_the_table_and_keeps_the_protocol(tmp_path):
+    assert set(ENGINES) == set(get_args(RunConfig.model_fields["engine"].annotation))
+    for name in ENGINES:
+        engine = make_engine(RunConfig(engine=name), tiny_policy(), RunFolder(tmp_path))
+        assert engine.name == name and engine.notices() == []
+        assert engine.capabilities.shares_weights and engine.capabilities.independent_samples
+
+
+def test_completions_carry_the_version_of_the_weights_that_drew_them():
+    policy = tiny_policy()
+    policy.version = 3
+    for engine in (LocalEngine(policy), TransformersEngine(policy)):
+        before = engine.generate(requests(1), SAMPLINGS["plain"])
+        engine.sync(5)
+        after = engine.generate(requests(1), SAMPLINGS["plain"])
+        assert {r.weights_version for g in before for r in g.rollouts} == {3}
+        assert {r.weights_version for g in after for r in g.rollouts} == {5}
 
 
 def test_the_lean_decoder_and_the_library_say_the_same_with_and_without_an_adapter(monkeypatch):

@@ -46,7 +46,7 @@ class Layer(NamedTuple):
     down: Tensor
 
 
-class LeanDecoder:
+class CpuDecoder:
     """See `decoder.Decoder`. H query heads, J key heads of E dimensions; G = H / J."""
 
     def __init__(self, model: Any, pad_id: int) -> None:

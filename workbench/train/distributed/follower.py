@@ -8,7 +8,7 @@ from workbench.core.config import RunConfig
 from workbench.core.types import Prompt, Request, Sampling
 from workbench.models.load import load_policy
 from workbench.record.folder import RunFolder
-from workbench.rollouts.make_engine import make_engine
+from workbench.rollouts.registry import make_engine
 from workbench.train.distributed.leader import broadcast_state, sample_shards
 from workbench.train.distributed.messages import Arrays, unpack, unpack_groups
 from workbench.train.oom import OomRetryEngine
@@ -23,7 +23,7 @@ def serve(folder: RunFolder) -> None:
         policy = load_policy(config)
         updater = Updater(policy, config, ranks)
         broadcast_state(ranks, policy, updater)
-        engine = OomRetryEngine(make_engine(config.engine, policy))
+        engine = OomRetryEngine(make_engine(config, policy, folder))
         while True:
             fields, arrays = unpack(ranks.receive())
             match fields["do"]:
@@ -35,6 +35,8 @@ def serve(folder: RunFolder) -> None:
                         for ids, seeds in zip(fields["prompts"], fields["seeds"], strict=True)
                     ]
                     sample_shards(engine, ranks, requests, Sampling(**fields["sampling"]))
+                case "sync":
+                    engine.sync(fields["version"])
                 case "move_reference":
                     updater.move_reference(fields["alpha"])
                 case "score" | "reference" | "step" as call:

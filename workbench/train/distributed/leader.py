@@ -20,9 +20,8 @@ from workbench.core.config import RunConfig
 from workbench.core.types import Group, Request, Sampling
 from workbench.models.load import Policy
 from workbench.models.logprobs import Scored
-from workbench.rollouts.engine import Engine, OnGroupDone, Progress, assemble
+from workbench.rollouts.engine import Capabilities, Engine, OnGroupDone, Progress, assemble
 from workbench.train.distributed.messages import Sampled, pack, pack_groups, unpack, unpack_completions
-from workbench.train.oom import OomRetryEngine
 from workbench.train.process_group import ProcessGroup, process_group
 from workbench.train.update import Updater, UpdateResult
 
@@ -51,9 +50,7 @@ def leading(config: RunConfig) -> Iterator[ProcessGroup]:
         ranks.broadcast(pack({"do": "end"}))
 
 
-def leading_engine(
-    own: OomRetryEngine, ranks: ProcessGroup, policy: Policy
-) -> "OomRetryEngine | ShardedEngine":
+def leading_engine(own: Engine, ranks: ProcessGroup, policy: Policy) -> Engine:
     """Rank 0's engine: `own` in a run of one process."""
     return own if ranks.size == 1 else ShardedEngine(own, ranks, policy)
 
@@ -66,9 +63,15 @@ def leading_updater(policy: Policy, config: RunConfig, ranks: ProcessGroup) -> U
 class ShardedEngine:
     """Rank 0's engine: every rank samples its block of the prompts, and the completions come back in order."""
 
-    def __init__(self, engine: OomRetryEngine, ranks: ProcessGroup, policy: Policy) -> None:
+    def __init__(self, engine: Engine, ranks: ProcessGroup, policy: Policy) -> None:
         self.engine, self.ranks, self.policy = engine, ranks, policy
         self.name = engine.name
+        self.version = policy.version
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See `Engine.capabilities`: those of each rank's own engine."""
+        return self.engine.capabilities
 
     def generate(
         self,
@@ -86,10 +89,16 @@ class ShardedEngine:
         }
         self.ranks.broadcast(pack(fields))
         completions = sample_shards(self.engine, self.ranks, requests, sampling, progress)
-        return assemble(requests, completions, self.policy, self.name)
+        return assemble(requests, completions, self.policy, self.name, self.version)
+
+    def sync(self, version: int) -> None:
+        """See `Engine.sync`; on every rank."""
+        self.version = version
+        self.ranks.broadcast(pack({"do": "sync", "version": version}))
+        self.engine.sync(version)
 
     def notices(self) -> list[str]:
-        """See `OomRetryEngine.notices`."""
+        """See `Engine.notices`: those of rank 0's own engine."""
         return self.engine.notices()
 
 

@@ -83,9 +83,10 @@ class ProbeContext:
     def engine(self) -> Any:
         """The sampler of the policy."""
         if self._engine is None:
-            self._engine = importlib.import_module("workbench.rollouts.make_engine").make_engine(
-                self.config.engine, self.policy
+            self._engine = importlib.import_module("workbench.rollouts.registry").make_engine(
+                self.config, self.policy, self.folder
             )
+        self._engine.sync(self.policy.version)  # a training run updates the policy between two probes
         return self._engine
 
     @contextlib.contextmanager
@@ -97,9 +98,9 @@ class ProbeContext:
             return
         if self.config.sync_ref_model or not (self.policy.is_lora or self.policy.reference is not None):
             raise WorkbenchError("This run keeps no copy of its base model. Ask again when it is over.")
-        make_engine = importlib.import_module("workbench.rollouts.make_engine").make_engine
+        make_engine = importlib.import_module("workbench.rollouts.registry").make_engine
         with self.policy.as_reference() as model:
-            yield make_engine(self.config.engine, dataclasses.replace(self.policy, model=model))
+            yield make_engine(self.config, dataclasses.replace(self.policy, model=model), self.folder)
 
     @property
     def tokenizer(self) -> Any:
