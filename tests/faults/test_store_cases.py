@@ -152,7 +152,7 @@ def test_case_33_a_run_waits_paused_while_the_record_does_not_fit_and_goes_on_by
         )
         for step in range(10):
             writer.step(make_step(step, groups=3, samples=4))
-        wait_until(lambda: writer.trouble)
+        wait_until(lambda: writer.failure)
         waiting = threading.Thread(target=Disk(folder, control, writer).wait)
         waiting.start()
         wait_until(lambda: folder.status().get("state") == "paused")
@@ -250,7 +250,7 @@ def test_case_33_a_disk_that_is_really_full_pauses_the_run_and_loses_nothing(
             filler.write_bytes(b"x" * (shutil.disk_usage(tiny_disk).free - 8192))
         for step in range(1, 20):
             writer.step(make_step(step, groups=3, samples=4))
-        wait_until(lambda: writer.trouble)
+        wait_until(lambda: writer.failure)
         with pytest.raises(DiskFull):
             checkpoints.save(
                 folder, 1, lambda place: (place / "w").write_bytes(b"x" * 2**22)

@@ -175,7 +175,7 @@ def test_a_catalogue_reward_comes_into_the_code_and_own_cases_are_scored(lab):
 
 def test_thumbs_against_the_reward_are_listed_and_lead_to_their_group(lab, shared):
     run = shared[2]
-    group = list(Reader(run).answers(since=1))[3]
+    group = list(Reader(run).completions(since=1))[3]
     wrong = next(text for text, right in zip(group["texts"], group["rights"], strict=True) if not right)
     Notes(run).thumb(Visit(group["step"]), group["prompt_id"], wrong, True)
     lab.locator("#lab-run").click()

@@ -91,7 +91,7 @@ def test_live_shows_what_waits_with_the_time_left_and_takes_ratings(page, dashbo
             "steps": 9,
         }
         run.write_status(run.status() | told | {"ended": None, "heartbeat": time.time(), "until": until})
-        rating.ask(run, 6, until, step.groups)
+        rating.request_ratings(run, 6, until, step.groups)
         open_reader(page, dashboard(run.path.parent), run)
         panel = page.locator(".people")
         expect(panel).to_contain_text("6 answers of step 6 without one")
@@ -113,7 +113,7 @@ def test_live_shows_what_waits_with_the_time_left_and_takes_ratings(page, dashbo
         wait_until(lambda: {one.text: one.thumb for one in Notes(run).ratings()} == expected)
         assert {one.visit for one in Notes(run).ratings()} == {Visit(6)}
         page.get_by_role("button", name="Go on without the rest").click()
-        wait_until(lambda: Notes(run).kept(rating.GO_ON) == {"6": True})
+        wait_until(lambda: Notes(run).kept(rating.STOP_WAITING) == {"6": True})
     finally:
         worker.kill()
         worker.wait()

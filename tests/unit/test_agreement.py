@@ -111,10 +111,10 @@ def test_pairs_are_written_in_the_form_that_preference_trainers_read(run: Run, t
 
 def test_a_rating_belongs_to_the_words_wherever_they_come_again(run: Run) -> None:
     run.rate(0, 0, 0, True)
-    shown = rating.of_group(run.reader, run.group(1, 1))
+    shown = rating.ratings_of_group(run.reader, run.group(1, 1))
     assert shown == [{"thumb": True, "place": None}, {"thumb": None, "place": None}]
     run.rate(1, 1, 0, None)
-    assert rating.of_group(run.reader, run.group(0, 0))[0]["thumb"] is None
+    assert rating.ratings_of_group(run.reader, run.group(0, 0))[0]["thumb"] is None
     assert Notes(run.folder).ratings() == []
 
 

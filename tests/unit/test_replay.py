@@ -99,7 +99,7 @@ def test_what_a_judge_said_of_a_recorded_step_is_not_asked_again_and_the_rest_is
     with Writer(folder) as writer:
         done = StepRecord(1, "train", steps[1].groups, first[1])
         writer.step(done)  # step 0 was lost with the process
-        writer.supersede(0)
+        writer.start_attempt(0)
     replay = Replay(folder, 0)
     assert replay.begun and replay.last == 1  # although a later attempt has not got there again
     with RewardPool(sources, recorded=replay.scores) as pool:

@@ -115,7 +115,7 @@ def test_what_nobody_rated_in_time_is_absent_and_no_failure(tmp_path: Path, huma
 def test_somebody_can_say_go_on(stage: Stage, human) -> None:
     found = stage.in_background(stage.scoring(*human), TWO)
     wait_until(lambda: rating.waiting(stage.folder))
-    assert rating.go_on(stage.folder) == 3
+    assert rating.stop_waiting(stage.folder) == 3
     wait_until(lambda: found)
     assert [score.values["human"] for score in found[0]] == [None] * 4
 

@@ -42,9 +42,9 @@ def doctor(
 
         found = attacks.run_suite() if programs is None else attacks.run_programs(programs)
     elif theory:
-        from workbench.diagnose import theory_bench  # noqa: PLC0415
+        from workbench.diagnose import theory_check  # noqa: PLC0415
 
-        found = [row._asdict() for row in theory_bench.run()]
+        found = [row._asdict() for row in theory_check.run()]
     else:
         found = api.machine(runs)
     if json:

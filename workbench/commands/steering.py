@@ -40,7 +40,7 @@ def resume(
     """Go on: after a pause, or in a new process from the last complete checkpoint, exactly as if it had never stopped."""
     folder = record.find(run, runs)
     commands = steer.commands_for(folder, pairs(set)) if set else []
-    if commands and not yes and not _confirmed(Reader(folder).live(), commands[-1].args):
+    if commands and not yes and not _confirmed(Reader(folder).current_settings(), commands[-1].args):
         return 2
     if not launch.state(folder).over:
         for command in commands:

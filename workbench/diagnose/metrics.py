@@ -85,13 +85,14 @@ def groups(record: StepRecord, numbers: rollup.SampleNumbers, config: RunConfig)
         return {}
     stds = np.array([_number(group.reward_std) for group in found])
     dead = {
-        side: sum(group.dead == side for group in found) / len(found) for side in ("right", "wrong", "tied")
+        side: sum(group.zero_std == side for group in found) / len(found)
+        for side in ("right", "wrong", "tied")
     }
     scored = numbers.reward_B[np.isfinite(numbers.reward_B)]
     # All rewards may sit close to one value: then the value itself is the scale.
     scale = max(float(np.ptp(scored)), float(np.abs(scored).max())) if len(scored) else math.nan
     share = _mean(numbers.right_B)
-    size = float(np.median([group.n for group in found]))
+    size = float(np.median([group.size for group in found]))
     mixed = 1.0 - share**size - (1.0 - share) ** size
     return {
         "reward_std": _mean(stds),
@@ -99,11 +100,14 @@ def groups(record: StepRecord, numbers: rollup.SampleNumbers, config: RunConfig)
         "frac_reward_zero_std/all_right": dead["right"],
         "frac_reward_zero_std/all_wrong": dead["wrong"],
         "frac_reward_zero_std/tied": dead["tied"],
-        "groups/effective": float(sum(not group.dead for group in found)),
+        "groups/effective": float(sum(not group.zero_std for group in found)),
         "groups/draws_per_kept": 1.0 / mixed if mixed > 0 else math.nan,
         "groups/tiny_std": float(
             np.mean(
-                [not group.dead and std < TINY_STD * scale for group, std in zip(found, stds, strict=True)]
+                [
+                    not group.zero_std and std < TINY_STD * scale
+                    for group, std in zip(found, stds, strict=True)
+                ]
             )
         ),
     }
@@ -130,12 +134,12 @@ def advantages(
         found["gradient/top_group_share"] = float(share_P.max())
         found["gradient/down_share"] = float(share_B[down_B].sum())
         found["gradient/effective_samples"] = float(share_B.sum() ** 2 / (share_B**2).sum())
-    asked_B = (up_B | down_B) & np.isfinite(numbers.delta_logp_B)
+    asked_B = (up_B | down_B) & np.isfinite(numbers.logprob_change_B)
     if asked_B.any():
-        same_B = np.sign(numbers.delta_logp_B[asked_B]) == np.sign(advantages_B[asked_B])
+        same_B = np.sign(numbers.logprob_change_B[asked_B]) == np.sign(advantages_B[asked_B])
         found["update/right_way"] = float(same_B.mean())
-        found["update/delta_logp_up"] = _mean(numbers.delta_logp_B[up_B])
-        found["update/delta_logp_down"] = _mean(numbers.delta_logp_B[down_B])
+        found["update/delta_logp_up"] = _mean(numbers.logprob_change_B[up_B])
+        found["update/delta_logp_down"] = _mean(numbers.logprob_change_B[down_B])
     return found
 
 
@@ -201,7 +205,7 @@ def texts(record: StepRecord, numbers: rollup.SampleNumbers, ids_B: NDArray[np.i
             [text.duplicate_fraction([texts_B[i] for i in rows]) for rows in members]
         ),
         "diversity/unique_answers": _mean(
-            [text.unique_answers([answers_B[i] for i in rows]) for rows in members]
+            [text.unique_final_answers([answers_B[i] for i in rows]) for rows in members]
         ),
     }
 
@@ -216,7 +220,7 @@ def overthinking(
         if is_right != 1 or not gold or not gold.strip():
             continue
         right += 1
-        end = text.settled_at(rollout.text, gold)
+        end = text.first_statement_end(rollout.text, gold)
         pieces = map(token_text, rollout.token_ids.tolist())
         if end and (until := text.tokens_until(pieces, rollout.text[:end])) is not None:
             seen, after, total = seen + 1, after + rollout.length - until, total + rollout.length
@@ -240,7 +244,7 @@ def tokens(arrays: TokenArrays, numbers: rollup.SampleNumbers) -> Metrics:
     if arrays.reference_logp is not None:
         d = rollup.joined(arrays.reference_logp) - policy
         k3 = rollup.k3(d)
-        found |= {"kl": _mean(k3), "kl_k1": 0.0 - _mean(d), "kl_sequence": _mean(numbers.kl_sum_B)}
+        found |= {"kl": _mean(k3), "kl_k1": 0.0 - _mean(d), "kl_sequence": _mean(numbers.kl_k1_sum_B)}
         found["kl_max_token"] = float(k3.max())
         found["kl_max_share"] = float(k3.max() / k3.sum()) if k3.sum() > 0 else 0.0
     if arrays.initial_logp is not None:

@@ -46,7 +46,7 @@ class Part(NamedTuple):
     """Some groups whose answers have been scored again."""
 
     groups: list[Json]
-    """As `Reader.answers` gives them."""
+    """As `Reader.completions` gives them."""
     scores: list[Score]
     """Of their answers, flat, in order."""
 
@@ -225,7 +225,7 @@ def stream(
 
     def asked() -> Iterator[tuple[int, list[RewardInput]]]:
         batch: list[Json] = []
-        for group in run.answers(since, until, kind, mode, tokens=wants_tokens):
+        for group in run.completions(since, until, kind, mode, tokens=wants_tokens):
             if only is not None and group["prompt_id"] not in only:
                 continue
             if batch and (group["step"], group["mode"]) != (batch[0]["step"], batch[0]["mode"]):
@@ -269,14 +269,14 @@ def prepared(
         specs.append(
             spec.model_copy(update={**change, "weight": spec.weight if weight is None else float(weight)})
         )
-    first = next(iter(run.answers()), None) or next(iter(run.answers(kind="eval")), None)
+    first = next(iter(run.completions()), None) or next(iter(run.completions(kind="eval")), None)
     columns = None if first is None else set(first["columns"])
     with tempfile.TemporaryDirectory(prefix="workbench-reward-") as folder:
         yield registry.save_checked(specs, texts, Path(folder), columns)
 
 
 def as_reward_input(group: Json, ratings: Ratings | None = None) -> RewardInput:
-    """A recorded group (`Reader.answers`) as rewards get it."""
+    """A recorded group (`Reader.completions`) as rewards get it."""
     said = ratings or {}
     return RewardInput(
         id=group["prompt_id"],

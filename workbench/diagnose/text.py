@@ -53,7 +53,7 @@ def maj_at_k(answers: Sequence[str | None], correct: str) -> float:
     return float(majority(answers) == correct)
 
 
-def unique_answers(answers: Sequence[str | None]) -> int:
+def unique_final_answers(answers: Sequence[str | None]) -> int:
     """Different final answers in a group, those without one left out."""
     return len({answer for answer in answers if answer is not None})
 
@@ -177,7 +177,7 @@ def reflection(
 # -- overthinking ----------------------------------------------------------------------------------
 
 
-def settled_at(text: str, answer: str) -> int | None:
+def first_statement_end(text: str, answer: str) -> int | None:
     """Where the text has stated `answer` for the first time: the number of characters up to there; None where it never does.
 
     A statement is `= answer`, `answer is answer`, `<answer>` or `\\boxed{`, unless the text goes on to compute with the value:

@@ -17,7 +17,7 @@ from workbench.core.errors import ConfigError
 from workbench.record.arrays import Floats, SampleArrays
 from workbench.record.reader import Reader
 
-ASKABLE = (
+CHANGEABLE = (
     "num_generations", "scale_rewards", "advantage_std", "advantage_eps", "advantage_baseline",
     "multi_objective_aggregation", "reward_clip", "rewards", "beta", "kl_in", "kl_estimator",
 )  # fmt: skip
@@ -26,7 +26,7 @@ _NEEDS_PARTS = ("rewards", "multi_objective_aggregation")
 Values = Mapping[str, Floats]
 
 
-class Ask(NamedTuple):
+class Recomputed(NamedTuple):
     """What every recorded sample was, or would have been, asked. One entry a sample."""
 
     advantage_B: Floats
@@ -35,7 +35,7 @@ class Ask(NamedTuple):
     """The total reward; NaN where there is none."""
     inside_B: NDArray[np.bool_]
     """Whether the sample would have been drawn at all."""
-    pull_B: Floats
+    penalty_B: Floats
     """beta x the answer's KL to the reference, nats per token: the penalty; NaN where no KL was recorded."""
 
 
@@ -45,13 +45,13 @@ class Timeline(NamedTuple):
     reward_S: Floats
     size_S: Floats
     """Mean |A| of the samples drawn."""
-    dead_S: Floats
+    zero_std_S: Floats
     """Share of groups that ask nothing."""
-    dead_right_S: Floats
-    dead_wrong_S: Floats
+    all_right_S: Floats
+    all_wrong_S: Floats
     effective_S: Floats
     """Samples that the gradient effectively rests on: (sum of shares)^2 over the sum of their squares."""
-    pull_S: Floats
+    penalty_S: Floats
     """Mean penalty, beta x KL, nats per token."""
 
 
@@ -66,15 +66,15 @@ class Difference(NamedTuple):
     """Share of the gradient that goes to other samples: half the sum of |difference of shares|."""
 
 
-def askable(sets: Sequence[str]) -> dict[str, str]:
+def parse_changes(sets: Sequence[str]) -> dict[str, str]:
     """`name=value` texts as changed settings. Raises ConfigError for a setting that no record can answer."""
     found: dict[str, str] = {}
     for text in sets:
         name, equals, value = text.partition("=")
-        if not equals or name not in ASKABLE:
+        if not equals or name not in CHANGEABLE:
             raise ConfigError(
                 f"{text[:60]!r} cannot be asked of recorded samples. Give name=value with one of "
-                f"{', '.join(ASKABLE)}.",
+                f"{', '.join(CHANGEABLE)}.",
                 {name: "cannot be asked of recorded samples"},
             )
         found[name] = value
@@ -97,20 +97,20 @@ def settings_over_time(reader: Reader) -> list[tuple[int, RunConfig]]:
     return found
 
 
-def recorded(samples: SampleArrays, settings: Sequence[tuple[int, RunConfig]]) -> Ask:
+def as_recorded(samples: SampleArrays, settings: Sequence[tuple[int, RunConfig]]) -> Recomputed:
     """What was asked."""
     beta_B = np.array([config.beta for _, config in settings])[_segments(samples, settings)]
     everyone_B = np.ones(len(samples.id_B), dtype=np.bool_)
-    return Ask(np.nan_to_num(samples.advantage_B), samples.reward_B, everyone_B, beta_B * samples.kl_B)
+    return Recomputed(np.nan_to_num(samples.advantage_B), samples.reward_B, everyone_B, beta_B * samples.kl_B)
 
 
-def ask(
+def recompute(
     samples: SampleArrays,
     settings: Sequence[tuple[int, RunConfig]],
     changes: Mapping[str, Any],
     names: Mapping[str, str],
     rescored: Values | None = None,
-) -> Ask:
+) -> Recomputed:
     """What these changes would have asked of every sample. `settings`: see `settings_over_time`. `names`: what
     the recorded values of a reward are called, by the name it has in the settings. `rescored`: values of
     rewards that the run never had, by the name in the changes; NaN where not scored yet.
@@ -120,7 +120,7 @@ def ask(
     """
     count = len(samples.id_B)
     absent_B = np.full(count, np.nan)
-    result = Ask(np.zeros(count), absent_B, np.zeros(count, dtype=np.bool_), absent_B.copy())
+    result = Recomputed(np.zeros(count), absent_B, np.zeros(count, dtype=np.bool_), absent_B.copy())
     segment_B, place_B = _segments(samples, settings), samples.place_B
     for segment, (_, config) in enumerate(settings):
         other = _changed(config, changes)
@@ -139,7 +139,7 @@ def ask(
         result.advantage_B[inside_B] = found.advantages_B
         result.reward_B[inside_B] = advantages.combine(rewards_B_F[inside_B], weights_F)
         result.inside_B[inside_B] = True
-        result.pull_B[inside_B] = other.beta * samples.kl_B[inside_B]
+        result.penalty_B[inside_B] = other.beta * samples.kl_B[inside_B]
     return result
 
 
@@ -154,7 +154,7 @@ def _changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
         limit = config.num_generations
         problem = (
             f"num_generations = {other.num_generations}: only {limit} samples of a group were drawn. "
-            f"Ask for 2 to {limit}."
+            f"Recomputed for 2 to {limit}."
         )
         raise ConfigError(problem, {"num_generations": problem})
     return other
@@ -199,11 +199,13 @@ def _penalty(samples: SampleArrays, config: RunConfig, inside_B: NDArray[np.bool
         return None
     match config.kl_estimator.removesuffix("_ratio"):
         case "k1":
-            kl_B = samples.kl_sum_B
+            kl_B = samples.kl_k1_sum_B
         case "k3":
             kl_B = samples.kl_B * samples.length_B
         case other:
-            problem = f"kl_estimator = {other}: each sample's k1 and k3 are recorded. Ask for one of these."
+            problem = (
+                f"kl_estimator = {other}: each sample's k1 and k3 are recorded. Recomputed for one of these."
+            )
             raise ConfigError(problem, {"kl_estimator": problem})
     if np.isnan(kl_B[inside_B]).all():
         problem = "This run recorded no KL (record_kl was off), so beta in the reward cannot be asked."
@@ -211,7 +213,7 @@ def _penalty(samples: SampleArrays, config: RunConfig, inside_B: NDArray[np.bool
     return config.beta * np.nan_to_num(kl_B[inside_B])
 
 
-def reach(samples: SampleArrays) -> Floats:
+def share_per_advantage(samples: SampleArrays) -> Floats:
     """How far one unit of advantage moves each sample's logits, up to a constant of its step: the recorded
     share of the gradient over |A|. Where nothing was asked nothing was measured: such a sample counts with
     its step's mean; where a step measured nothing, every sample counts the same."""
@@ -224,7 +226,7 @@ def reach(samples: SampleArrays) -> Floats:
     return np.where(known_B, reach_B, np.where(count_S > 0, mean_S, 1.0)[step_B])
 
 
-def timeline(samples: SampleArrays, asked: Ask) -> Timeline:
+def timeline(samples: SampleArrays, asked: Recomputed) -> Timeline:
     """What an ask comes to, step by step."""
     step_B = np.searchsorted(samples.steps(), samples.step_B)
     inside_B = asked.inside_B
@@ -238,11 +240,11 @@ def timeline(samples: SampleArrays, asked: Ask) -> Timeline:
         groups.share(groups.dead_P & groups.right_P),
         groups.share(groups.dead_P & groups.wrong_P),
         np.bincount(step_B, weights=share_B) ** 2 / np.where(squares_S > 0, squares_S, 1.0),
-        _mean(asked.pull_B, step_B, inside_B & np.isfinite(asked.pull_B)),
+        _mean(asked.penalty_B, step_B, inside_B & np.isfinite(asked.penalty_B)),
     )
 
 
-def difference(samples: SampleArrays, one: Ask, other: Ask) -> Difference:
+def difference(samples: SampleArrays, one: Recomputed, other: Recomputed) -> Difference:
     """How what `other` asks differs from what `one` asked, step by step."""
     step_B = np.searchsorted(samples.steps(), samples.step_B)
     groups = _Groups.of(samples, other)
@@ -258,9 +260,9 @@ def difference(samples: SampleArrays, one: Ask, other: Ask) -> Difference:
     )
 
 
-def _shares(samples: SampleArrays, asked: Ask, step_B: NDArray[np.int64]) -> Floats:
+def _shares(samples: SampleArrays, asked: Recomputed, step_B: NDArray[np.int64]) -> Floats:
     """Each sample's share of its step's gradient; all 0 in a step that asks nothing."""
-    push_B = np.abs(asked.advantage_B) * reach(samples)
+    push_B = np.abs(asked.advantage_B) * share_per_advantage(samples)
     total_S = np.bincount(step_B, weights=push_B)
     return np.asarray(push_B / np.where(total_S > 0, total_S, 1.0)[step_B])
 
@@ -275,7 +277,7 @@ class _Groups(NamedTuple):
     wrong_P: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, samples: SampleArrays, asked: Ask) -> "_Groups":
+    def of(cls, samples: SampleArrays, asked: Recomputed) -> "_Groups":
         members = advantages.members(samples.group_B)
         judged_B = asked.inside_B & np.isfinite(samples.right_B)
         right_P = members.sum(np.where(judged_B, samples.right_B, 0.0))
@@ -309,10 +311,15 @@ def _mean(values_B: Floats, step_B: NDArray[np.int64], chosen_B: NDArray[np.bool
     return np.where(count_S > 0, sum_S / np.maximum(count_S, 1), np.nan)
 
 
-def rounded(columns: Timeline | Difference) -> Iterator[tuple[str, list[float | None]]]:
+JSON_NAMES = {"zero_std": "dead", "all_right": "dead_right", "all_wrong": "dead_wrong", "penalty": "pull"}
+"""What routes call a column, where it is not the field's name."""
+
+
+def as_json(columns: Timeline | Difference) -> Iterator[tuple[str, list[float | None]]]:
     """Columns as plain numbers, None for what is not there."""
-    for name, values in columns._asdict().items():
+    for field, values in columns._asdict().items():
+        name = field.removesuffix("_S")
         yield (
-            name.removesuffix("_S"),
+            JSON_NAMES.get(name, name),
             [None if np.isnan(value) else round(float(value), 5) for value in values],
         )

@@ -49,7 +49,7 @@ class ForkPoint(NamedTuple):
 
 def current_config(folder: RunFolder) -> RunConfig:
     """The settings of a run as they are now: those of the start with the live changes since."""
-    return RunConfig.parse(Reader(folder).live())
+    return RunConfig.parse(Reader(folder).current_settings())
 
 
 def commands_for(folder: RunFolder, values: Mapping[str, Any], *, fresh: bool = True) -> list[NewCommand]:
@@ -162,7 +162,7 @@ def fork(
     prepare = None
     if begin.checkpoint is not None:
         state = {"config": report.config.model_dump(mode="json")}
-        prepare = partial(checkpoints.adopt, begin.checkpoint, changes={STATE: state})
+        prepare = partial(checkpoints.copy_into, begin.checkpoint, changes={STATE: state})
     return preflight.start_checked(
         report,
         folder.root if root is None else root,

@@ -30,7 +30,7 @@ class SampleArrays(NamedTuple):
     reward_B: Floats
     advantage_B: Floats
     kl_B: Floats
-    kl_sum_B: Floats
+    kl_k1_sum_B: Floats
     gradient_share_B: Floats
     right_B: Floats
     length_B: Floats

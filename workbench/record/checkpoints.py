@@ -83,7 +83,7 @@ def save(
     return target
 
 
-def adopt(source: Path, folder: RunFolder, changes: Mapping[str, Mapping[str, Any]]) -> Path:
+def copy_into(source: Path, folder: RunFolder, changes: Mapping[str, Mapping[str, Any]]) -> Path:
     """Gives a run another one's checkpoint to begin with, and returns its new path. `changes`: keys of its JSON files that
     get other values. The base model must still be what it was; settings and prompts may differ. Raises RunError where the
     checkpoint is damaged or cannot be copied."""

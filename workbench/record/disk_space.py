@@ -15,32 +15,32 @@ PAUSE = (0.01, 500 * 2**20)
 """Share of the disk, and at most this many bytes."""
 
 
-class Room(NamedTuple):
+class DiskSpace(NamedTuple):
     """Bytes of one disk."""
 
     free: int
-    for_tokens: int
+    needed_for_tokens: int
     """With less free than this no token arrays are kept."""
-    to_go_on: int
+    needed_to_run: int
     """With less free than this a run waits."""
 
     @property
-    def short(self) -> str:
+    def shortage(self) -> str:
         """Why a run cannot go on, in a sentence; '' where it can."""
-        if self.free >= self.to_go_on:
+        if self.free >= self.needed_to_run:
             return ""
         return (
-            f"The disk is nearly full: {_size(self.free)} free, and the run waits below {_size(self.to_go_on)}. It goes on by itself "
+            f"The disk is nearly full: {_size(self.free)} free, and the run waits below {_size(self.needed_to_run)}. It goes on by itself "
             "once there is room; delete old checkpoints or runs, or resume it as it is."
         )
 
 
-def of(folder: RunFolder) -> Room:
+def measure(folder: RunFolder) -> DiskSpace:
     """The room that a run has."""
     disk = shutil.disk_usage(folder.path)
     checkpoint = _newest_checkpoint(folder.checkpoints)
     tokens, pause = (int(min(share * disk.total, most)) for share, most in (TOKENS, PAUSE))
-    return Room(disk.free, max(tokens, 2 * checkpoint), max(pause, checkpoint))
+    return DiskSpace(disk.free, max(tokens, 2 * checkpoint), max(pause, checkpoint))
 
 
 def _newest_checkpoint(folder: Path) -> int:

@@ -49,7 +49,7 @@ def rows_of_step(db: sqlite3.Connection, step_id: int) -> list[Json]:
     for sample in samples:
         mine = dots[sample["group_id"]]
         mine.append({
-            "i": len(mine), "reward": sample["reward"], "right": truth(sample["correct"]),
+            "i": len(mine), "reward": sample["reward"], "right": as_bool(sample["correct"]),
             "length": sample["length"], "cut": sample["finish_reason"] == "length",
             "advantage": sample["advantage"],
         })  # fmt: skip
@@ -65,7 +65,7 @@ def rows_of_step(db: sqlite3.Connection, step_id: int) -> list[Json]:
     return sorted(found, key=lambda row: (-(row["gradient_share"] or 0.0), bool(row["dead"]), row["k"]))
 
 
-def whole(
+def one_group(
     db: sqlite3.Connection, step: sqlite3.Row, k: int, tokens_B: list[SampleTokens] | None, arrays: bool
 ) -> Json:
     """See `Reader.group`."""
@@ -106,7 +106,7 @@ def whole(
     }  # fmt: skip
 
 
-def answers(
+def completions(
     db: sqlite3.Connection,
     low: int,
     high: int,
@@ -114,7 +114,7 @@ def answers(
     mode: str | None,
     tokens_of: Callable[[sqlite3.Row], list[SampleTokens] | None],
 ) -> Iterator[Json]:
-    """See `Reader.answers`."""
+    """See `Reader.completions`."""
     only, arguments = (" AND mode = ?", (mode,)) if mode else ("", ())
     steps = db.execute(
         "SELECT id, step, kind, mode, tokens_kept FROM steps "
@@ -140,7 +140,7 @@ def answers(
                 "prompt_id": first["prompt_id"], **prompts[first["prompt_id"]],
                 **{f"{name}s": [row[name] for row in mine]
                    for name in ("id", "text", "length", "finish_reason", "reward", "advantage")},
-                "rights": [truth(row["correct"]) for row in mine],
+                "rights": [as_bool(row["correct"]) for row in mine],
                 "tokens": [tokens_B[row["sample_index"]].token_ids.tolist() for row in mine] if tokens_B else None,
             }  # fmt: skip
 
@@ -169,7 +169,7 @@ def history(db: sqlite3.Connection, prompt_id: str, per_visit: int) -> list[Json
         ).fetchall()
         found.append({
             **without(visit, "id", "step_id", "prompt_id"),
-            "samples": [{"i": i, **dict(row), "right": truth(row["right"])} for i, row in enumerate(samples)],
+            "samples": [{"i": i, **dict(row), "right": as_bool(row["right"])} for i, row in enumerate(samples)],
         })  # fmt: skip
     return found
 
@@ -206,7 +206,7 @@ def token_strings(token_ids: Sequence[int], texts: dict[int, bytes]) -> list[str
     return [decoder.decode(texts[token]) if token in texts else f"⟨{token}⟩" for token in token_ids]
 
 
-def truth(value: int | None) -> bool | None:
+def as_bool(value: int | None) -> bool | None:
     """A stored flag as true, false or unknown."""
     return None if value is None else bool(value)
 
@@ -226,7 +226,7 @@ def _sample(
         "logprob_sum": row["logprob_sum"], "length": row["length"], "finish_reason": row["finish_reason"],
         "rewards": {reward["name"]: reward["value"] for reward in rewards},
         "reasons": {reward["name"]: reward["reason"] for reward in rewards if reward["reason"]},
-        "reward": row["reward"], "right": truth(row["right"]), "advantage": row["advantage"], "kl": row["kl"],
+        "reward": row["reward"], "right": as_bool(row["right"]), "advantage": row["advantage"], "kl": row["kl"],
         "kl_sum": row["kl_sum"], "entropy": row["entropy"], "delta_logp": row["delta_logp"],
         "gradient_share": row["gradient_share"], "style": row["style"], "seed": row["seed"],
         "weights_version": row["weights_version"], "logs": json.loads(row["logs_json"] or "{}"),

@@ -16,11 +16,11 @@ from workbench.record.folder import RunFolder
 from workbench.record.notes import Notes, Visit
 from workbench.record.reader import Reader
 
-GO_ON = "go on"
+STOP_WAITING = "go on"
 """Kind of a note: the step it names is not to be waited for any longer."""
 
 
-class Asked(TypedDict):
+class WaitingGroup(TypedDict):
     """One group that waits."""
 
     k: int
@@ -37,13 +37,13 @@ class Waiting(TypedDict):
     step: int
     until: float
     """Unix seconds; then the run goes on with the ratings there are."""
-    groups: list[Asked]
+    groups: list[WaitingGroup]
 
 
-def ask(folder: RunFolder, step: int, until: float, groups: Sequence[Group]) -> None:
+def request_ratings(folder: RunFolder, step: int, until: float, groups: Sequence[Group]) -> None:
     """Put answers up for rating. Only the worker calls this."""
     asked = [
-        Asked(
+        WaitingGroup(
             k=k,
             prompt_id=group.prompt.id,
             question=group.prompt.question,
@@ -56,7 +56,7 @@ def ask(folder: RunFolder, step: int, until: float, groups: Sequence[Group]) -> 
     write_json(folder.waiting_path, Waiting(step=step, until=until, groups=asked))
 
 
-def answered(folder: RunFolder) -> None:
+def end_request(folder: RunFolder) -> None:
     """Nothing waits any more. Only the worker calls this."""
     folder.waiting_path.unlink(missing_ok=True)
 
@@ -69,13 +69,13 @@ def waiting(folder: RunFolder) -> Waiting | None:
     return None
 
 
-def go_on(folder: RunFolder) -> int:
+def stop_waiting(folder: RunFolder) -> int:
     """Tell a waiting run to go on with the ratings there are; its step. Raises RunError where it does not
     wait."""
     found = waiting(folder)
     if found is None:
         raise RunError(f"Run {folder.id} does not wait for ratings.")
-    Notes(folder).keep(GO_ON, str(found["step"]))
+    Notes(folder).keep(STOP_WAITING, str(found["step"]))
     return found["step"]
 
 
@@ -122,14 +122,14 @@ def rate_group(
         notes.rank(visit, prompt_id, {texts[sample]: place for sample, place in places.items()})
 
 
-def of_group(reader: Reader, group: Mapping[str, Any]) -> list[dict[str, Any]]:
+def ratings_of_group(reader: Reader, group: Mapping[str, Any]) -> list[dict[str, Any]]:
     """{thumb, place} of every answer of a group as `Reader.group` gives it: what was said last of the same words,
     and their place in this very visit."""
     texts = [sample["text"] for sample in group["samples"]]
     return _said(reader, Visit(group["step"], group["kind"], group["mode"] or ""), group["prompt_id"], texts)
 
 
-def of_waiting(reader: Reader) -> dict[str, Any] | None:
+def waiting_groups(reader: Reader) -> dict[str, Any] | None:
     """What the run waits for, every answer with its text, length, thumb and place; None where it does not wait."""
     found = waiting(reader.folder)
     if found is None:

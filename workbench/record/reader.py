@@ -20,7 +20,7 @@ from workbench.record import arrays as sample_arrays
 from workbench.record import groups, schema, series, tokens
 from workbench.record.arrays import SampleArrays
 from workbench.record.folder import RunFolder
-from workbench.record.search import Filters, Page, Place, Sort, every, search
+from workbench.record.search import Filters, Page, Place, Sort, all_hits, search
 
 if TYPE_CHECKING:
     import pandas
@@ -83,7 +83,7 @@ class Reader:
         rows = self._all("SELECT max(step) FROM steps WHERE current AND kind = ?", (kind,))
         return rows[0][0] if rows else None
 
-    def reached(self) -> int | None:
+    def furthest_step(self) -> int | None:
         """The furthest step or check that any attempt has recorded; None before the first."""
         rows = self._all("SELECT max(step) FROM steps")
         return rows[0][0] if rows else None
@@ -176,7 +176,7 @@ class Reader:
         """
         with self._db() as db:
             row = self._step(db, step, kind, mode)
-            return groups.whole(db, row, k, self._tokens(row) if row["tokens_kept"] else None, arrays)
+            return groups.one_group(db, row, k, self._tokens(row) if row["tokens_kept"] else None, arrays)
 
     def samples(
         self, step: int | None = None, kind: GroupKind = "train", mode: EvalMode | None = None,
@@ -191,7 +191,7 @@ class Reader:
         with self._maybe() as db:
             return frames.samples(db, low, high, kind, mode)
 
-    def answers(
+    def completions(
         self, since: int | None = None, until: int | None = None, kind: GroupKind = "train",
         mode: EvalMode | None = None, *, tokens: bool = False,
     ) -> Iterator[Json]:  # fmt: skip
@@ -201,7 +201,7 @@ class Reader:
         `until`, both included."""
         until = 2**62 if until is None else until
         with self._maybe() as db:
-            yield from groups.answers(
+            yield from groups.completions(
                 db, since or 0, until, kind, mode,
                 lambda row: self._tokens(row) if tokens and row["tokens_kept"] else None,
             )  # fmt: skip
@@ -224,7 +224,7 @@ class Reader:
         except FileNotFoundError:
             return None
 
-    def forgotten(self, since: int) -> bool:
+    def has_replaced(self, since: int) -> bool:
         """Whether a resume has overtaken steps that a reader which has seen row `since` still holds."""
         with self._maybe() as db:
             return series.forget_from(db, since) is not None
@@ -279,7 +279,7 @@ class Reader:
     ) -> Iterator[Json]:
         """The first `most` hits with each reward's value as `rewards`, for files and frames."""
         with self._maybe() as db:
-            for hit in every(db, text, filters or Filters(), sort, most):
+            for hit in all_hits(db, text, filters or Filters(), sort, most):
                 rows = db.execute("SELECT name, value FROM sample_rewards WHERE sample_id = ?", (hit["id"],))
                 yield {**hit, "rewards": dict(tuple(row) for row in rows)}
 
@@ -302,7 +302,7 @@ class Reader:
             for row in rows
         ]
 
-    def live(self) -> Json:
+    def current_settings(self) -> Json:
         """The settings as they are now: those of the start, and what people have changed since."""
         values: Json = self.config.model_dump(mode="json")
         for event in self.events(kind="setting_changed", limit=2**31):

@@ -14,7 +14,7 @@ from workbench.algorithm import advantages
 from workbench.core.config import RunConfig
 from workbench.core.types import Score, StepRecord, TokenArrays
 
-Dead = Literal["", "right", "wrong", "tied"]
+ZeroStd = Literal["", "right", "wrong", "tied"]
 RIGHT = 0.5
 """An answer counts as right from this value of the accuracy reward on."""
 
@@ -30,18 +30,18 @@ class SampleNumbers(NamedTuple):
     """Sequence log-probability under the sampler, nats."""
     kl_B: NDArray[np.float64]
     """Token mean of k3(policy || reference), nats per token."""
-    kl_sum_B: NDArray[np.float64]
+    kl_k1_sum_B: NDArray[np.float64]
     """Sum of k1 over the answer, nats per answer: unbiased for KL(policy || reference), may be negative."""
     entropy_B: NDArray[np.float64]
     """Token mean, nats."""
-    delta_logp_B: NDArray[np.float64]
+    logprob_change_B: NDArray[np.float64]
     """Sequence log-probability after the update minus before, nats."""
 
 
 class GroupNumbers(NamedTuple):
     """One group: what its answers were worth and whether they teach."""
 
-    n: int
+    size: int
     scored: int
     right: int | None
     """How many were right; None where no sample says."""
@@ -49,7 +49,7 @@ class GroupNumbers(NamedTuple):
     reward_std: float | None
     """By the run's convention (`advantage_std`); 0 for a single scored sample."""
     gradient_share: float | None
-    dead: Dead
+    zero_std: ZeroStd
 
 
 def accuracy_reward(config: RunConfig, record: StepRecord | None = None) -> str:
@@ -91,9 +91,9 @@ def sample_numbers(record: StepRecord, accuracy: str) -> SampleNumbers:
         length_B=length_B,
         logprob_sum_B=_sum(joined([rollout.logprobs for rollout in rollouts]), length_B),
         kl_B=kl,
-        kl_sum_B=kl_sum,
+        kl_k1_sum_B=kl_sum,
         entropy_B=entropy,
-        delta_logp_B=delta,
+        logprob_change_B=delta,
     )
 
 
@@ -109,7 +109,7 @@ def group_numbers(record: StepRecord, numbers: SampleNumbers, config: RunConfig)
         share = None if record.gradient_share_B is None else float(record.gradient_share_B[here].sum())
         found.append(
             GroupNumbers(
-                n=len(group),
+                size=len(group),
                 scored=len(rewards),
                 right=int(known.sum()) if len(known) else None,
                 reward_mean=float(rewards.mean()) if len(rewards) else None,
@@ -119,13 +119,13 @@ def group_numbers(record: StepRecord, numbers: SampleNumbers, config: RunConfig)
                 if len(rewards)
                 else None,
                 gradient_share=share,
-                dead=dead_side(rewards, known),
+                zero_std=zero_std_side(rewards, known),
             )
         )
     return found
 
 
-def dead_side(rewards: NDArray[np.float64], right: NDArray[np.float64]) -> Dead:
+def zero_std_side(rewards: NDArray[np.float64], right: NDArray[np.float64]) -> ZeroStd:
     """Why a group teaches nothing: every reward the same, and all right, all wrong, or merely tied. '' where
     it teaches."""
     if len(rewards) > 1 and not advantages.tied(rewards):

@@ -15,7 +15,7 @@ from workbench.core.types import StepRecord
 from workbench.record import rollup
 
 Row = tuple[Any, ...]
-MAX_CELLS = 48
+MAX_SUMMARY = 48
 """A step with more groups keeps this many quantiles of them for the ribbon."""
 _LETTERS = {"": ".", "right": "r", "wrong": "w", "tied": "t"}
 
@@ -63,10 +63,10 @@ def step_rows(
                         _item(record.advantages_B, i),
                         number(numbers.logprob_sum_B[i]),
                         number(numbers.kl_B[i]),
-                        number(numbers.kl_sum_B[i]),
+                        number(numbers.kl_k1_sum_B[i]),
                         number(numbers.entropy_B[i]),
                         _item(record.gradient_share_B, i),
-                        number(numbers.delta_logp_B[i]),
+                        number(numbers.logprob_change_B[i]),
                         rollout.seed,
                         rollout.weights_version,
                         record.styles_B[i] if record.styles_B else None,
@@ -90,7 +90,7 @@ def step_rows(
             started,
             metrics.get("step_time", sum(record.phases.values()) if record.phases else None),
         ),
-        step_json=(dumps(record.phases), dumps(cells(groups)) if groups else None),
+        step_json=(dumps(record.phases), dumps(group_summary(groups)) if groups else None),
         metrics=metrics,
         prompts=[
             (
@@ -105,13 +105,13 @@ def step_rows(
         groups=[
             (
                 group.prompt.id,
-                found.n,
+                found.size,
                 found.scored,
                 found.right,
                 number(found.reward_mean),
                 number(found.reward_std),
                 number(found.gradient_share),
-                found.dead,
+                found.zero_std,
             )
             for group, found in zip(record.groups, groups, strict=True)
         ],
@@ -120,20 +120,20 @@ def step_rows(
     )
 
 
-def cells(groups: list[rollup.GroupNumbers]) -> dict[str, Any]:
+def group_summary(groups: list[rollup.GroupNumbers]) -> dict[str, Any]:
     """A ribbon column: share right and mean reward of each group, worst first, and one letter each for dead
     ones (r all right, w all wrong, t tied, . alive). Many groups become quantiles."""
     order = sorted(
         groups,
         key=lambda group: (_share(group), group.reward_mean if group.reward_mean is not None else -math.inf),
     )
-    if len(order) > MAX_CELLS:
-        order = [order[round(j * (len(order) - 1) / (MAX_CELLS - 1))] for j in range(MAX_CELLS)]
+    if len(order) > MAX_SUMMARY:
+        order = [order[round(j * (len(order) - 1) / (MAX_SUMMARY - 1))] for j in range(MAX_SUMMARY)]
     return {
         "groups": len(groups),
         "right": [None if group.right is None else round(_share(group), 4) for group in order],
         "reward": [None if group.reward_mean is None else round(group.reward_mean, 4) for group in order],
-        "dead": "".join(_LETTERS[group.dead] for group in order),
+        "dead": "".join(_LETTERS[group.zero_std] for group in order),
     }
 
 

@@ -122,7 +122,7 @@ def search(
     )
 
 
-def every(
+def all_hits(
     db: sqlite3.Connection, text: str, filters: Filters, sort: Sort, most: int
 ) -> Iterator[dict[str, Any]]:
     """The first `most` hits, page after page."""

@@ -164,7 +164,7 @@ def _parsed(texts: Iterable[str]) -> list[Any]:
 
 
 def _cursor(db: sqlite3.Connection, rows: Sequence[sqlite3.Row], since: int, more: bool = False) -> int:
-    """The last row that was seen; where that is all, behind a resume at least the number `store.overtake`
+    """The last row that was seen; where that is all, behind a resume at least the number `store.start_attempt`
     left free."""
     seen = max(rows[-1]["id"] if rows else 0, since)
     if more:

@@ -30,7 +30,7 @@ def in_transaction(db: sqlite3.Connection, work: Callable[[], object]) -> None:
     db.execute("COMMIT")
 
 
-def begin(db: sqlite3.Connection) -> int:
+def current_attempt(db: sqlite3.Connection) -> int:
     """The attempt that goes on: the newest, or 1 in a new database."""
     attempt = db.execute("SELECT max(attempt) FROM attempts").fetchone()[0]
     if attempt is None:
@@ -39,7 +39,7 @@ def begin(db: sqlite3.Connection) -> int:
     return int(attempt)
 
 
-def overtake(db: sqlite3.Connection, after_step: int, attempt: int) -> None:
+def start_attempt(db: sqlite3.Connection, after_step: int, attempt: int) -> None:
     """Starts an attempt behind `after_step` finished steps: what lies beyond leaves the charts, nothing is
     deleted."""
     last = db.execute("SELECT coalesce(max(id), 0) FROM steps").fetchone()[0]

@@ -140,8 +140,8 @@ def _groups(record: StepRecord, config: RunConfig) -> list[list[Any]]:
         start += len(group)
         prompt, texts = group.prompt, [rollout.text for rollout in group.rollouts]
         rows.append([
-            record.step, k, prompt.id, prompt.question, prompt.answer, found.n, found.right,
-            found.reward_mean, found.reward_std, found.gradient_share, found.dead,
+            record.step, k, prompt.id, prompt.question, prompt.answer, found.size, found.right,
+            found.reward_mean, found.reward_std, found.gradient_share, found.zero_std,
             texts[int(reward.argmax())], texts[int(reward.argmin())],
         ])  # fmt: skip
     return rows

@@ -40,7 +40,7 @@ class Writer:
     """The only writer of a run's run.db and tokens/. Use as a context manager, or call `close`.
 
     `token_text(id)` gives one token's text (bytes where a token may hold part of a character); with it the
-    reader shows tokens without a tokenizer. Call `supersede` before the first step of a resumed run.
+    reader shows tokens without a tokenizer. Call `start_attempt` before the first step of a resumed run.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Writer:
         for rest in folder.tokens.glob(".*"):  # of a process that was killed: ours, and safetensors' own
             rest.unlink(missing_ok=True)
         self._db = schema.open_writer(folder.db_path)
-        self.attempt = store.begin(self._db)
+        self.attempt = store.current_attempt(self._db)
         self._known = store.known(self._db)
         self._unindexed = store.unindexed(self._db)
         self._jobs: deque[Job] = deque()
@@ -135,11 +135,11 @@ class Writer:
         """Ends the open alarm of that name, if there is one."""
         self._transact(lambda db: store.clear_alarm(db, name, step))
 
-    def supersede(self, after_step: int) -> int:
+    def start_attempt(self, after_step: int) -> int:
         """Begins a new attempt behind a checkpoint of `after_step` finished steps and returns its number:
         rows beyond it keep their attempt and leave the charts. Evaluations at `after_step` itself stay."""
         attempt = self.attempt + 1
-        self._transact(lambda db: store.overtake(db, after_step, attempt))
+        self._transact(lambda db: store.start_attempt(db, after_step, attempt))
         self.flush()
         self.attempt = attempt
         return attempt
@@ -158,7 +158,7 @@ class Writer:
                 )
 
     @property
-    def trouble(self) -> RunError | None:
+    def failure(self) -> RunError | None:
         """Why nothing more is written just now; None where all is well."""
         return self._error
 
@@ -197,7 +197,7 @@ class Writer:
             self._token_bytes += token_bytes
             self._changed.notify_all()
             if not isinstance(self._error, DiskFull) or len(self._jobs) >= self._max_pending:
-                self._raise()  # a full disk is waited out at the next boundary: see `trouble`
+                self._raise()  # a full disk is waited out at the next boundary: see `failure`
 
     def _raise(self) -> None:
         if self._error is not None:
@@ -287,8 +287,8 @@ class Writer:
             if len(self._jobs) > self._max_pending // 2:
                 return False
         try:
-            left = disk_space.of(self.folder)
-            if left.free < left.for_tokens:
+            left = disk_space.measure(self.folder)
+            if left.free < left.needed_for_tokens:
                 return False
             name = tokens.file_name(record.step, record.kind, record.mode)
             tokens.save(self.folder.tokens / name, record.tokens)

@@ -46,18 +46,18 @@ class Disk:
             except DiskFull as error:
                 if self._control.stop_requested:
                     raise
-                self._control.hold(str(error), lambda: not disk_space.of(self._folder).short)
+                self._control.hold(str(error), lambda: not disk_space.measure(self._folder).shortage)
                 self._record.retry()
 
     def _problem(self) -> str:
         trouble = ""
-        if self._record.trouble is not None:
+        if self._record.failure is not None:
             self._record.retry()
             try:
                 self._record.flush(timeout=5.0)
             except RunError as error:
                 trouble = str(error)
-        short = disk_space.of(self._folder).short
+        short = disk_space.measure(self._folder).shortage
         self._accepted = self._accepted and bool(short)
         return trouble or ("" if self._accepted else short)
 

@@ -117,18 +117,20 @@ class RewardStage:
         until = time.time() + seconds
         self.control.until(until)
         try:
-            rating.ask(self.folder, step, until, groups)
+            rating.request_ratings(self.folder, step, until, groups)
             while True:
                 ratings = self._ratings() or {}
                 progress(len(wanted & ratings.keys()), len(wanted))
                 self.interrupted = self.control.stop_requested
-                over = time.monotonic() >= deadline or str(step) in Notes(self.folder).kept(rating.GO_ON)
+                over = time.monotonic() >= deadline or str(step) in Notes(self.folder).kept(
+                    rating.STOP_WAITING
+                )
                 if wanted <= ratings.keys() or over or self.interrupted:
                     return ratings
                 time.sleep(POLL_SECONDS)
         finally:
             self.control.until(None)
-            rating.answered(self.folder)
+            rating.end_request(self.folder)
 
 
 class EarlyScoring:

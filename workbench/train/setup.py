@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from workbench.core.config import RunConfig
 from workbench.core.errors import DataError
 from workbench.core.types import Prompt
-from workbench.diagnose.alarms.keeper import Keeper
-from workbench.diagnose.alarms.remedies import Surroundings
+from workbench.diagnose.alarms.recorder import AlarmRecorder
+from workbench.diagnose.alarms.remedies import RunLimits
 from workbench.models import chat
 from workbench.models.load import Policy, load_policy
 from workbench.prompts import PromptStream, task_of
@@ -91,12 +91,12 @@ def training_run(
         tracker = stack.enter_context(WandbSink(folder, config))
         engine = leading_engine(OomRetryEngine(make_engine(config, policy, folder)), ranks, policy)
         if replay.begun:
-            writer.supersede(first)
+            writer.start_attempt(first)
         control.event(
             "resumed" if replay.begun else "started", {"step": first, "notes": policy.notes + notes}
         )
         surroundings = _surroundings(config, policy, train_prompts, accuracy_reward)
-        alarms = Keeper(folder, writer, config, surroundings, first)
+        alarms = AlarmRecorder(folder, writer, config, surroundings, first)
         recorder = stack.enter_context(StepRecorder(folder, updater, engine, writer, tracker, alarms))
         reward_stage = RewardStage(reward_pools, folder, control, replay)
         reward_stage.configure(config)
@@ -140,11 +140,11 @@ def rendered(config: RunConfig, policy: Policy) -> tuple[list[Prompt], list[Prom
 
 def _surroundings(
     config: RunConfig, policy: Policy, prompts: Sequence[Prompt], accuracy_reward: str
-) -> Surroundings:
+) -> RunLimits:
     """What remedies of alarms must keep to."""
     levels = [int(prompt.columns["level"]) for prompt in prompts if "level" in prompt.columns]
     offered = task_of(config).levels
-    return Surroundings(
+    return RunLimits(
         policy.context,
         (min(levels), max(levels)) if levels and offered else None,
         offered or range(0),

@@ -13,7 +13,7 @@ from typing import Self
 
 from workbench.core.config import RunConfig
 from workbench.core.types import StepRecord
-from workbench.diagnose.alarms.keeper import Keeper
+from workbench.diagnose.alarms.recorder import AlarmRecorder
 from workbench.diagnose.metrics import step_metrics
 from workbench.record.folder import RunFolder
 from workbench.record.wandb_sink import WandbSink
@@ -37,7 +37,7 @@ class StepRecorder:
         engine: Engine,
         writer: Writer,
         tracker: WandbSink,
-        alarms: Keeper,
+        alarms: AlarmRecorder,
     ) -> None:
         self.folder, self.updater, self.engine, self.writer = folder, updater, engine, writer
         self.tracker, self.alarms = tracker, alarms

@@ -33,7 +33,7 @@ def test_the_majority_breaks_ties_by_who_was_seen_first_and_none_does_not_vote()
 
 
 def test_answers_and_duplicates_are_counted() -> None:
-    assert text.unique_answers(["4", None, "4", "5"]) == 2
+    assert text.unique_final_answers(["4", None, "4", "5"]) == 2
     assert text.duplicate_fraction(["a", "b", "a", "a"]) == 0.5 and text.duplicate_fraction([]) == 0.0
 
 
@@ -86,11 +86,11 @@ def test_reflection_is_a_rate_a_share_and_the_accuracy_on_both_sides() -> None:
 )
 def test_an_answer_is_settled_where_it_is_first_stated_and_not_computed_on(answer: str, said: str) -> None:
     before, _, after = said.partition("|")
-    assert text.settled_at(before + after, answer) == len(before)
+    assert text.first_statement_end(before + after, answer) == len(before)
 
 
 def test_a_value_in_passing_settles_nothing() -> None:
-    assert text.settled_at("7 apples and 27 pears: 3+4=7+1", "7") is None
+    assert text.first_statement_end("7 apples and 27 pears: 3+4=7+1", "7") is None
 
 
 def test_tokens_are_counted_by_what_they_spell_split_characters_included() -> None:

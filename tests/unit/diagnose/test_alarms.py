@@ -11,7 +11,7 @@ from tests.fakes import fake_config, make_step
 from workbench.core.config import RewardSpec, RunConfig
 from workbench.core.glossary import ALARMS, metric
 from workbench.diagnose.alarms import evidence
-from workbench.diagnose.alarms.remedies import Surroundings
+from workbench.diagnose.alarms.remedies import RunLimits
 from workbench.diagnose.alarms.watch import CALM, RULES, Change, Watch, text_of
 from workbench.diagnose.metrics import step_metrics
 
@@ -28,7 +28,7 @@ CALM_FIGURES = {
 }  # fmt: skip
 """A step at which nothing is wrong."""
 Curve = Callable[[int], float]
-AROUND = Surroundings(context=1024, levels=(3, 9), offered=range(1, 13))
+AROUND = RunLimits(context=1024, levels=(3, 9), offered=range(1, 13))
 
 
 def at(step: int, before: float, after: float) -> Curve:
@@ -231,7 +231,7 @@ def test_an_alarm_ends_after_calm_steps_and_may_come_again() -> None:
 
 
 def test_remedies_keep_to_what_the_model_and_the_task_allow() -> None:
-    short = Watch(RunConfig.build(), Surroundings(context=300))
+    short = Watch(RunConfig.build(), RunLimits(context=300))
     changes = [
         c for step in range(5) for c in short.step(step, {**CALM_FIGURES, "completions/clipped_ratio": 0.3})
     ]

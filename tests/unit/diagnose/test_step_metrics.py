@@ -291,7 +291,11 @@ def test_ragged_groups_are_measured_as_they_are() -> None:
     found = step_metrics(ragged, CONFIG)
     assert found["completions/tokens"] == sum(rollout.length for rollout in ragged.rollouts())
     groups = rollup.group_numbers(ragged, rollup.sample_numbers(ragged, "correct"), CONFIG)
-    assert [group.n for group in groups] == [1, 4, 4] and groups[0].reward_std == 0.0 and groups[0].dead != ""
+    assert (
+        [group.size for group in groups] == [1, 4, 4]
+        and groups[0].reward_std == 0.0
+        and groups[0].zero_std != ""
+    )
 
 
 def test_the_accuracy_reward_is_what_the_record_says_then_the_settings() -> None:

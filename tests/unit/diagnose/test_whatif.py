@@ -26,7 +26,7 @@ def samples(rewards, groups, steps, **columns):
         "reward_B": np.array(rewards, dtype=float),
         "advantage_B": np.zeros(count),
         "kl_B": unknown,
-        "kl_sum_B": unknown,
+        "kl_k1_sum_B": unknown,
         "gradient_share_B": unknown,
         "right_B": np.array(rewards, dtype=float),
         "length_B": np.ones(count),
@@ -42,7 +42,7 @@ def config(**changes):
 
 
 def asked(found, changes, **settings):
-    return whatif.ask(found, [(0, config(**settings))], changes, {"correct": "correct"})
+    return whatif.recompute(found, [(0, config(**settings))], changes, {"correct": "correct"})
 
 
 def test_a_smaller_group_keeps_its_first_samples_and_may_die():
@@ -52,7 +52,7 @@ def test_a_smaller_group_keeps_its_first_samples_and_may_die():
     assert other.advantage_B.tolist() == [0.5, -0.5, 0, 0, 0, 0, 0, 0]
     assert other.inside_B.tolist() == [True, True, False, False, True, True, False, False]
     line = whatif.timeline(found, other)
-    assert (line.dead_S, line.dead_wrong_S, line.size_S) == ([0.5], [0.5], [0.25])
+    assert (line.zero_std_S, line.all_wrong_S, line.size_S) == ([0.5], [0.5], [0.25])
 
 
 def test_more_samples_than_were_drawn_are_refused():
@@ -75,7 +75,7 @@ def test_each_step_is_a_batch_of_its_own():
 
 
 def test_beta_in_the_reward_uses_each_answers_recorded_kl():
-    found = samples([1, 1], [0, 0], [0, 0], kl_B=[0.5, 0.25], kl_sum_B=[3.0, 1.0], length_B=[4.0, 4.0])
+    found = samples([1, 1], [0, 0], [0, 0], kl_B=[0.5, 0.25], kl_k1_sum_B=[3.0, 1.0], length_B=[4.0, 4.0])
     question = {"beta": "0.1", "kl_in": "reward", "scale_rewards": "none"}
     # k3 summed: 2 and 1 nats, rewards .8 and .9. k1 summed: 3 and 1, rewards .7 and .9.
     assert asked(found, question).advantage_B == pytest.approx([-0.05, 0.05])
@@ -88,7 +88,7 @@ def test_beta_in_the_loss_leaves_the_advantages_and_shows_its_pull():
     found = samples([1, 0], [0, 0], [0, 0], kl_B=[0.5, 0.25])
     other = asked(found, {"beta": "0.4", "scale_rewards": "none"})
     assert other.advantage_B.tolist() == [0.5, -0.5]
-    assert whatif.timeline(found, other).pull_S == pytest.approx([0.4 * 0.375])
+    assert whatif.timeline(found, other).penalty_S == pytest.approx([0.4 * 0.375])
 
 
 def test_other_weights_and_a_rewards_absence_change_the_totals():
@@ -109,7 +109,7 @@ def test_other_weights_and_a_rewards_absence_change_the_totals():
 
 def test_a_rescored_reward_counts_where_it_has_a_value():
     found = samples([1, 0, 1, 0], [0, 0, 1, 1], [0, 0, 1, 1])
-    other = whatif.ask(
+    other = whatif.recompute(
         found,
         [(0, config())],
         {"rewards": "new=1", "scale_rewards": "none"},
@@ -128,8 +128,8 @@ def test_the_gradient_is_shared_by_the_reach_that_was_measured():
         advantage_B=[1.0, -1.0, 1.0, 0.0],
         gradient_share_B=[0.3, 0.1, 0.6, 0.0],
     )
-    assert whatif.reach(found) == pytest.approx([0.3, 0.1, 0.6, 1 / 3])
-    before = whatif.recorded(found, [(0, config())])
+    assert whatif.share_per_advantage(found) == pytest.approx([0.3, 0.1, 0.6, 1 / 3])
+    before = whatif.as_recorded(found, [(0, config())])
     other = before._replace(advantage_B=np.array([1.0, -1.0, 0.0, 0.0]))
     # Shares .3 .1 .6 0 become .75 .25 0 0: half of .45 + .15 + .6.
     assert whatif.difference(found, before, other).moved_S == pytest.approx([0.6])
@@ -139,16 +139,16 @@ def test_the_gradient_is_shared_by_the_reach_that_was_measured():
 def test_settings_changed_while_it_ran_hold_from_their_step_on():
     found = samples([1, 0, 1, 0], [0, 0, 1, 1], [0, 0, 5, 5], kl_B=[0.1] * 4)
     settings = [(0, config(beta=0.0)), (5, config(beta=0.2))]
-    assert whatif.timeline(found, whatif.recorded(found, settings)).pull_S == pytest.approx([0.0, 0.02])
+    assert whatif.timeline(found, whatif.as_recorded(found, settings)).penalty_S == pytest.approx([0.0, 0.02])
 
 
 def test_asking_nothing_else_gives_what_was_recorded(recorded):
     for run in (recorded.normal, recorded.dead, recorded.failing):
         reader = Reader(run)
         found = reader.arrays()
-        same = whatif.ask(found, whatif.settings_over_time(reader), {}, {})
+        same = whatif.recompute(found, whatif.settings_over_time(reader), {}, {})
         assert len(found.id_B) and np.abs(same.advantage_B - found.advantage_B).max() < 1e-9
-        spelled = whatif.ask(
+        spelled = whatif.recompute(
             found,
             whatif.settings_over_time(reader),
             {"rewards": [spec.model_dump() for spec in reader.config.rewards]},
@@ -186,6 +186,6 @@ def test_the_record_is_read_as_arrays_and_can_be_read_on(tmp_path):
 
 
 def test_only_what_samples_can_answer_may_be_asked():
-    assert whatif.askable(["beta=0.1", "rewards=a=1,b=2"]) == {"beta": "0.1", "rewards": "a=1,b=2"}
+    assert whatif.parse_changes(["beta=0.1", "rewards=a=1,b=2"]) == {"beta": "0.1", "rewards": "a=1,b=2"}
     with pytest.raises(ConfigError, match="'temperature=2' cannot be asked"):
-        whatif.askable(["temperature=2"])
+        whatif.parse_changes(["temperature=2"])

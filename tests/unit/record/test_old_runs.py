@@ -54,8 +54,8 @@ def what_is_read(reader: Reader) -> dict[str, Any]:
         "metrics_columns": list(reader.metrics(["reward"]).columns),
         "samples_columns": list(samples.columns),
         "samples_sums": {name: float(samples[name].sum()) for name in sums},
-        "answers": next(iter(reader.answers(1, 1, tokens=True))),
-        "live_beta": reader.live()["beta"],
+        "answers": next(iter(reader.completions(1, 1, tokens=True))),
+        "live_beta": reader.current_settings()["beta"],
     })  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def test_hits_of_an_overtaken_attempt_are_gone(tmp_path: Path) -> None:
     with Writer(folder) as writer:
         for step in range(3):
             writer.step(make_step(step, groups=2, samples=4))
-        writer.supersede(1)
+        writer.start_attempt(1)
     assert {hit["step"] for hit in Reader(folder).search("answer", limit=100)} == {0}
 
 

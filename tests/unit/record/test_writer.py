@@ -230,7 +230,7 @@ def test_rows_past_a_checkpoint_keep_their_attempt_and_leave_the_charts(folder: 
         writer.step(check(4))
         writer.flush()
         seen = Reader(folder).series()["cursor"]
-        assert writer.supersede(2) == 2
+        assert writer.start_attempt(2) == 2
         writer.step(two_samples(2))
     reader = Reader(folder)
     assert reader.steps() == [0, 1, 2] and reader.steps("eval") == [0, 2]
@@ -347,7 +347,7 @@ def test_a_stage_without_groups_is_recorded_and_what_it_lacks_is_absent(folder: 
     assert reader.phases() == [{"step": 0}, {"step": 1}]
     frame = reader.metrics()
     assert frame["loss"].tolist() == [2.0, 1.0] and frame["seconds"].isna().all()
-    assert len(reader.arrays().id_B) == 0 and list(reader.answers()) == [] and reader.search("x") == []
+    assert len(reader.arrays().id_B) == 0 and list(reader.completions()) == [] and reader.search("x") == []
     with pytest.raises(RunError, match="Step 1 has no groups"):
         reader.group(1, 0)
     with sqlite3.connect(folder.db_path) as db:

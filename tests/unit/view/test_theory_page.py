@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import wait_until
-from workbench.diagnose import theory_bench
+from workbench.diagnose import theory_check
 from workbench.view.learn import theory
 from workbench.view.learn.theory import TheoryCheck
 
@@ -21,11 +21,11 @@ def command(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 def test_a_check_runs_in_the_background_and_its_figures_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command(monkeypatch, QUICK % theory_bench.stamp())
+    command(monkeypatch, QUICK % theory_check.stamp())
     check = TheoryCheck(tmp_path)
     told = check.answer()
     assert told["state"] == "none" and {curve["panel"] for curve in told["curves"]} == set(
-        theory_bench.PANELS
+        theory_check.PANELS
     )
     assert not any(curve["reached"] for curve in told["curves"])  # the lines alone, until they are checked
     assert check.start()["state"] in ("running", "done")
@@ -52,12 +52,12 @@ def test_a_check_that_fails_says_so_and_keeps_what_was_there(
 
 def test_every_point_of_the_pictures_lies_on_its_line() -> None:
     rows = [
-        theory_bench.Row("", 0.0, 0.0, 0.0, task.curve, beta)._replace(reached=task.closed_form(beta))
-        for task in theory_bench.tasks()
+        theory_check.Row("", 0.0, 0.0, 0.0, task.curve, beta)._replace(reached=task.closed_form(beta))
+        for task in theory_check.tasks()
         for beta in task.betas[:1]
     ]
-    curves = theory_bench.picture(rows)
-    assert {curve.panel for curve in curves} == set(theory_bench.PANELS)
+    curves = theory_check.picture(rows)
+    assert {curve.panel for curve in curves} == set(theory_check.PANELS)
     for curve in curves:
         assert len(curve.beta) == len(curve.closed_form)
         assert all(0 <= p <= 1 for p in curve.closed_form)

@@ -105,7 +105,7 @@ def test_a_trial_gives_the_rewards_and_advantages_that_a_run_would(lab: Lab) -> 
     kinds = [piece["type"] for piece in pieces]
     assert kinds.index("group") < kinds.index("progress") and kinds[-1] == "done"
     done = pieces[-1]
-    recorded = list(Reader(lab.run).answers(since=1))
+    recorded = list(Reader(lab.run).completions(since=1))
     assert (done["groups"], done["samples"], done["old_words"]) == (8, 32, "recorded")
     for k, group in enumerate(recorded):
         shown = lab.get(f"/trials/{done['trial']}/groups/{k}")
@@ -156,7 +156,7 @@ def test_a_version_stands_beside_the_draft(lab: Lab) -> None:
     version = lab.post("/versions", {"written": {"code": LONG, "parts": []}, "title": "long"})
     done = lab.tried(LONG.replace("/ 100", "/ -100"), against=version["n"])[-1]
     assert done["old_words"] == f"v{version['n']}"
-    lengths = [[len(text) for text in group["texts"]] for group in Reader(lab.run).answers(since=1)]
+    lengths = [[len(text) for text in group["texts"]] for group in Reader(lab.run).completions(since=1)]
     # The shortest wins now, wherever there is a shortest.
     assert done["forecast"]["winners"] == np.mean([min(group) < max(group) for group in lengths]) > 0.5
     assert done["forecast"]["old"]["std"] == pytest.approx(done["forecast"]["new"]["std"])
@@ -227,7 +227,7 @@ def test_a_reward_that_asks_for_tokens_gets_the_recorded_ones(lab: Lab) -> None:
     done = lab.tried("def f(tokens, length):\n    return len(tokens) if len(tokens) == length else None\n")[
         -1
     ]
-    first = next(iter(Reader(lab.run).answers(since=1)))
+    first = next(iter(Reader(lab.run).completions(since=1)))
     shown = lab.get(f"/trials/{done['trial']}/groups/0")["samples"]
     assert [one["reward"] for one in shown] == first["lengths"]
 
@@ -266,7 +266,7 @@ def test_own_cases_are_kept_and_grouped_by_prompt_and_answer(lab: Lab) -> None:
 
 
 def test_thumbs_are_compared_with_the_sign_of_the_advantage(lab: Lab) -> None:
-    group = next(iter(Reader(lab.run).answers(since=1)))
+    group = next(iter(Reader(lab.run).completions(since=1)))
     ordered = sorted(range(4), key=lambda i: len(group["texts"][i]))
     short, long = group["texts"][ordered[0]], group["texts"][ordered[-1]]
     notes, visit = Notes(lab.run), Visit(group["step"])

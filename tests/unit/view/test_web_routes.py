@@ -146,7 +146,7 @@ def test_a_resumed_run_makes_the_page_start_over(tmp_path: Path) -> None:
     before = get(client, f"runs/{folder.id}/delta")
     get(client, "runs")  # the list remembers the overtaken steps too
     with Writer(folder, folder.config()) as writer:
-        writer.supersede(2)
+        writer.start_attempt(2)
     after = get(client, f"runs/{folder.id}/delta?since={before['cursor']}")
     assert after["reset"] is True and after["steps"] == [0, 1]
     assert len(get(client, "runs")["runs"][0]["spark"]) == 2

@@ -100,7 +100,7 @@ def test_a_reward_from_a_file_is_scored_in_the_background_over_every_recorded_an
         return answer if answer["scoring"]["done"] == answer["scoring"]["of"] == 72 else None
 
     answer = wait_until(done, 60, "every answer scored")
-    texts = [text for group in Reader(run).answers() for text in group["texts"]]
+    texts = [text for group in Reader(run).completions() for text in group["texts"]]
     short = [None if "check" in text else float(len(text) <= 20) for text in texts]
     assert answer["scoring"]["failed"] == short.count(None)
     for step in range(9):

@@ -29,7 +29,7 @@ class Seen(NamedTuple):
 
     def dead(self, side: str) -> NDArray[np.bool_]:
         """Answers in dead groups of this side."""
-        return np.array([group.dead == side for group in self.groups])[self.ids_B]
+        return np.array([group.zero_std == side for group in self.groups])[self.ids_B]
 
 
 def samples(name: str, record: StepRecord, config: RunConfig) -> list[dict[str, Any]]:
@@ -94,7 +94,8 @@ def _tiny(seen: Seen) -> Floats:
     scored = seen.numbers.reward_B[np.isfinite(seen.numbers.reward_B)]
     scale = max(float(np.ptp(scored)), float(np.abs(scored).max())) if len(scored) else 0.0
     tiny_P = np.array(
-        [not group.dead and (group.reward_std or 0.0) < TINY_STD * scale for group in seen.groups], dtype=bool
+        [not group.zero_std and (group.reward_std or 0.0) < TINY_STD * scale for group in seen.groups],
+        dtype=bool,
     )
     asked_B = (
         np.zeros(len(seen.ids_B)) if seen.record.advantages_B is None else np.abs(seen.record.advantages_B)

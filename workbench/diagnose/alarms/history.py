@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from workbench.core.config import RunConfig
 from workbench.core.glossary import ALARMS
-from workbench.diagnose.alarms.remedies import Surroundings
+from workbench.diagnose.alarms.remedies import RunLimits
 from workbench.diagnose.verdict import Move
 
 Level = Literal["info", "warning", "critical"]
@@ -64,9 +64,9 @@ class Excess(NamedTuple):
 class History:
     """A run's figures up to its newest step. `config`: the settings as they are now."""
 
-    def __init__(self, config: RunConfig, around: Surroundings | None = None) -> None:
+    def __init__(self, config: RunConfig, around: RunLimits | None = None) -> None:
         self.config = config
-        self.around = around or Surroundings()
+        self.around = around or RunLimits()
         self.steps: list[int] = []
         self.checks: list[Check] = []
         self._thrived: list[bool] = []

@@ -10,7 +10,7 @@ from workbench.core.config import RewardSpec, RunConfig
 Remedy = dict[str, Any]
 
 
-class Surroundings(NamedTuple):
+class RunLimits(NamedTuple):
     """What a remedy must keep to, beside the settings."""
 
     context: int | None = None
@@ -62,7 +62,7 @@ def larger_groups(config: RunConfig) -> Remedy | None:
     return live(f"Group size {config.num_generations} → {size}", num_generations=size) if size <= 64 else None
 
 
-def longer_answers(config: RunConfig, around: Surroundings) -> Remedy | None:
+def longer_answers(config: RunConfig, around: RunLimits) -> Remedy | None:
     """Twice the limit, as far as the model reads that much."""
     longest = 2 * config.max_completion_length
     if around.context is not None and longest > around.context * 3 // 4:
@@ -70,7 +70,7 @@ def longer_answers(config: RunConfig, around: Surroundings) -> Remedy | None:
     return live(f"Longest answer {config.max_completion_length} → {longest}", max_completion_length=longest)
 
 
-def levels(around: Surroundings, step: int, by: int) -> Remedy | None:
+def levels(around: RunLimits, step: int, by: int) -> Remedy | None:
     """Easier (by < 0) or harder prompts, where the task has levels and there are any that way."""
     if around.levels is None or not around.offered:
         return None
@@ -85,7 +85,7 @@ def levels(around: Surroundings, step: int, by: int) -> Remedy | None:
     return fork(f"{word} prompts: level {easiest} to {hardest}", step, min_level=easiest, max_level=hardest)
 
 
-def also_correct(config: RunConfig, around: Surroundings) -> Remedy | None:
+def also_correct(config: RunConfig, around: RunLimits) -> Remedy | None:
     """Count the reward that tells right from wrong, where it does not count yet."""
     accuracy = around.accuracy_reward
     for i, spec in enumerate(config.rewards):

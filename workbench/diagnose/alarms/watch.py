@@ -9,12 +9,16 @@ from typing import Any, NamedTuple
 
 from workbench.core.config import RunConfig
 from workbench.core.glossary import ALARMS
-from workbench.diagnose.alarms import answers, policy, signal
+from workbench.diagnose.alarms import completions, policy, reward_signal
 from workbench.diagnose.alarms.history import Finding, History
-from workbench.diagnose.alarms.remedies import Surroundings
+from workbench.diagnose.alarms.remedies import RunLimits
 from workbench.record.reader import Reader
 
-RULES: Mapping[str, Callable[[History], Finding | None]] = {**signal.RULES, **policy.RULES, **answers.RULES}
+RULES: Mapping[str, Callable[[History], Finding | None]] = {
+    **reward_signal.RULES,
+    **policy.RULES,
+    **completions.RULES,
+}
 CALM = 6
 """Steps without cause after which an alarm ends; fewer would make it flicker."""
 RENEW = 5
@@ -43,7 +47,7 @@ class Open(NamedTuple):
 class Watch:
     """One run's alarms as it goes on."""
 
-    def __init__(self, config: RunConfig, around: Surroundings | None = None) -> None:
+    def __init__(self, config: RunConfig, around: RunLimits | None = None) -> None:
         self.history = History(config, around)
         self.open: dict[str, Open] = {}
         self._checks: list[tuple[int, Mapping[str, float | None]]] = []
@@ -105,7 +109,7 @@ def text_of(name: str, finding: Finding) -> str:
 def replay(
     reader: Reader,
     config: RunConfig | None = None,
-    around: Surroundings | None = None,
+    around: RunLimits | None = None,
     before: int | None = None,
 ) -> tuple[Watch, list[Change]]:
     """The alarms of a recorded run as its worker gives them; with `before`, as they were when that step began."""

@@ -31,7 +31,7 @@ class Replay:
     def __init__(self, folder: RunFolder, first: int) -> None:
         self._reader = Reader(folder)
         self.changes = later_changes(self._reader.events(kind="command", limit=2**31), first)
-        reached = self._reader.reached()
+        reached = self._reader.furthest_step()
         self.last = -1 if reached is None else reached
         self.begun = reached is not None
         """Whether anything was recorded before."""

@@ -20,7 +20,7 @@ def run_header(reader: Reader) -> Json:
     """What stays the same while a run trains, except for the live settings and live rewards, which are those in force now."""
     about = reader.folder.about()
     config = reader.config
-    now = reader.live()
+    now = reader.current_settings()
     defaults = {info.name: info.default for info in settings()}
     values = config.model_dump(mode="json")
     return {

@@ -45,7 +45,7 @@ def group_details(
     config = reader.config
     found["k"] = found.pop("group")
     weights = {spec.name.rpartition(":")[2]: spec.weight if spec.enabled else 0.0 for spec in config.rewards}
-    ratings = rating.of_group(reader, found)
+    ratings = rating.ratings_of_group(reader, found)
     found["samples"] = [
         {**_sample(sample, weights), **rated} for sample, rated in zip(found["samples"], ratings, strict=True)
     ]

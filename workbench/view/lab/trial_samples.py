@@ -172,7 +172,7 @@ def of_run(store: RunStore, choice: Recorded) -> TrialSamples:
     ratings = _ratings([reader.folder])
     rows: list[Json] = []
     for step in reversed(steps):  # the newest are sure to be among them
-        rows = [*reader.answers(step, step), *rows]
+        rows = [*reader.completions(step, step), *rows]
         if sum(len(row["texts"]) for row in rows) >= MOST:
             break
     groups = [rescoring.as_reward_input(row, ratings) for row in rows]
@@ -188,7 +188,7 @@ def of_run(store: RunStore, choice: Recorded) -> TrialSamples:
         right_B=_floats(value for row in rows for value in row["rights"]),
         steps=[row["step"] for row in rows],
         worth_B=_worth(groups),
-        tokens=lambda: [row["tokens"] for row in reader.answers(first, steps[-1], tokens=True)],
+        tokens=lambda: [row["tokens"] for row in reader.completions(first, steps[-1], tokens=True)],
     )
 
 

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core.errors import RunError
-from workbench.diagnose import theory_bench
+from workbench.diagnose import theory_check
 from workbench.launch.local import thread_variables
 from workbench.record.files import STATE_FOLDER
 
-COMMAND = (sys.executable, "-P", "-m", "workbench.diagnose.theory_bench")
+COMMAND = (sys.executable, "-P", "-m", "workbench.diagnose.theory_check")
 
 
 @functools.cache
 def _lines() -> dict[str, Any]:
     """What the pictures show before anything was checked: the closed forms alone."""
     return {
-        "panels": theory_bench.PANELS,
-        "curves": [curve._asdict() for curve in theory_bench.picture(())],
-        "beta_range": theory_bench.SHOWN_BETA,
+        "panels": theory_check.PANELS,
+        "curves": [curve._asdict() for curve in theory_check.picture(())],
+        "beta_range": theory_check.SHOWN_BETA,
     }
 
 
@@ -51,7 +51,7 @@ class TheoryCheck:
         elif not found:
             state = "none"
         else:
-            state = "done" if found.get("stamp") == theory_bench.stamp() else "old"
+            state = "done" if found.get("stamp") == theory_check.stamp() else "old"
         return {
             "state": state,
             **_lines(),

@@ -85,12 +85,12 @@ def router(store: RunStore) -> APIRouter:
     @api.get("/runs/{run}/waiting")
     @json_route
     def waiting(run: str) -> Any:
-        return {"waiting": rating.of_waiting(store.reader(run))}
+        return {"waiting": rating.waiting_groups(store.reader(run))}
 
     @api.post("/runs/{run}/waiting/go-on")
     @json_route
     def go_on(run: str) -> Any:
-        return {"step": rating.go_on(store.folder(run))}
+        return {"step": rating.stop_waiting(store.folder(run))}
 
     return api
 

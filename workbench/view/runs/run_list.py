@@ -54,7 +54,7 @@ def row(store: RunStore, state: RunState) -> Json:
         reader = store.reader(state.id)
         config = reader.config
         base |= {"name": config.run_name, "model": config.model, "task": config.task, "steps": config.steps}
-        base |= {name: reader.live()[name] for name in ("beta", "learning_rate")}
+        base |= {name: reader.current_settings()[name] for name in ("beta", "learning_rate")}
         base["parent"] = reader.folder.about().get("parent")
         return base | _curve(store.series(reader)) | {"verdict": store.verdict(reader, state)}
     except RunError as error:

@@ -53,7 +53,7 @@ class WhatIfDrawer:
         key = str(reader.folder.path)
         with self._lock:
             known = self._known.get(key)
-            if known is None or reader.forgotten(known.cursor):
+            if known is None or reader.has_replaced(known.cursor):
                 known = reader.arrays()
             elif len((new := reader.arrays(known.cursor)).id_B):
                 known = known + new
@@ -72,14 +72,14 @@ class WhatIfDrawer:
         Raises ConfigError for a setting that cannot be changed after the fact."""
         query = self._query(reader, sets)
         samples = query.samples
-        before = whatif.recorded(samples, query.settings)
+        before = whatif.as_recorded(samples, query.settings)
         other, progress = self._recompute(reader, query)
         return {
             "steps": samples.steps().tolist(),
             "samples": len(samples.id_B),
-            "recorded": dict(whatif.rounded(whatif.timeline(samples, before))),
-            "asked": dict(whatif.rounded(whatif.timeline(samples, other))),
-            "difference": dict(whatif.rounded(whatif.difference(samples, before, other))),
+            "recorded": dict(whatif.as_json(whatif.timeline(samples, before))),
+            "asked": dict(whatif.as_json(whatif.timeline(samples, other))),
+            "difference": dict(whatif.as_json(whatif.difference(samples, before, other))),
             "groups": None if step is None else _of_step(samples, other, step),
             "scoring": progress,
             "note": _NOTE,
@@ -134,11 +134,11 @@ class WhatIfDrawer:
             self.samples(reader),
             whatif.settings_over_time(reader),
             names,
-            whatif.askable([text for text in sets if text not in tokens]),
+            whatif.parse_changes([text for text in sets if text not in tokens]),
             {name: value for name, _, value in (text.partition("=") for text in tokens)},
         )
 
-    def _recompute(self, reader: Reader, query: _Query) -> tuple[whatif.Ask, Json | None]:
+    def _recompute(self, reader: Reader, query: _Query) -> tuple[whatif.Recomputed, Json | None]:
         """The recomputed advantages; and how far the scoring of a new reward has come."""
         specs = reader.config.changed(**query.changes).rewards if "rewards" in query.changes else []
         new = [
@@ -160,10 +160,10 @@ class WhatIfDrawer:
                     "of": len(found.values_B),
                     "failed": found.failed,
                 }
-        return whatif.ask(query.samples, query.settings, query.changes, query.names, rescored), progress
+        return whatif.recompute(query.samples, query.settings, query.changes, query.names, rescored), progress
 
 
-def _of_step(samples: SampleArrays, other: whatif.Ask, step: int) -> dict[str, list[float | None]]:
+def _of_step(samples: SampleArrays, other: whatif.Recomputed, step: int) -> dict[str, list[float | None]]:
     """Each group's advantages, in sample order; None for a sample beyond a smaller group size."""
     found: dict[str, list[float | None]] = {}
     for i in np.flatnonzero(samples.step_B == step):

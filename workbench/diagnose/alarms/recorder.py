@@ -8,19 +8,19 @@ import threading
 from workbench.core.config import RunConfig
 from workbench.core.types import StepRecord
 from workbench.diagnose.alarms import evidence
-from workbench.diagnose.alarms.remedies import Surroundings
+from workbench.diagnose.alarms.remedies import RunLimits
 from workbench.diagnose.alarms.watch import Change, Watch, replay, text_of
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.record.writer import Writer
 
 
-class Keeper:
+class AlarmRecorder:
     """Use from the loop: `check` and `step` with what was recorded, `end` at the end. Steps may come from another thread
     than checks."""
 
     def __init__(
-        self, folder: RunFolder, record: Writer, config: RunConfig, around: Surroundings, first: int = 0
+        self, folder: RunFolder, record: Writer, config: RunConfig, around: RunLimits, first: int = 0
     ) -> None:
         """`first`: the step a resumed run goes on with; what was recorded before it counts, and an alarm that a lost
         step had raised ends."""
