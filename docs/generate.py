@@ -51,7 +51,7 @@ def settings_page() -> str:
         parts += [f"## {title}", "", *table, ""]
     return _page(
         "Settings",
-        "Generated from `workbench/config.py`. On the command line `--name value`; in a preset `name = value`. Names and\n"
+        "Generated from `workbench/core/config.py`. On the command line `--name value`; in a preset `name = value`. Names and\n"
         "defaults are TRL's where they mean the same. Live settings can change while a run goes on (`workbench set RUN name=value`).",
         parts[:-1],
     )
@@ -65,7 +65,7 @@ def metrics_page() -> str:
     ]
     return _page(
         "Metrics",
-        "Generated from `workbench/glossary.py`. Names are TRL's where they mean the same.",
+        "Generated from `workbench/core/glossary.toml`. Names are TRL's where they mean the same.",
         _table(["metric", "unit", "meaning", "formula", "healthy"], rows),
     )
 
@@ -78,8 +78,8 @@ def alarms_page() -> str:
     ]
     return _page(
         "Alarms",
-        "Generated from `workbench/alarms.toml`. The worker judges them after every step, with or without a browser open, and\n"
-        "records each with its figures, up to three answers and at most two remedies. `workbench doctor RUN` prints them.",
+        "Generated from `workbench/core/alarms.toml`. The worker judges them after every step, with or without a browser open, and\n"
+        "records each with its figures, up to three samples and at most two remedies. `workbench doctor RUN` prints them.",
         _table(["alarm", "watches", "raised when", "what it does to the run"], rows),
     )
 
@@ -98,7 +98,7 @@ def presets_page() -> str:
             rows.append([f"`{info.name}`", _value(default), *apart])
     return _page(
         "Presets",
-        "Generated from `workbench/presets/`. A preset is sparse: what it does not name has the default of\n"
+        "Generated from `workbench/core/presets/`. A preset is sparse: what it does not name has the default of\n"
         "[settings.md](settings.md). Columns show what differs from `trl-default`; an empty cell is that preset's default.",
         [
             *(f"- **{preset.name}**: {preset.about}" for preset in shipped),

@@ -22,12 +22,12 @@ def test_an_entry_is_complete_and_plain(name: str) -> None:
     [
         ("reward", "Reward", "reward"),
         ("rewards/correct/mean", "Reward correct", "rewards/correct/mean"),
-        ("rewards/my/file.py:close/std", "Spread of my/file.py:close", "rewards/my/file.py:close/std"),
+        ("rewards/my/file.py:close/std", "Std of my/file.py:close", "rewards/my/file.py:close/std"),
         ("completions/p90_length", "Length p90", ""),
-        ("completions/mean_length_wrong", "Length of wrong answers", ""),
+        ("completions/mean_length_wrong", "Length of wrong samples", ""),
         (
             "completions/mean_terminated_length",
-            "Length of finished answers",
+            "Length of finished samples",
             "completions/mean_terminated_length",
         ),
         ("heldout/greedy/accuracy", "Held-out accuracy, greedy", "eval_rewards/<name>/mean"),

@@ -77,20 +77,22 @@ class RunConfig(BaseModel):
     )
     update_dtype: Literal["same", "bfloat16"] = setting(
         "same",
-        "Precision of the update",
-        "bfloat16: layers compute in it; weights, head and optimiser keep theirs. Noisier gradients: the sampler mismatch tells.",
+        "Update precision",
+        "bfloat16: layers compute in it; weights, LM head and optimiser states keep theirs. Noisier gradients: "
+        "watch the sampler mismatch.",
         "model",
     )
     reference_dtype: Literal["same", "bfloat16"] = setting(
         "same",
-        "Precision of the reference",
-        "bfloat16 halves its memory and time; its log-probabilities then differ by about .006 a token.",
+        "Reference precision",
+        "bfloat16 halves the reference model's memory and time; its log-probabilities then differ by about .006 a "
+        "token.",
         "model",
     )
     use_peft: bool = setting(
         False,
         "LoRA",
-        "Train a low-rank adapter; the adapter switched off is the reference.",
+        "Train a low-rank adapter; the model with the adapter disabled is the reference.",
         "model",
         core=True,
     )
@@ -119,11 +121,19 @@ class RunConfig(BaseModel):
     heldout: str | None = setting(
         None,
         "Held-out data",
-        "A split name or a file for held-out checks; without it a seeded tenth is set aside.",
+        "A split name or a file for held-out evaluation; without it a tenth of the prompts, drawn by seed, is set "
+        "aside.",
         "data",
     )
-    prompt_column: str | None = setting(None, "Prompt column", "Guessed from usual names when empty.", "data")
-    answer_column: str | None = setting(None, "Answer column", "Guessed from usual names when empty.", "data")
+    prompt_column: str | None = setting(
+        None, "Prompt column", "Column with the prompt; guessed from usual names when empty.", "data"
+    )
+    answer_column: str | None = setting(
+        None,
+        "Answer column",
+        "Column with the reference answer; guessed from usual names when empty.",
+        "data",
+    )
     system_prompt: str | None = setting(
         None, "System prompt", "Put before every prompt; empty means the task's own.", "data"
     )
@@ -132,8 +142,8 @@ class RunConfig(BaseModel):
     )
     max_prompt_length: int | None = setting(
         None,
-        "Longest prompt",
-        "Prompts with more tokens are refused before the start; empty means the context.",
+        "Max prompt length",
+        "Prompts with more tokens are refused before the start; empty means the context length.",
         "data",
         ge=1,
     )
@@ -173,44 +183,45 @@ class RunConfig(BaseModel):
     )
     multi_objective_aggregation: Aggregation = setting(
         "sum_then_normalize",
-        "Several rewards",
-        "Sum the weighted rewards, then normalise in the group; or normalise each first (GDPO).",
+        "Reward aggregation",
+        "Sum the weighted rewards, then normalise in the group; or normalise each reward first (GDPO).",
         "reward",
     )
     reward_clip: float | None = setting(
-        None, "Clip rewards", "Total rewards beyond plus or minus this are clipped.", "reward", gt=0
+        None, "Reward clip", "Total rewards are clipped to plus or minus this; empty is off.", "reward", gt=0
     )
     reward_timeout: float = setting(
         10.0,
-        "Reward time-out",
-        "Seconds one reward call may take; then its value is absent.",
+        "Reward timeout",
+        "Seconds one reward call may take; after that its value is absent.",
         "reward",
         gt=0,
         le=3600,
     )
     human_timeout: float = setting(
         600.0,
-        "Wait for ratings",
-        "Seconds a step waits for people to rate its answers, where a reward asks for that; then the rest has none.",
+        "Rating timeout",
+        "Seconds a step waits for people to rate its samples, where a reward asks for that; samples without a "
+        "rating then have no value.",
         "reward",
         ge=0,
         le=86400,
     )
     reward_workers: int = setting(
-        1, "Reward processes", "Processes that score answers.", "reward", ge=1, le=64
+        1, "Reward processes", "Processes that score samples.", "reward", ge=1, le=64
     )
     reward_error_policy: Literal["mask", "stop"] = setting(
         "mask",
-        "When rewards fail",
-        "Leave failed samples out of the group, or stop the run above 5 % failures.",
+        "Failed rewards",
+        "Leave failed samples out of the group (mask), or stop the run above 5 % failures.",
         "reward",
     )
 
     # -- group ---------------------------------------------------------------------------------------------------
     prompts_per_step: int = setting(
         8,
-        "Prompts a step",
-        "Groups in each step. Samples a step = prompts x samples in a group.",
+        "Prompts per step",
+        "Groups in each step. Samples per step = prompts x samples per group.",
         "group",
         core=True,
         ge=1,
@@ -218,8 +229,8 @@ class RunConfig(BaseModel):
     )
     num_generations: int = setting(
         8,
-        "Samples in a group, G",
-        "Answers sampled for each prompt and compared with each other.",
+        "Samples per group G",
+        "Samples drawn for each prompt and compared with each other.",
         "group",
         core=True,
         live=True,
@@ -244,8 +255,8 @@ class RunConfig(BaseModel):
     )
     max_completion_length: int = setting(
         512,
-        "Longest answer",
-        "Tokens an answer may have; longer ones are cut and marked truncated.",
+        "Max completion length",
+        "Tokens a sample may have; longer ones are cut and marked truncated.",
         "group",
         core=True,
         live=True,
@@ -253,20 +264,23 @@ class RunConfig(BaseModel):
     )
     mask_truncated_completions: bool = setting(
         False,
-        "Mask truncated answers",
-        "Leave cut answers out of the loss (they still count in the group mean).",
+        "Mask truncated samples",
+        "Leave truncated samples out of the loss (they still count in the group mean).",
         "group",
     )
     dynamic_sampling: bool = setting(
-        False, "Dynamic sampling", "Replace groups without signal by fresh prompts (DAPO).", "group"
+        False,
+        "Dynamic sampling",
+        "Replace groups whose rewards are all equal by new prompts (DAPO).",
+        "group",
     )
     max_resample_rounds: int = setting(
-        3, "Resampling rounds", "Cap for dynamic sampling.", "group", ge=1, le=20
+        3, "Max resampling rounds", "Most rounds of dynamic sampling in a step.", "group", ge=1, le=20
     )
     adaptive_group_max: int | None = setting(
         None,
-        "Adaptive group limit",
-        "Extend groups whose samples all scored the same, up to this many samples; empty is off.",
+        "Max adaptive group size",
+        "Extend groups whose rewards are all equal, up to this many samples; empty is off.",
         "group",
         ge=2,
         le=4096,
@@ -274,7 +288,13 @@ class RunConfig(BaseModel):
 
     # -- update --------------------------------------------------------------------------------------------------
     steps: int = setting(
-        100, "Steps", "Generations, each followed by its updates.", "update", core=True, ge=1, le=10_000_000
+        100,
+        "Steps",
+        "Each draws a batch of samples and trains on it.",
+        "update",
+        core=True,
+        ge=1,
+        le=10_000_000,
     )
     learning_rate: float = setting(
         1e-6,
@@ -287,20 +307,20 @@ class RunConfig(BaseModel):
         le=1,
     )
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = setting(
-        "linear", "Schedule", "Learning rate after the warm-up.", "update"
+        "linear", "LR schedule", "Learning rate after the warm-up.", "update"
     )
     warmup_steps: int = setting(0, "Warm-up steps", "Steps of linear warm-up.", "update", ge=0)
     optim: Literal["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"] = setting(
         "adamw_torch_fused",
         "Optimiser",
-        "AdamW keeps two numbers a weight; adafactor a row and a column a matrix, its rate being relative to the weights' size; sgd "
-        "nothing. The last two ignore the Adam settings.",
+        "AdamW keeps two numbers a weight; adafactor a row and a column a matrix, its rate being relative to the "
+        "weights' size; sgd nothing. The last two ignore the Adam settings.",
         "update",
     )
     weight_decay: float = setting(
         0.0,
         "Weight decay",
-        "Shrinks weights by rate x this at each update; sgd adds it to the gradient.",
+        "Shrinks weights by learning rate x this at each update; sgd adds it to the gradient.",
         "update",
         ge=0,
     )
@@ -319,51 +339,63 @@ class RunConfig(BaseModel):
         gt=0,
         le=1,
     )
-    max_grad_norm: float = setting(1.0, "Gradient clip", "Largest gradient norm.", "update", gt=0)
+    max_grad_norm: float = setting(
+        1.0, "Max gradient norm", "Gradients with a larger norm are scaled down to it.", "update", gt=0
+    )
     num_iterations: int = setting(
         1,
-        "Iterations on a generation",
-        "Passes over each generation (mu); above 1 the clip does its work.",
+        "Iterations per generation μ",
+        "Passes over each generation; above 1 the ratio leaves 1 and the clip takes effect.",
         "update",
         ge=1,
         le=64,
     )
     steps_per_generation: int = setting(
         1,
-        "Mini-batches a generation",
-        "Optimiser updates that one pass over a generation is split into, by group.",
+        "Updates per iteration",
+        "Mini-batches, whole groups each, that one pass over a generation is split into; one optimiser update "
+        "each.",
         "update",
         ge=1,
         le=64,
     )
     micro_batch_tokens: int | None = setting(
         None,
-        "Tokens a micro-batch",
-        "Tokens in one forward pass, at most; empty means 1,024 on a CPU and 8,192 elsewhere. Changes memory and speed, not the objective.",
+        "Tokens per microbatch",
+        "Most tokens in one forward pass; empty means 1,024 on a CPU and 8,192 elsewhere. Changes memory and "
+        "speed, not the objective.",
         "update",
         ge=64,
     )
     loss_type: LossType = setting(
-        "dapo", "Loss", "How per-token terms are weighted and averaged.", "update", core=True
+        "dapo", "Loss", "What each token contributes, and what the sum is divided by.", "update", core=True
     )
     importance_sampling_level: RatioLevel = setting(
-        "token", "Ratio", "Importance ratio of each token, or of the whole answer (GSPO).", "update"
+        "token", "Importance ratio", "Of each token, or of the whole sample (GSPO).", "update"
     )
     epsilon: float = setting(
-        0.2, "Clip below", "Ratios below 1 - this are clipped where A < 0.", "update", ge=0, le=1
+        0.2, "Clip ε below", "Ratios below 1 - ε are clipped where A < 0.", "update", ge=0, le=1
     )
     epsilon_high: float | None = setting(
         None,
-        "Clip above",
-        "Ratios above 1 + this are clipped where A > 0; empty means as below. CISPO: the cap itself.",
+        "Clip ε above",
+        "Ratios above 1 + this are clipped where A > 0; empty means ε. CISPO: the cap itself.",
         "update",
         ge=0,
     )
     delta: float | None = setting(
-        None, "Two-sided cap", "Caps the ratio also where A < 0 (INTELLECT-2 uses 4).", "update", gt=1
+        None,
+        "Two-sided clip δ",
+        "Caps the ratio also where A < 0 (INTELLECT-2 uses 4); empty is off.",
+        "update",
+        gt=1,
     )
     dual_clip: float | None = setting(
-        None, "Dual clip", "Lower bound of the objective where A < 0, as a multiple of A.", "update", gt=1
+        None,
+        "Dual clip",
+        "Lower bound of the objective where A < 0, as a multiple of A; empty is off.",
+        "update",
+        gt=1,
     )
     sapo_temperature_pos: float = setting(
         1.0, "SAPO temperature, A > 0", "Only for loss sapo.", "update", gt=0
@@ -372,28 +404,41 @@ class RunConfig(BaseModel):
         1.05, "SAPO temperature, A < 0", "Only for loss sapo.", "update", gt=0
     )
     scale_rewards: Scale = setting(
-        "group", "Divide by", "The group's std, the batch's std, or nothing (Dr. GRPO).", "update", core=True
+        "group",
+        "Advantage scaling",
+        "What the centred rewards are divided by: the group's std, the batch's std, or nothing (Dr. GRPO).",
+        "update",
+        core=True,
     )
     advantage_std: Std = setting(
         "sample", "Std convention", "sample divides by n - 1 (TRL), population by n (the papers).", "update"
     )
-    advantage_eps: float = setting(1e-4, "Std guard", "Added to the std.", "update", ge=0, le=1)
+    advantage_eps: float = setting(
+        1e-4, "Advantage ε", "Added to the std that advantages are divided by.", "update", ge=0, le=1
+    )
     advantage_baseline: Baseline = setting(
-        "mean", "Baseline", "The group's mean, or the mean of the other samples (RLOO).", "update"
+        "mean",
+        "Advantage baseline",
+        "Subtracted from each reward: the group's mean, or the mean of the other samples (RLOO).",
+        "update",
     )
     importance_sampling_correction: Correction = setting(
-        "off", "Sampler mismatch", "Weight by trainer / sampler probability when the two differ.", "update"
+        "off",
+        "Importance sampling correction",
+        "Weight by trainer / sampler probability where the two differ for the same token.",
+        "update",
     )
     importance_sampling_clip_max: float = setting(
-        3.0, "Mismatch cap", "Largest weight of that correction.", "update", gt=0
+        3.0, "Max importance weight", "Largest weight of that correction.", "update", gt=0
     )
     importance_sampling_clip_min: float | None = setting(
-        None, "Mismatch floor", "Smallest weight; empty is off.", "update", ge=0
+        None, "Min importance weight", "Smallest weight of that correction; empty is off.", "update", ge=0
     )
     off_policy_mask_threshold: float | None = setting(
         None,
         "Off-policy mask",
-        "Drop wrong answers the policy has moved away from by this many nats a token.",
+        "Leave out samples with A < 0 that the policy has moved away from by this many nats a token; empty is "
+        "off.",
         "update",
         gt=0,
     )
@@ -404,14 +449,14 @@ class RunConfig(BaseModel):
     # -- reference -----------------------------------------------------------------------------------------------
     beta: float = setting(
         0.0,
-        "Pull to the base model, beta",
+        "KL coefficient β",
         "Weight of the KL(policy || reference) penalty.",
         "reference",
         core=True,
         live=True,
         ge=0,
         le=1000,
-        remedy="Beta is a penalty and cannot be negative; 0 switches it off, papers use .001 to .04",
+        remedy="β is the weight of a penalty and cannot be negative; 0 switches it off, papers use .001 to .04",
     )
     kl_estimator: KlEstimator = setting(
         "k3",
@@ -420,73 +465,78 @@ class RunConfig(BaseModel):
         "reference",
     )
     kl_in: Literal["loss", "reward"] = setting(
-        "loss", "KL goes into", "The loss, or each sample's reward.", "reference"
+        "loss", "KL penalty in", "The loss, or each sample's reward.", "reference"
     )
     record_kl: bool = setting(
         True,
-        "Record KL at beta 0",
-        "One reference pass a step, so that drift is seen even where it is not penalised (and drift from the start, where "
-        "the reference moves).",
+        "Record KL at β = 0",
+        "One forward pass of the reference model a step, so that drift is seen even where it is not penalised "
+        "(and drift from the start, where the reference moves).",
         "reference",
     )
     beta_controller: Literal["fixed", "ziegler", "ppo"] = setting(
-        "fixed", "Adaptive beta", "Keep beta, or steer it towards a KL target.", "reference"
+        "fixed", "KL controller", "Keep β fixed, or adapt it towards a KL target.", "reference"
     )
     kl_target: float | None = setting(
         None,
         "KL target",
-        "For adaptive beta: nats per answer (ziegler) or per token (ppo).",
+        "For adaptive β: nats per sample (ziegler) or per token (ppo).",
         "reference",
         gt=0,
     )
     sync_ref_model: bool = setting(
         False,
-        "Move the reference",
-        "Mix the policy into the reference now and then; with LoRA this keeps a second copy of the model.",
+        "Sync reference model",
+        "Mix the policy into the reference model now and then; with LoRA this keeps a second copy of the model.",
         "reference",
     )
     ref_model_mixup_alpha: float = setting(
         0.6,
-        "Reference mix",
-        "reference = alpha x policy + (1 - alpha) x reference; 1 replaces it.",
+        "Reference mixup α",
+        "reference = α x policy + (1 - α) x reference; 1 replaces it.",
         "reference",
         gt=0,
         le=1,
     )
     ref_model_sync_steps: int = setting(
-        512, "Reference every", "Steps between two moves of the reference.", "reference", ge=1
+        512, "Reference sync interval", "Steps between two syncs of the reference model.", "reference", ge=1
     )
 
-    # -- check ---------------------------------------------------------------------------------------------------
+    # -- evaluation ---------------------------------------------------------------------------------------------------
     eval_steps: int = setting(
         10,
-        "Check every",
-        "Steps between held-out checks; the base model is checked before step 0.",
-        "check",
+        "Evaluation interval",
+        "Steps between held-out evaluations; the base model is evaluated before step 0.",
+        "evaluation",
         ge=1,
     )
     eval_problems: int = setting(
-        128, "Held-out problems", "Problems in each check, never trained on.", "check", ge=0, le=100_000
+        128,
+        "Held-out problems",
+        "Problems in each evaluation, never trained on.",
+        "evaluation",
+        ge=0,
+        le=100_000,
     )
     eval_reward: str | None = setting(
         None,
-        "Accuracy is",
-        "Reward that decides right or wrong in checks; empty means the task's verifier.",
-        "check",
+        "Accuracy reward",
+        "Reward that decides right or wrong in evaluations; empty means the task's verifier.",
+        "evaluation",
     )
     watched_prompts: int = setting(
         16,
         "Watched prompts",
-        "Held-out prompts whose answers are kept at every check.",
-        "check",
+        "Held-out prompts whose samples are recorded at every evaluation.",
+        "evaluation",
         ge=0,
         le=256,
     )
     watched_samples: int = setting(
         4,
-        "Samples of a watched prompt",
-        "Answers to each watched prompt at every check.",
-        "check",
+        "Samples per watched prompt",
+        "Samples of each watched prompt at every evaluation.",
+        "evaluation",
         ge=1,
         le=64,
     )
@@ -494,26 +544,30 @@ class RunConfig(BaseModel):
     # -- record --------------------------------------------------------------------------------------------------
     probe_every: int = setting(
         1,
-        "Look back every",
-        "Steps between passes that read the same tokens' log-probabilities after the update; 0 is off.",
+        "Post-update log-prob interval",
+        "Steps between passes that recompute the log-probabilities of a step's tokens after its update; 0 is off.",
         "record",
         ge=0,
     )
     keep_token_steps: int = setting(
-        200, "Token steps kept", "Steps whose token arrays stay; every tenth older one too.", "record", ge=1
+        200,
+        "Steps with token arrays",
+        "Newest steps whose token arrays are kept; every tenth older one is kept too.",
+        "record",
+        ge=1,
     )
-    save_steps: int = setting(10, "Checkpoint every", "Steps between checkpoints.", "record", ge=1)
+    save_steps: int = setting(10, "Checkpoint interval", "Steps between checkpoints.", "record", ge=1)
     save_total_limit: int = setting(
         2, "Checkpoints kept", "Newest checkpoints that stay, beside the best held-out one.", "record", ge=1
     )
     wandb: Literal["offline", "online", "off"] = setting(
-        "offline", "wandb", "Weights & Biases sink.", "record"
+        "offline", "wandb", "Weights & Biases logging.", "record"
     )
     wandb_project: str = setting(
-        "grpo-workbench", "wandb project", "Project name of the wandb sink.", "record", min_length=1
+        "grpo-workbench", "wandb project", "Project name in Weights & Biases.", "record", min_length=1
     )
     run_name: str | None = setting(
-        None, "Name", "A name for people; the run's id stays unique.", "record", max_length=120
+        None, "Run name", "A name for people; the run's id stays unique.", "record", max_length=120
     )
 
     # -- machine -------------------------------------------------------------------------------------------------
@@ -524,12 +578,16 @@ class RunConfig(BaseModel):
         "auto", "Device", "Where the model runs.", "machine"
     )
     engine: Literal["local", "transformers"] = setting(
-        "local", "Sampler", "Our decode loop, or plain `generate` as the slow reference path.", "machine"
+        "local",
+        "Sampler",
+        "`local` is the workbench's decode loop; `transformers` is `generate`, the slow reference path.",
+        "machine",
     )
     packed_update: bool = setting(
         True,
         "Packed update",
-        "Read each prompt once for its whole group and fuse head and loss; off is plain autograd on padded answers: slow, the same.",
+        "Compute each prompt once for its whole group and fuse LM head and loss; off is plain autograd on padded "
+        "samples: slower, the same result.",
         "machine",
     )
     threads: int | None = setting(
@@ -543,7 +601,7 @@ class RunConfig(BaseModel):
     nproc: int = setting(
         1,
         "Processes",
-        "Training processes on this machine (torchrun, CPU): each samples and learns from its share of the prompts.",
+        "Training processes on this machine (torchrun, CPU): each samples and trains on its share of the prompts.",
         "machine",
         ge=1,
         le=64,

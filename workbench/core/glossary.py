@@ -14,12 +14,12 @@ from typing import NamedTuple
 SECTIONS = {
     "reward": "Reward",
     "groups": "Groups and advantages",
-    "answers": "Answers",
+    "samples": "Samples",
     "diversity": "Diversity",
     "policy": "Policy and drift",
     "update": "Update",
     "machine": "Time and record",
-    "heldout": "Held-out checks",
+    "heldout": "Held-out evaluation",
 }
 _SLOT = re.compile(r"<(\w+)>")
 SLOTS = {

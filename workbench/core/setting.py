@@ -10,15 +10,17 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-Section = Literal["model", "data", "reward", "group", "update", "reference", "check", "record", "machine"]
+Section = Literal[
+    "model", "data", "reward", "group", "update", "reference", "evaluation", "record", "machine"
+]
 SECTIONS: dict[Section, str] = {
     "model": "Model",
     "data": "Prompts",
     "reward": "Rewards",
     "group": "Group and sampling",
     "update": "Update",
-    "reference": "Pull to the reference",
-    "check": "Held-out checks",
+    "reference": "KL and reference model",
+    "evaluation": "Held-out evaluation",
     "record": "Record",
     "machine": "Machine",
 }

@@ -1,4 +1,4 @@
-"""From settings to fields and back, what is said about what stands in them, and what Start does with it."""
+"""The New run form: from settings to fields and back, what the page shows of them, and what Start does."""
 
 import json
 import re
@@ -160,7 +160,7 @@ def test_own_data_must_be_named_and_rewards_must_count() -> None:
 
 def test_what_is_right_stays_while_something_is_wrong() -> None:
     found = checked(beta="-1", num_generations=20)
-    assert found.sketch is not None and found.sketch.num_generations == 20
+    assert found.valid_part is not None and found.valid_part.num_generations == 20
     assert "G = 20" in panels.chance(found, None)
 
 
@@ -170,10 +170,10 @@ def test_what_is_right_stays_while_something_is_wrong() -> None:
 def test_the_headline_says_what_start_will_do() -> None:
     config = RunConfig.build("embedded")
     assert wording.headline(config, Duration(35, 28, 6)) == (
-        "16 prompts × 12 samples = 192 answers for each update. 50 updates take about 70 seconds here.")  # fmt: skip
+        "16 prompts × 12 samples = 192 samples per update. 50 updates take about 70 seconds here.")  # fmt: skip
     two = wording.headline(config.changed(num_iterations=2, steps=1), None)
     assert two.endswith(
-        "for each step of 2 updates. How long 1 step takes is not known here yet: a dry run tells."
+        "per step of 2 updates. How long 1 step takes is not known here yet: a dry run measures it."
     )
 
 
@@ -190,7 +190,7 @@ def test_the_headline_says_what_start_will_do() -> None:
         (20000, "about 6 hours"),
     ],
 )
-def test_durations_are_said_as_a_person_would(seconds: float, words: str) -> None:
+def test_durations_are_rounded_as_a_person_would(seconds: float, words: str) -> None:
     assert wording.about(seconds) == words
 
 
@@ -213,7 +213,7 @@ def test_every_loss_and_divisor_has_words() -> None:
         if info.name in ("loss_type", "scale_rewards", "advantage_baseline"):
             for choice in info.choices:
                 assert all(
-                    words for _, words in wording.losses(RunConfig.build(overrides={info.name: choice}))
+                    words for _, words in wording.algorithm(RunConfig.build(overrides={info.name: choice}))
                 )
 
 
@@ -223,13 +223,11 @@ def test_the_chance_of_a_mixed_group_is_one_minus_all_right_minus_all_wrong() ->
     assert "96 % at G = 12" in panels.chance(checked(), 0.24)
 
 
-def test_the_pull_is_drawn_with_the_chosen_estimator() -> None:
+def test_the_kl_penalty_is_drawn_with_the_chosen_estimator() -> None:
     # k3 of a token eight times likelier: 1/8 - 1 + ln 8 = 1.2044; times beta 0.04
-    assert "pays 0.0482 nats" in panels.beta_line(checked(beta="0.04"))
-    assert "pays 0.0865 nats" in panels.beta_line(
-        checked(beta="0.04", kl_estimator="k2")
-    )  # (ln 8)^2 / 2 = 2.162
-    assert "freezes" in panels.beta_line(checked(beta="2"))
+    assert "0.0482 nats" in panels.beta_line(checked(beta="0.04"))
+    assert "0.0865 nats" in panels.beta_line(checked(beta="0.04", kl_estimator="k2"))  # (ln 8)^2 / 2 = 2.162
+    assert "holds the policy near" in panels.beta_line(checked(beta="2"))
     assert "not measured" in panels.beta_line(checked(record_kl=False))
 
 
@@ -257,12 +255,11 @@ def test_a_plot_says_in_words_what_it_shows() -> None:
 def test_what_was_changed_in_a_preset_is_listed() -> None:
     raw = typed(beta="0.02")
     given = form_values.read("embedded", form_values.EMBEDDED, NAMES, raw[2:])
-    line = panels.preset_line("embedded", given)
+    line = panels.start_line(RunConfig.build("embedded"), "", given)
     assert "1 setting changed" in line and re.search(r"0\.0</span> → 0\.02", line)
     raw = typed()
-    assert "changed" not in panels.preset_line(
-        "embedded", form_values.read("embedded", form_values.EMBEDDED, NAMES, raw[2:])
-    )
+    given = form_values.read("embedded", form_values.EMBEDDED, NAMES, raw[2:])
+    assert "changed" not in panels.start_line(RunConfig.build("embedded"), "", given)
 
 
 def test_the_rail_says_time_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,9 +318,9 @@ def do(tmp_path: Path) -> Handlers:
     return Handlers(RunStore(tmp_path / "runs"), NAMES)
 
 
-def test_all_parts_of_the_page_answer_to_one_check(do: Handlers) -> None:
-    answer = do.check(*typed())
-    assert len(answer) == 14 and "192 answers" in answer[0] and answer[-1]["value"] == "Start 50 steps"
+def test_all_parts_of_the_page_follow_one_check(do: Handlers) -> None:
+    outputs = do.check(*typed())
+    assert len(outputs) == 14 and "192 samples" in outputs[0] and outputs[-1]["value"] == "Start 50 steps"
     wrong = do.check(*typed(beta="-1"))
     assert "One setting needs a change" in wrong[0] and 'data-setting="beta"' in wrong[-2]
 
@@ -383,28 +380,28 @@ def test_a_preset_fills_every_field_and_shows_its_rewards(do: Handlers) -> None:
     assert [row["visible"] for row in filled[-form.REWARD_ROWS :]][:2] == [True, False]
 
 
-# -- bench ---------------------------------------------------------------------------------------------------
+# -- probes --------------------------------------------------------------------------------------------------
 
 
 def test_a_probe_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "runs"
-    told = _probe(root, monkeypatch, {"ok": True, "text": "prompts took 1 s", "result": {"prompts": []}})
-    assert told[-1].result == {"prompts": []} and told[-1].over
+    progress = _probe(root, monkeypatch, {"ok": True, "text": "prompts took 1 s", "result": {"prompts": []}})
+    assert progress[-1].result == {"prompts": []} and progress[-1].over
     assert list(root.iterdir()) == []
 
 
 def test_a_probe_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = _probe(tmp_path / "runs", monkeypatch, {"ok": False, "text": "no such file"})
-    assert told[-1].failed and told[-1].words == "no such file"
+    progress = _probe(tmp_path / "runs", monkeypatch, {"ok": False, "text": "no such file"})
+    assert progress[-1].failed and progress[-1].words == "no such file"
 
 
-def test_a_bench_worker_that_dies_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = _probe(tmp_path / "runs", monkeypatch, None, state="failed")
-    assert told[-1].failed and told[-1].words
+def test_a_probe_worker_that_dies_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = _probe(tmp_path / "runs", monkeypatch, None, state="failed")
+    assert progress[-1].failed and progress[-1].words
 
 
 def _probe(
-    root: Path, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | None, state: str = "running"
+    root: Path, monkeypatch: pytest.MonkeyPatch, reply: dict[str, Any] | None, state: str = "running"
 ) -> list[temporary_probe.Progress]:
     """`temporary_probe.run` before a worker that is not there: its events and its state are made up."""
     folder = write_fake_run(root, steps=1, groups=2, samples=2, state="stopped")
@@ -415,12 +412,12 @@ def _probe(
     monkeypatch.setattr(
         lifecycle, "state", lambda folder: now._replace(state=state, reason="It ended with exit code 1.")
     )
-    events = [] if answer is None else [{"id": 1, "data": {"id": "the-id", **answer}}]
+    events = [] if reply is None else [{"id": 1, "data": {"id": "the-id", **reply}}]
     monkeypatch.setattr(command_client.Reader, "events", lambda self, since, kind, limit: events)
     return list(temporary_probe.run(RunConfig.build(), root, "prompts"))
 
 
-def test_what_a_bench_worker_is_at_is_said_in_words(run: RunFolder) -> None:
+def test_what_a_probe_worker_does_is_said_in_words(run: RunFolder) -> None:
     state = launch.state(run)
     assert "another run" in temporary_probe.describe(state._replace(state="queued", reason=""))
     assert "61 of 192" in temporary_probe.describe(
@@ -431,28 +428,31 @@ def test_what_a_bench_worker_is_at_is_said_in_words(run: RunFolder) -> None:
     )
 
 
-def test_answers_of_a_bench_worker_are_drawn_as_text() -> None:
+def test_results_of_a_probe_worker_are_drawn_as_text() -> None:
     result = {"prompts": [{"text": "<|user|>${x}", "tokens": 5, "answer": "<b>"}], "train": 1, "heldout": 0,
               "tokens": {"min": 1, "median": 2, "max": 3}, "warnings": ["a <warning>"]}  # fmt: skip
     drawn = panels.preview(result)
     assert "&lt;|user|&gt;&#36;&#123;x&#125;" in drawn and "<b>" not in drawn and "a &lt;warning&gt;" in drawn
     rehearsal = {"seconds": 2.0, "sample": {"seconds": 1.2}, "update": {"seconds": 0.8}, "peak_bytes": 2**30, "answers": 192,
                  "mean_length": 21.4, "step_seconds_at_limit": 7.5}  # fmt: skip
-    said = Markup(panels.rehearsed(rehearsal, RunConfig.build())).striptags()
-    assert "50 steps would take about 2 minutes" in said and "192 answers of 21 tokens" in said
+    text_shown = Markup(panels.rehearsed(rehearsal, RunConfig.build())).striptags()
+    assert "50 steps would take about 2 minutes" in text_shown and "192 samples of 21 tokens" in text_shown
 
 
 def test_errors_of_no_field_are_told_apart() -> None:
-    assert handlers.sentences(RunError("full")) == {"": "full"}
-    assert handlers.sentences(ConfigError("x", {"beta": "y"})) == {"beta": "y"}
+    assert handlers.problems_of(RunError("full")) == {"": "full"}
+    assert handlers.problems_of(ConfigError("x", {"beta": "y"})) == {"beta": "y"}
     assert "This cannot start" in panels.problem_list({"": "full"})
 
 
 def test_a_reward_that_runs_programs_shows_what_contains_them(monkeypatch: pytest.MonkeyPatch) -> None:
     runs_code = RunConfig.build(None, {"rewards": "code_tests=1"})
-    said = Markup(sandbox_badge.badge(runs_code)).striptags()
-    assert said.startswith("contained Model-written code runs inside") and "escape attempts failed" in said
-    attempts = re.search(r"(\d+) of (\d+) escape attempts failed", said)
+    text_shown = Markup(sandbox_badge.badge(runs_code)).striptags()
+    assert (
+        text_shown.startswith("contained Model-written code runs inside")
+        and "escape attempts failed" in text_shown
+    )
+    attempts = re.search(r"(\d+) of (\d+) escape attempts failed", text_shown)
     assert attempts and attempts[1] == attempts[2]
     assert sandbox_badge.badge(RunConfig.build()) == "" and sandbox_badge.badge(None) == ""
 
@@ -460,7 +460,7 @@ def test_a_reward_that_runs_programs_shows_what_contains_them(monkeypatch: pytes
         raise SandboxError("Landlock is <missing>.")
 
     monkeypatch.setattr(sandbox_badge, "Sandbox", refuse)
-    sandbox_badge._attempt.cache_clear()
+    sandbox_badge._self_test.cache_clear()
     refused = sandbox_badge.badge(runs_code)
-    sandbox_badge._attempt.cache_clear()
+    sandbox_badge._self_test.cache_clear()
     assert "chip warn" in refused and "Landlock is &lt;missing&gt;." in refused

@@ -133,9 +133,9 @@ def test_advantages_follow_the_settings_of_the_run() -> None:
     rewards = np.array([[1.0], [0.0], [3.0], [1.0]])
     # Means .5 and 2; one std of all four: mean 1.25, sample variance 4.75 / 3.
     std = math.sqrt(4.75 / 3)
-    assert found.asked(rewards, np.ones(1)) == pytest.approx([0.5 / std, -0.5 / std, 1 / std, -1 / std])
+    assert found.advantages(rewards, np.ones(1)) == pytest.approx([0.5 / std, -0.5 / std, 1 / std, -1 / std])
     found.config = found.config.changed(scale_rewards="none")
-    assert found.asked(rewards, np.ones(1)) == pytest.approx([0.5, -0.5, 1.0, -1.0])
+    assert found.advantages(rewards, np.ones(1)) == pytest.approx([0.5, -0.5, 1.0, -1.0])
 
 
 def test_a_weight_or_a_switch_changes_the_total_without_running_anything(lab: Lab) -> None:
@@ -294,7 +294,7 @@ def test_a_catalogue_reward_comes_with_all_it_needs_and_means_the_same() -> None
 
 def test_helpers_are_no_rewards() -> None:
     text = "def _a(x): ...\ndef b(x): return x\ndef c(completion): return b(completion)\ndef prepare(): ...\nb_is = 3\n"
-    assert [(one.name, one.line, one.asks) for one in reward_source.functions(text)] == [
+    assert [(one.name, one.line, one.required) for one in reward_source.functions(text)] == [
         ("c", 3, ("completion",))
     ]
 
@@ -302,10 +302,10 @@ def test_helpers_are_no_rewards() -> None:
 def test_a_new_run_gets_exactly_the_version_and_names_its_hash(lab: Lab, tmp_path: Path) -> None:
     drafts = Drafts(lab.root)
     version = drafts.keep(RewardCode(code=LONG + "# mine\n", parts=[RewardPart(name="long", weight=0.5)]), "")
-    assert version_rewards.asked_for(lab.root, str(version.number)) == version
+    assert version_rewards.from_url(lab.root, str(version.number)) == version
     assert (
-        version_rewards.asked_for(lab.root, "../1") is None
-        and version_rewards.asked_for(lab.root, "999") is None
+        version_rewards.from_url(lab.root, "../1") is None
+        and version_rewards.from_url(lab.root, "999") is None
     )
     [spec] = version_rewards.specs(version)
     [run_by] = registry.resolve([spec], tmp_path)

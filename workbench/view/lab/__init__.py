@@ -1,1 +1,1 @@
-"""The reward lab: what a person writes, on what it is tried, what came of it. Reward code runs in the killable pool only, never here."""
+"""The reward lab: reward code written in the browser, tried on samples. It runs in the killable reward pool only, never in the dashboard."""

@@ -1,6 +1,6 @@
-"""What a person has written in the lab: the draft in the editor, the versions that were kept, own cases. All on disk, below the runs root.
+"""What the user wrote in the reward lab, on disk below the runs root: the draft in the editor, saved versions, test cases.
 
-In: code with the weights of its functions. Out: the same after a reload, a restart or a crash. Versions never change once they are kept.
+In: code with the weights of its functions. Out: the same after a reload, a restart or a crash. A saved version never changes.
 """
 
 import hashlib
@@ -20,26 +20,26 @@ from workbench.record.files import STATE_FOLDER, make_folder, write_bytes, write
 from workbench.rewards.api import source
 
 MAX_CODE_BYTES = 2 * 2**20
-"""Bytes of code; beyond it is no reward any more."""
+"""Most bytes of code."""
 MAX_CASES = 500
 CODE_FILE = "reward.py"
-"""What the code in the editor is called in messages."""
+"""File name of the editor's code in messages."""
 STARTING_CODE = '''import re
 
 FINAL = re.compile(r"<answer>([^<]*)</answer>\\s*$")
 
 
 def correct(completion: str, answer: str) -> float:
-    """1 where the final answer is the gold one."""
+    """1 where the final answer is the reference answer."""
     found = FINAL.search(completion)
-    said = found[1].strip() if found else None
-    return float(said == answer)
+    final = found[1].strip() if found else None
+    return float(final == answer)
 '''
 _VERSION = re.compile(r"v(\d{1,6})\.json")
 
 
 class RewardPart(BaseModel):
-    """How one function of the code counts."""
+    """Weight of one function of the code, and whether it counts."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     name: str = Field(max_length=200)
@@ -48,25 +48,25 @@ class RewardPart(BaseModel):
 
 
 class RewardCode(BaseModel):
-    """Code, and how its functions count."""
+    """Code, with the weights of its functions."""
 
     model_config = ConfigDict(extra="forbid")
     code: str
     parts: Annotated[list[RewardPart], Field(max_length=200)] = Field(default_factory=list)
 
     def checked(self) -> "RewardCode":
-        """Itself. Raises RewardError where it is too long to be kept."""
+        """Itself. Raises RewardError where the code is too long to be saved."""
         size = len(self.code.encode("utf-8", "surrogatepass"))
         if size > MAX_CODE_BYTES:
             raise RewardError(
-                f"The code has {size / 2**20:.1f} MB; at most {MAX_CODE_BYTES / 2**20:.0f} MB are kept. Put data into a file of "
+                f"The code has {size / 2**20:.1f} MB; at most {MAX_CODE_BYTES / 2**20:.0f} MB are saved. Put data into a file of "
                 "its own and read it from there."
             )
         return self
 
 
 class Case(BaseModel):
-    """An answer of one's own to try rewards on."""
+    """A test case: a prompt, its reference answer and a completion that the user typed."""
 
     model_config = ConfigDict(extra="forbid")
     prompt: str = Field("", max_length=100_000)
@@ -75,19 +75,19 @@ class Case(BaseModel):
 
 
 class Version(NamedTuple):
-    """A reward that was kept."""
+    """A saved version of reward code."""
 
     number: int
     title: str
     created: float
     sha: str
-    """Of the code's bytes: the name of its copy in a run."""
+    """SHA-256 of the code's bytes: the name of its copy in a run."""
     code: str
     parts: list[RewardPart]
     path: Path
 
     def json(self) -> dict[str, Any]:
-        """As the page gets it."""
+        """As the page receives it."""
         return {
             "n": self.number, "title": self.title, "created": self.created, "sha": self.sha, "code": self.code,
             "parts": [part.model_dump() for part in self.parts], "path": str(self.path),
@@ -95,7 +95,7 @@ class Version(NamedTuple):
 
 
 class Drafts:
-    """The lab's folder. Safe to use from several threads; two apps on one runs root see the same drafts."""
+    """The lab's folder. Thread-safe; two dashboards on one runs root share it."""
 
     def __init__(self, root: Path) -> None:
         self.folder = root / STATE_FOLDER / "lab"
@@ -104,7 +104,7 @@ class Drafts:
     # -- the draft -----------------------------------------------------------------------------------------
 
     def draft(self) -> dict[str, Any]:
-        """{code, parts, base, revision}: what was typed last. `base`: the version it began from."""
+        """{code, parts, base, revision}: the last text of the editor. `base`: the version it was derived from."""
         kept = self._read("draft.json")
         newest = self.versions()[-1:]
         if kept is not None:
@@ -124,8 +124,8 @@ class Drafts:
         }
 
     def write(self, written: RewardCode, base: int | None, revision: int) -> dict[str, Any]:
-        """Keep what is in the editor: {revision, rescued}. Where another tab has written since, its text is kept as a version
-        first (`rescued`). Raises RewardError, RunError."""
+        """Save the editor's text: {revision, rescued}. Where another tab has written since, its text is saved as a version first
+        (`rescued`). Raises RewardError, RunError."""
         written.checked()
         with self._lock:
             there = self._read("draft.json")
@@ -141,7 +141,7 @@ class Drafts:
     # -- versions ------------------------------------------------------------------------------------------
 
     def versions(self) -> list[Version]:
-        """All that were kept, oldest first. A damaged one is left out."""
+        """All saved versions, oldest first. A damaged one is left out."""
         try:
             numbers = sorted(
                 int(m[1]) for entry in os.scandir(self.folder) if (m := _VERSION.fullmatch(entry.name))
@@ -152,14 +152,14 @@ class Drafts:
         return [version for version in found if version is not None]
 
     def version(self, number: int) -> Version:
-        """One of them. Raises RunError."""
+        """A version by number. Raises RunError."""
         found = self._version(number)
         if found is None:
             raise RunError(f"There is no version v{number} in this lab (any more).")
         return found
 
     def keep(self, written: RewardCode, title: str = "") -> Version:
-        """A new version; the newest one where it is the same already. Raises RewardError, RunError."""
+        """Save a new version; returns the newest one where that is the same. Raises RewardError, RunError."""
         written.checked()
         source.parse(written.code.encode("utf-8", "surrogatepass"), CODE_FILE)
         with self._lock:
@@ -169,7 +169,7 @@ class Drafts:
             return self._keep(written, title)
 
     def _is_new(self, code: str, written: RewardCode) -> bool:
-        """Whether this text would be lost if `written` took its place."""
+        """Whether `code` would be lost if `written` replaced it."""
         return bool(code.strip()) and code != written.code and all(v.code != code for v in self.versions())
 
     def _keep(self, written: RewardCode, title: str) -> Version:
@@ -178,9 +178,9 @@ class Drafts:
         number = max((version.number for version in self.versions()), default=0)
         while True:
             number += 1
-            place = self.folder / f"v{number}.py"
-            try:  # a file of its own first: two apps never take the same number
-                descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            path = self.folder / f"v{number}.py"
+            try:  # exclusive creation: two dashboards never take the same number
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             except FileExistsError:
                 continue
             except OSError as error:
@@ -192,8 +192,8 @@ class Drafts:
             "parts": [part.model_dump() for part in written.parts],
         }  # fmt: skip
         try:
-            write_bytes(place, code)
-            place.chmod(0o400)  # what was tried is what runs
+            write_bytes(path, code)
+            path.chmod(0o400)  # the code that was tried is the code that runs
         except OSError as error:
             raise self._refusal(error) from error
         self._write(f"v{number}.json", about)
@@ -201,28 +201,28 @@ class Drafts:
 
     def _version(self, number: int) -> Version | None:
         about = self._read(f"v{number}.json")
-        place = self.folder / f"v{number}.py"
+        path = self.folder / f"v{number}.py"
         try:
-            raw = place.read_bytes()
+            raw = path.read_bytes()
             if about is None or hashlib.sha256(raw).hexdigest() != about["sha"]:
                 return None
             parts = [RewardPart(**part) for part in about["parts"]]
             return Version(
                 number, str(about["title"]), float(about["created"]), about["sha"],
-                raw.decode("utf-8", "surrogatepass"), parts, place,
+                raw.decode("utf-8", "surrogatepass"), parts, path,
             )  # fmt: skip
         except (OSError, KeyError, TypeError, ValueError):
             return None
 
-    # -- own cases -----------------------------------------------------------------------------------------
+    # -- test cases ----------------------------------------------------------------------------------------
 
     def cases(self) -> list[Case]:
-        """The typed rows."""
+        """The user's test cases."""
         kept = self._read("cases.json")
         return [Case(**row) for row in kept["cases"]] if kept else []
 
     def write_cases(self, cases: Sequence[Case]) -> None:
-        """Keep them. Raises RunError."""
+        """Save them. Raises RunError."""
         self._write("cases.json", {"cases": [case.model_dump() for case in cases[:MAX_CASES]]}, durable=False)
 
     # -- files ---------------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ class Drafts:
 
     def _write(self, name: str, value: dict[str, Any], *, durable: bool = True) -> None:
         self._make()
-        text = json.dumps(value, ensure_ascii=True)  # lone surrogates stay what they are
+        text = json.dumps(value, ensure_ascii=True)  # lone surrogates survive
         try:
             if durable:
                 write_json(self.folder / name, json.loads(text))
@@ -253,6 +253,6 @@ class Drafts:
 
     def _refusal(self, error: OSError) -> RunError:
         return RunError(
-            f"The lab cannot write to {self.folder}: {error.strerror or error}. What you typed stays in this page; make room, "
+            f"The lab cannot write to {self.folder}: {error.strerror or error}. What you typed stays in this page; free disk space, "
             "then go on typing."
         )

@@ -1,6 +1,6 @@
-"""Reward code as text: which of its functions are rewards, which line a complaint is about, and a catalogue reward as a start.
+"""Reward code as text: which functions are rewards, which line an error is about, and the source of catalogue rewards.
 
-In: source. Out: names, lines, source. Nothing is run here.
+In: source. Out: names, lines, source. Nothing is executed here.
 """
 
 import ast
@@ -14,23 +14,23 @@ from workbench.rewards.builtin import catalogue
 from workbench.view.lab.drafts import CODE_FILE
 
 _HOOKS = {"prepare", "finish"}
-"""What a reward's process calls around the calls of the reward."""
+"""Called by a reward's process before and after its calls of the reward."""
 _LINE = re.compile(r"(?:^|[\s,])[Ll]ine (\d+)")
 
 
 class Function(NamedTuple):
-    """A reward of the code."""
+    """A reward function of the code."""
 
     name: str
     line: int
-    asks: tuple[str, ...]
-    """What it takes without a default."""
+    required: tuple[str, ...]
+    """Its parameters without a default."""
 
 
 def functions(code: str) -> list[Function]:
-    """The rewards of the code, in its order. Raises RewardError for code that is no Python.
+    """The rewards of the code, in its order. Raises RewardError for code that is not Python.
 
-    Those marked with @reward, and every function at the top level without an underscore that no other one calls.
+    These are the functions marked with @reward, and every top-level function without a leading underscore that no other calls.
     """
     tree = source.parse(code.encode("utf-8", "surrogatepass"), CODE_FILE)
     found = [
@@ -48,43 +48,43 @@ def functions(code: str) -> list[Function]:
         node for node in found if node in marked or not (node.name.startswith("_") or node.name in called)
     ]
     last = {node.name: node for node in chosen}  # a second `def` of a name replaces the first, as in Python
-    return [Function(node.name, node.lineno, _asks(node)) for node in last.values()]
+    return [Function(node.name, node.lineno, _required_parameters(node)) for node in last.values()]
 
 
 def line_of(sentence: str) -> int | None:
-    """The line of the person's code that a sentence names first."""
+    """The line of the user's code that a message names first."""
     found = _LINE.search(sentence)
     return int(found[1]) if found else None
 
 
 def excerpt(name: str) -> str:
-    """A catalogue reward with all that it needs from its own file, as code to start from. Raises RewardError."""
+    """The source of a catalogue reward with everything that it uses from its file. Raises RewardError."""
     if name not in catalogue.REWARDS:
         raise RewardError(f"There is no reward {name!r} in the catalogue.")
     text = catalogue.source_of(name).code.decode()
     tree = ast.parse(text)
     lines = text.splitlines()
     for node in tree.body:
-        _quiet(node)
+        _reduce_decorator(node)
     function = catalogue.function_of(name).__name__
     bound = {bound: node for node in tree.body for bound in _binds(node)}
-    wanted = {function, *(_HOOKS & bound.keys() if _is_alone(bound[function]) else ())}
+    names_needed = {function, *(_HOOKS & bound.keys() if _is_alone(bound[function]) else ())}
     needed: set[ast.stmt] = set()
-    while wanted:
-        found = bound.get(wanted.pop())
+    while names_needed:
+        found = bound.get(names_needed.pop())
         if found is None or found in needed:
             continue
         needed.add(found)
-        wanted |= {item.id for item in ast.walk(found) if isinstance(item, ast.Name)}
+        names_needed |= {item.id for item in ast.walk(found) if isinstance(item, ast.Name)}
     used = {item.id for other in needed for item in ast.walk(other) if isinstance(item, ast.Name)}
     text = ""
     before: ast.stmt | None = None
     for node in sorted(needed, key=lambda node: node.lineno):
         if isinstance(node, ast.Import | ast.ImportFrom):
             node.names = [alias for alias in node.names if _bound(alias) in used]
-            piece = ast.unparse(node)
+            block = ast.unparse(node)
         else:
-            piece = _piece(node, lines)
+            block = _block_source(node, lines)
         if before is not None:
             both_imports = _is_import(before) and _is_import(node)
             both_plain = not (_is_block(before) or _is_block(node))
@@ -95,24 +95,24 @@ def excerpt(name: str) -> str:
                 if both_plain
                 else "\n\n\n"
             )
-        text += piece
+        text += block
         before = node
     return text + "\n"
 
 
 def added(code: str, name: str) -> str:
-    """The code with a catalogue reward put to its end, imports to its top. Raises RewardError: no such reward, a function of that
-    name is there already, or the code is no Python."""
-    piece = excerpt(name)
+    """The code with a catalogue reward appended, its imports at the top. Raises RewardError: no such reward, the name is taken, or
+    the code is not Python."""
+    block = excerpt(name)
     tree = source.parse(code.encode("utf-8", "surrogatepass"), CODE_FILE)
-    new = ast.parse(piece)
+    new = ast.parse(block)
     there = {bound for node in tree.body for bound in _binds(node) if not _is_import(node)}
     clash = [bound for node in new.body for bound in _binds(node) if not _is_import(node) and bound in there]
     if clash:
         raise RewardError(
             f"The code has a {clash[0]} already. Rename it, or start from {name} in an empty editor."
         )
-    lines, fresh = code.rstrip().splitlines(), piece.splitlines()
+    lines, fresh = code.rstrip().splitlines(), block.splitlines()
     imports = [ast.unparse(node) for node in new.body if _is_import(node)]
     known = {ast.unparse(node) for node in tree.body if _is_import(node)}
     body = "\n".join(fresh[next((n.lineno for n in new.body if not _is_import(n)), 1) - 1 :])
@@ -139,7 +139,7 @@ def _is_alone(node: ast.stmt) -> bool:
 
 
 def _globals_used(code: str) -> set[str]:
-    """Names of the file's top level that its functions, or the top level itself, look up."""
+    """Global names that functions, or the top level itself, look up."""
     found: set[str] = set()
     tables = [symtable.symtable(code, CODE_FILE, "exec")]
     while tables:
@@ -154,8 +154,8 @@ def _globals_used(code: str) -> set[str]:
     return found
 
 
-def _quiet(node: ast.stmt) -> None:
-    """Of `@reward(...)` keep what decides how it is called, not what the catalogue says about it."""
+def _reduce_decorator(node: ast.stmt) -> None:
+    """Keep the arguments of `@reward(...)` that decide how it is called; drop those that describe it in the catalogue."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return
     for mark in node.decorator_list:
@@ -168,7 +168,7 @@ def _quiet(node: ast.stmt) -> None:
     ]
 
 
-def _piece(node: ast.stmt, lines: list[str]) -> str:
+def _block_source(node: ast.stmt, lines: list[str]) -> str:
     marks = [ast.unparse(mark) for mark in getattr(node, "decorator_list", [])]
     return "".join(f"@{mark}\n" for mark in marks) + "\n".join(lines[node.lineno - 1 : node.end_lineno])
 
@@ -189,7 +189,7 @@ def _bound(alias: ast.alias) -> str:
     return (alias.asname or alias.name).partition(".")[0]
 
 
-def _asks(node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[str, ...]:
+def _required_parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[str, ...]:
     given = node.args
     plain = [item.arg for item in (*given.posonlyargs, *given.args)]
     plain = plain[: len(plain) - len(given.defaults)]

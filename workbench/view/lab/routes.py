@@ -1,7 +1,7 @@
-"""The lab's routes below /wb/api/lab: what is written, tried and attacked. They run the owner's code, so they stand behind the guard and
-its token like all others and are listed nowhere. Whatever writes or runs is a POST, which the guard of a read-only dashboard refuses.
+"""The lab's routes below /wb/api/lab: drafts, versions, trials, attacks. They run the owner's code, behind the guard and its token.
+Everything that writes or runs is a POST, which the guard of a read-only dashboard refuses.
 
-In: JSON. Out: JSON, or lines of JSON while a trial goes on.
+In: JSON. Out: JSON, or lines of JSON while a trial runs.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ from workbench.view.lab.running_trial import RunningTrial
 from workbench.view.lab.trial_samples import Choice
 from workbench.view.lab.trials import SECONDS, Trials, TryBody
 
-RUNS = 40
-"""Runs that are offered, newest first."""
+MAX_RUNS = 40
+"""Runs to choose from, newest first."""
 
 
 class DraftBody(BaseModel):
-    """What is in the editor."""
+    """The editor's text."""
 
     model_config = ConfigDict(extra="forbid")
     written: RewardCode
@@ -38,7 +38,7 @@ class DraftBody(BaseModel):
 
 
 class KeepBody(BaseModel):
-    """A version to keep."""
+    """A version to save."""
 
     model_config = ConfigDict(extra="forbid")
     written: RewardCode
@@ -46,7 +46,7 @@ class KeepBody(BaseModel):
 
 
 class AddBody(BaseModel):
-    """A catalogue reward to put into code."""
+    """A catalogue reward to add to the code."""
 
     model_config = ConfigDict(extra="forbid")
     code: str
@@ -54,14 +54,14 @@ class AddBody(BaseModel):
 
 
 class CasesBody(BaseModel):
-    """All own cases."""
+    """All test cases."""
 
     model_config = ConfigDict(extra="forbid")
     cases: list[Case] = Field(max_length=500)
 
 
 class PeekBody(BaseModel):
-    """Answers to look at."""
+    """Samples to show."""
 
     model_config = ConfigDict(extra="forbid")
     on: Choice
@@ -93,13 +93,13 @@ def router(store: RunStore) -> APIRouter:
     @api.post("/draft")
     @json_route
     def write(body: DraftBody) -> Any:
-        return {**drafts.write(body.written, body.base, body.revision), **_read(body.written)}
+        return {**drafts.write(body.written, body.base, body.revision), **_examine(body.written)}
 
     @api.post("/look")
     @json_route
     def look(body: RewardCode) -> Any:
-        trials.warm_up()  # somebody has opened the page
-        return _read(body)
+        trials.warm_up()  # the page has been opened
+        return _examine(body)
 
     @api.post("/versions")
     @json_route
@@ -151,11 +151,14 @@ def router(store: RunStore) -> APIRouter:
     return api
 
 
-def _read(written: RewardCode) -> dict[str, Any]:
-    """The functions of the code, or what is wrong with it; nothing is run."""
+def _examine(written: RewardCode) -> dict[str, Any]:
+    """The functions of the code, or what is wrong with it; nothing is executed."""
     try:
         return {
-            "functions": [one._asdict() for one in reward_source.functions(written.checked().code)],
+            "functions": [
+                {"name": one.name, "line": one.line, "asks": one.required}
+                for one in reward_source.functions(written.checked().code)
+            ],
             "problem": None,
         }
     except WorkbenchError as error:
@@ -163,10 +166,10 @@ def _read(written: RewardCode) -> dict[str, Any]:
 
 
 def _runs(store: RunStore) -> list[dict[str, Any]]:
-    """Runs with something recorded."""
+    """Runs with recorded steps."""
     found: list[dict[str, Any]] = []
     for folder in record.folders(store.root):
-        if len(found) == RUNS:
+        if len(found) == MAX_RUNS:
             break
         try:
             reader = store.reader(folder.id)

@@ -1,4 +1,4 @@
-"""One trial's arrays: what each function said about each answer, and what it comes to with weights.
+"""One trial's arrays: values of each function for each sample, total rewards, advantages.
 
 In: scores as they arrive. Out: total rewards and advantages of the new and of the old reward.
 """
@@ -21,29 +21,29 @@ from workbench.view.lab.drafts import RewardPart
 from workbench.view.lab.trial_samples import TrialSamples
 
 PRINTED = 2000
-"""Characters of what a reward printed that are kept, its end."""
+"""Characters kept of what a reward printed: the end of it."""
 RECORDED = "recorded"
-"""What the rewards of the run itself are called."""
+"""Name of the run's own recorded rewards."""
 
 
 class Scored(NamedTuple):
-    """What the functions of some code say about some samples, whatever their weights."""
+    """Values of the functions of some code for some samples; independent of weights."""
 
     values_B: dict[str, NDArray[np.float64]]
     reasons: dict[str, dict[int, str]]
     printed: str
     again: bool | None
-    """Whether a second visit gave the same; None: not asked."""
+    """Whether scoring a second time gave the same; None: not tried."""
     each: float
-    """Seconds for one answer, processes warm."""
+    """Seconds per sample, processes running."""
     done: int
-    """Answers scored; fewer than there are where it was ended."""
+    """Samples scored; fewer than there are where scoring was stopped."""
     ended: str = ""
-    """Why it was ended early."""
+    """Why scoring was stopped early."""
 
 
 class Tally:
-    """What has been scored so far."""
+    """Collects scores as they arrive."""
 
     def __init__(self, names: Iterable[str], timeout: float) -> None:
         self.timeout = timeout
@@ -54,7 +54,7 @@ class Tally:
         self.started = time.perf_counter()
 
     def take(self, scores: Sequence[Score], printed: str) -> None:
-        """More scores, in order, and the end of what was printed meanwhile."""
+        """Add more scores, in order, and what was printed meanwhile."""
         self.printed = (self.printed + printed)[-PRINTED:]
         for score in scores:
             for name, column in self.values.items():
@@ -65,14 +65,14 @@ class Tally:
             self.done += 1
 
     def lost(self) -> str:
-        """Why the rest need not be tried: a call hung, or took its process along."""
-        said = (text for reasons in self.reasons.values() for text in reasons.values())
-        return next((text for text in said if worker_group.is_lost_call(text, self.timeout)), "")
+        """Why the rest is not scored: a call hung, or ended its process. '' where neither happened."""
+        texts = (text for reasons in self.reasons.values() for text in reasons.values())
+        return next((text for text in texts if worker_group.is_lost_call(text, self.timeout)), "")
 
     def state(self, ended: str, again: bool | None, each: float | None) -> Scored:
-        """All of it as it stands."""
+        """Everything scored so far."""
         values_B = {name: np.array(column) for name, column in self.values.items()}
-        reasons = {name: dict(said) for name, said in self.reasons.items()}
+        reasons = {name: dict(texts) for name, texts in self.reasons.items()}
         if each is None:
             each = (time.perf_counter() - self.started) / max(1, self.done)
         return Scored(values_B, reasons, self.printed, again, each, self.done, ended)
@@ -80,50 +80,50 @@ class Tally:
 
 @dataclass
 class Trial:
-    """One code on some samples, beside another one."""
+    """Some code's scores of some samples, beside those of other code."""
 
     samples: TrialSamples
     parts: list[RewardPart]
     new: Scored
     old_B: NDArray[np.float64] | None
     old_words: str
-    """What the old reward is called: v2, or the run's own."""
+    """Name of the old reward: v2, or `recorded`."""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
     def new_B(self) -> NDArray[np.float64]:
-        """Total reward of each answer, NaN where it was not scored."""
+        """(B,) total reward of each sample, NaN where it was not scored."""
         clip = self.samples.config.reward_clip
         return padded(total(self.new, self.parts, clip), sum(self.samples.sizes))
 
     @cached_property
-    def new_A(self) -> NDArray[np.float64]:
-        """Advantage of each answer under what is tried."""
+    def new_advantages_B(self) -> NDArray[np.float64]:
+        """(B,) advantages under the reward that is tried."""
         if self.samples.config.multi_objective_aggregation == "sum_then_normalize":
-            return self.samples.asked(self.new_B[:, None], np.ones(1))
+            return self.samples.advantages(self.new_B[:, None], np.ones(1))
         counting = [part for part in self.parts if part.enabled]
         if not counting:
             return np.zeros(sum(self.samples.sizes))
         columns = [padded(self.new.values_B[part.name], sum(self.samples.sizes)) for part in counting]
-        return self.samples.asked(np.column_stack(columns), np.array([part.weight for part in counting]))
+        return self.samples.advantages(np.column_stack(columns), np.array([part.weight for part in counting]))
 
     @cached_property
-    def old_A(self) -> NDArray[np.float64] | None:
-        """The same under what it is compared with: as recorded, where that is the run."""
+    def old_advantages_B(self) -> NDArray[np.float64] | None:
+        """(B,) advantages under the reward it is compared with: the recorded ones where that is the run's own."""
         if self.old_B is None:
             return None
         if self.old_words == RECORDED and self.samples.advantage_B is not None:
             return np.nan_to_num(self.samples.advantage_B)
-        return self.samples.asked(self.old_B[:, None], np.ones(1))
+        return self.samples.advantages(self.old_B[:, None], np.ones(1))
 
     @property
     def tried(self) -> int:
-        """Groups that were scored whole."""
+        """Number of completely scored groups."""
         return int(np.searchsorted(np.cumsum(self.samples.sizes), self.new.done, side="right"))
 
 
 def total(scored: Scored, parts: Sequence[RewardPart], clip: float | None) -> NDArray[np.float64]:
-    """(B,) weighted sum of what counts, clipped as the run clips it; NaN where all of that is absent."""
+    """(B,) weighted sum of the functions that count, clipped as in the run; NaN where all of their values are absent."""
     counting = [part for part in parts if part.enabled]
     if not counting:
         return np.zeros(0)
@@ -135,10 +135,10 @@ def total(scored: Scored, parts: Sequence[RewardPart], clip: float | None) -> ND
 
 
 def padded(values_B: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """With NaN for what was not tried."""
+    """(count,) the values, then NaN for samples that were not scored."""
     return np.concatenate([values_B, np.full(count - len(values_B), np.nan)])
 
 
 def failures(scored: Scored) -> int:
-    """Answers for which some function gave nothing without having chosen to."""
-    return len({i for said in scored.reasons.values() for i, text in said.items() if is_failure(text)})
+    """Number of samples for which some function failed to give a value."""
+    return len({i for texts in scored.reasons.values() for i, text in texts.items() if is_failure(text)})

@@ -1,4 +1,4 @@
-"""What came of a trial, as plain JSON: groups, forecast, checks, attacks, and the sentence on top.
+"""A trial's result as plain JSON: groups, forecast, checks, ratings, attacks.
 
 In: a trial's arrays. Out: what the page draws. Advantages, winners and dead groups come from `diagnose.forecast`.
 """
@@ -17,22 +17,22 @@ from workbench.rewards.attacks import Attack
 from workbench.view.lab import reward_source
 from workbench.view.lab.trial_arrays import Trial, failures
 
-TEXT = 2000
-"""Characters of an answer in the table; the rest is cut and said so."""
-BARS = 400
-"""Groups that the page lists one by one."""
+MAX_TEXT = 2000
+"""Characters of a sample in the table; `cut` counts the rest."""
+MAX_BARS = 400
+"""Groups that the page draws one by one."""
 _VERDICTS = ("hackable", "breaks", "doubtful", "untested", "safe")
 Json = dict[str, Any]
 Floats = NDArray[np.float64]
 
 
 def refused(error: WorkbenchError) -> Json:
-    """Why nothing was scored, with the line it is about."""
+    """Why nothing was scored, with the line of code it is about."""
     return {"type": "refused", "error": str(error), "line": reward_source.line_of(str(error))}
 
 
 def opened(trial: Trial) -> Json:
-    """What is being looked at."""
+    """The samples and functions of a trial."""
     return {
         "title": trial.samples.title,
         "groups": len(trial.samples.groups),
@@ -44,10 +44,10 @@ def opened(trial: Trial) -> Json:
 
 
 def group(trial: Trial, k: int) -> Json:
-    """One group whole: every answer with both rewards, both advantages, parts, reasons, places."""
-    asked = trial.samples.groups[k]
+    """One group: every sample with both rewards, both advantages, values of each function, failure reasons, ranks."""
+    prompt = trial.samples.groups[k]
     start = sum(trial.samples.sizes[:k])
-    here = slice(start, start + len(asked["completions"]))
+    here = slice(start, start + len(prompt["completions"]))
     new_G = trial.new_B[here]
     old_G = None if trial.old_B is None else trial.old_B[here]
     new = _advantages(trial, new_G)
@@ -57,24 +57,24 @@ def group(trial: Trial, k: int) -> Json:
     return {
         "k": k,
         "step": trial.samples.steps[k],
-        "question": asked["prompt"][:TEXT],
-        "answer": None if asked["answer"] is None else asked["answer"][:TEXT],
+        "question": prompt["prompt"][:MAX_TEXT],
+        "answer": None if prompt["answer"] is None else prompt["answer"][:MAX_TEXT],
         "std": {"old": None if old is None else _number(old.std_P[0]), "new": _number(new.std_P[0])},
         "dead": {"old": None if old is None else bool(old.zero_std_P[0]), "new": bool(new.zero_std_P[0])},
         "tried": k < trial.tried,
         "samples": [
             {
                 "index": i,
-                "text": text[:TEXT],
-                "cut": max(0, len(text) - TEXT),
-                "length": asked["lengths"][i],
+                "text": text[:MAX_TEXT],
+                "cut": max(0, len(text) - MAX_TEXT),
+                "length": prompt["lengths"][i],
                 "right": _truth(trial.samples.right_B[start + i]),
-                "worth": _number(trial.samples.worth_B[start + i]),
+                "worth": _number(trial.samples.rating_B[start + i]),
                 "reward": _number(new_G[i]),
-                "advantage": _number(trial.new_A[start + i]),
+                "advantage": _number(trial.new_advantages_B[start + i]),
                 "old": {
                     "reward": None if old_G is None else _number(old_G[i]),
-                    "advantage": None if trial.old_A is None else _number(trial.old_A[start + i]),
+                    "advantage": None if trial.old_advantages_B is None else _number(trial.old_advantages_B[start + i]),
                 },
                 "place": new_places[i],
                 "old_place": old_places[i],
@@ -83,18 +83,18 @@ def group(trial: Trial, k: int) -> Json:
                     for name, values in trial.new.values_B.items()
                 },
                 "reasons": {
-                    name: {"text": said[start + i], "line": reward_source.line_of(said[start + i]), "chosen": not is_failure(said[start + i])}
-                    for name, said in trial.new.reasons.items()
-                    if start + i in said
+                    name: {"text": texts[start + i], "line": reward_source.line_of(texts[start + i]), "chosen": not is_failure(texts[start + i])}
+                    for name, texts in trial.new.reasons.items()
+                    if start + i in texts
                 },
             }
-            for i, text in enumerate(asked["completions"])
+            for i, text in enumerate(prompt["completions"])
         ],
     }  # fmt: skip
 
 
 def summary(trial: Trial, size: int | None) -> Json:
-    """Everything that is known once all answers are scored."""
+    """Everything that is known once all samples are scored."""
     count = sum(trial.samples.sizes[: trial.tried])
     found: Json = {
         "trial": trial.id,
@@ -117,20 +117,20 @@ def summary(trial: Trial, size: int | None) -> Json:
 
 
 def forecast(trial: Trial, size: int) -> Json:
-    """Both rewards at a group size, and each group's spread for the bars."""
+    """Forecast of both rewards at a group size, and each group's reward std for the bars."""
     count = sum(trial.samples.sizes[: trial.tried])
     ids_B = trial.samples.group_ids_B[:count]
     old_B = None if trial.old_B is None else trial.old_B[:count]
     new_B = trial.new_B[:count]
-    found = foresee.forecast(old_B, new_B, ids_B, size, **trial.samples.how())
+    found = foresee.forecast(old_B, new_B, ids_B, size, **trial.samples.advantage_arguments())
     changed_P = _changed(trial, old_B, new_B)
 
     def side(one: foresee.Side) -> Json:
         return {
             "dead": one.dead,
             "signal": one.signal,
-            "std": [_number(v) for v in one.std_P[:BARS]],
-            "dead_share": [_number(v) for v in one.dead_P[:BARS]],
+            "std": [_number(v) for v in one.std_P[:MAX_BARS]],
+            "dead_share": [_number(v) for v in one.dead_P[:MAX_BARS]],
         }
 
     return {
@@ -141,16 +141,16 @@ def forecast(trial: Trial, size: int) -> Json:
         "old": side(found.old) if found.old else None,
         "new": side(found.new),
         "winners": found.winners,
-        "changed": changed_P[:BARS],
+        "changed": changed_P[:MAX_BARS],
         "noise": _noise(found.new),
     }
 
 
 def checks(trial: Trial) -> Json:
-    """What a person should know about a reward before trusting it."""
+    """Checks of a reward before a run uses it: repeatable, fast, finite, not constant."""
     scored = trial.new
     known = trial.new_B[np.isfinite(trial.new_B)]
-    reasons = [text for said in scored.reasons.values() for text in said.values() if is_failure(text)]
+    reasons = [text for texts in scored.reasons.values() for text in texts.values() if is_failure(text)]
     first = next(iter(reasons), "")
     return {
         "again": scored.again,
@@ -168,7 +168,7 @@ def checks(trial: Trial) -> Json:
 
 
 def prefer(trial: Trial, count: int) -> Json | None:
-    """Mean reward of right and of wrong answers, and who is pushed the wrong way. None where nobody knows what is right."""
+    """Mean reward of right and of wrong samples, and how many are pushed the wrong way. None where correctness is unknown."""
     right_B = trial.samples.right_B[:count]
     if not np.isfinite(right_B).any():
         return None
@@ -187,18 +187,18 @@ def prefer(trial: Trial, count: int) -> Json | None:
     return {
         "right": int(np.sum(right_B == 1)),
         "wrong": int(np.sum(right_B == 0)),
-        "old": side(trial.old_B, trial.old_A),
-        "new": side(trial.new_B, trial.new_A),
+        "old": side(trial.old_B, trial.old_advantages_B),
+        "new": side(trial.new_B, trial.new_advantages_B),
     }
 
 
 def thumbs(trial: Trial, count: int) -> Json:
-    """Whether the reward pushes what a person called good up, and the bad down; the answers where it does not."""
-    worth_B = trial.samples.worth_B[:count]
-    pushed_B = trial.new_A[:count]
-    asked_B = np.sign(worth_B - 0.5)
-    rated_B = np.isfinite(worth_B) & (asked_B != 0)
-    against_B = rated_B & (np.sign(pushed_B) == -asked_B)
+    """Whether advantages agree with the user's ratings, and the samples where they do not."""
+    rating_B = trial.samples.rating_B[:count]
+    pushed_B = trial.new_advantages_B[:count]
+    wanted_B = np.sign(rating_B - 0.5)
+    rated_B = np.isfinite(rating_B) & (wanted_B != 0)
+    against_B = rated_B & (np.sign(pushed_B) == -wanted_B)
     silent_B = rated_B & (pushed_B == 0)
     firsts = np.concatenate([[0], np.cumsum(trial.samples.sizes)])
     ids_B = trial.samples.group_ids_B
@@ -207,14 +207,14 @@ def thumbs(trial: Trial, count: int) -> Json:
         "agree": int((rated_B & ~against_B & ~silent_B).sum()),
         "silent": int(silent_B.sum()),
         "against": [
-            {"k": int(ids_B[i]), "index": int(i - firsts[ids_B[i]]), "good": bool(worth_B[i] > 0.5), "advantage": _number(pushed_B[i])}
+            {"k": int(ids_B[i]), "index": int(i - firsts[ids_B[i]]), "good": bool(rating_B[i] > 0.5), "advantage": _number(pushed_B[i])}
             for i in np.flatnonzero(against_B)[:50]
         ],
     }  # fmt: skip
 
 
 def attacked(tricks: Sequence[Attack], old: dict[str, float | None], against: int | None) -> Json:
-    """Tricks, the worst first."""
+    """Attacks, the worst first."""
     rows = sorted(tricks, key=lambda trick: (_VERDICTS.index(trick.verdict), -(trick.score or 0.0)))
     return {
         "against": against,
@@ -222,7 +222,7 @@ def attacked(tricks: Sequence[Attack], old: dict[str, float | None], against: in
         "tricks": [
             {
                 "name": trick.name,
-                "completion": trick.completion[:TEXT].encode("utf-8", "replace").decode(),
+                "completion": trick.completion[:MAX_TEXT].encode("utf-8", "replace").decode(),
                 "score": trick.score,
                 "old": old.get(trick.name),
                 "verdict": trick.verdict,
@@ -235,11 +235,13 @@ def attacked(tricks: Sequence[Attack], old: dict[str, float | None], against: in
 
 
 def _advantages(trial: Trial, rewards_G: NDArray[np.float64]) -> advantages.Advantages:
-    return advantages.compute(rewards_G, np.zeros(len(rewards_G), dtype=np.int64), **trial.samples.how())
+    return advantages.compute(
+        rewards_G, np.zeros(len(rewards_G), dtype=np.int64), **trial.samples.advantage_arguments()
+    )
 
 
 def _changed(trial: Trial, old_B: NDArray[np.float64] | None, new_B: NDArray[np.float64]) -> list[bool]:
-    """Whether each group as it is has another winner."""
+    """Whether the best sample of each group changes."""
     if old_B is None:
         return [False] * trial.tried
     found, start = [], 0
@@ -251,13 +253,13 @@ def _changed(trial: Trial, old_B: NDArray[np.float64] | None, new_B: NDArray[np.
 
 
 def _noise(side: foresee.Side) -> int:
-    """Groups that live on less than a tenth of the usual spread: dividing by it makes noise as loud as the rest."""
-    alive = side.std_P[side.dead_P < 0.5]
-    return int(np.sum(alive < 0.1 * np.median(alive))) if len(alive) > 2 else 0
+    """Number of groups with less than a tenth of the median std: dividing by it amplifies noise."""
+    with_signal = side.std_P[side.dead_P < 0.5]
+    return int(np.sum(with_signal < 0.1 * np.median(with_signal))) if len(with_signal) > 2 else 0
 
 
 def reach(trial: Trial) -> list[float]:
-    """The axis of the dots: all rewards that occur, 0 included."""
+    """Range of the reward axis: all rewards that occur, 0 included."""
     both = [trial.new_B] + ([] if trial.old_B is None else [trial.old_B])
     known = np.concatenate(both)
     known = known[np.isfinite(known)]

@@ -1,6 +1,6 @@
-"""On what a reward is tried: recorded groups of a run, fresh answers of a base model, or rows that a person typed.
+"""Samples that a reward is tried on: recorded groups of a run, new samples of a base model, or the user's test cases.
 
-In: what the page asks for. Out: `TrialSamples`, groups as the pool takes them, with what is known about each answer.
+In: the page's choice. Out: `TrialSamples`: groups as the reward pool takes them, with recorded rewards, correctness and ratings.
 """
 
 import hashlib
@@ -30,15 +30,16 @@ from workbench.view.common import temporary_probe
 from workbench.view.common.run_store import RunStore
 from workbench.view.lab.drafts import Case, Drafts
 
-MOST = 10_000
-"""Answers of one trial."""
-_HASHED = 256 * 2**20
-_NOTED_RUNS = 20
+MAX_SAMPLES = 10_000
+"""Samples of one trial, about."""
+_MAX_HASHED_BYTES = 256 * 2**20
+_RUNS_WITH_RATINGS = 20
+"""Newest runs whose ratings count for samples that belong to no run."""
 Json = dict[str, Any]
 
 
 class Recorded(BaseModel):
-    """The newest steps of a run."""
+    """Samples of a run's newest steps."""
 
     model_config = ConfigDict(extra="forbid")
     kind: Literal["run"]
@@ -47,7 +48,7 @@ class Recorded(BaseModel):
 
 
 class Fresh(BaseModel):
-    """Answers of a base model to the prompts of its first step."""
+    """New samples of a base model, for the prompts of a run's first step."""
 
     model_config = ConfigDict(extra="forbid")
     kind: Literal["base"]
@@ -57,55 +58,55 @@ class Fresh(BaseModel):
     n: int = Field(12, ge=2, le=64)
 
 
-class Own(BaseModel):
-    """The typed rows."""
+class Cases(BaseModel):
+    """The user's test cases."""
 
     model_config = ConfigDict(extra="forbid")
     kind: Literal["cases"]
 
 
-Choice = Annotated[Recorded | Fresh | Own, Field(discriminator="kind")]
+Choice = Annotated[Recorded | Fresh | Cases, Field(discriminator="kind")]
 
 
 @dataclass
 class TrialSamples:
-    """Answers in flat order, group after group."""
+    """B samples in flat order, group after group, and what is known about each."""
 
     key: str
-    """The same answers have the same key."""
+    """Equal samples have equal keys."""
     title: str
     groups: list[RewardInput]
     config: RunConfig
     reward_B: NDArray[np.float64] | None = None
-    """As recorded; None where they were never scored."""
+    """(B,) as recorded; None where they were never scored."""
     advantage_B: NDArray[np.float64] | None = None
-    """As recorded."""
+    """(B,) as recorded."""
     right_B: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    """1, 0, or NaN where nobody knows."""
+    """(B,) 1 right, 0 wrong, NaN unknown."""
     steps: list[int | None] = field(default_factory=list)
-    """Of each group."""
-    worth_B: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    """What a person said: 1 good, 0 bad, between by rank; NaN not rated."""
+    """Step of each group; None for samples of no run."""
+    rating_B: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """(B,) ratings: 1 good, 0 bad, between by rank; NaN not rated."""
     tokens: Callable[[], list[list[list[int]] | None]] | None = None
-    """Reads the token ids of each group's answers, which few rewards want and which are most of the bytes."""
+    """Reads each group's token ids, which few rewards use and which are most of the bytes."""
 
     @property
     def sizes(self) -> list[int]:
-        """Answers in each group."""
+        """Samples in each group."""
         return [len(group["completions"]) for group in self.groups]
 
     @property
     def group_ids_B(self) -> NDArray[np.int64]:
-        """Which group each answer belongs to."""
+        """(B,) group of each sample."""
         return np.repeat(np.arange(len(self.groups)), self.sizes)
 
     @property
     def columns(self) -> set[str]:
-        """What the data has beside prompt and answer."""
+        """Names of the data's columns beside prompt and reference answer."""
         return {name for group in self.groups for name in group["columns"]}
 
     def with_tokens(self) -> list[RewardInput]:
-        """The groups, token ids included where they are kept."""
+        """The groups, token ids included where they are recorded."""
         if self.tokens is None:
             return self.groups
         return [
@@ -113,9 +114,11 @@ class TrialSamples:
             for group, ids in zip(self.groups, self.tokens(), strict=True)
         ]
 
-    def asked(self, rewards_B_F: NDArray[np.float64], weights_F: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(B,) the advantages that the run, or a run with these settings, would give for these rewards, step by step."""
-        config, ids_B, how = self.config, self.group_ids_B, self.how()
+    def advantages(
+        self, rewards_B_F: NDArray[np.float64], weights_F: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(B,) advantages of these rewards under the run's settings, computed step by step as the run does."""
+        config, ids_B, arguments = self.config, self.group_ids_B, self.advantage_arguments()
         cut_B = np.array([reason == "length" for group in self.groups for reason in group["finish_reasons"]])
         found_B = np.zeros(len(ids_B))
         step_B = np.repeat([-1 if step is None else step for step in self.steps], self.sizes)
@@ -127,12 +130,12 @@ class TrialSamples:
                 ids_B[rows],
                 aggregation=config.multi_objective_aggregation,
                 excluded_B=cut_B[rows] if config.mask_truncated_completions else None,
-                **how,
+                **arguments,
             ).advantages_B
         return found_B
 
-    def how(self) -> Json:
-        """The arguments of `advantages.compute` that the run, or a run with these settings, uses."""
+    def advantage_arguments(self) -> Json:
+        """Arguments of `advantages.compute` under the run's settings."""
         scale: Scale = self.config.scale_rewards
         return {
             "scale": scale,
@@ -142,9 +145,9 @@ class TrialSamples:
         }
 
 
-def load(store: RunStore, drafts: Drafts, choice: Recorded | Fresh | Own) -> Iterator[str | TrialSamples]:
-    """Words for people while it takes time, and at last the samples. Raises RunError and ConfigError."""
-    if isinstance(choice, Own):
+def load(store: RunStore, drafts: Drafts, choice: Recorded | Fresh | Cases) -> Iterator[str | TrialSamples]:
+    """Progress messages while it takes time, and finally the samples. Raises RunError and ConfigError."""
+    if isinstance(choice, Cases):
         yield of_cases(drafts.cases())
     elif isinstance(choice, Recorded):
         yield of_run(store, choice)
@@ -153,12 +156,12 @@ def load(store: RunStore, drafts: Drafts, choice: Recorded | Fresh | Own) -> Ite
 
 
 def state_of(store: RunStore, choice: Recorded) -> str:
-    """Changes whenever something is recorded in the run, or somebody rates an answer of it. Raises RunError."""
+    """A text that changes whenever the run records something or one of its samples is rated. Raises RunError."""
     folder = store.folder(choice.run)
     found = []
     for path in (folder.db_path, folder.notes_path):
-        for place in (path, path.with_name(path.name + "-wal")):
-            about = place.stat() if place.exists() else None
+        for file in (path, path.with_name(path.name + "-wal")):
+            about = file.stat() if file.exists() else None
             found.append(f"{about.st_mtime_ns}/{about.st_size}" if about else "")
     return " ".join(found)
 
@@ -168,12 +171,12 @@ def of_run(store: RunStore, choice: Recorded) -> TrialSamples:
     reader = store.reader(choice.run)
     steps = reader.steps()[-choice.last :]
     if not steps:
-        raise RunError("Nothing is recorded yet: the first step is still under way.")
+        raise RunError("Nothing is recorded yet: the first step is still running.")
     ratings = _ratings([reader.folder])
     rows: list[Json] = []
-    for step in reversed(steps):  # the newest are sure to be among them
+    for step in reversed(steps):  # newest first, so that the limit drops old ones
         rows = [*reader.completions(step, step), *rows]
-        if sum(len(row["texts"]) for row in rows) >= MOST:
+        if sum(len(row["texts"]) for row in rows) >= MAX_SAMPLES:
             break
     groups = [rescoring.as_reward_input(row, ratings) for row in rows]
     name = reader.config.run_name or reader.folder.id
@@ -187,17 +190,17 @@ def of_run(store: RunStore, choice: Recorded) -> TrialSamples:
         advantage_B=_floats(value for row in rows for value in row["advantages"]),
         right_B=_floats(value for row in rows for value in row["rights"]),
         steps=[row["step"] for row in rows],
-        worth_B=_worth(groups),
+        rating_B=_rating_values(groups),
         tokens=lambda: [row["tokens"] for row in reader.completions(first, steps[-1], tokens=True)],
     )
 
 
 def of_cases(cases: Sequence[Case]) -> TrialSamples:
-    """Typed rows: those with one prompt and answer are a group. Raises RunError where there is none."""
+    """Test cases; those with the same prompt and reference answer form a group. Raises RunError where there is none."""
     rows = [case for case in cases if case.prompt or case.answer or case.completion]
     if not rows:
         raise RunError(
-            "There are no cases yet. Type a prompt, its gold answer and a completion, or add an answer with n."
+            "There are no cases yet. Type a prompt, its reference answer and a completion, or add a sample with n."
         )
     by_prompt: dict[tuple[str, str], list[str]] = {}
     for case in rows:
@@ -216,53 +219,53 @@ def of_cases(cases: Sequence[Case]) -> TrialSamples:
         title=f"{len(rows)} {'case' if len(rows) == 1 else 'cases'} of yours",
         groups=groups,
         config=RunConfig.build(None),
-        right_B=_says_gold(groups),
+        right_B=_is_right(groups),
         steps=[None] * len(groups),
-        worth_B=_worth(groups),
+        rating_B=_rating_values(groups),
     )
 
 
 def fresh(store: RunStore, drafts: Drafts, choice: Fresh) -> Iterator[str | TrialSamples]:
-    """Answers that a bench worker samples now, or that it sampled before from the same weights with the same settings."""
-    config, place = _place(store, drafts, choice)
-    rows = _cached(place)
+    """Samples that a probe worker draws now, or that it drew before from the same weights with the same settings."""
+    config, path = _cache_path(store, drafts, choice)
+    rows = _cached(path)
     if rows is None:
         yield "Starting a worker…"
-        for told in temporary_probe.run(
+        for progress in temporary_probe.run(
             config, store.root, "fresh", often=True, prompts=choice.prompts, n=choice.n
         ):
-            if told.failed:
-                raise RunError(told.words)
-            if told.result is not None:
-                rows = told.result["groups"]
+            if progress.failed:
+                raise RunError(progress.words)
+            if progress.result is not None:
+                rows = progress.result["groups"]
             else:
-                yield told.words
+                yield progress.words
         if rows is None:
-            raise RunError("The worker ended without an answer. Try again.")
-        make_folder(place.parent)
-        write_json(place, {"groups": rows})
-    ratings = _ratings(record.folders(store.root)[:_NOTED_RUNS])
+            raise RunError("The worker ended without a result. Try again.")
+        make_folder(path.parent)
+        write_json(path, {"groups": rows})
+    ratings = _ratings(record.folders(store.root)[:_RUNS_WITH_RATINGS])
     groups = [_group(row, row["samples"], ratings) for row in rows]
     tokens = [[sample["tokens"] for sample in row["samples"]] for row in rows]
     name = "the embedded model" if config.model == "embedded" else Path(config.model).name
     yield TrialSamples(
-        key=f"base/{place.stem}",
-        title=f"{sum(len(group['completions']) for group in groups)} answers of {name}",
+        key=f"base/{path.stem}",
+        title=f"{sum(len(group['completions']) for group in groups)} samples of {name}",
         groups=groups,
         config=config,
-        right_B=_says_gold(groups),
+        right_B=_is_right(groups),
         steps=[None] * len(groups),
-        worth_B=_worth(groups),
+        rating_B=_rating_values(groups),
         tokens=lambda: list(tokens),
     )
 
 
 def is_cached(store: RunStore, drafts: Drafts, choice: Fresh) -> bool:
-    """Whether these answers are there already. Raises RunError, ConfigError."""
-    return _cached(_place(store, drafts, choice)[1]) is not None
+    """Whether these samples are on disk already. Raises RunError, ConfigError."""
+    return _cached(_cache_path(store, drafts, choice)[1]) is not None
 
 
-def _place(store: RunStore, drafts: Drafts, choice: Fresh) -> tuple[RunConfig, Path]:
+def _cache_path(store: RunStore, drafts: Drafts, choice: Fresh) -> tuple[RunConfig, Path]:
     config = config_of(store, choice.of).changed(
         num_generations=choice.n, prompts_per_step=choice.prompts, use_peft=False, beta=0.0
     )
@@ -280,8 +283,8 @@ def config_of(store: RunStore, of: str) -> RunConfig:
 
 
 def _key(config: RunConfig) -> str:
-    """Model and sampling: whatever changes an answer changes it."""
-    asked = {
+    """Hash of the model and the sampling settings: everything that samples depend on."""
+    relevant = {
         name: getattr(config, name)
         for name in (
             "task", "data", "data_split", "prompt_column", "answer_column", "heldout", "min_level", "max_level", "template", "seed",
@@ -290,18 +293,18 @@ def _key(config: RunConfig) -> str:
     }  # fmt: skip
     data = Path(config.data) if config.data else None
     when = data.stat().st_mtime_ns if data is not None and data.exists() else 0
-    text = json.dumps([asked, when, fingerprint(config.model)], sort_keys=True, default=str)
+    text = json.dumps([relevant, when, fingerprint(config.model)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def fingerprint(model: str) -> str:
-    """Of the weights on this machine: their bytes, or names, sizes and times where they are large. '' where they are not here yet."""
+    """Hash of the weights on this machine: of their bytes, or of names, sizes and times where they are large. '' where they are not here yet."""
     facts = estimate.facts(model)
     if facts is None:
         return ""
     files = sorted(facts.folder.glob("*.safetensors"))
     digest = hashlib.sha256()
-    small = sum(file.stat().st_size for file in files) <= _HASHED
+    small = sum(file.stat().st_size for file in files) <= _MAX_HASHED_BYTES
     for file in files:
         about = file.stat()
         digest.update(
@@ -310,16 +313,16 @@ def fingerprint(model: str) -> str:
     return digest.hexdigest()
 
 
-def _cached(place: Path) -> list[Json] | None:
+def _cached(path: Path) -> list[Json] | None:
     try:
-        rows = json.loads(place.read_bytes())["groups"]
+        rows = json.loads(path.read_bytes())["groups"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return list(rows)
 
 
 def _group(row: Json, samples: Sequence[Json], ratings: Ratings | None = None) -> RewardInput:
-    said = ratings or {}
+    known = ratings or {}
     return RewardInput(
         id=str(row["prompt_id"]),
         prompt=str(row["question"] or ""),
@@ -330,12 +333,12 @@ def _group(row: Json, samples: Sequence[Json], ratings: Ratings | None = None) -
         tokens=None,
         lengths=[sample["length"] for sample in samples],
         finish_reasons=[str(sample["finish_reason"]) for sample in samples],
-        ratings=[said.get((str(row["prompt_id"]), sample["text"])) for sample in samples],
+        ratings=[known.get((str(row["prompt_id"]), sample["text"])) for sample in samples],
     )
 
 
-def _says_gold(groups: Sequence[RewardInput]) -> NDArray[np.float64]:
-    """Whether an answer's last word is the gold answer; unknown where there is none."""
+def _is_right(groups: Sequence[RewardInput]) -> NDArray[np.float64]:
+    """(B,) whether a sample's final answer is the reference answer; NaN where there is none."""
     return _floats(
         None if group["answer"] is None else float(final_answer(text).strip() == group["answer"].strip())
         for group in groups
@@ -344,7 +347,7 @@ def _says_gold(groups: Sequence[RewardInput]) -> NDArray[np.float64]:
 
 
 def _ratings(folders: Iterable[RunFolder]) -> Ratings:
-    """What people said about these very words, in any of these runs."""
+    """Ratings of samples by prompt id and text, from all these runs."""
     found: dict[tuple[str, str], float] = {}
     for folder in folders:
         if folder.notes_path.exists():
@@ -352,7 +355,7 @@ def _ratings(folders: Iterable[RunFolder]) -> Ratings:
     return found
 
 
-def _worth(groups: Sequence[RewardInput]) -> NDArray[np.float64]:
+def _rating_values(groups: Sequence[RewardInput]) -> NDArray[np.float64]:
     return _floats(value for group in groups for value in group["ratings"])
 
 

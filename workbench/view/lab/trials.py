@@ -1,7 +1,7 @@
-"""Trying what is in the editor: score, compare, foresee, attack. What was scored once with the same code is not scored again.
+"""Trials of reward code: score samples, compare with an earlier reward, forecast, attack. Scores of the same code are cached.
 
-In: code with weights, samples, what to compare with. Out: plain JSON pieces, the first as soon as one group is scored. The code runs
-in killable processes; what hangs or ends its process is ended and named.
+In: code with weights, samples, what to compare with. Out: JSON messages, the first as soon as one group is scored. The code runs in
+killable processes; a call that hangs or ends its process stops the trial with a reason.
 """
 
 import dataclasses
@@ -31,33 +31,33 @@ from workbench.view.lab.trial_arrays import RECORDED, Scored, Tally, Trial, padd
 from workbench.view.lab.trial_samples import Choice, TrialSamples
 
 SECONDS = 2.0
-"""One call may take; a run's own limit is longer, but here a person waits."""
+"""Timeout of one reward call; shorter than a run's own, as a user waits here."""
 LOAD_SECONDS = 15.0
-AGAIN = 96
-"""Answers that are scored twice, to see whether a reward says the same again."""
+REPEATED = 96
+"""Samples that are scored twice, to test whether the reward is deterministic."""
 ATTACKED = 8
-"""Prompts that tricks are tried on, evenly spread over those there are."""
-KEPT = 12
-KEPT_RUNS = 3
+"""Prompts that attacks are tried on, evenly spread over all."""
+MAX_KEPT = 12
+MAX_KEPT_RUNS = 3
 _SLICES = (1, 4, 16, 64)
-"""Groups scored between two words to the page; the last one again and again."""
+"""Groups scored between two progress messages; the last number repeats."""
 Json = dict[str, Any]
 Hold = Callable[[LoadedRewards | None], None]
 
 
 class TryBody(BaseModel):
-    """What to score, on what, beside what."""
+    """What to score, on which samples, compared with what."""
 
     model_config = ConfigDict(extra="forbid")
     written: RewardCode
     on: Choice
     against: int | None = None
-    """A version; None: the rewards as they were recorded, or nothing."""
+    """Number of a version; None: the recorded rewards, where there are any."""
     size: int | None = Field(None, ge=2, le=1024)
 
 
 class Trials:
-    """Everything that is being tried in this app. Safe to use from several threads."""
+    """All trials of this dashboard, with their caches. Thread-safe."""
 
     def __init__(self, store: RunStore, drafts: Drafts) -> None:
         self.store = store
@@ -69,29 +69,29 @@ class Trials:
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
-        """Start what takes its time the first time: spare processes, and numpy's other name in `advantages`."""
+        """Start spare reward processes, and import array-api-compat in advance."""
         self.process_cache.warm_up()
         threading.Thread(target=advantages.combine, args=(np.zeros((1, 1)), np.ones(1)), daemon=True).start()
 
     def get(self, identity: str) -> Trial:
-        """A trial of a moment ago. Raises RunError where it is forgotten."""
+        """A recent trial. Raises RunError where it is no longer cached."""
         found = self._trials.get(identity)
         if found is None:
             raise RunError(
-                "This trial is over: the dashboard was started anew, or many more came after it. Run it again."
+                "This trial is over: the dashboard was restarted, or many more came after it. Run it again."
             )
         return found
 
     def run(self, body: TryBody, hold: Hold = lambda ready: None) -> Generator[Json]:
-        """Pieces for the page: `doing` (words), `group` (the first group whole), `progress`, and at last `done`, `ended` or
-        `refused`. `hold` is told which processes are at it."""
+        """Messages for the page: `doing` (words), `group` (the first group), `progress`, and finally `done`, `ended` or `refused`.
+        `hold` receives the processes that are scoring."""
         try:
             yield from self._run(body, hold)
         except WorkbenchError as error:
             yield trial_json.refused(error)
 
-    def peek(self, on: trial_samples.Recorded | trial_samples.Fresh | trial_samples.Own) -> Json | None:
-        """The first group as it is, nothing run; None where its answers must be sampled first. Raises WorkbenchError."""
+    def peek(self, on: trial_samples.Recorded | trial_samples.Fresh | trial_samples.Cases) -> Json | None:
+        """The first group as recorded, without running code; None where its samples must be drawn first. Raises WorkbenchError."""
         if isinstance(on, trial_samples.Fresh) and not trial_samples.is_cached(self.store, self.drafts, on):
             return None
         *_, found = self._fetch(on)
@@ -107,23 +107,23 @@ class Trials:
         }
 
     def attack(self, body: TryBody) -> Json:
-        """What each trick earns, with the old version's score beside it. Raises WorkbenchError."""
-        found = self._samples_now(body)
+        """Score of each attack, with the old version's beside it. Raises WorkbenchError."""
+        found = self._load_samples(body)
         ready = self._load(body.written, found)
-        asked = found.groups[:: max(1, len(found.groups) // ATTACKED)][:ATTACKED]
-        self._refuse_hanging(ready, asked[0])
-        tricks = attacks.attack(ready.sources, asked, pool=ready.pool)
+        groups = found.groups[:: max(1, len(found.groups) // ATTACKED)][:ATTACKED]
+        self._check_does_not_hang(ready, groups[0])
+        tricks = attacks.attack(ready.sources, groups, pool=ready.pool)
         old: dict[str, float | None] = {}
         if body.against is not None:
             version = self.drafts.version(body.against)
             before = self._load(RewardCode(code=version.code, parts=version.parts), found)
-            old = {a.name: a.score for a in attacks.attack(before.sources, asked, pool=before.pool)}
+            old = {a.name: a.score for a in attacks.attack(before.sources, groups, pool=before.pool)}
         return trial_json.attacked(tricks, old, body.against)
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    def _refuse_hanging(self, ready: LoadedRewards, group: RewardInput) -> None:
-        """Tricks by the dozen on a reward that hangs on an honest answer would take minutes. Raises RewardError."""
+    def _check_does_not_hang(self, ready: LoadedRewards, group: RewardInput) -> None:
+        """Raises RewardError for a reward that hangs on an ordinary sample: dozens of attacks on it would take minutes."""
         [score] = ready.pool.score_inputs([reward_input.with_completions(group, group["completions"][:1])])
         for reason in score.reasons.values():
             if worker_group.is_lost_call(reason, SECONDS):
@@ -131,13 +131,13 @@ class Trials:
                 raise RewardError(reason)
 
     def _run(self, body: TryBody, hold: Hold) -> Iterator[Json]:
-        parts = wanted(body.written)  # a mistake shows before anything is sampled
+        parts = weighted_parts(body.written)  # an error in the code shows before anything is sampled
         found: TrialSamples | None = None
-        for said in self._fetch(body.on):
-            if isinstance(said, TrialSamples):
-                found = said
+        for fetched in self._fetch(body.on):
+            if isinstance(fetched, TrialSamples):
+                found = fetched
             else:
-                yield {"type": "doing", "words": said}
+                yield {"type": "doing", "words": fetched}
         assert found is not None
         yield {"type": "doing", "words": "Loading your code…"}
         now: Trial | None = None
@@ -161,7 +161,7 @@ class Trials:
     def _old(
         self, body: TryBody, found: TrialSamples, hold: Hold | None
     ) -> tuple[NDArray[np.float64] | None, str]:
-        """The rewards to compare with, and what they are called; without `hold` only where they are known."""
+        """The rewards to compare with, and their name; without `hold` only cached ones."""
         if body.against is None:
             return found.reward_B, "" if found.reward_B is None else RECORDED
         version = self.drafts.version(body.against)
@@ -176,18 +176,20 @@ class Trials:
                 scored = known
         except RewardError as error:
             return None, f"{words} (cannot be used: {error})"
-        return padded(total(scored, wanted(written), found.config.reward_clip), sum(found.sizes)), words
+        return padded(
+            total(scored, weighted_parts(written), found.config.reward_clip), sum(found.sizes)
+        ), words
 
     def _remember(self, trial: Trial) -> None:
         with self._lock:
             self._trials[trial.id] = trial
-            while len(self._trials) > KEPT:
+            while len(self._trials) > MAX_KEPT:
                 self._trials.popitem(last=False)
 
     def _fetch(
-        self, on: trial_samples.Recorded | trial_samples.Fresh | trial_samples.Own
+        self, on: trial_samples.Recorded | trial_samples.Fresh | trial_samples.Cases
     ) -> Iterator[str | TrialSamples]:
-        """`trial_samples.load`; recorded ones are kept until somebody writes to that run."""
+        """`trial_samples.load`; recorded samples are cached until the run changes."""
         if not isinstance(on, trial_samples.Recorded):
             yield from trial_samples.load(self.store, self.drafts, on)
             return
@@ -197,24 +199,24 @@ class Trials:
             found = trial_samples.of_run(self.store, on)
             with self._lock:
                 self._recorded[key] = found
-                while len(self._recorded) > KEPT_RUNS:
+                while len(self._recorded) > MAX_KEPT_RUNS:
                     self._recorded.popitem(last=False)
         yield found
 
-    def _samples_now(self, body: TryBody) -> TrialSamples:
+    def _load_samples(self, body: TryBody) -> TrialSamples:
         *_, found = self._fetch(body.on)
         assert isinstance(found, TrialSamples)
         return found
 
     def _load(self, written: RewardCode, found: TrialSamples) -> LoadedRewards:
-        parts = wanted(written)
+        parts = weighted_parts(written)
         raw = written.code.encode("utf-8", "surrogatepass")
         specs = [RewardSpec(name=part.name, weight=part.weight, enabled=part.enabled) for part in parts]
         texts = [source.SourceText(raw, part.name, CODE_FILE) for part in parts]
         return self.process_cache.load(specs, texts, found.columns, found.config.max_completion_length)
 
     def _score(self, written: RewardCode, found: TrialSamples, hold: Hold) -> Iterator[Scored]:
-        """The state of the scoring, again and again; the last one is whole, or says why it was ended."""
+        """Scores so far, repeatedly; the last is complete, or says why scoring was stopped."""
         key = _key(written, found)
         if (known := self._scored.get(key)) is not None:
             yield known
@@ -229,11 +231,11 @@ class Trials:
             for part in _sliced(groups):
                 tally.take(ready.pool.score_inputs(part), ready.pool.printed)
                 lost = tally.lost()
-                whole = tally.done == sum(found.sizes) and not lost
-                state = tally.state(lost, *self._again(ready, groups, tally) if whole else (None, None))
-                if whole:
+                complete = tally.done == sum(found.sizes) and not lost
+                state = tally.state(lost, *self._repeated(ready, groups, tally) if complete else (None, None))
+                if complete:
                     self._keep(key, state)
-                over = whole or bool(lost)
+                over = complete or bool(lost)
                 if lost:
                     self.process_cache.discard(ready)
                 yield state
@@ -241,20 +243,20 @@ class Trials:
                     return
         finally:
             hold(None)
-            if not over:  # the page has gone, or asked for something else: nobody waits for the rest
+            if not over:  # the page has disconnected or started another trial
                 self.process_cache.discard(ready)
 
     @staticmethod
-    def _again(ready: LoadedRewards, groups: Sequence[RewardInput], tally: Tally) -> tuple[bool, float]:
-        """Whether a second visit gives the same, and the seconds of one answer now that all is warm."""
+    def _repeated(ready: LoadedRewards, groups: Sequence[RewardInput], tally: Tally) -> tuple[bool, float]:
+        """Whether scoring again gives the same, and seconds per sample with running processes."""
         few, count = [], 0
         for one in groups:
             few.append(one)
             count += len(one["completions"])
-            if count >= AGAIN:
+            if count >= REPEATED:
                 break
         started = time.perf_counter()
-        scores = ready.pool.score_inputs(few, step=1)  # another step, so other random numbers
+        scores = ready.pool.score_inputs(few, step=1)  # another step, so another random seed
         seconds = time.perf_counter() - started
         same = all(
             _same(score.values[name], column[i])
@@ -266,12 +268,12 @@ class Trials:
     def _keep(self, key: tuple[str, str], state: Scored) -> None:
         with self._lock:
             self._scored[key] = state
-            while len(self._scored) > KEPT:
+            while len(self._scored) > MAX_KEPT:
                 self._scored.popitem(last=False)
 
 
-def wanted(written: RewardCode) -> list[RewardPart]:
-    """The functions of the code with the weights that were given; those without count once. Raises RewardError."""
+def weighted_parts(written: RewardCode) -> list[RewardPart]:
+    """The functions of the code with their weights, 1 where none was given. Raises RewardError."""
     found = reward_source.functions(written.checked().code)
     if not found:
         raise RewardError(
@@ -299,6 +301,6 @@ def _same(one: float | None, other: float) -> bool:
 
 
 def _key(written: RewardCode, found: TrialSamples) -> tuple[str, str]:
-    names = ",".join(part.name for part in wanted(written))
-    rated = hash(found.worth_B.tobytes())  # a reward may ask for what people said
+    names = ",".join(part.name for part in weighted_parts(written))
+    rated = hash(found.rating_B.tobytes())  # a reward may use ratings
     return f"{names}\n{written.code}", f"{found.key}/{found.config.max_completion_length}/{rated}"

@@ -1,7 +1,7 @@
-"""A version of the lab as rewards of a new run: what the form's rows get, and what is said beneath them.
+"""A version of the reward lab as rewards of a new run: values for the form's reward rows, and the line beneath them.
 
-In: the number in the page's address, or the names in the rows. Out: names that preflight understands; the run then saves and runs
-exactly that file.
+In: the version's number in the URL, or the names in the rows. Out: `v<n>.py:function` names, which preflight resolves; the run saves
+and runs exactly that file.
 """
 
 import re
@@ -19,15 +19,15 @@ _PLACE = re.compile(r"(?P<path>.*/lab/v(?P<number>\d{1,6})\.py):(?P<function>\w+
 
 
 def specs(version: Version) -> list[RewardSpec]:
-    """Its functions as rewards of a run."""
+    """The version's functions as rewards of a run."""
     return [
         RewardSpec(name=f"{version.path}:{part.name}", weight=part.weight, enabled=part.enabled)
         for part in version.parts
     ]
 
 
-def asked_for(root: Path, number: str | None) -> Version | None:
-    """The version that the address names, None where it names none that is there."""
+def from_url(root: Path, number: str | None) -> Version | None:
+    """The version that the URL names; None where it names none that exists."""
     if not number or not number.isascii() or not number.isdigit() or len(number) > 6:
         return None
     try:

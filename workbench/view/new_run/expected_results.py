@@ -1,8 +1,6 @@
-"""What a run with these settings came to before: from earlier runs in the same folder, else from figures
-that ship with the preset.
+"""What earlier runs with these settings reached: runs in the same folder, else figures that ship with the preset.
 
-In: the store and a RunConfig. Out: `Expected`: curves of held-out accuracy, seconds of a step, growth of
-the answers.
+In: the store and a RunConfig. Out: `Expected`: curves of held-out accuracy, seconds, completion lengths.
 """
 
 import json
@@ -20,9 +18,9 @@ from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.view.common.run_store import RunStore
 
-MOST_RUNS = 3
-# These change neither what is learned nor how fast a step is.
-_APART = frozenset(
+MAX_RUNS = 3
+# These change neither what the model learns nor how fast a step is.
+_IRRELEVANT = frozenset(
     {
         "seed",
         "run_name",
@@ -47,16 +45,16 @@ class Curve(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """What came of the same settings."""
+    """Results of runs with the same settings."""
 
     source: str
     curves: tuple[Curve, ...]
     seconds: float | None
     """Wall seconds of the whole run."""
     phases: dict[str, float]
-    """Of these, in each phase."""
+    """Seconds by phase."""
     lengths: tuple[float, float] | None
-    """Mean answer length in the first and in the last steps, tokens."""
+    """Mean completion length of the first and of the last five steps, tokens."""
     note: str = ""
 
     @property
@@ -67,7 +65,7 @@ class Expected(NamedTuple):
 
 
 def expected_results(store: RunStore, config: RunConfig) -> Expected | None:
-    """Earlier runs that differ in nothing that matters, at most three; else what ships; else None."""
+    """At most three earlier runs with the same relevant settings; else the preset's recorded figures; else None."""
     return _earlier(store, config) or shipped(config)
 
 
@@ -101,7 +99,7 @@ def figures(folders: Sequence[RunFolder], source: str, note: str = "") -> dict[s
         status = folder.status()
         seconds.append(status["ended"] - status["started"])
         phases.append(_phases(reader))
-        lengths.append(_grown(series))
+        lengths.append(_length_change(series))
     middle = sorted(range(len(seconds)), key=seconds.__getitem__)[len(seconds) // 2]
     grown = [pair for pair in lengths if pair]
     return {
@@ -131,9 +129,9 @@ def _earlier(store: RunStore, config: RunConfig) -> Expected | None:
         curves.append(Curve(int(about["seed"]), points))
         if status["state"] == "finished" and status.get("ended") and status.get("started"):
             seconds.append(status["ended"] - status["started"])
-        if grown := _grown(series):
+        if grown := _length_change(series):
             lengths.append(grown)
-        if len(curves) == MOST_RUNS:
+        if len(curves) == MAX_RUNS:
             break
     if not curves:
         return None
@@ -148,29 +146,29 @@ def _earlier(store: RunStore, config: RunConfig) -> Expected | None:
 
 
 def _points(series: dict[str, Any]) -> tuple[tuple[int, float], ...]:
-    """(step, sampled held-out accuracy) of each check."""
-    checks = series["sampled"]
-    pairs = zip(checks["step"], checks[_ACCURACY], strict=True)
+    """(step, sampled held-out accuracy) of each evaluation."""
+    evaluations = series["sampled"]
+    pairs = zip(evaluations["step"], evaluations[_ACCURACY], strict=True)
     return tuple((step, value) for step, value in pairs if value is not None)
 
 
-def _grown(series: dict[str, Any]) -> tuple[float, float] | None:
-    """Mean answer length of the first and of the last five training steps."""
+def _length_change(series: dict[str, Any]) -> tuple[float, float] | None:
+    """Mean completion length of the first and of the last five training steps."""
     values = [value for value in series["train"][_LENGTH] if value is not None]
     return (fmean(values[:5]), fmean(values[-5:])) if len(values) >= 10 else None
 
 
 def _phases(reader: Reader) -> dict[str, float]:
-    """Wall seconds of the run's training steps by what they went into; checks are what is left."""
+    """Wall seconds by phase; what sampling and updates leave of the whole is evaluation and start."""
     rows = reader.phases(last=10**6)
     total = {name: sum(row.get(name, 0.0) for row in rows) for name in ("sample", "update")}
     status = reader.status
     rest = max(0.0, status["ended"] - status["started"] - sum(total.values()))
-    return {"sampling": total["sample"], "update": total["update"], "checks and start": rest}
+    return {"sampling": total["sample"], "update": total["update"], "evaluation and start": rest}
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(one.get(name) == value for name, value in other.items() if name not in _APART)
+    return all(one.get(name) == value for name, value in other.items() if name not in _IRRELEVANT)
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
-"""What stands in the fields of New run, validated: a RunConfig, or a sentence per field.
+"""The form's values, validated: a RunConfig, or a sentence per field.
 
-In: the raw values of all fields. Out: `CheckedForm`. Everything cheap enough to be asked at each keystroke;
-what needs the data or a process of its own is preflight's, at Start.
+In: the raw values of all fields. Out: `CheckedForm`. Only checks cheap enough for every keystroke; those that need the data or a
+process of their own are preflight's, at Start.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ EMBEDDED, OTHER = "embedded", "other"
 
 
 class CheckedForm(NamedTuple):
-    """What the fields come to."""
+    """The validated form."""
 
     config: RunConfig | None
-    """None where a problem stands in the way."""
+    """None where there are problems."""
     problems: dict[str, str]
     facts: ModelFacts | None
-    sketch: RunConfig | None
-    """The same with what is wrong left at its default, so that the pictures of all other fields stay true."""
+    valid_part: RunConfig | None
+    """The config with invalid settings at their defaults, so that plots of all other settings stay right."""
 
 
 def read(preset: str | RunConfig, choice: str, names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
     """Plain values for RunConfig.parse from the form's raw ones: `names` first, then the reward rows. `preset`: what the form
-    starts from, by name or whole; it knows what no field shows of a reward."""
+    starts from, by name or as settings; options and versions of rewards, which no field shows, are taken from it."""
     given: dict[str, Any] = dict(zip(names, values, strict=False))
     if choice == EMBEDDED:
         given["model"] = EMBEDDED
@@ -45,7 +45,7 @@ def read(preset: str | RunConfig, choice: str, names: Sequence[str], values: Seq
 
 
 def check(given: Mapping[str, Any]) -> CheckedForm:
-    """Validates; a model that cannot be is a problem of the field `model`."""
+    """Validates the values; a model that cannot be used is a problem of the field `model`."""
     problems: dict[str, str] = {}
     facts = None
     model = str(given.get("model") or "").strip()
@@ -69,7 +69,7 @@ def check(given: Mapping[str, Any]) -> CheckedForm:
 
 
 def _without(given: Mapping[str, Any], wrong: Mapping[str, str]) -> RunConfig | None:
-    """What is left when the wrong settings are; None where that does not agree with itself either."""
+    """The config without the invalid settings; None where the rest is not valid either."""
     try:
         return RunConfig.parse({name: value for name, value in given.items() if name not in wrong})
     except ConfigError:

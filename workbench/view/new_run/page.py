@@ -1,8 +1,6 @@
-"""New run: what will be trained, on what, for which reward, and what that costs. Everything is said before
-Start.
+"""The New run page: a form over all settings, with what the run will do, take and need shown before Start.
 
-The fields come from `config.settings()`; this file only says where each one stands and what each event calls
-(handlers.py).
+Fields, labels and help come from `config.settings()`; this file places them and connects their events to handlers.py.
 """
 
 import secrets
@@ -21,10 +19,10 @@ from workbench.view.common.markup import tag
 from workbench.view.common.run_store import RunStore
 from workbench.view.new_run.form_values import EMBEDDED, OTHER
 from workbench.view.new_run.handlers import Handlers
-from workbench.view.new_run.panels import MOST_SAMPLES
+from workbench.view.new_run.panels import MAX_SAMPLES
 
-_OWN = ("data", "data_split", "prompt_column", "answer_column", "heldout")
-_LEVELS = {"min_level": "Easiest", "max_level": "Hardest"}
+_DATA = ("data", "data_split", "prompt_column", "answer_column", "heldout")
+_LEVELS = ("min_level", "max_level")
 _SMALL = ("prompts_per_step", "learning_rate", "temperature", "max_completion_length", "steps", "seed")
 _PLACED = {
     "model",
@@ -34,27 +32,27 @@ _PLACED = {
     "rewards",
     "num_generations",
     "beta",
-    *_OWN,
+    *_DATA,
     *_LEVELS,
     *_SMALL,
 }
-"""Settings with a place of their own on the cards. All others lie in the fold, by section."""
+"""Settings on the cards. All others are in the folded part, by section."""
 _OPEN = "(id) => { if (id) location.assign('/?run=' + id); }"
-_ASKED = "() => new URLSearchParams(location.search).get('reward')"
-"""A version of the reward lab to start with."""
+_REWARD_IN_URL = "() => new URLSearchParams(location.search).get('reward')"
+"""Number of a version of the reward lab to start with."""
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 _SLOW: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "once"}
 
 
 def build(store: RunStore, blocks: gr.Blocks) -> None:
-    """Draws the page and wires it."""
+    """Draws the page and connects its events."""
     page = _Page()
     page.draw()
-    page.wire(Handlers(store, list(page.fields)), blocks)
+    page.connect(Handlers(store, list(page.fields)), blocks)
 
 
 class _Page:
-    """The page's components while it is drawn and wired; nothing of it is kept between requests."""
+    """The page's components while it is built; nothing of it is kept between requests."""
 
     def __init__(self) -> None:
         self.begin = RunConfig.build(DEFAULT_PRESET)
@@ -62,7 +60,7 @@ class _Page:
         self.rows: list[form.RewardRow] = []
 
     def draw(self) -> None:
-        """All of it, top to bottom."""
+        """The whole page, top to bottom."""
         self.headline = page_frame.markup("wb-headline")
         titles = [(entry.title, entry.name) for entry in presets()]
         self.preset = gr.Radio(
@@ -87,10 +85,10 @@ class _Page:
                     "wb-closing", tag("p", "Closing this page does not stop it.", class_="wb-note")
                 )
                 page_frame.mount("wb-form-words", "new_run/form")
-        # One per page shown: two clicks on Start, in whatever process they end up, are one run.
+        # One per page load: two clicks on Start, whichever process handles them, start one run.
         self.key = gr.State()
         self.started = gr.Textbox(visible=False)
-        self.asked = gr.Textbox(visible=False)
+        self.reward_in_url = gr.Textbox(visible=False)
 
     def _model_card(self) -> None:
         with gr.Column(elem_classes="wb-card", min_width=0):
@@ -99,14 +97,10 @@ class _Page:
                 [("The embedded model: ships with the workbench", EMBEDDED), ("Another model", OTHER)],
                 value=EMBEDDED, label="Model", show_label=False, elem_classes="wb-options", container=False,
             )  # fmt: skip
-            self._field("model", value="", visible=False, label="Folder, or Hugging Face id",
-                        placeholder="Qwen/Qwen2.5-0.5B-Instruct")  # fmt: skip
+            self._field("model", value="", visible=False, placeholder="Folder, or Hugging Face id")
             self.facts = page_frame.markup()
             with gr.Row(elem_classes="wb-fields two"):
-                train = form.component_options("use_peft", "Train") | {"info": None}
-                self.fields["use_peft"] = gr.Radio(
-                    [("All weights", False), ("LoRA", True)], value=self.begin.use_peft, **train
-                )
+                self._field("use_peft")
                 self._field("dtype")
 
     def _task_card(self) -> None:
@@ -118,10 +112,10 @@ class _Page:
                     tasks, value=self.begin.task, filterable=False, **form.component_options("task")
                 )
                 with gr.Row(elem_classes="wb-fields two") as self.levels:
-                    for name, label in _LEVELS.items():
-                        self._field(name, label=label, placeholder="auto")
-            with gr.Row(elem_classes="wb-fields three", visible=False) as self.own:
-                for name in _OWN:
+                    for name in _LEVELS:
+                        self._field(name, placeholder="auto")
+            with gr.Row(elem_classes="wb-fields three", visible=False) as self.data_fields:
+                for name in _DATA:
                     self._field(name)
             self.example = page_frame.markup()
             self.rows = form.reward_rows(self.begin.rewards)
@@ -129,21 +123,21 @@ class _Page:
             with gr.Row(elem_classes="wb-links"):
                 self.add = _link("Add a reward", "wb-add-reward")
                 self.show = _link("Preview 5 prompts", "wb-preview")
-            page_frame.markup("f-rewards", css="wb-field")  # where a sentence about the rewards appears
+            page_frame.markup("f-rewards", css="wb-field")  # form.js puts problems with the rewards here
             self.preview = page_frame.markup("wb-previewed")
 
     def _group_card(self) -> None:
         with gr.Column(elem_classes="wb-card", min_width=0):
-            _title("3", "Group and update", "small grey figures are the defaults of TRL")
+            _title("3", "Group and update", "small grey figures are TRL's defaults")
             with gr.Row(elem_classes="wb-pair wide"):
                 with gr.Column(min_width=0):
                     self.fields["num_generations"] = gr.Slider(
-                        2, MOST_SAMPLES, value=self.begin.num_generations, step=1, buttons=[],
-                        **form.component_options("num_generations", "Samples in a group, G"),
+                        2, MAX_SAMPLES, value=self.begin.num_generations, step=1, buttons=[],
+                        **form.component_options("num_generations"),
                     )  # fmt: skip
                     self.chance = page_frame.markup()
                 with gr.Column(min_width=0):
-                    self._field("beta", label="Pull to the base model, β")
+                    self._field("beta")
                     self.beta_line = page_frame.markup()
             with gr.Row(elem_classes="wb-fields six"):
                 for name in _SMALL:
@@ -168,33 +162,37 @@ class _Page:
         value = options.pop("value", getattr(self.begin, name))
         self.fields[name] = form.field(name, value, **options)
 
-    def wire(self, do: Handlers, blocks: gr.Blocks) -> None:
-        """Every change is checked at once; a preset fills the fields; Start starts."""
+    def connect(self, do: Handlers, blocks: gr.Blocks) -> None:
+        """Connects events: every change is validated, a preset fills the fields, Start starts the run."""
         rewards = [part for row in self.rows for part in row.inputs()]
-        filled = [self.choice, *self.fields.values(), *rewards]
-        inputs: list[Any] = [self.preset, *filled]
+        values = [self.choice, *self.fields.values(), *rewards]
+        inputs: list[Any] = [self.preset, *values]
         outputs: list[Any] = [
-            self.headline, self.about, self.fields["model"], self.facts, self.levels, self.own, self.example,
+            self.headline, self.about, self.fields["model"], self.facts, self.levels, self.data_fields, self.example,
             self.chance, self.beta_line, self.choices, self.versions, self.rail, self.problems, self.start,
         ]  # fmt: skip
         checking: dict[str, Any] = {
             "fn": do.check, "inputs": inputs, "outputs": outputs, "trigger_mode": "always_last", **_QUIET,
         }  # fmt: skip
-        # Not `input`: a Textbox's fires on key presses alone, never when text is pasted or taken away.
-        changes = [component.change for component in filled]  # type: ignore[attr-defined]
+        # Not `input`: a Textbox fires it on key presses only, never when text is pasted or cut.
+        changes = [component.change for component in values]  # type: ignore[attr-defined]
         gr.on(changes, **checking)
         blocks.load(_new_key, None, [self.key], **_QUIET)
         rows = [row.row for row in self.rows]
-        arriving = blocks.load(do.arrive, None, [self.problems, self.preset, *filled, *rows], **_QUIET)
-        bringing = arriving.then(do.bring, [self.asked], [*rewards, *rows], js=_ASKED, **_QUIET)
-        bringing.then(**checking)
-        self.preset.input(do.fill, [self.preset], [*filled, *rows], **_QUIET).then(**checking)
+        from_link = blocks.load(
+            do.fill_from_link, None, [self.problems, self.preset, *values, *rows], **_QUIET
+        )
+        from_lab = from_link.then(
+            do.fill_from_lab, [self.reward_in_url], [*rewards, *rows], js=_REWARD_IN_URL, **_QUIET
+        )
+        from_lab.then(**checking)
+        self.preset.input(do.fill, [self.preset], [*values, *rows], **_QUIET).then(**checking)
         self.add.click(do.add_reward, rewards, rows, **_QUIET)
         for row in self.rows:
             row.remove.click(_hide, None, [row.row, row.name], **_QUIET).then(**checking)
-        bench: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "bench", **_SLOW}
-        self.show.click(do.show_prompts, inputs, [self.problems, self.preview], **bench)
-        self.dry.click(do.rehearse, inputs, [self.problems, self.rehearsal], **bench)
+        probe: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "probe", **_SLOW}
+        self.show.click(do.show_prompts, inputs, [self.problems, self.preview], **probe)
+        self.dry.click(do.rehearse, inputs, [self.problems, self.rehearsal], **probe)
         self.start.click(
             do.launch, [self.key, *inputs], [self.problems, self.started, self.start], **_SLOW
         ).success(None, [self.started], None, js=_OPEN, api_visibility="private")

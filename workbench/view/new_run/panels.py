@@ -1,6 +1,6 @@
-"""The parts of New run that depend on its fields: words, pictures and figures, as markup.
+"""The parts of the New run page that depend on its fields: sentences, plots and figures, as markup.
 
-In: what the fields come to (form_values.py), and what such runs came to before (expected_results.py). Out: `Markup`.
+In: the validated form (form_values.py) and results of earlier runs (expected_results.py). Out: `Markup`.
 """
 
 import math
@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from workbench.algorithm import token_grads as weights
+from workbench.algorithm import token_grads
 from workbench.core import estimate
 from workbench.core.config import RunConfig
 from workbench.core.estimate import ModelFacts
-from workbench.core.presets import load_preset
 from workbench.core.setting import SECTIONS
 from workbench.prompts import Task
 from workbench.view.common import form, plots
@@ -23,8 +22,8 @@ from workbench.view.new_run import wording
 from workbench.view.new_run.expected_results import Expected
 from workbench.view.new_run.form_values import CheckedForm
 
-MOST_SAMPLES = 64
-"""Right end of the slider for G; a preset may push it further."""
+MAX_SAMPLES = 64
+"""Right end of the slider for G; a preset may extend it."""
 PAPER_BETA, STRONG_BETA = 0.04, 0.5
 _TIME_CSS, _MEMORY_CSS = ("ink2", "ink3", "line2"), ("ink3", "ink2", "accent", "line2")
 
@@ -38,13 +37,8 @@ def headline(checked: CheckedForm) -> Markup:
     return tag("h1", wording.headline(checked.config, estimate.seconds(checked.config, checked.facts)))
 
 
-def preset_line(preset: str, given: Mapping[str, Any]) -> Markup:
-    """What the preset is for, and what has been changed in it since."""
-    return base_line(RunConfig.build(preset), load_preset(preset).about, given)
-
-
-def base_line(config: RunConfig, about: str, given: Mapping[str, Any]) -> Markup:
-    """What the form starts from, and what has been changed in it since."""
+def start_line(config: RunConfig, about: str, given: Mapping[str, Any]) -> Markup:
+    """What the form started from, and which settings have been changed since."""
     changed = []
     for name, info in form.INFOS.items():
         before = form.field_value(info, getattr(config, name)) if name != "rewards" else None
@@ -59,7 +53,7 @@ def base_line(config: RunConfig, about: str, given: Mapping[str, Any]) -> Markup
 
 
 def model_line(checked: CheckedForm) -> Markup:
-    """What is known of the model without loading it."""
+    """Size and shape of the model, read without loading it."""
     facts = checked.facts
     if facts is None and "model" in checked.problems:
         return Markup("")
@@ -75,35 +69,40 @@ def model_line(checked: CheckedForm) -> Markup:
 
 
 def task_line(task: Task | None) -> Markup:
-    """What the task asks, with one example as it is asked."""
+    """What the task asks, with an example."""
     if task is None:
         return Markup("")
     example = None
     if task.name != "data":
-        asked, gold = _cut(task.example.question), _cut(str(task.example.answer))
-        words = [tag("span", "For example "), tag("code", asked), tag("span", "gold "), tag("code", gold)]
+        question, answer = _cut(task.example.question), _cut(str(task.example.answer))
+        words = [
+            tag("span", "For example "),
+            tag("code", question),
+            tag("span", "reference answer "),
+            tag("code", answer),
+        ]
         example = tag("p", words, class_="wb-example")
     return tag("div", tag("p", task.about, class_="wb-note"), example)
 
 
 def chance(checked: CheckedForm, base: float | None) -> Markup:
-    """How likely a group of G has both right and wrong samples: only such groups teach. The axis is the
+    """Probability that a group of G has both right and wrong samples: only such groups have advantages. The x axis is the
     slider's."""
-    config = checked.sketch
+    config = checked.valid_part
     chosen = config.num_generations if config else 8
-    most = max(MOST_SAMPLES, chosen)
-    shares = [base] if base is not None else [0.05, 0.2, 0.5]
+    most = max(MAX_SAMPLES, chosen)
+    rates = [base] if base is not None else [0.05, 0.2, 0.5]
     sizes = sorted({*range(2, 17), *range(2, most + 1, max(1, most // 64)), most, chosen})
     curves = [
         plots.Curve([(size, mixed(share, size)) for size in sizes], "ink2", f"{wording.percent(share)} right")
-        for share in shares
+        for share in rates
     ]
     ticks = [
         (float(size), str(size))
         for size in (2, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
         if size == 2 or most / 8 <= size <= most
     ]
-    share = shares[len(shares) // 2]
+    share = rates[len(rates) // 2]
     mark = (float(chosen), mixed(share, chosen), f"{wording.percent(mixed(share, chosen))} at G = {chosen}")
     known = (
         f"one is right in {wording.percent(base)} of cases"
@@ -126,50 +125,51 @@ def chance(checked: CheckedForm, base: float | None) -> Markup:
 
 
 def mixed(share: float, size: int) -> float:
-    """Chance that `size` samples, each right with probability `share`, are neither all right nor all wrong:
-    1 - p^G - (1-p)^G."""
+    """Probability that `size` samples, each right with probability `share`, are neither all right nor all wrong:
+    1 - p^G - (1 - p)^G."""
     return 1.0 - share**size - (1.0 - share) ** size
 
 
 def beta_line(checked: CheckedForm) -> Markup:
-    """What the choice of beta means: in words, and as what a token pays for having drifted."""
-    config = checked.sketch
+    """What β does: in words, and as a plot of the penalty of one token over its log-ratio to the base model."""
+    config = checked.valid_part
     if config is None:
         return Markup("")
     if config.beta == 0:
-        words = "No pull: answers may drift as far from the base model as the reward takes them."
-        words += " Drift is still measured." if config.record_kl else " Drift is not measured either."
+        words = "No KL penalty: the policy may drift as far from the base model as the reward takes it."
+        words += " KL is still measured." if config.record_kl else " KL is not measured either."
     else:
         where = "the loss" if config.kl_in == "loss" else "each sample's reward"
         words = f"{config.beta:g} × KL(policy ‖ base), {config.kl_estimator} estimate, goes into {where}."
         if config.beta >= STRONG_BETA:
-            words += " This strong a pull usually freezes the model near its start."
-    return tag("div", tag("p", words, class_="wb-note"), _pull(config))
+            words += " A penalty this strong usually holds the policy near the base model."
+    return tag("div", tag("p", words, class_="wb-note"), _penalty_plot(config))
 
 
-def _pull(config: RunConfig) -> Markup:
-    """beta times the KL estimate of one token, over how much likelier the policy made it than the base
-    model."""
+def _penalty_plot(config: RunConfig) -> Markup:
+    """β times the KL estimate of one token, over log2 of its probability under the policy / under the base model."""
     doublings = np.linspace(-3, 3, 49)
-    paid, _ = weights.kl_term(doublings * math.log(2), np.zeros_like(doublings), config.kl_estimator)
+    penalty, _ = token_grads.kl_term(doublings * math.log(2), np.zeros_like(doublings), config.kl_estimator)
     shown = (
         [(config.beta, "plum", f"β {config.beta:g}")]
         if config.beta
-        else [(0.0, "plum", "β 0: free"), (PAPER_BETA, "ink3", "β .04: paper")]
+        else [(0.0, "plum", "β 0: none"), (PAPER_BETA, "ink3", "β .04: paper")]
     )
     curves = [
-        plots.Curve(list(zip(doublings.tolist(), (beta * paid).tolist(), strict=True)), css, label)
+        plots.Curve(list(zip(doublings.tolist(), (beta * penalty).tolist(), strict=True)), css, label)
         for beta, css, label in shown
     ]
     high = _round_up(max(value for curve in curves for _, value in curve.points))
     low = -high if any(value < 0 for curve in curves for _, value in curve.points) else 0.0
     x = plots.Axis(-3, 3, [(-3, "÷ 8"), (0, "as in the base model"), (3, "× 8")])
     y = plots.Axis(low, high, [(value, form.format_value(value)) for value in (low, (low + high) / 2, high)])
-    alt = f"A token eight times likelier than in the base model pays {config.beta * float(paid[-1]):.3g} nats"
+    alt = f"Penalty of a token eight times likelier than under the base model: {config.beta * float(penalty[-1]):.3g} nats"
     return tag(
         "div",
         tag(
-            "p", "What a token pays, in nats, once the policy has made it rarer or likelier", class_="wb-note"
+            "p",
+            "Penalty of one token, in nats, by its probability relative to the base model",
+            class_="wb-note",
         ),
         plots.plot(curves, x, y, 122, alt),
     )
@@ -182,23 +182,23 @@ def _round_up(value: float) -> float:
 
 
 def choices(checked: CheckedForm) -> Markup:
-    """The algorithm in one line."""
-    if checked.sketch is None:
+    """Loss, advantage, clip and evaluation in one line."""
+    if checked.valid_part is None:
         return Markup("")
     return tag(
         "p",
-        [tag("span", f"{name}: ", tag("b", value)) for name, value in wording.losses(checked.sketch)],
+        [tag("span", f"{name}: ", tag("b", value)) for name, value in wording.algorithm(checked.valid_part)],
         class_="wb-choices",
     )
 
 
 def rail(config: RunConfig, facts: ModelFacts | None, expected: Expected | None) -> Markup:
-    """What to expect, how long it takes, whether it fits."""
+    """What to expect, how long it takes, whether it fits into memory."""
     return join([_expected(config, expected), _time(config, facts, expected), _memory(config, facts)])
 
 
 def problem_list(problems: Mapping[str, str]) -> Markup:
-    """Every sentence once more beside the button; form.js copies each to its field."""
+    """All problems beside the Start button; form.js copies each to its field."""
     if not problems:
         return Markup("")
     items = [
@@ -220,18 +220,18 @@ def problem_list(problems: Mapping[str, str]) -> Markup:
     )
 
 
-def asking(words: str) -> Markup:
-    """A bench worker is at it."""
+def working(words: str) -> Markup:
+    """What the probe worker is doing."""
     return tag("p", words, class_="wb-note", role="status")
 
 
 def failed(words: str) -> Markup:
-    """Why there is no answer."""
+    """Why there is no result."""
     return tag("p", words, class_="wb-warning", role="alert")
 
 
 def preview(result: Mapping[str, Any]) -> Markup:
-    """A few prompts exactly as the model reads them."""
+    """A few prompts exactly as the model reads them, with their reference answers."""
     tokens, train = result["tokens"], wording.plural(result["train"], "prompt")
     head = (
         f"{train} to train on, {result['heldout']:,} held out; {tokens['min']} to {tokens['max']} tokens, "
@@ -239,24 +239,26 @@ def preview(result: Mapping[str, Any]) -> Markup:
     )
     shown = []
     for prompt in result["prompts"]:
-        aside = f"{wording.plural(prompt['tokens'], 'token')} · gold {_cut(str(prompt['answer']))}"
+        aside = (
+            f"{wording.plural(prompt['tokens'], 'token')} · reference answer {_cut(str(prompt['answer']))}"
+        )
         shown.append(tag("li", tag("pre", prompt["text"]), tag("span", aside)))
     notes = [tag("p", warning, class_="wb-note") for warning in result.get("warnings", [])]
     return tag("div", tag("p", head, class_="wb-note"), tag("ol", shown), notes, class_="wb-preview")
 
 
 def rehearsed(result: Mapping[str, Any], config: RunConfig) -> Markup:
-    """What one step on the longest prompts took."""
-    seconds, answers = result["seconds"], wording.plural(result["answers"], "answer")
+    """Seconds and memory of one step on the longest prompts."""
+    seconds, samples = result["seconds"], wording.plural(result["answers"], "sample")
     sampled, updated = wording.short(result["sample"]["seconds"]), wording.short(result["update"]["seconds"])
     device = estimate.device(config.device)
     lines = [
         f"One step on the longest prompts took {wording.short(seconds)}: sampling {sampled}, update {updated}.",
         f"{wording.plural(config.steps, 'step')} would take {wording.about(seconds * config.steps)}, "
-        "checks not counted.",
-        f"Peak memory {wording.size(result['peak_bytes'])} of {wording.size(device.bytes)}, with {answers} of "
+        "evaluations not counted.",
+        f"Peak memory {wording.size(result['peak_bytes'])} of {wording.size(device.bytes)}, with {samples} of "
         f"{result['mean_length']:.0f} tokens on average.",
-        f"If every answer ran to {config.max_completion_length} tokens, a step would take "
+        f"If every sample had {config.max_completion_length} tokens, a step would take "
         f"{wording.short(result['step_seconds_at_limit'])}.",
     ]
     return _panel("Dry run: it works", [tag("p", line) for line in lines])
@@ -268,7 +270,7 @@ def _expected(config: RunConfig, expected: Expected | None) -> Markup:
             "What to expect",
             tag(
                 "p",
-                "Nothing is recorded for these settings yet. The base model is checked on "
+                "Nothing is recorded for these settings yet. The base model is evaluated on "
                 f"{wording.plural(config.eval_problems, 'held-out problem')} before the first step, so every "
                 "gain shows.",
             ),
@@ -285,7 +287,7 @@ def _expected(config: RunConfig, expected: Expected | None) -> Markup:
     ]
     ticks = [(float(step), str(step)) for step in range(0, last + 1, max(1, round(last / 5)))]
     grown = (
-        f"Answers grow from {expected.lengths[0]:.0f} to {expected.lengths[1]:.0f} tokens. "
+        f"Samples grow from {expected.lengths[0]:.0f} to {expected.lengths[1]:.0f} tokens. "
         if expected.lengths and expected.lengths[1] > expected.lengths[0]
         else ""
     )
@@ -309,20 +311,19 @@ def _time(config: RunConfig, facts: ModelFacts | None, expected: Expected | None
     if expected is not None and expected.seconds is not None:
         source = "Measured in the runs above" if expected.curves else "Measured"
         phases = expected.phases or (guess._asdict() if guess else {})
-        title, whole = f"Time: {wording.about(expected.seconds)}", expected.seconds
+        title, total = f"Time: {wording.about(expected.seconds)}", expected.seconds
     elif guess is not None:
         source, phases = "From the rate measured on one quiet core", guess._asdict()
-        title, whole = f"Time: {wording.about(guess.total)}", guess.total
+        title, total = f"Time: {wording.about(guess.total)}", guess.total
     else:
         return _panel(
             "Time: not known yet",
             tag(
                 "p",
-                "Nobody has measured this model here. A dry run takes one step on the longest prompts and "
-                "tells.",
+                "This model has not been measured here. A dry run measures one step on the longest prompts.",
             ),
         )
-    scale = whole / (sum(phases.values()) or 1.0)
+    scale = total / (sum(phases.values()) or 1.0)
     parts = [
         (f"{name} {wording.short(value * scale)}", value, css)
         for (name, value), css in zip(phases.items(), _TIME_CSS, strict=False)
@@ -357,7 +358,7 @@ def _memory(config: RunConfig, facts: ModelFacts | None) -> Markup:
     warning = wording.memory(need, device.bytes)
     return _panel(
         f"Memory: {wording.size(need.total)} of {wording.size(device.bytes)}",
-        tag("p", f"Estimated for {device.name}, with every answer at {config.max_completion_length} tokens."),
+        tag("p", f"Estimated for {device.name}, with every sample at {config.max_completion_length} tokens."),
         plots.bar(drawn, max(float(device.bytes), float(need.total))),
         tag("p", warning, class_="wb-warning") if warning else None,
     )

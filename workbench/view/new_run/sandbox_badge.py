@@ -1,6 +1,6 @@
-"""Whether model-written code can be contained on this machine: a badge where a reward that runs some is chosen.
+"""Whether the sandbox can contain model-written code on this machine: a badge where a chosen reward runs such code.
 
-In: the chosen rewards. Out: one line. The sandbox attacks itself for it, once while the dashboard runs.
+In: the chosen rewards. Out: one line. The sandbox tests itself by attacks, once per start of the dashboard.
 """
 
 import functools
@@ -19,20 +19,20 @@ _lock = threading.Lock()
 
 
 class SandboxCheck(NamedTuple):
-    """What came of the attempts to get out."""
+    """Result of the sandbox's self-test."""
 
     safe: bool
     sentence: str
 
 
 def check_sandbox() -> SandboxCheck:
-    """Start a sandbox, try to get out of it, end it; about a second the first time."""
+    """Start a sandbox, run its self-test, stop it; about a second the first time."""
     with _lock:
-        return _attempt()
+        return _self_test()
 
 
 @functools.cache
-def _attempt() -> SandboxCheck:
+def _self_test() -> SandboxCheck:
     try:
         with Sandbox() as sandbox:
             return SandboxCheck(True, sandbox.badge.message)

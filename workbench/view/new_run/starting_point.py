@@ -1,6 +1,6 @@
-"""What New run begins with: a shipped preset, or a recorded run at one of its checkpoints, which a link names.
+"""What the New run form starts from: a shipped preset, or a checkpoint of a recorded run to fork, which a link names.
 
-In: the value of the choice "Start from", or the query of a link. Out: settings to fill in, and where the run will come from.
+In: the value of the choice "Start from", or the query of a link. Out: settings to fill in, and the parent run.
 """
 
 import json
@@ -26,21 +26,21 @@ class StartingPoint(NamedTuple):
     config: RunConfig
     about: str
     parent: RunFolder | None = None
-    origin: ForkPoint | None = None
+    fork: ForkPoint | None = None
 
 
 class ForkLink(NamedTuple):
-    """What a link asks for."""
+    """A link to fork a run."""
 
     choice: str
     """The value of "Start from"."""
     title: str
     config: RunConfig
-    """To be filled in: the base's settings with those of the link."""
+    """To fill in: the parent's settings with those of the link."""
 
 
 def starting_point(store: RunStore, choice: str) -> StartingPoint:
-    """What a choice of "Start from" means. Raises RunError for a run or checkpoint that is not there (any more)."""
+    """The settings behind a choice of "Start from". Raises RunError for a run or checkpoint that is not there (any more)."""
     found = _FORK.fullmatch(choice)
     if found is None:
         return StartingPoint(RunConfig.build(choice), load_preset(choice).about)
@@ -56,7 +56,7 @@ def starting_point(store: RunStore, choice: str) -> StartingPoint:
 
 
 def from_link(store: RunStore, query: Mapping[str, str]) -> ForkLink | None:
-    """`?fork=RUN&step=N&set={...}`; None for a page without a link's wish. Raises RunError, ConfigError."""
+    """`?fork=RUN&step=N&set={...}`; None for a URL that forks nothing. Raises RunError, ConfigError."""
     run, step = query.get("fork"), query.get("step") or "0"
     if not run:
         return None
@@ -78,7 +78,7 @@ def from_link(store: RunStore, query: Mapping[str, str]) -> ForkLink | None:
 
 
 def changes(begin: StartingPoint, config: RunConfig) -> dict[str, Any]:
-    """What was changed in a form: figures that read the same there are the same."""
+    """Settings that were changed in the form. Values that the form shows alike count as equal."""
     as_shown = {
         name: form.field_value(info, getattr(begin.config, name))
         for name, info in form.INFOS.items()

@@ -1,4 +1,4 @@
-"""The words of New run and Runs: how many answers, how long, how much memory. Plain text out, no markup."""
+"""Sentences and figures of the New run page: how many samples, how long, how much memory. Plain text, no markup."""
 
 from workbench.core.config import RunConfig
 from workbench.core.estimate import GIB, Duration, Memory
@@ -8,20 +8,20 @@ MINUS = "\u2212"
 
 
 def headline(config: RunConfig, duration: Duration | None) -> str:
-    """What pressing Start will do, in one breath."""
+    """What pressing Start will do, in two sentences."""
     drawn = f"{config.prompts_per_step} prompts × {config.num_generations} samples"
-    answers = f"{drawn} = {config.samples_per_step} answers for each "
+    samples = f"{drawn} = {config.samples_per_step} samples per "
     updates = config.num_iterations * config.steps_per_generation
-    first = answers + ("update." if updates == 1 else f"step of {updates} updates.")
+    first = samples + ("update." if updates == 1 else f"step of {updates} updates.")
     what = plural(config.steps, "update" if updates == 1 else "step")
     takes = "takes" if config.steps == 1 else "take"
     if duration is None:
-        return f"{first} How long {what} {takes} is not known here yet: a dry run tells."
+        return f"{first} How long {what} {takes} is not known here yet: a dry run measures it."
     return f"{first} {what} {takes} {about(duration.total)} here."
 
 
 def about(seconds: float) -> str:
-    """A duration as a person would say it."""
+    """A duration in words: about 2 minutes."""
     if seconds < 90:
         rounded = max(5, 5 * round(seconds / 5)) if seconds < 30 else 10 * round(seconds / 10)
         return f"about {rounded} seconds"
@@ -78,14 +78,14 @@ def memory(need: Memory, available: int) -> str:
     if need.total <= 0.9 * available:
         return ""
     return (
-        f"May not fit: the longest answers need about {size(need.total)}, there are {size(available)}. "
-        "Shorten the longest answer, lower the tokens a micro-batch, or turn on LoRA."
+        f"May not fit: samples of the max completion length need about {size(need.total)}, there are {size(available)}. "
+        "Lower the max completion length or the tokens per microbatch, or turn on LoRA."
     )
 
 
-def losses(config: RunConfig) -> list[tuple[str, str]]:
-    """The choices of the algorithm that hide behind names, in words."""
-    checks = (
+def algorithm(config: RunConfig) -> list[tuple[str, str]]:
+    """The main choices of the algorithm in words: (name, words)."""
+    evaluation = (
         f"{plural(config.eval_problems, 'problem')} every {plural(config.eval_steps, 'step')}"
         if config.eval_problems
         else "none"
@@ -97,5 +97,5 @@ def losses(config: RunConfig) -> list[tuple[str, str]]:
             f"reward {MINUS} {BASELINES[config.advantage_baseline]}, {SCALES[config.scale_rewards]}",
         ),
         ("Clip", f"{config.epsilon:g} / {config.clip_high:g}"),
-        ("Held-out check", checks),
+        ("Held-out evaluation", evaluation),
     ]
