@@ -4,6 +4,7 @@
 dashboard and the command line; what one does with a run is in `run.py`.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,17 +76,20 @@ def try_reward(
 
     `samples`: a Run (the completions of its newest step), texts, rows with at least `completion` (`prompt`,
     `answer` and columns beside it), or a frame of such rows. One row a sample comes back: completion, value
-    (NaN: none), reason. Raises RewardError.
+    (NaN: none), reason. What was guessed from the reward's code is warned of, and in `frame.attrs["guessed"]`. Raises RewardError.
     """
     import pandas as pd  # noqa: PLC0415 (only this needs it)
 
     name: Any = reward.name if isinstance(reward, RewardSpec) else reward
     rows = _rows(samples)
-    scores = trial.try_reward(name, rows, options=options)
+    scores, guessed = trial.try_reward(name, rows, options=options)
     found = pd.DataFrame(rows)
     found["value"] = [next(iter(score.values.values())) for score in scores]
     found["value"] = found["value"].astype("float64")
     found["reason"] = [next(iter(score.reasons.values()), "") for score in scores]
+    found.attrs["guessed"] = guessed
+    for sentence in guessed:
+        warnings.warn(sentence, stacklevel=2)
     return found
 
 

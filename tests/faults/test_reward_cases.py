@@ -37,7 +37,7 @@ def test_case_14_a_reward_that_raises_costs_that_sample_and_keeps_the_users_line
         'Line 3 of reward.py: return 1 / (ord(completion) - ord("d"))'
     )
     assert "called from Line 6 of reward.py: return helper(completion)" in reason
-    assert "pool.py" not in reason and "loaded.py" not in reason
+    assert "pool.py" not in reason and "runner.py" not in reason
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from workbench.rewards.api.outcome import INFRASTRUCTURE
 from workbench.rewards.runtime import registry
 from workbench.rewards.runtime.process import refuse_inside
 from workbench.rewards.runtime.registry import RewardSource
-from workbench.rewards.trial import dry_run
+from workbench.rewards.trial import dry_run, guesses
 
 RECORD_BYTES = 64 * 2**20
 """Disk space that a run needs beside its checkpoints to be worth starting."""
@@ -258,6 +258,7 @@ def check_rewards(
                     f"Reward {reward} fails on every answer it was tried on, so the run would learn nothing. {reason}"
                 )
             warnings.append(f"Reward {reward} cannot be tried now. {reason}")
+        warnings += guesses(sources)
         files = {
             f"rewards/{path.name}": path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()
         }

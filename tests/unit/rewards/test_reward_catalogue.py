@@ -277,5 +277,5 @@ def test_programs_are_run_against_their_tests_in_the_sandbox(tmp_path):
 
 def test_a_sandbox_that_fails_is_no_verdict_on_the_program(tmp_path):
     broken = "def f(completion):\n    from workbench.core.errors import SandboxError\n    raise SandboxError('lost')\n"
-    (verdict,) = try_reward(broken, [{"completion": "x"}])
+    (verdict,) = try_reward(broken, [{"completion": "x"}]).scores
     assert verdict.reward is None and verdict.reasons["f"] == "Infrastructure: lost"

@@ -84,7 +84,9 @@ def test_an_http_reward_sends_everything_asks_the_same_once_and_tries_again_when
         return (503, {}) if len(times) == 1 else (200, {"score": float(question["completion"])})
 
     server = serve(answer)
-    scores = try_reward("http_score", ROWS, options={"url": server.url, "key_env": "SCORE_KEY"}, timeout=30)
+    scores = try_reward(
+        "http_score", ROWS, options={"url": server.url, "key_env": "SCORE_KEY"}, timeout=30
+    ).scores
     assert [score.reward for score in scores] == [4.0, 5.0, 4.0], [score.reasons for score in scores]
     assert {"prompt": "2+2?", "completion": "5", "answer": "4", "columns": {"level": 3}} in server.asked
     assert server.keys == {"Bearer s3cret"}
@@ -93,13 +95,13 @@ def test_an_http_reward_sends_everything_asks_the_same_once_and_tries_again_when
 def test_a_server_that_is_away_is_a_failure_of_the_infrastructure_and_a_refusal_is_the_rewards(serve):
     away = serve(lambda question: (200, 1.0))
     away.close()
-    (score,) = try_reward("http_score", ROWS[:1], options={"url": away.url, "tries": 1}, timeout=30)
+    (score,) = try_reward("http_score", ROWS[:1], options={"url": away.url, "tries": 1}, timeout=30).scores
     assert score.reward is None and score.reasons["http_score"].startswith(INFRASTRUCTURE)
     refusing = serve(lambda question: (401, {}))
-    (score,) = try_reward("http_score", ROWS[:1], options={"url": refusing.url}, timeout=30)
+    (score,) = try_reward("http_score", ROWS[:1], options={"url": refusing.url}, timeout=30).scores
     assert "the server refused the question: 401" in score.reasons["http_score"]
     odd = serve(lambda question: (200, "good"))
-    (score,) = try_reward("http_score", ROWS[:1], options={"url": odd.url}, timeout=30)
+    (score,) = try_reward("http_score", ROWS[:1], options={"url": odd.url}, timeout=30).scores
     assert 'the server answered "good", not a number' in score.reasons["http_score"]
 
 
@@ -112,7 +114,7 @@ def test_a_judge_scores_from_zero_to_one_and_says_so_when_it_cannot(serve):
 
     server = serve(answer)
     options = {"base_url": server.url, "model": "m", "rubric": "Is the sum right?"}
-    first, second, third = try_reward("judge", ROWS, options=options, timeout=60)
+    first, second, third = try_reward("judge", ROWS, options=options, timeout=60).scores
     assert (first.reward, third.reward) == (0.8, 0.8)
     assert "the judge gave no score: I would rather not say." in second.reasons["judge"]
     told, asked = (message["content"] for message in server.asked[0]["messages"])
@@ -135,12 +137,12 @@ def test_a_comparing_judge_ranks_the_group_and_shows_answers_in_both_places(serv
     server = serve(answer)
     rows = [{**ROWS[0], "completion": text} for text in ("1", "2", "3", "3")]
     options = {"base_url": server.url, "model": "m", "opponents": 3}
-    scores = try_reward("judge_ranking", rows, options=options, timeout=60)
+    scores = try_reward("judge_ranking", rows, options=options, timeout=60).scores
     assert [score.reward for score in scores] == pytest.approx([0.0, 1 / 3, 2.5 / 3, 2.5 / 3])
 
 
 def test_a_reward_without_its_model_or_address_says_what_it_needs():
-    (score,) = try_reward("http_score", ROWS[:1])
+    (score,) = try_reward("http_score", ROWS[:1]).scores
     assert "needs the option `url`" in score.reasons["http_score"]
 
 
@@ -185,7 +187,7 @@ def test_a_reward_model_scores_what_was_said_in_a_process_of_its_own(
 ):
     rows = [{"prompt": "2+2?", "completion": f"<think>so</think>{text}"} for text in ("4", "5")]
     folder = classifier(1)
-    scores = try_reward("reward_model", rows, options={"model": folder, "device": "cpu"}, timeout=120)
+    scores = try_reward("reward_model", rows, options={"model": folder, "device": "cpu"}, timeout=120).scores
     expected = SequenceScorer(folder, "cpu").rewards("2+2?", ["4", "5"])
     assert [score.reward for score in scores] == pytest.approx(expected, abs=1e-5)
 

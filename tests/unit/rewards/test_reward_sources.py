@@ -16,7 +16,7 @@ from workbench.rewards.api import source
 from workbench.rewards.api.decorator import registered, reward
 from workbench.rewards.runtime.pool import RewardPool
 from workbench.rewards.runtime.registry import RewardSource, find, resolve
-from workbench.rewards.trial import dry_run, examine, try_reward
+from workbench.rewards.trial import dry_run, try_reward
 
 ROWS = [
     {"prompt": "2+2?", "completion": "<answer>4</answer>", "answer": "4", "level": 3},
@@ -111,7 +111,7 @@ def test_a_notebook_function_is_saved_as_its_whole_cell():
     code = "import math\n\nLIMIT = 2\n\n@reward\ndef near(completion):\n    return math.floor(1.5) * LIMIT\n"
     near = cell(code, "near")
     assert source.from_function(near).code.decode() == code
-    assert [score.reward for score in try_reward(near, ROWS)] == [2.0, 2.0]
+    assert [score.reward for score in try_reward(near, ROWS).scores] == [2.0, 2.0]
     assert registered.pop("near") is near
 
 
@@ -160,11 +160,11 @@ def test_own_functions_may_not_take_the_name_of_a_catalogue_reward():
 
 
 def test_pasted_code_catalogue_names_and_rows_can_be_tried():
-    assert [score.reward for score in try_reward("correct", ROWS)] == [1.0, 0.0]
+    assert [score.reward for score in try_reward("correct", ROWS).scores] == [1.0, 0.0]
     pasted = "def level_seven(completion, level, length):\n    return level\n"
-    first, _ = try_reward(pasted, ROWS)
+    first, _ = try_reward(pasted, ROWS).scores
     assert "it asks for `length`, which these samples do not carry" in first.reasons["level_seven"]
-    (score,) = try_reward(pasted, [{**ROWS[0], "length": 3}])
+    (score,) = try_reward(pasted, [{**ROWS[0], "length": 3}]).scores
     assert score.reward == 3.0
 
 
@@ -176,17 +176,6 @@ def test_code_that_starts_a_run_of_its_own_is_refused():
     )
     with pytest.raises(RewardError, match="runs inside a reward process"):
         try_reward(source.from_code(code, "f"), ROWS)
-
-
-def test_checks_tell_random_constant_and_failing_rewards_apart():
-    random = examine("import random\ndef f(completion):\n    return random.random()\n", ROWS).checks
-    assert not random.deterministic and not random.constant
-    constant = examine("def f(completion):\n    print('seen')\n    return 2\n", ROWS)
-    assert constant.checks.deterministic and constant.checks.constant
-    assert (constant.checks.low, constant.checks.high, constant.checks.failed) == (2.0, 2.0, 0.0)
-    assert constant.printed == "seen\nseen\n"
-    failing = examine("def f(completion):\n    return float(completion)\n", ROWS).checks
-    assert (failing.failed, failing.absent, failing.low) == (1.0, 1.0, None)
 
 
 def test_a_dry_run_finds_rewards_that_never_work_and_leaves_the_others(tmp_path: Path):
@@ -232,5 +221,5 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("mark", ["@wb.reward", "@workbench.reward", "@reward"])
 def test_a_cell_may_use_the_names_that_a_notebook_gives_the_package(mark: str):
     code = f"{mark}\ndef f(completion):\n    return float(len(completion))\n"
-    (score,) = try_reward(code, [{"completion": "abc"}])
+    (score,) = try_reward(code, [{"completion": "abc"}]).scores
     assert score.reward == 3.0

@@ -1,4 +1,4 @@
-"""The decorator that makes a plain function a reward, and what a reward says about itself.
+"""The decorator that marks a function as a reward, and what it declares about the reward.
 
 In: a function. Out: the same function, marked. Imported in every reward process, so it must stay light.
 """
@@ -13,7 +13,7 @@ MARK = "__workbench_reward__"
 
 
 class Example(NamedTuple):
-    """One answer and what it scores; shown to people and run by the tests."""
+    """One completion and its value; shown on pages and run by the tests."""
 
     given: Mapping[str, Any]
     """What the reward asks for, by name. For a group reward `completions` and what goes with them."""
@@ -22,7 +22,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What `@reward(...)` says. Only catalogue rewards need all of it."""
+    """The arguments of `@reward(...)`. Only catalogue rewards need all of them."""
 
     name: str
     title: str = ""
@@ -36,9 +36,12 @@ class Declared:
     alone: bool = False
     """It holds a model and gets a process of its own, one whatever the size of the pool."""
     outside: bool = False
-    """It asks a server or a person: a run that goes on takes what was said then from the record. `async def` says so by itself."""
+    """Its values come from a server or a person: a resumed run takes them from the record. `async def` implies it."""
     messages: bool | None = None
-    """Completions as chat messages instead of text; None = decided from the function's source."""
+    """Prompts and completions as chat messages instead of text. None: see `signature.read_shape`."""
+    random: bool | None = None
+    """It draws random numbers, which must be the same on every visit to a sample: `random` and `numpy.random` are seeded before
+    each call. None: see `signature.read_shape`."""
 
 
 registered: dict[str, Callable[..., Any]] = {}
@@ -60,6 +63,7 @@ def reward(
     alone: bool = False,
     outside: bool = False,
     messages: bool | None = None,
+    random: bool | None = None,
 ) -> Callable[[AnyFunction], AnyFunction]: ...
 def reward(function: Callable[..., Any] | None = None, /, *, name: str | None = None, **about: Any) -> Any:
     """Mark a function as a reward: it asks by name for what it needs and returns a number or None.
@@ -80,6 +84,6 @@ def reward(function: Callable[..., Any] | None = None, /, *, name: str | None = 
 
 
 def declared(function: Callable[..., Any]) -> Declared | None:
-    """What the decorator said, or None for a function without it."""
+    """The arguments of its decorator, or None for a function without it."""
     found = getattr(function, MARK, None)
     return found if isinstance(found, Declared) else None

@@ -1,6 +1,6 @@
-"""Names that rewards written for other tools ask for: verl, OpenRLHF, ms-swift, verifiers.
+"""Arguments that rewards written for other tools ask for: verl, OpenRLHF, ms-swift, verifiers.
 
-In: a group and a foreign name. Out: the value that tool would pass. A column of the data with the same name
+In: a group and the name of an argument. Out: the value that tool would pass. A column of the data with the same name
 wins.
 """
 
@@ -12,6 +12,8 @@ from workbench.rewards.api.reward_input import RewardInput
 
 Message = dict[str, str]
 
+CHAT_COLUMN = "prompt_messages"
+"""The column in which conversational data keeps its prompt as messages (`prompts.data.MESSAGES`)."""
 _VERL = frozenset({"solution_str", "ground_truth", "data_source", "extra_info"})
 _VERIFIERS = frozenset({"state", "info", "task", "parser", "states", "infos", "tasks", "answers"})
 _OPENRLHF = frozenset({"queries", "labels"})
@@ -26,10 +28,10 @@ ABSENT: Final = _Absent()
 
 
 class Parser:
-    """What verifiers passes as `parser`: the text between `<answer>` tags, or all where there are none."""
+    """What verifiers passes as `parser`: the text between `<answer>` tags, or everything where there are none."""
 
     def parse(self, text: str) -> str:
-        """The last tagged answer of a text."""
+        """The last tagged final answer of a text."""
         found = re.findall(r"<answer>(.*?)</answer>", text, re.DOTALL)
         return str(found[-1]).strip() if found else text
 
@@ -39,7 +41,7 @@ class Parser:
 
 
 class TrainerState:
-    """The part of TRL's `trainer_state` that a reward can rely on here."""
+    """The part of TRL's `trainer_state` that is known here."""
 
     def __init__(self, step: int, max_steps: int) -> None:
         self.global_step = step
@@ -77,12 +79,12 @@ _OF_LIST: dict[str, Callable[[RewardInput], Any]] = {
 
 
 def names(kind: str) -> Collection[str]:
-    """Foreign names that a reward of this kind can ask for."""
+    """Arguments of other tools that a reward of this kind can ask for."""
     return _OF_SAMPLE if kind == "sample" else _OF_LIST if kind == "list" else ()
 
 
 def value(kind: str, name: str, group: RewardInput, index: int | None) -> Any:
-    """The value behind a foreign name, or ABSENT."""
+    """The value of such an argument, or ABSENT."""
     if kind == "sample" and index is not None and name in _OF_SAMPLE:
         return _OF_SAMPLE[name](group, index)
     if kind == "list" and name in _OF_LIST:
@@ -90,34 +92,44 @@ def value(kind: str, name: str, group: RewardInput, index: int | None) -> Any:
     return ABSENT
 
 
-def recognise(kind: str, asked_for: Collection[str], is_object: bool) -> str:
-    """Whose signature it is."""
-    asked_for = set(asked_for)
-    if kind == "sample" and asked_for & _VERL:
+def recognise(kind: str, names: Collection[str], is_object: bool) -> str:
+    """Which tool's signature it is, by the names of its arguments."""
+    names = set(names)
+    if kind == "sample" and names & _VERL:
         return "verl"
-    if asked_for & (_VERIFIERS if kind != "sample" else _VERIFIERS - {"info", "task"}):
+    if names & (_VERIFIERS if kind != "sample" else _VERIFIERS - {"info", "task"}):
         return "verifiers"
     if kind != "list":
         return "workbench"
-    if asked_for & _OPENRLHF:
+    if names & _OPENRLHF:
         return "OpenRLHF"
     return "ms-swift" if is_object else "TRL"
 
 
-def asked(prompt: str, messages: bool) -> str | list[Message]:
-    """A prompt as text or as chat messages."""
-    return [{"role": "user", "content": prompt}] if messages else prompt
+def is_conversational(group: RewardInput) -> bool:
+    """Whether the data gives the prompt as chat messages."""
+    chat = group["columns"].get(CHAT_COLUMN)
+    return isinstance(chat, list) and bool(chat) and all(isinstance(message, dict) for message in chat)
 
 
-def said(completion: str, messages: bool) -> str | list[Message]:
+def prompt_of(group: RewardInput, messages: bool) -> str | list[Message]:
+    """The prompt as text, or as chat messages: those of the data where it is conversational."""
+    if not messages:
+        return group["prompt"]
+    if is_conversational(group):
+        return [dict(message) for message in group["columns"][CHAT_COLUMN]]
+    return [{"role": "user", "content": group["prompt"]}]
+
+
+def completion_of(text: str, messages: bool) -> str | list[Message]:
     """A completion as text or as chat messages."""
-    return [{"role": "assistant", "content": completion}] if messages else completion
+    return [{"role": "assistant", "content": text}] if messages else text
 
 
 def _state(group: RewardInput, index: int) -> dict[str, Any]:
     return {
-        "prompt": asked(group["prompt"], True),
-        "completion": said(group["completions"][index], True),
+        "prompt": prompt_of(group, True),
+        "completion": completion_of(group["completions"][index], True),
         "answer": group["answer"],
         "info": dict(group["columns"]),
         "task": "default",

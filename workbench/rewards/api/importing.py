@@ -1,7 +1,6 @@
-"""From the saved source of a reward to a callable, inside a reward process.
+"""From the saved copy of a reward to a callable, inside a reward process.
 
-In: the path of the saved copy and a function's name. Out: the function and its shape, or a LoadError that
-names file, line and remedy.
+In: a RewardCode. Out: its module and its function, or a LoadError that names file, line and remedy.
 """
 
 import hashlib
@@ -16,39 +15,35 @@ from typing import Any
 
 from workbench.core.errors import WorkbenchError
 from workbench.rewards.api import outcome
+from workbench.rewards.api.code import RewardCode
 from workbench.rewards.api.decorator import reward
-from workbench.rewards.api.outcome import Origin
-from workbench.rewards.api.signature import Shape, read_shape
 
 GIVEN = {"reward": reward, "workbench": sys.modules["workbench"], "wb": sys.modules["workbench"]}
-"""Names that reward code finds without an import: what is pasted or taken from a cell often lacks it. The
-package itself comes from the table of modules: an import would tie this room to everything it offers."""
+"""Names that reward code may use without an import: pasted code and notebook cells often lack it. The package itself is taken
+from `sys.modules`: an import here would make every room of the package a dependency of this one."""
 
 
 class LoadError(Exception):
-    """The saved source cannot be used; the message names file, line and remedy."""
+    """The saved code cannot be used; the message names file, line and remedy."""
 
 
-def load(path: str, origin: Origin) -> ModuleType:
-    """The module of a saved source, under a private name, its folder not on the import path.
-
-    Raises LoadError.
-    """
-    private = f"_workbench_reward_{hashlib.sha256(path.encode()).hexdigest()[:12]}"
+def load(code: RewardCode) -> ModuleType:
+    """The module of a saved copy, under a private name, its folder not on the import path. Raises LoadError."""
+    private = f"_workbench_reward_{hashlib.sha256(code.path.encode()).hexdigest()[:12]}"
     if private in sys.modules:
         return sys.modules[private]
-    spec = importlib.util.spec_from_file_location(private, path)
+    spec = importlib.util.spec_from_file_location(private, code.path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     vars(module).update(GIVEN)
     sys.modules[private] = module
-    _serve_former_names(Path(path).read_text(encoding="utf-8", errors="replace"))
+    _serve_former_names(Path(code.path).read_text(encoding="utf-8", errors="replace"))
     sys.dont_write_bytecode = True  # the folder of a run holds sources, not caches
     try:
         spec.loader.exec_module(module)
     except BaseException as error:  # the reward boundary: code at the top of the file may do anything
         del sys.modules[private]
-        raise LoadError(why(error, origin)) from None
+        raise LoadError(why(error, code)) from None
     return module
 
 
@@ -87,12 +82,12 @@ def _serve_former_names(source: str) -> None:
                     setattr(module, old, getattr(module, new))
 
 
-def why(error: BaseException, origin: Origin) -> str:
-    """What went wrong while a module was loaded or got ready: the user's line, and what to do."""
+def why(error: BaseException, code: RewardCode) -> str:
+    """Why a module could not be loaded or prepared: the user's line, and what to do."""
     if isinstance(error, WorkbenchError):
         return str(error)
-    line = _user_line(error, origin)
-    where = origin.quoted(line) if line else f"In {origin.file}."
+    line = _user_line(error, code)
+    where = code.quoted(line) if line else f"In {code.file}."
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").partition(".")[0]
         return (
@@ -109,24 +104,24 @@ def why(error: BaseException, origin: Origin) -> str:
     )
 
 
-def _user_line(error: BaseException, origin: Origin) -> int | None:
+def _user_line(error: BaseException, code: RewardCode) -> int | None:
     trace, line = error.__traceback__, None
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == origin.path:
+        if trace.tb_frame.f_code.co_filename == code.path:
             line = trace.tb_lineno
         trace = trace.tb_next
     return line
 
 
-def find(module: ModuleType, name: str, origin: Origin) -> Callable[..., Any]:
-    """The reward of that name; a class is made into an object first (ms-swift). Raises LoadError."""
-    found = getattr(module, name, None)
+def find(module: ModuleType, code: RewardCode) -> Callable[..., Any]:
+    """The reward function; a class is instantiated first (ms-swift). Raises LoadError."""
+    found = getattr(module, code.function, None)
     if inspect.isclass(found):
         try:
             found = found()
         except Exception as error:  # the user's own __init__
             raise LoadError(
-                f"{name} of {origin.file} cannot be made without arguments: {outcome.text_of(error)}. Give "
+                f"{code.function} of {code.file} cannot be made without arguments: {outcome.text_of(error)}. Give "
                 "its __init__ defaults, or write a plain function."
             ) from None
     if callable(found):
@@ -139,12 +134,4 @@ def find(module: ModuleType, name: str, origin: Origin) -> Callable[..., Any]:
         and not item.startswith("_")
     ]
     has = f"It has: {', '.join(own)}." if own else "It defines no function."
-    raise LoadError(f"{origin.file} has no function {name}. {has}")
-
-
-def shape_of(function: Callable[..., Any], name: str, origin: Origin) -> Shape:
-    """The shape of a reward. Raises LoadError."""
-    try:
-        return read_shape(function)
-    except (TypeError, ValueError) as error:
-        raise LoadError(f"{name} of {origin.file} {error}") from None
+    raise LoadError(f"{code.file} has no function {code.function}. {has}")

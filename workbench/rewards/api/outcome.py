@@ -1,60 +1,39 @@
-"""What came back from a reward, as a number or as None with a sentence that says why.
+"""A reward's result as a number, or as None with a sentence that says why.
 
-In: whatever user code returned or raised. Out: finite floats, reasons with the user's own line. Light on
-purpose.
+In: whatever user code returned or raised. Out: finite floats, and reasons with the user's own line. Imported in every
+reward process, so it must stay light.
 """
 
-import linecache
 import math
 import traceback
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from workbench.core.errors import RewardError, SandboxError
+from workbench.rewards.api.code import RewardCode, shorten
 
 NOT_APPLICABLE = "The reward returned None: it does not apply here."
-"""The reason of a None that the reward chose without a word."""
+"""The reason of a None that the reward returned without an explanation."""
 ABSENT = "No value: "
-"""Starts the reason of a None that the reward chose and explained."""
+"""Starts the reason of a None that the reward explained (`Absent`)."""
 INFRASTRUCTURE = "Infrastructure: "
-"""Starts the reason of a failure that is neither the model's nor the reward's: a sandbox, a server."""
+"""Starts the reason of a failure that is neither the model's nor the reward's: of a sandbox or a server."""
 
 
 class Absent(Exception):
-    """Raised by a reward that has no value for an answer, and says why: like None, no failure."""
+    """Raised by a reward that does not apply to a completion, with the reason; like None, it is no failure."""
 
 
 class Unavailable(RewardError):
-    """A service that a reward needs did not answer. Own rewards may raise it too."""
+    """A service that a reward needs cannot be reached. A user's reward may raise it too."""
 
 
 LIMIT = 1e9
-"""Values beyond are mistakes: their squares would drown every other sample of the group."""
-_LONGEST = 300
-
-
-class Origin(NamedTuple):
-    """How to speak of a reward to the person who chose it."""
-
-    who: str
-    """`Your reward`, or `The reward correct`."""
-    file: str
-    """The name people know: `reward.py`, `the cell`, `the pasted code`."""
-    path: str
-    """The saved copy that runs; its line numbers are those of `file`."""
-
-    def at(self, line: int) -> str:
-        """`Line 3 of reward.py.`"""
-        return f"Line {line} of {self.file}."
-
-    def quoted(self, line: int) -> str:
-        """`Line 3 of reward.py: return 1 / 0`"""
-        text = linecache.getline(self.path, line).strip()
-        return f"Line {line} of {self.file}: {shorten(text)}" if text else self.at(line)
+"""A value beyond is taken for a mistake: its square would dominate the standard deviation of its group."""
 
 
 def is_failure(reason: str) -> bool:
-    """Whether a reason tells of a failure: the reward did not choose to give no value."""
+    """Whether a reason is that of a failure, not of a None that the reward chose to return."""
     return reason != NOT_APPLICABLE and not reason.startswith(ABSENT)
 
 
@@ -101,7 +80,7 @@ def _describe(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def one(value: Any, index: int, origin: Origin, line: int) -> tuple[float | None, str]:
+def one(value: Any, index: int, code: RewardCode, line: int) -> tuple[float | None, str]:
     """The value of one sample and, where it is None, its reason."""
     number, problem = as_number(value)
     if number is not None or problem == NOT_APPLICABLE:
@@ -109,42 +88,42 @@ def one(value: Any, index: int, origin: Origin, line: int) -> tuple[float | None
     remedy = "It must return a number or None."
     if hasattr(value, "shape"):
         remedy = "It must return a number or None: take one out with .item()."
-    return None, f"{origin.who} returned {problem} for sample {index}. {remedy} {origin.at(line)}"
+    return None, f"{code.subject} returned {problem} for sample {index}. {remedy} {code.at(line)}"
 
 
-def many(values: Any, count: int, origin: Origin, line: int) -> tuple[list[float | None], list[str]]:
+def many(values: Any, count: int, code: RewardCode, line: int) -> tuple[list[float | None], list[str]]:
     """The values of a whole group and their reasons ('' where there is a value)."""
     if not isinstance(values, list | tuple) and hasattr(values, "tolist"):
         values = values.tolist()  # an array or tensor of one number a sample, as TRL and OpenRLHF accept
-    said = ""
+    problem = ""
     if not isinstance(values, Sequence) or isinstance(values, str):
-        said = "None" if values is None else as_number(values)[1] or f"a single number ({values:g})"
+        problem = "None" if values is None else as_number(values)[1] or f"a single number ({values:g})"
     elif len(values) != count:
-        said = f"{len(values)} {'value' if len(values) == 1 else 'values'} for {count} completions"
-    if said:
+        problem = f"{len(values)} {'value' if len(values) == 1 else 'values'} for {count} completions"
+    if problem:
         reason = (
-            f"{origin.who} returned {said}. It must return a list with one number or None for "
+            f"{code.subject} returned {problem}. It must return a list with one number or None for "
             "each completion. "
         )
-        return [None] * count, [reason + origin.at(line)] * count
-    pairs = [one(value, index, origin, line) for index, value in enumerate(values)]
+        return [None] * count, [reason + code.at(line)] * count
+    pairs = [one(value, index, code, line) for index, value in enumerate(values)]
     return [number for number, _ in pairs], [reason for _, reason in pairs]
 
 
-def raised(error: BaseException, origin: Origin) -> str:
+def raised(error: BaseException, code: RewardCode) -> str:
     """An exception in one sentence with the user's own line, and below it the lines that called it."""
     if isinstance(error, Absent):
         return f"{ABSENT}{text_of(error)}"
     if isinstance(error, SandboxError | Unavailable):
         return f"{INFRASTRUCTURE}{text_of(error)}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == origin.path]
-    sentence = f"{origin.who} raised {type(error).__name__}"
-    said = text_of(error)
-    sentence += f": {said}" if said else ""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == code.path]
+    sentence = f"{code.subject} raised {type(error).__name__}"
+    text = text_of(error)
+    sentence += f": {text}" if text else ""
     sentence += "" if sentence.endswith((".", "!", "?")) else "."
     if not frames:
         return sentence
-    lines = [origin.quoted(frame.lineno or 1) for frame in reversed(frames)]
+    lines = [code.quoted(frame.lineno or 1) for frame in reversed(frames)]
     return "\n  called from ".join([f"{sentence} {lines[0]}", *lines[1:5]])
 
 
@@ -154,9 +133,3 @@ def text_of(error: BaseException) -> str:
         return shorten(str(error))
     except Exception as second:  # the user's own __str__ may raise
         return f"(its text raised {type(second).__name__})"
-
-
-def shorten(text: str, longest: int = _LONGEST) -> str:
-    """At most `longest` characters, without lone surrogates."""
-    text = text if len(text) <= longest else text[: longest - 1] + "…"
-    return text.encode("utf-8", "backslashreplace").decode()

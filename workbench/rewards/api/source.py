@@ -1,7 +1,7 @@
 """Where reward code comes from: the catalogue, a file, a function of a notebook or script, pasted text.
 
-In: any of those. Out: the exact source with a name for people, checked without running it. Nothing is written
-here but by `save`, which never leaves half a file.
+In: any of those. Out: the exact source with the name the user knows, checked without running it; and its saved copies, each
+named by its hash. Nothing is written here but by `save`, which never leaves half a file.
 """
 
 import ast
@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from workbench.core.errors import RewardError
+from workbench.rewards.api.code import shorten
 from workbench.rewards.api.importing import GIVEN
-from workbench.rewards.api.outcome import shorten
 
 _FILE = re.compile(r"(?P<path>.*\.py)(?::(?P<function>[^:/\\]*))?", re.DOTALL)
 _OF_A_MODULE = {*GIVEN, "__name__", "__file__", "__doc__", "__spec__", "__builtins__"}
 _OF_A_NOTEBOOK = {"get_ipython", "display"}
 """A notebook puts these among the builtins; a reward process does not have them."""
+VERSION_DIGITS = 16
+"""Digits of the hash that name a saved copy."""
 
 
 class SourceText(NamedTuple):
@@ -34,7 +36,7 @@ class SourceText(NamedTuple):
     code: bytes
     function: str
     file: str
-    """The name people know: `reward.py`, `the cell`."""
+    """The name the user knows: `reward.py`, `the cell of f`."""
     ours: bool = False
     """From the catalogue."""
 
@@ -43,27 +45,38 @@ class SourceText(NamedTuple):
         """Of the exact bytes."""
         return hashlib.sha256(self.code).hexdigest()
 
+    @property
+    def version(self) -> str:
+        """The name of its saved copy."""
+        return self.sha[:VERSION_DIGITS]
+
 
 def is_file(name: str) -> bool:
     """Whether a reward's name means a Python file: `reward.py`, `folder/reward.py:short`."""
     return _FILE.fullmatch(name) is not None
 
 
-def from_file(name: str) -> SourceText:
-    """`path/to/file.py:function`; without the function the file's only reward. Raises RewardError."""
+def file_and_function(name: str) -> tuple[str, str | None]:
+    """`reward.py:short` taken apart; None where no function is named. Raises RewardError for what names no file."""
     match = _FILE.fullmatch(name)
     if match is None:
         raise RewardError(f"{name!r} does not name a reward in a file. Write path/to/file.py:function.")
-    path = Path(match["path"]).expanduser()
+    return match["path"], match["function"] or None
+
+
+def from_file(name: str) -> SourceText:
+    """`path/to/file.py:function`; without the function the file's only reward. Raises RewardError."""
+    file, function = file_and_function(name)
+    path = Path(file).expanduser()
     try:
         code = path.read_bytes()
     except FileNotFoundError:
         raise RewardError(
-            f"{match['path']} is not there. Give the path of a Python file, seen from {Path.cwd()}."
+            f"{file} is not there. Give the path of a Python file, seen from {Path.cwd()}."
         ) from None
     except OSError as error:
-        raise RewardError(f"{match['path']} cannot be read: {error.strerror}. Give a Python file.") from None
-    return from_code(code, match["function"], path.name)
+        raise RewardError(f"{file} cannot be read: {error.strerror}. Give a Python file.") from None
+    return from_code(code, function, path.name)
 
 
 def from_code(code: bytes | str, function: str | None = None, file: str = "the pasted code") -> SourceText:
@@ -155,7 +168,7 @@ def foreign_names(text: str, file: str) -> list[str]:
         isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
         for node in ast.walk(parse(text.encode(), file))
     ):
-        return []  # nobody can tell what a star brings
+        return []  # what a star import defines is not known
     top = symtable.symtable(text, file, "exec")
     bound = {
         symbol.get_name() for symbol in top.get_symbols() if symbol.is_assigned() or symbol.is_imported()
@@ -217,9 +230,30 @@ def _binds(tree: ast.Module, name: str) -> bool:
     return False
 
 
+def saved_path(folder: Path, sha: str) -> Path:
+    """Where the copy with this hash, or with its first 16 digits, lies below a folder."""
+    return (folder / f"{sha[:VERSION_DIGITS]}.py").resolve()
+
+
+def read_saved(folder: Path, sha: str, name: str) -> bytes:
+    """The saved copy of reward `name`. Raises RewardError where it is missing or was changed."""
+    path = saved_path(folder, sha)
+    try:
+        code = path.read_bytes()
+    except OSError:
+        raise RewardError(
+            f"The code of reward {name} is missing: {path}. Restore it, or give a new one."
+        ) from None
+    if not hashlib.sha256(code).hexdigest().startswith(sha):
+        raise RewardError(
+            f"The saved code of reward {name} was changed: {path}. Restore it, or give a new one."
+        )
+    return code
+
+
 def save(sources: Sequence[SourceText], folder: Path) -> list[Path]:
-    """Write each source to `<folder>/<first 16 of its hash>.py`, whole or not at all. Raises RewardError."""
-    paths = [(folder / f"{source.sha[:16]}.py").resolve() for source in sources]
+    """Write each source to its `saved_path`, whole or not at all. Raises RewardError."""
+    paths = [saved_path(folder, source.sha) for source in sources]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Written beside, then moved in one go; a full disk leaves nothing behind.

@@ -13,8 +13,9 @@ from importlib import import_module
 from typing import Any
 
 from workbench.core.errors import RewardError
+from workbench.rewards.api.code import shorten
 from workbench.rewards.api.decorator import reward
-from workbench.rewards.api.outcome import Unavailable, shorten
+from workbench.rewards.api.outcome import Unavailable
 from workbench.rewards.builtin.remote import beside, memory, secret
 from workbench.rewards.builtin.text import final_answer
 

@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from workbench.core.errors import RewardError
+from workbench.rewards.api.code import shorten
 from workbench.rewards.api.decorator import reward
-from workbench.rewards.api.outcome import Unavailable, shorten
+from workbench.rewards.api.outcome import Unavailable
 
 _WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds before each further try."""

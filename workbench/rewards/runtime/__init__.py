@@ -1,1 +1,1 @@
-"""Where rewards run: processes that can be killed, the pool over them, and what is kept loaded between trials."""
+"""Where rewards run: the pool, the worker groups below it, their processes, and the messages between the two sides."""

@@ -1,25 +1,33 @@
-"""A reward process: `python -P -m workbench.rewards.runtime.child REQUEST_FD ANSWER_FD TRACE_FD PLACE_FD`.
+"""A reward process: `python -P -m workbench.rewards.runtime.child REQUEST_FD RESULT_FD TRACE_FD CALL_FD`.
 
-In: JSON lines, first the rewards to load, then groups to score. Out: one JSON line for each call, a few
-milliseconds late at most; the number of the running call stands in a file all the time, so the parent knows
-which one hung or ended the process. What user code prints goes nowhere near the protocol. A signal makes the
-process say where it is, even in C code that never comes back.
+In and out: the messages of `messages.py`. Results are written a few milliseconds late at most; the number of the running call
+stands in the file CALL_FD all the time, so that the parent knows which one hung or ended the process. What user code prints
+goes to no descriptor of the protocol. A signal makes the process write its stack to TRACE_FD, even inside C code that never
+returns.
 """
 
 import contextlib
 import faulthandler
 import io
-import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from workbench.rewards.api import decorator
 from workbench.rewards.api.importing import LoadError
-from workbench.rewards.runtime.runner import Loaded, RunFacts
+from workbench.rewards.runtime.messages import (
+    CallResult,
+    CallResults,
+    Load,
+    Loaded,
+    LoadFailed,
+    ScoreRequest,
+    decode,
+    encode,
+)
+from workbench.rewards.runtime.runner import Runner
 
 ENVIRONMENT = "WORKBENCH_REWARD_PROCESS"
 """Set in reward processes: reward code that starts runs of its own is refused."""
@@ -49,64 +57,55 @@ class Tail(io.TextIOBase):
         return text
 
 
-def main(request_fd: int, answer_fd: int, trace_fd: int, place_fd: int) -> NoReturn:
+def main(request_fd: int, result_fd: int, trace_fd: int, call_fd: int) -> NoReturn:
     """Serve until the parent closes its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the parent
     faulthandler.register(signal.SIGUSR1, file=trace_fd, all_threads=False)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")  # where memory runs out, this process goes first, not the training
-    # `@wb.reward` finds the decorator itself: looked up it would load everything that a notebook can use.
+        file.write("1000")  # where memory runs out, the kernel kills this process first, not the training
+    # `@wb.reward` finds the decorator itself: looked up, it would load everything that a notebook can use.
     vars(sys.modules["workbench"])["reward"] = decorator.reward
     printed = Tail(_PRINTED)
     sys.stdout = sys.stderr = printed
-    requests = _lines(request_fd)
+    requests = map(decode, open(request_fd, "rb"))  # noqa: SIM115 - closed with the process
     load = next(requests, None)
-    if load is None:
-        _leave()
+    if not isinstance(load, Load):
+        _exit()
     try:
-        facts = RunFacts(**load["facts"])
-        rewards = [Loaded(description, facts) for description in load["rewards"]]
+        runners = [Runner(code, load.facts) for code in load.rewards]
     except LoadError as error:
-        _write(answer_fd, _line({"failed": str(error)}))
-        _leave()
-    _write(answer_fd, _line({"shapes": [reward.shape.to_json() for reward in rewards]}))
+        _write(result_fd, encode(LoadFailed(str(error))))
+        _exit()
+    _write(result_fd, encode(Loaded([runner.shape for runner in runners])))
     for request in requests:
-        calls = request["calls"]
-        # If the parent is gone and a call never ends, nobody else ends this process.
-        faulthandler.dump_traceback_later(_GRACE + facts.timeout * len(calls), exit=True, file=trace_fd)
-        said: list[bytes] = []
+        assert isinstance(request, ScoreRequest)
+        # If the parent is gone and a call never ends, nothing else ends this process.
+        watchdog = _GRACE + load.facts.timeout * len(request.calls)
+        faulthandler.dump_traceback_later(watchdog, exit=True, file=trace_fd)
+        results: list[CallResult] = []
         flushed = time.perf_counter()
-        for number, (place, which, index) in enumerate(calls):
-            os.pwrite(place_fd, number.to_bytes(4, "little"), 0)
-            answer = rewards[which].call(request["groups"][place], index, request["step"])
+        for number, call in enumerate(request.calls):
+            os.pwrite(call_fd, number.to_bytes(4, "little"), 0)
+            result = runners[call.reward].call(request.groups[call.group], call.sample, request.step)
             text = printed.take()
-            said.append(_line({**answer, "printed": text} if text else answer))
+            results.append(result._replace(printed=text) if text else result)
             if time.perf_counter() - flushed > _FLUSH_AFTER:
-                _write(answer_fd, b"".join(said))
-                said.clear()
+                _write(result_fd, encode(CallResults(results)))
+                results.clear()
                 flushed = time.perf_counter()
-        _write(answer_fd, b"".join(said))
+        if results:
+            _write(result_fd, encode(CallResults(results)))
         faulthandler.cancel_dump_traceback_later()
-    for reward in rewards:
-        reward.finish()
-    _leave()
+    for runner in runners:
+        runner.finish()
+    _exit()
 
 
-def _leave() -> NoReturn:
-    """End at once, whatever threads a reward left behind; a parent that was killed cannot tidy up after us."""
+def _exit() -> NoReturn:
+    """End at once, whatever threads a reward left behind; a parent that was killed cannot clean up after us."""
     with contextlib.suppress(OSError, KeyError):
         os.rmdir(os.environ["TMPDIR"])
     os._exit(0)
-
-
-def _lines(descriptor: int) -> Iterator[dict[str, Any]]:
-    with open(descriptor, "rb") as stream:
-        for line in stream:
-            yield json.loads(line)
-
-
-def _line(message: Any) -> bytes:
-    return json.dumps(message).encode() + b"\n"
 
 
 def _write(descriptor: int, data: bytes) -> None:

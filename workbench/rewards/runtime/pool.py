@@ -1,40 +1,39 @@
 """Scoring in processes that can be killed.
 
-In: groups of answers. Out: a `Score` for each sample, in flat sample order, the same at any number of
-processes. Plain rewards share their processes; rewards that hold a model have one of their own.
+In: groups of completions. Out: a `Score` for each sample, in flat sample order, the same at any number of processes. Rewards that
+compute, and rewards that ask a server or a person, share the processes of one worker group each; a reward that holds a model has
+a process of its own.
 """
 
-import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from workbench.core.errors import RewardError
 from workbench.core.types import Group, Score
 from workbench.rewards.api import reward_input
 from workbench.rewards.api.outcome import INFRASTRUCTURE, is_failure
-from workbench.rewards.api.reward_input import RewardInput
+from workbench.rewards.api.reward_input import Ratings, RewardInput
+from workbench.rewards.runtime.messages import RunFacts
 from workbench.rewards.runtime.process import RewardProcess
 from workbench.rewards.runtime.registry import DEFAULT_TIMEOUT, RewardSource
-from workbench.rewards.runtime.runner import RunFacts
-from workbench.rewards.runtime.worker_group import PartialScore, Starter, WorkerGroup, WorkerResult
+from workbench.rewards.runtime.worker_group import Starter, WorkerGroup, WorkerResult
 
-Result = TypeVar("Result")
-Recorded = Callable[[int, RewardInput, Collection[str]], list[PartialScore] | None]
-"""What rewards of these names said about a group in a step before, sample by sample; None where that is not known."""
-Submitted = Mapping[int, list[Future[WorkerResult]]]
-"""What `RewardPool.begin` gave for some groups of a step, by place."""
+Recorded = Callable[[int, RewardInput, Collection[str]], list[Score] | None]
+"""(step, group, names of rewards) -> the values that these rewards gave in an earlier attempt, sample by sample, or None."""
+Submitted = Mapping[int, Sequence[Future[WorkerResult]]]
+"""What `RewardPool.submit` returned for single groups of a step, by place."""
 _CHUNK = 64
 """Samples that travel in one request."""
 _PRINTED = 2000
 _AHEAD = 256
-"""Requests that wait while their results are not taken: enough to keep every process busy."""
+"""Requests that may wait while their results are not taken: enough to keep every process busy."""
 
 
 class RewardPool:
-    """Processes that hold the rewards of a run, warm. Close it, or use it in a `with`."""
+    """Processes that stay loaded with the rewards of a run. Close it, or use it in a `with`."""
 
     def __init__(
         self,
@@ -52,7 +51,7 @@ class RewardPool:
 
         timeout: seconds for one call: of one sample, or of one group for rewards that take groups or lists.
         max_steps, max_length: facts of the run for rewards that ask (`trainer_state`, `max_length`).
-        recorded: asked first for rewards that ask somebody outside, who might answer differently the second time.
+        recorded: replaces calls of rewards that ask a server or a person, which might give other values the second time.
         """
         if not sources:
             raise RewardError("No rewards were given. Give at least one, for example correct.")
@@ -61,18 +60,19 @@ class RewardPool:
         self._workers = workers
         self.wants_tokens = any(source.shape.wants_tokens for source in sources)
         """Whether token ids must be sent to some reward."""
-        facts = RunFacts(timeout, max_steps, max_length=max_length)
         self._recorded = recorded
+        facts = RunFacts(timeout, max_steps, max_length=max_length)
         shared = [source for source in sources if not source.shape.alone]
         parts = [
-            [source for source in shared if source.shape.asks_outside is outside] for outside in (False, True)
+            [source for source in shared if source.shape.is_external is external]
+            for external in (False, True)
         ]
-        self._crews = [WorkerGroup(part, facts, workers, starter) for part in parts if part]
-        self._crews += [WorkerGroup([source], facts, 1, starter) for source in sources if source.shape.alone]
+        self._groups = [WorkerGroup(part, facts, workers, starter) for part in parts if part]
+        self._groups += [WorkerGroup([source], facts, 1, starter) for source in sources if source.shape.alone]
         self.error_rate: dict[str, float] = {}
         """For each reward the share of values lost to errors in the last `score`."""
         self.metrics: dict[str, float] = {}
-        """Means of what rewards sent to `log_metric` in the last `score`."""
+        """Means of the numbers that rewards gave to `log_metric` in the last `score`."""
         self.printed = ""
         """The end of what rewards printed in the last `score`."""
 
@@ -82,13 +82,12 @@ class RewardPool:
         step: int = 0,
         progress: Callable[[int, int], None] | None = None,
         *,
-        ratings: reward_input.Ratings | None = None,
+        ratings: Ratings | None = None,
     ) -> list[Score]:
-        """One score a sample, group after group. `progress(done, total)` counts samples; `ratings`: what people
-        said, for rewards that ask for it.
+        """One score a sample, group after group. `progress(done, total)` counts samples; `ratings`: of people, for rewards that
+        ask for them.
 
-        Raises RewardError where a reward cannot be loaded; everything that a reward does later is in the
-        scores.
+        Raises RewardError where a reward cannot be loaded; everything that a reward does later is in the scores.
         """
         return self.score_inputs(reward_input.of_groups(groups, self.wants_tokens, ratings), step, progress)
 
@@ -99,7 +98,7 @@ class RewardPool:
         progress: Callable[[int, int], None] | None = None,
         submitted: Submitted | None = None,
     ) -> list[Score]:
-        """`score` for plain groups; `submitted`: those whose scoring has begun."""
+        """`score` for inputs at hand; `submitted`: groups whose scoring has begun."""
         scores: list[Score] = []
         total = sum(len(group["completions"]) for group in groups)
         for part in self.stream([(step, groups)], submitted):
@@ -113,38 +112,43 @@ class RewardPool:
     ) -> Iterator[list[Score]]:
         """Scores of several steps, in order, some samples at a time as soon as they are there.
 
-        What is asked runs a little ahead of what is taken. `error_rate`, `metrics` and `printed` are those of
-        all that was taken. `submitted`: groups of a single step whose scoring has begun.
+        Requests run a little ahead of the scores that are taken. `error_rate`, `metrics` and `printed` are those of all scores
+        that were taken. `submitted`: groups of a single step whose scoring has begun.
         """
-        told = _Told(self)
-        asked: deque[list[Future[WorkerResult]]] = deque()
+        totals = _Totals(self)
+        waiting: deque[Sequence[Future[WorkerResult]]] = deque()
         try:
             for step, groups in steps:
                 for futures in self._requests(groups, step, submitted or {}):
-                    asked.append(futures)
-                    if len(asked) > _AHEAD:
-                        yield told.take(asked.popleft())
-            while asked:
-                yield told.take(asked.popleft())
+                    waiting.append(futures)
+                    if len(waiting) > _AHEAD:
+                        yield totals.take(waiting.popleft())
+            while waiting:
+                yield totals.take(waiting.popleft())
         finally:
-            for futures in asked:
+            for futures in waiting:
                 for future in futures:
                     future.cancel()
-            told.done()
+            totals.publish()
 
-    def submit(self, groups: list[RewardInput], step: int = 0) -> list[Future[WorkerResult]]:
+    def submit(self, groups: Sequence[RewardInput], step: int = 0) -> list[Future[WorkerResult]]:
         """Score groups in the background, so that a slow reward overlaps with generation; for `score_inputs`."""
-        return [self._submit_to(crew, groups, step) for crew in self._crews]
+        return [
+            workers.submit(groups, step, [self._recorded(step, group, workers.names) for group in groups])
+            if self._recorded is not None and workers.is_external
+            else workers.submit(groups, step)
+            for workers in self._groups
+        ]
 
     @property
     def pids(self) -> set[int]:
         """Of the processes that are alive."""
-        return {pid for crew in self._crews for pid in crew.pids}
+        return {pid for workers in self._groups for pid in workers.pids}
 
     def close(self) -> None:
         """End all processes, whatever they are doing. Calls that wait get a RewardError."""
-        for crew in self._crews:
-            crew.close()
+        for workers in self._groups:
+            workers.close()
 
     def __enter__(self) -> Self:
         return self
@@ -154,29 +158,10 @@ class RewardPool:
     ) -> None:
         self.close()
 
-    def _submit_to(self, crew: WorkerGroup, groups: list[RewardInput], step: int) -> Future[WorkerResult]:
-        """Ask a crew about groups, but for what is known of them already."""
-        if self._recorded is None or not crew.asks_outside:
-            return crew.submit(groups, step)
-        known = {place: self._recorded(step, group, crew.names) for place, group in enumerate(groups)}
-        rest = [group for place, group in enumerate(groups) if known[place] is None]
-        asked = crew.submit(rest, step) if rest else _done(WorkerResult([], {}, ""))
-
-        def merge(said: list[WorkerResult]) -> WorkerResult:
-            parts = iter(said[0].parts)
-            merged = [
-                part
-                for place, group in enumerate(groups)
-                for part in (known[place] or [next(parts) for _ in group["completions"]])
-            ]
-            return said[0]._replace(parts=merged)
-
-        return _joined([asked], merge)
-
     def _requests(
         self, groups: Sequence[RewardInput], step: int, submitted: Submitted
-    ) -> Iterator[list[Future[WorkerResult]]]:
-        """Whole groups, so many that a request is worth its way and every process has some."""
+    ) -> Iterator[Sequence[Future[WorkerResult]]]:
+        """Whole groups, so many that a request is worth its overhead and every process has some."""
         total = sum(len(group["completions"]) for group in groups)
         share = min(_CHUNK, max(1, total // self._workers))
         chunk: list[RewardInput] = []
@@ -192,10 +177,10 @@ class RewardPool:
         if chunk:
             yield self.submit(chunk, step)
 
-    def merged(self, said: Sequence[WorkerResult]) -> list[Score]:
-        """One score a sample from what every crew says about it."""
+    def merged(self, results: Sequence[WorkerResult]) -> list[Score]:
+        """One score a sample from the results of all worker groups."""
         scores = []
-        for parts in zip(*(one.parts for one in said), strict=True):
+        for parts in zip(*(result.scores for result in results), strict=True):
             found: dict[str, float | None] = {}
             reasons: dict[str, str] = {}
             logs: dict[str, Any] = {}
@@ -211,8 +196,8 @@ class RewardPool:
         return scores
 
 
-class _Told:
-    """What a stream has said so far, beside the scores."""
+class _Totals:
+    """What a stream gives beside its scores."""
 
     def __init__(self, pool: RewardPool) -> None:
         self._pool = pool
@@ -222,52 +207,26 @@ class _Told:
         self._printed = ""
 
     def take(self, futures: Sequence[Future[WorkerResult]]) -> list[Score]:
-        """The scores of one chunk."""
-        said = [future.result() for future in futures]
-        scores = self._pool.merged(said)
-        for one in said:
-            self._printed = (self._printed + one.printed)[-_PRINTED:]
-            for name, values in one.metrics.items():
+        """The scores of one request to each worker group."""
+        results = [future.result() for future in futures]
+        scores = self._pool.merged(results)
+        for result in results:
+            self._printed = (self._printed + result.printed)[-_PRINTED:]
+            for name, values in result.metrics.items():
                 self._metrics.setdefault(name, []).extend(values)
         self._count += len(scores)
         for name, share in error_share(scores).items():
             self._failed[name] += round(share * len(scores))
         return scores
 
-    def done(self) -> None:
-        """Leave the figures with the pool."""
+    def publish(self) -> None:
+        """Set the pool's figures."""
         self._pool.error_rate = {name: failed / self._count for name, failed in self._failed.items()}
         self._pool.metrics = {name: sum(values) / len(values) for name, values in self._metrics.items()}
         self._pool.printed = self._printed
 
 
-def _done(said: WorkerResult) -> Future[WorkerResult]:
-    done: Future[WorkerResult] = Future()
-    done.set_result(said)
-    return done
-
-
-def _joined(
-    futures: Sequence[Future[WorkerResult]], combine: Callable[[list[WorkerResult]], Result]
-) -> Future[Result]:
-    """A future of what all of them say."""
-    joined: Future[Result] = Future()
-    joined.set_running_or_notify_cancel()
-    left = itertools.count(len(futures) - 1, -1)
-
-    def look(_: Future[WorkerResult]) -> None:
-        if next(left) == 0:  # the last one, whichever it is
-            try:
-                joined.set_result(combine([future.result() for future in futures]))
-            except BaseException as error:
-                joined.set_exception(error)
-
-    for future in futures:
-        future.add_done_callback(look)
-    return joined
-
-
-def weighted(values: dict[str, float | None], sources: Iterable[RewardSource]) -> float | None:
+def weighted(values: Mapping[str, float | None], sources: Iterable[RewardSource]) -> float | None:
     """Sum of weight x value over the enabled rewards that have one; None where none has.
 
     An absent reward is not zero.

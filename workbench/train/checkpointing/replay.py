@@ -8,11 +8,11 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
+from workbench.core.types import Score
 from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 from workbench.record.rows import clean
 from workbench.rewards.api.reward_input import RewardInput
-from workbench.rewards.runtime.worker_group import PartialScore
 
 CHANGES = ("set",)
 """Commands that change what later steps do."""
@@ -38,7 +38,7 @@ class Replay:
         self.checked = all(first in self._reader.steps("eval", mode) for mode in ("sampled", "greedy"))
         """Whether the held-out check at `first` is in the record: the checkpoint was written after it."""
         self._first = first
-        self._scores: tuple[int, dict[tuple[str, str], deque[PartialScore]]] = (-1, {})
+        self._scores: tuple[int, dict[tuple[str, str], deque[Score]]] = (-1, {})
 
     def due(self, step: int) -> dict[str, Any]:
         """The settings that changed at this boundary then, as their last change left them."""
@@ -52,7 +52,7 @@ class Replay:
         """A new command for these settings came: what was recorded for them from this step on is not repeated."""
         self.changes = without(self.changes, step, names)
 
-    def scores(self, step: int, group: RewardInput, names: Collection[str]) -> list[PartialScore] | None:
+    def scores(self, step: int, group: RewardInput, names: Collection[str]) -> list[Score] | None:
         """The recorded results of these rewards for a group in this step; None unless there is one for every completion (the step was
         not finished, the completions differ now, or dynamic sampling replaced the group)."""
         if not self._first <= step <= self.last:
@@ -67,10 +67,10 @@ class Replay:
         if any(name not in part.values for part in found for name in names):
             return None
         return [
-            PartialScore(
+            Score(
                 {name: part.values[name] for name in names},
                 {name: reason for name, reason in part.reasons.items() if name in names},
-                part.logs,
+                logs=part.logs,
             )
             for part in found
         ]
@@ -82,10 +82,10 @@ class Replay:
             and {(prompt_id, clean(text)) for prompt_id, text in completions} <= self._read(step).keys()
         )
 
-    def _read(self, step: int) -> dict[tuple[str, str], deque[PartialScore]]:
-        found: dict[tuple[str, str], deque[PartialScore]] = {}
+    def _read(self, step: int) -> dict[tuple[str, str], deque[Score]]:
+        found: dict[tuple[str, str], deque[Score]] = {}
         for row in self._reader.scores(step):
-            part = PartialScore(row["values"], row["reasons"], row["logs"])
+            part = Score(row["values"], row["reasons"], logs=row["logs"])
             found.setdefault((row["prompt_id"], row["text"]), deque()).append(part)
         return found
 

@@ -32,6 +32,7 @@ export function makeToolbar(on) {
     check(!found.failed, found.failed ? `fails on ${found.failed} of ${found.scored}` : "no errors"),
     check(!found.constant, found.low === null ? "no values" : found.constant ? `always ${plain(found.low)}` : `${plain(found.low)} to ${plain(found.high)}`, found.low === null),
     check(!ended && found.milliseconds < 100, `${time(found.milliseconds)} each`),
+    found.guessed.map((sentence) => check(true, sentence, true)),
   ]);
   const complaint = part(h("div", { class: "lab-complaint", role: "alert" }), (found) => found && [
     h("span", {}, found.text), found.line && [" ", h("button", { type: "button", class: "link", "data-key": "complaintline", on: { click: () => on.toLine(found.line) } }, `Go to line ${found.line}`)],

@@ -40,13 +40,16 @@ class Scored(NamedTuple):
     """Samples scored; fewer than there are where scoring was stopped."""
     ended: str = ""
     """Why scoring was stopped early."""
+    guessed: Sequence[str] = ()
+    """What was guessed about the functions from their code, in sentences."""
 
 
 class Tally:
     """Collects scores as they arrive."""
 
-    def __init__(self, names: Iterable[str], timeout: float) -> None:
+    def __init__(self, names: Iterable[str], timeout: float, guessed: Sequence[str] = ()) -> None:
         self.timeout = timeout
+        self.guessed = guessed
         self.values: dict[str, list[float]] = {name: [] for name in names}
         self.reasons: dict[str, dict[int, str]] = {name: {} for name in self.values}
         self.printed = ""
@@ -75,7 +78,7 @@ class Tally:
         reasons = {name: dict(texts) for name, texts in self.reasons.items()}
         if each is None:
             each = (time.perf_counter() - self.started) / max(1, self.done)
-        return Scored(values_B, reasons, self.printed, again, each, self.done, ended)
+        return Scored(values_B, reasons, self.printed, again, each, self.done, ended, self.guessed)
 
 
 @dataclass

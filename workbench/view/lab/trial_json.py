@@ -162,6 +162,7 @@ def checks(trial: Trial) -> Json:
         "low": _number(known.min()) if len(known) else None,
         "high": _number(known.max()) if len(known) else None,
         "constant": len(known) > 1 and float(np.ptp(known)) <= 1e-12 * max(1.0, float(np.abs(known).max())),
+        "guessed": list(scored.guessed),
         "reason": first,
         "line": reward_source.line_of(first) if first else None,
     }

@@ -24,6 +24,7 @@ from workbench.rewards.api import reward_input, source
 from workbench.rewards.api.reward_input import RewardInput
 from workbench.rewards.runtime import worker_group
 from workbench.rewards.runtime.process_cache import LoadedRewards, ProcessCache
+from workbench.rewards.trial import guesses
 from workbench.view.common.run_store import RunStore
 from workbench.view.lab import reward_source, trial_json, trial_samples
 from workbench.view.lab.drafts import CODE_FILE, Drafts, RewardCode, RewardPart
@@ -222,7 +223,7 @@ class Trials:
             yield known
             return
         ready = self._load(written, found)
-        tally = Tally((one.name for one in ready.sources), SECONDS)
+        tally = Tally((one.name for one in ready.sources), SECONDS, guesses(ready.sources))
         wants_tokens = any(one.shape.wants_tokens for one in ready.sources)
         groups = found.with_tokens() if wants_tokens else found.groups
         over = False
