@@ -1,6 +1,7 @@
 """One torch thread a test process, so that several do not fight over the cores; no network, no tracker."""
 
 import os
+from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -19,3 +20,13 @@ def recorded(tmp_path_factory: pytest.TempPathFactory):
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     return record(shared / "recorded")
+
+
+@pytest.fixture
+def yard(tmp_path: Path):
+    """A runs root whose workers only count; all of them end with the test."""
+    from tests.helpers import Yard  # noqa: PLC0415 (as above)
+
+    made = Yard(tmp_path / "runs")
+    yield made
+    made.close()

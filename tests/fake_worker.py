@@ -1,7 +1,7 @@
 """A real worker process around a loop that only counts: no torch, no model. What it does lies in `fake.json`
 in the run folder.
 
-Keys: step_seconds; hang_at (step in which the loop hears nothing); deaf (TERM ignored); raise_at (with `message`); children
+Keys: step_seconds; hang_at (step in which the loop reads no command); deaf (TERM ignored); raise_at (with `message`); children
 (how many, with the worker's environment); escaped (a child in a session of its own); teardown_hang; idle; shows (how many fake
 steps are recorded at the start); alarm (raised there).
 """
@@ -26,13 +26,13 @@ SLEEPER = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
 
 
 def plan(folder: RunFolder) -> dict[str, Any]:
-    """What this run was told to do."""
+    """What this run is to do."""
     path = folder.path / "fake.json"
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def count(config: RunConfig, folder: RunFolder, control: Control) -> None:
-    """Obeys Control as the real loop does, and answers into a real record."""
+    """Follows Control as the real loop does, and replies into a real record."""
     wanted = plan(folder)
     with Writer(folder, config) as record:
         control.record_to(record.event)

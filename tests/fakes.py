@@ -2,7 +2,7 @@
 true to show.
 
 `make_step` gives one StepRecord, `write_fake_run` a whole run folder; both are pure functions of their seed.
-Styles and figures follow the embedded model's real runs: right answers 20 % -> 90 %, lengths 17 -> 43,
+Styles and figures follow the embedded model's real runs: correct completions 20 % -> 90 %, lengths 17 -> 43,
 entropy .29 -> .04.
 """
 
@@ -30,7 +30,7 @@ from workbench.diagnose.metrics import step_metrics
 from workbench.record.folder import RunFolder, create
 from workbench.record.writer import Writer
 
-PIECES = re.compile(r"<think>|</think>|<answer>|</answer>|check\n|wait\n|ok\n|\d{1,2}|\s|.", re.DOTALL)
+TOKENS = re.compile(r"<think>|</think>|<answer>|</answer>|check\n|wait\n|ok\n|\d{1,2}|\s|.", re.DOTALL)
 END = 2
 _VOCABULARY = [
     "<|pad|>",
@@ -58,7 +58,7 @@ _IDS = {text: i for i, text in enumerate(_VOCABULARY)}
 
 
 class Draw(NamedTuple):
-    """One fake answer before it becomes tokens."""
+    """One fake completion before it becomes tokens."""
 
     text: str
     right: bool
@@ -72,8 +72,8 @@ def token_text(token: int) -> bytes:
 
 
 def tokenize(text: str, finished: bool = True) -> list[int]:
-    """Fake tokens of a text, the end token included where the answer stopped by itself."""
-    ids = [_IDS.get(piece, _IDS[" "]) for piece in PIECES.findall(text)]
+    """Fake tokens of a text, the end token included where the completion stopped by itself."""
+    ids = [_IDS.get(piece, _IDS[" "]) for piece in TOKENS.findall(text)]
     return [*ids, END] if finished else ids
 
 
@@ -103,16 +103,16 @@ def solve(question: str) -> int:
 
 
 def draw(rng: random.Random, prompt: Prompt, skill: float) -> Draw:
-    """An answer in one of the task's styles; `skill` 0 (base model) .. 1 (trained) moves from guessing to
+    """A completion in one of the task's styles; `skill` 0 (base model) .. 1 (trained) moves from guessing to
     working."""
-    shares = {
+    weights = {
         "direct": 0.55 * (1 - skill) + 0.01,
         "jump": 0.25 * (1 - skill) + 0.02,
         "full": 0.12 + 0.75 * skill,
         "check": 0.06 + 0.48 * skill * (1 - skill),
         "bare": 0.02,
     }
-    style = rng.choices(list(shares), list(shares.values()))[0]
+    style = rng.choices(list(weights), list(weights.values()))[0]
     guess = str(rng.randrange(10))
     if style == "bare":
         return Draw(guess, False, False)
@@ -123,9 +123,9 @@ def draw(rng: random.Random, prompt: Prompt, skill: float) -> Draw:
     stride = 2 if style == "jump" else 1
     error = {"jump": 0.25, "full": 0.008 + 0.06 * (1 - skill), "check": 0.05}[style]
     for start in range(0, len(operations), stride):
-        said = value + "".join(operations[start : start + stride])
-        value = str(rng.randrange(10) if rng.random() < error else solve(said))
-        lines.append(f"{said}={value}")
+        shown = value + "".join(operations[start : start + stride])
+        value = str(rng.randrange(10) if rng.random() < error else solve(shown))
+        lines.append(f"{shown}={value}")
     work = "\n".join(lines) + "\n"
     if style == "check":
         if rng.random() < 0.03:  # never finds its end: cut at the limit
@@ -307,7 +307,7 @@ def write_fake_run(
         writer.event("state", {"state": "running"}, 0)
         for step in range(steps + 1):
             if step % eval_steps == 0:
-                _check(writer, step, total, seed, watched, config)
+                _evaluation(writer, step, total, seed, watched, config)
             if step == steps:
                 break
             writer.step(
@@ -363,7 +363,7 @@ def write_fake_run(
 
 
 def _places(step: int, seed: int, steps: int, groups: int) -> list[dict[str, object]]:
-    """Three answers of a step, as evidence of alarms names them."""
+    """Three samples of a step, as evidence of alarms names them."""
     made = make_step(step, steps=steps, groups=groups, samples=4, seed=seed)
     return [
         {"step": step, "group": k, "prompt_id": made.groups[k].prompt.id, "index": 0}
@@ -371,7 +371,7 @@ def _places(step: int, seed: int, steps: int, groups: int) -> list[dict[str, obj
     ]
 
 
-def _check(
+def _evaluation(
     writer: Writer, step: int, total: int, seed: int, watched: list[Prompt], config: RunConfig
 ) -> None:
     for mode, samples in (("sampled", 4), ("greedy", 1)):

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from workbench import launch
 from workbench.core.config import RunConfig
 from workbench.launch import RunState
+from workbench.record import folder as record
 from workbench.record.folder import Kind, RunFolder
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ class Yard:
         return now
 
     def close(self) -> None:
-        """Kill every worker and what it started."""
-        for folder in self.started:
+        """Kill every worker in the runs root, and every other one that was started from here."""
+        for folder in {*self.started, *record.folders(self.root)}:
             if folder.path.exists() and folder.damage() is None:
                 launch.stop(folder, grace=0, kill_after=0)

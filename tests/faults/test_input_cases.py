@@ -1,4 +1,4 @@
-"""What people may get wrong before a run exists: each is said on the terminal with exit code 2, and no run is
+"""What people may get wrong before a run exists: each is explained on the terminal with exit code 2, and no run is
 made."""
 
 import json
@@ -21,7 +21,7 @@ Refuse = Callable[..., str]
 
 @pytest.fixture
 def refused(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refuse:
-    """Runs `workbench run` with these options, requires a refusal, and returns what was said."""
+    """Runs `workbench run` with these options, requires a refusal, and returns what was printed."""
     monkeypatch.chdir(tmp_path)
 
     def call(*options: str, runs: str = "runs") -> str:
@@ -93,8 +93,8 @@ def test_case_45_a_tokenizer_of_another_model_is_refused(refused: Refuse, model:
 def test_case_46_a_setting_out_of_its_range_is_named_with_what_is_allowed(
     refused: Refuse, option: str, value: str, words: str
 ) -> None:
-    said = refused(option, value)
-    assert words in said and option.strip("-").replace("-", "_") in said
+    shown = refused(option, value)
+    assert words in shown and option.strip("-").replace("-", "_") in shown
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ TWO = SMALL | {"steps": 2, "save_steps": 1, "eval_steps": 2, "prompts_per_step":
                "eval_problems": 1, "watched_prompts": 0, "beta": 0.04}  # fmt: skip
 
 
-def go_on(folder: RunFolder, *, warm: bool = False, stop_after: int | None = None) -> None:
+def go_on(folder: RunFolder, *, warm_start: bool = False, stop_after: int | None = None) -> None:
     with Control(folder, Status()) as control:
-        control.warm_start = warm
+        control.warm_start = warm_start
         if stop_after is not None:
             control.progress = lambda step, steps: step == stop_after and control.request_stop("the test")  # type: ignore[method-assign,assignment,return-value]
         train(folder.config(), folder, control)
@@ -80,7 +80,7 @@ def another_row(path: Path) -> None:
 
 
 def another_weight(path: Path) -> None:
-    """One bit, in no mebibyte that somebody in a hurry would look at, and with the time of before."""
+    """One bit, in none of the mebibytes that a quick check would read, and with the time of before."""
     before, content = path.stat(), bytearray(path.read_bytes())
     content[len(content) // 4] ^= 1
     path.write_bytes(bytes(content))
@@ -116,13 +116,13 @@ def test_case_41_what_a_run_needs_is_named_where_it_is_missing_or_changed(run: R
 
 def test_case_41_a_warm_start_goes_on_without_the_optimiser_and_says_so(run: RunFolder) -> None:
     newest(run, "optimizer.safetensors").unlink()
-    go_on(run, warm=True)
+    go_on(run, warm_start=True)
     assert Reader(run).steps() == [0, 1] and (run.final / "model.safetensors").is_file()
-    [told] = Reader(run).events(kind="resumed")
-    assert told["data"]["step"] == 1 and "optimizer.safetensors was missing" in told["data"]["notes"]
+    [found] = Reader(run).events(kind="resumed")
+    assert found["data"]["step"] == 1 and "optimizer.safetensors was missing" in found["data"]["notes"]
 
 
-def test_case_41_an_older_whole_checkpoint_is_taken_and_the_torn_one_is_told(
+def test_case_41_an_older_whole_checkpoint_is_taken_and_the_torn_one_is_named(
     stopped: RunFolder, tmp_path: Path
 ) -> None:
     folder = RunFolder(shutil.copytree(stopped.path, tmp_path / stopped.id))
@@ -130,9 +130,9 @@ def test_case_41_an_older_whole_checkpoint_is_taken_and_the_torn_one_is_told(
     assert [kept.step for kept in checkpoints.listing(folder)] == [1, 2]
     cut(folder.checkpoints / "step-000002" / "model.safetensors")
     go_on(folder)
-    told = Reader(folder).events(kind="resumed")[-1]["data"]
-    assert told["step"] == 1 and any(
-        "step-000002 was passed over: model.safetensors has" in note for note in told["notes"]
+    found = Reader(folder).events(kind="resumed")[-1]["data"]
+    assert found["step"] == 1 and any(
+        "step-000002 was passed over: model.safetensors has" in note for note in found["notes"]
     )
     checkpoints.at(folder, 2)  # written anew
 
@@ -154,19 +154,18 @@ def test_case_41_a_checkpoint_of_an_earlier_version_is_taken_and_says_what_it_ca
     manifest = json.loads(newest(run, "manifest.json").read_text())
     newest(run, "manifest.json").write_text(json.dumps({**manifest, "meta": {}}))
     go_on(run)
-    [told] = Reader(run).events(kind="resumed")
-    assert any("earlier version" in note for note in told["data"]["notes"])
+    [found] = Reader(run).events(kind="resumed")
+    assert any("earlier version" in note for note in found["data"]["notes"])
 
 
 # -- going on with other settings --------------------------------------------------------------------------
 
 
 @pytest.fixture
-def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
+def yard(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> Yard:
+    """Runs that the code under test starts are counting workers too."""
     monkeypatch.setattr(local, "WORKER", FAKE_WORKER)
-    made = Yard(tmp_path / "runs")
-    yield made
-    made.close()
+    return yard
 
 
 def test_case_44_going_on_with_other_settings_shows_them_and_needs_a_yes(
@@ -187,12 +186,12 @@ def test_case_44_going_on_with_other_settings_shows_them_and_needs_a_yes(
         "--json",
     ]
     assert cli.main(options) == 2
-    said = capfd.readouterr().err
-    assert "beta: 0.0 -> 0.1" in said and "num_generations: 12 -> 6" in said and "--yes" in said
+    shown = capfd.readouterr().err
+    assert "beta: 0.0 -> 0.1" in shown and "num_generations: 12 -> 6" in shown and "--yes" in shown
     assert launch.state(folder).over and launch.state(folder).step == stopped.step
     assert cli.main([*options, "--yes"]) == 0
-    told: dict[str, Any] = json.loads(capfd.readouterr().out)
-    assert told["ok"] and told["run"] == folder.id
+    found: dict[str, Any] = json.loads(capfd.readouterr().out)
+    assert found["ok"] and found["run"] == folder.id
     yard.goes_on(folder)
     commands = wait_until(
         lambda: [e["data"] for e in Reader(folder).events(kind="command") if e["data"]["command"] == "set"]

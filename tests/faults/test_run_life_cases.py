@@ -5,11 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.helpers import FAKE_WORKER, Yard, wait_until
 from workbench import launch
@@ -23,13 +20,6 @@ config = RunConfig.build(None, {"steps": 20_000, "device": "cpu"})
 folder = launch.start(config, sys.argv[1], worker=tuple(sys.argv[2:]))
 print(folder.id, flush=True); time.sleep(600)
 """
-
-
-@pytest.fixture
-def yard(tmp_path: Path) -> Iterator[Yard]:
-    made = Yard(tmp_path / "runs")
-    yield made
-    made.close()
 
 
 def app(yard: Yard) -> tuple["subprocess.Popen[str]", RunFolder]:
@@ -77,7 +67,7 @@ def test_case_24_a_killed_worker_is_crashed_with_reason_and_log_and_its_device_i
     yard.reaches(waiting, "running")
     assert "process is gone" in dead.reason
     assert "loading the model" in dead.log
-    # Whoever started it also tells how it ended.
+    # The process that started it also notes how it ended.
     wait_until(lambda: "signal 9 (SIGKILL)" in launch.state(folder).reason)
 
 
@@ -99,8 +89,8 @@ def test_case_26_a_process_that_got_the_pid_is_never_signalled(yard: Yard) -> No
     os.kill(worker_pid(folder), signal.SIGKILL)
     yard.reaches(folder, "crashed")
     status = folder.status()
-    # A stranger under the old pid, with even the token on its command line: only the start time tells it
-    # apart.
+    # A stranger under the old pid, with even the token on its command line: only the start time
+    # distinguishes it.
     stranger = subprocess.Popen(
         [sys.executable, "-S", "-c", "import time; time.sleep(600)", status["token"]], start_new_session=True
     )
@@ -146,7 +136,7 @@ def test_case_27_a_stop_ends_at_a_boundary_and_past_its_grace_by_force_with_all_
             wait_until(lambda pid=child: not _runs(pid), what="the child is gone")  # type: ignore[misc]
 
 
-def test_case_27b_a_worker_holds_itself_to_the_grace_when_nobody_else_does(yard: Yard) -> None:
+def test_case_27b_a_worker_holds_itself_to_the_grace_when_no_other_process_does(yard: Yard) -> None:
     folder = yard.start(hang_at=1, deaf=True, children=1, escaped=True)
     wait_until((folder.path / "hanging").exists)
     folder.put("stop", {"grace": 0.3})  # whoever asked has gone away

@@ -9,7 +9,6 @@ import pickle
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,13 +62,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Served:
 
 
 @pytest.fixture
-def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
-    """Runs started over the web are counting workers too."""
+def yard(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> Yard:
+    """Runs that the code under test starts are counting workers too."""
     monkeypatch.setattr(local, "WORKER", FAKE_WORKER)
-    made = Yard(tmp_path / "runs")
-    yield made
-    made.started = record.folders(made.root)
-    made.close()
+    return yard
 
 
 # -- a page that comes and goes ----------------------------------------------------------------------------

@@ -1,7 +1,4 @@
-"""A bench: a real worker with the embedded model, asked from outside, that makes way for runs."""
-
-from collections.abc import Iterator
-from pathlib import Path
+"""A probe worker: a real process with the embedded model that ends when a run waits for its device."""
 
 import pytest
 
@@ -14,16 +11,7 @@ from workbench.prompts import task_of
 from workbench.prompts.stream import PromptStream
 
 
-@pytest.fixture
-def yard(tmp_path: Path) -> Iterator[Yard]:
-    made = Yard(tmp_path / "runs")
-    yield made
-    if folder := probe_client.living_worker(made.root):
-        made.started.append(folder)
-    made.close()
-
-
-def test_a_bench_answers_about_any_settings_and_goes_when_a_run_wants_its_device(yard: Yard) -> None:
+def test_a_probe_worker_serves_any_settings_and_ends_when_a_run_wants_its_device(yard: Yard) -> None:
     config = RunConfig.build(None, {"device": "cpu", "max_completion_length": 16})
     found = probe_client.run_probe(yard.root, config, "prompts", count=2)
     assert [sorted(prompt) for prompt in found["prompts"]] == [
@@ -31,11 +19,11 @@ def test_a_bench_answers_about_any_settings_and_goes_when_a_run_wants_its_device
     ] * 2
     folder = probe_client.living_worker(yard.root)
     assert folder is not None and launch.state(folder).device == ""  # no model, no device
-    # Others are asked of the same bench.
+    # Other settings go to the same worker.
     plain = probe_client.run_probe(yard.root, config.changed(template="plain"), "sample", prompt="6+8-3", n=2)
     assert len(plain["samples"]) == 2 and plain["prompt"]["text"] == "6+8-3"
     assert probe_client.living_worker(yard.root) == folder and launch.state(folder).device == "cpu"
-    # Answers to try rewards on: those a run with these settings would sample first, with all a reward may ask for.
+    # Completions to try rewards on: those a run with these settings would sample first, with all a reward may ask for.
     fresh = probe_client.run_probe(yard.root, config.changed(prompts_per_step=2), "fresh", prompts=2, n=3)[
         "groups"
     ]

@@ -1,10 +1,9 @@
-"""A worker from its start to its last word, as a real process around a loop that only counts."""
+"""A worker from its start to its final status, as a real process around a loop that only counts."""
 
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,8 @@ from workbench.record.folder import RunFolder
 from workbench.record.reader import Reader
 
 
-@pytest.fixture
-def yard(tmp_path: Path) -> Iterator[Yard]:
-    made = Yard(tmp_path / "runs")
-    yield made
-    made.close()
-
-
-def events(folder: RunFolder) -> list[dict[str, Any]]:
-    """The answers to commands."""
+def replies(folder: RunFolder) -> list[dict[str, Any]]:
+    """The replies to commands."""
     return [event["data"] for event in Reader(folder).events(kind="command")]
 
 
@@ -67,7 +59,7 @@ def test_a_graceful_stop_ends_between_two_steps(yard: Yard) -> None:
     done = launch.stop(folder)
     assert (done.state, done.reason) == ("stopped", "stop was asked for")
     assert 0 < done.step < done.steps
-    assert [event["command"] for event in events(folder)] == ["stop"]
+    assert [event["command"] for event in replies(folder)] == ["stop"]
 
 
 def test_terminals_and_keyboards_do_not_reach_a_worker_and_sigterm_is_a_stop(yard: Yard) -> None:
@@ -88,21 +80,21 @@ def test_pause_settings_and_resume_travel_through_the_inbox(yard: Yard) -> None:
     paused = yard.reaches(folder, "paused")
     launch.send(folder, "set", {"beta": 0.02})
     wait_until(
-        lambda: any(event["command"] == "set" for event in events(folder)),
+        lambda: any(event["command"] == "set" for event in replies(folder)),
         what="the setting is taken while paused",
     )
     assert launch.state(folder).step == paused.step
     launch.send(folder, "resume")
     yard.goes_on(folder)
-    assert [(event["command"], event["ok"]) for event in events(folder)] == [
+    assert [(event["command"], event["ok"]) for event in replies(folder)] == [
         ("pause", True),
         ("set", True),
         ("resume", True),
     ]
-    assert events(folder)[0]["text"] == f"paused before step {paused.step}"
+    assert replies(folder)[0]["text"] == f"paused before step {paused.step}"
 
 
-def test_nobody_answers_for_a_run_that_is_over(yard: Yard) -> None:
+def test_no_worker_replies_for_a_run_that_is_over(yard: Yard) -> None:
     folder = yard.start(steps=1)
     yard.reaches(folder, "finished")
     with pytest.raises(RunError, match="is finished: nobody is there to pause"):
@@ -177,7 +169,7 @@ def test_a_second_worker_on_the_same_folder_leaves_without_a_trace(yard: Yard) -
     assert folder.status()["token"] == before
 
 
-def test_leftover_wishes_do_not_reach_the_next_worker(yard: Yard) -> None:
+def test_leftover_commands_do_not_reach_the_next_worker(yard: Yard) -> None:
     folder = yard.start(step_seconds=0.1, hang_at=2)
     wait_until((folder.path / "hanging").exists)
     launch.send(folder, "stop")
@@ -222,7 +214,7 @@ def test_a_worker_that_cannot_even_start_is_a_crash_with_its_log(yard: Yard) -> 
     assert "never came up" in done.reason and "no such module" in " ".join(done.log)
 
 
-def test_numeric_libraries_get_all_cores_but_one_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numeric_libraries_get_all_cores_but_one_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
     assert launch.local.thread_variables(None)["OMP_NUM_THREADS"] == "3"
@@ -234,7 +226,7 @@ def test_numeric_libraries_get_all_cores_but_one_unless_told(monkeypatch: pytest
     assert launch.local.thread_variables(2)["OMP_NUM_THREADS"] == "2"
 
 
-def test_a_bench_folder_gets_a_worker_that_gives_up_when_idle(yard: Yard) -> None:
+def test_a_probe_worker_ends_when_idle(yard: Yard) -> None:
     folder = yard.start(kind="probe", idle=0.3)
     done = yard.reaches(folder, "finished", timeout=60)
     assert done.kind == "probe"

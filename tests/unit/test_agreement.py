@@ -1,4 +1,4 @@
-"""Rewards held against what people said, and what people said as preference pairs."""
+"""Rewards compared with human ratings, and the ratings as preference pairs."""
 
 import json
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_places_agree_pair_by_pair(run: Run) -> None:
     )
 
 
-def test_answers_without_a_value_count_neither_way_and_no_ratings_are_no_agreement(run: Run) -> None:
+def test_completions_without_a_value_count_neither_way_and_no_ratings_are_no_agreement(run: Run) -> None:
     assert agreement(run.reader, LENGTH) == (0, 0, [], 0)
     run.rate(0, 0, 0, True)
     run.rate(0, 0, 3, True)
@@ -86,7 +86,7 @@ def test_good_over_bad_and_better_over_worse_become_pairs(run: Run) -> None:
     ]
 
 
-def test_a_pair_that_was_said_both_ways_is_left_out(run: Run) -> None:
+def test_a_pair_that_was_rated_both_ways_is_left_out(run: Run) -> None:
     run.rate(0, 0, 0, True)
     run.rate(0, 0, 1, False)
     run.rate(0, 0, 1, place=1)
@@ -118,7 +118,7 @@ def test_a_rating_belongs_to_the_words_wherever_they_come_again(run: Run) -> Non
     assert Notes(run.folder).ratings() == []
 
 
-def test_an_answer_that_is_not_there_cannot_be_rated(run: Run) -> None:
+def test_a_completion_that_is_not_there_cannot_be_rated(run: Run) -> None:
     with pytest.raises(RunError, match="Group 0 of step 0 has no answer 7: its answers are numbered 0 to 3"):
         run.rate(0, 0, 7, True)
     with pytest.raises(RunError, match="There is no step 9 in this run"):
@@ -136,11 +136,11 @@ def test_the_command_line_rates_lists_checks_and_exports(
     reward = tmp_path / "length.py"
     reward.write_text(LENGTH)
     pairs = tmp_path / "pairs.jsonl"
-    told = ["ratings", *at, "--reward", str(reward), "--pairs", str(pairs), "--json"]
-    assert cli.main(told) == 0
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (said["ratings"], said["good"], said["bad"], said["ranked"], said["pairs"]) == (3, 1, 1, 1, 1)
-    assert (said["agree"], said["of"], said["disagreements"]) == (2, 2, [])
+    options = ["ratings", *at, "--reward", str(reward), "--pairs", str(pairs), "--json"]
+    assert cli.main(options) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["ratings"], found["good"], found["bad"], found["ranked"], found["pairs"]) == (3, 1, 1, 1, 1)
+    assert (found["agree"], found["of"], found["disagreements"]) == (2, 2, [])
     assert len(pairs.read_text().splitlines()) == 1
     assert cli.main(["rate", *at, "--step", "0", "--group", "0", "--sample", "0", "--bad", "--good"]) == 2
     assert "one of --good, --bad, --place and --clear" in capsys.readouterr().err

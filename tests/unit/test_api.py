@@ -1,8 +1,6 @@
 """The workbench from a notebook: runs as objects, rewards as functions."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -24,11 +22,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> api.Run:
 
 
 @pytest.fixture
-def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
+def yard(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> Yard:
+    """Runs that the code under test starts are counting workers too."""
     monkeypatch.setattr(local, "WORKER", FAKE_WORKER)
-    made = Yard(tmp_path / "runs")
-    yield made
-    made.close()
+    return yard
 
 
 def test_the_names_of_the_package_are_those_of_the_notebook() -> None:
@@ -98,7 +95,7 @@ def test_starting_takes_a_config_or_a_preset_and_says_what_is_wrong(yard: Yard) 
     assert started.final_model is None
 
 
-def test_a_living_run_is_told_and_answers(yard: Yard) -> None:
+def test_a_living_run_takes_commands_and_replies(yard: Yard) -> None:
     started = api.start(steps=2000, device="cpu", runs=yard.root)
     yard.started.append(started.folder)
     yard.goes_on(started.folder)
@@ -113,7 +110,7 @@ def test_a_living_run_is_told_and_answers(yard: Yard) -> None:
         started.pause()
 
 
-def test_a_run_that_ends_before_it_answers_says_so(yard: Yard) -> None:
+def test_a_run_that_ends_before_it_replies_says_so(yard: Yard) -> None:
     folder = yard.start(hang_at=1)
     wait_until((folder.path / "hanging").exists)
     folder.put("stop", {"grace": 0.5})

@@ -29,8 +29,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             launch.stop(run, grace=0, kill_after=0)
 
 
-class Said:
-    """What one command said."""
+class Output:
+    """What one command printed, and its exit code."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
@@ -42,19 +42,19 @@ class Said:
 
 @pytest.fixture
 def workbench(capfd: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: object) -> Said:
+    def call(*arguments: object) -> Output:
         code = cli.main([str(argument) for argument in arguments])
         out, err = capfd.readouterr()
-        return Said(code, out, err)
+        return Output(code, out, err)
 
     return call
 
 
 def test_a_run_that_finishes_ends_with_zero_and_one_json_object(root: Path, workbench: Any) -> None:
-    said = workbench(
+    output = workbench(
         "run", "--preset", "embedded", "--seed", 11, "--steps", 3, "--runs", root, "--wait", "--json"
     )
-    assert said.code == 0, said.err
+    assert output.code == 0, output.err
     assert {
         "run_dir",
         "steps",
@@ -65,14 +65,14 @@ def test_a_run_that_finishes_ends_with_zero_and_one_json_object(root: Path, work
         "heldout_greedy_last",
         "mean_length_first",
         "mean_length_last",
-    } <= set(said.json)
-    assert said.json["steps"] == said.json["step"] == 3 and said.json["state"] == "finished"
-    folder = record.find(said.json["run_dir"])
+    } <= set(output.json)
+    assert output.json["steps"] == output.json["step"] == 3 and output.json["state"] == "finished"
+    folder = record.find(output.json["run_dir"])
     assert folder.config().seed == 11 and folder.config().steps == 3
 
 
 def test_any_setting_is_an_option_and_rewards_can_be_given_one_by_one(root: Path, workbench: Any) -> None:
-    said = workbench(
+    output = workbench(
         "run",
         "--runs",
         root,
@@ -89,8 +89,8 @@ def test_any_setting_is_an_option_and_rewards_can_be_given_one_by_one(root: Path
         "--steps",
         "2",
     )
-    assert said.code == 0, said.err
-    config = record.find(said.json["run_dir"]).config()
+    assert output.code == 0, output.err
+    config = record.find(output.json["run_dir"]).config()
     assert (config.learning_rate, config.use_peft, config.epsilon_high) == (3e-4, True, None)
     assert [(spec.name, spec.weight) for spec in config.rewards] == [("correct", 1.0), ("format", 0.25)]
 
@@ -107,9 +107,9 @@ def test_any_setting_is_an_option_and_rewards_can_be_given_one_by_one(root: Path
 def test_a_switch_may_be_given_with_and_without_a_value(
     root: Path, workbench: Any, given: list[str], wanted: bool
 ) -> None:
-    said = workbench("run", "--runs", root, "--detach", "--json", "--steps", 1, *given)
-    assert said.code == 0, said.err
-    assert record.find(said.json["run_dir"]).config().use_peft is wanted
+    output = workbench("run", "--runs", root, "--detach", "--json", "--steps", 1, *given)
+    assert output.code == 0, output.err
+    assert record.find(output.json["run_dir"]).config().use_peft is wanted
 
 
 def test_the_help_of_run_lists_every_setting_the_core_ones_first(
@@ -142,23 +142,23 @@ def test_the_help_of_run_lists_every_setting_the_core_ones_first(
         (["extra"], "extra"),
     ],
 )
-def test_what_cannot_be_is_said_on_standard_error_with_exit_code_2_and_nothing_is_made(
+def test_what_cannot_be_is_explained_on_standard_error_with_exit_code_2_and_nothing_is_made(
     root: Path, workbench: Any, monkeypatch: pytest.MonkeyPatch, given: list[str], words: str
 ) -> None:
     Path("empty.jsonl").write_text("")
     Path("bad.py").write_text("def f(completion):\n  return 1 +\n")
     monkeypatch.setattr(launch.lease, "visible_cuda", list)
-    said = workbench("run", "--runs", root, *given)
-    assert said.code == 2
-    assert words in said.err
-    assert said.out == "" and "Traceback" not in said.err
+    output = workbench("run", "--runs", root, *given)
+    assert output.code == 2
+    assert words in output.err
+    assert output.out == "" and "Traceback" not in output.err
     assert record.folders(root) == []
 
 
 def test_a_runs_folder_that_cannot_be_is_refused(root: Path, workbench: Any) -> None:
     Path("file").write_text("")
-    said = workbench("run", "--runs", "file/runs")
-    assert said.code == 2 and "Runs cannot be kept in" in said.err and said.out == ""
+    output = workbench("run", "--runs", "file/runs")
+    assert output.code == 2 and "Runs cannot be kept in" in output.err and output.out == ""
 
 
 def test_runs_are_listed_shown_and_stopped(root: Path, workbench: Any) -> None:
@@ -188,13 +188,13 @@ def test_a_run_that_does_not_finish_ends_with_one_and_its_reason(
             *a, files={**(files or {}), "fake.json": '{"raise_at": 1, "raise": "user"}'}, **k
         ),
     )
-    said = workbench("run", "--runs", root, "--steps", 3, "--wait", "--json")
-    assert said.code == 1
-    assert "failed: the model has no pad token" in said.err
-    assert said.json["state"] == "failed"
+    output = workbench("run", "--runs", root, "--steps", 3, "--wait", "--json")
+    assert output.code == 1
+    assert "failed: the model has no pad token" in output.err
+    assert output.json["state"] == "failed"
 
 
-def test_commands_to_nobody_or_about_nothing_are_refused_with_2(root: Path, workbench: Any) -> None:
+def test_commands_to_no_worker_or_about_nothing_are_refused_with_2(root: Path, workbench: Any) -> None:
     for command in (
         ["show", "none"],
         ["stop", "none"],
@@ -202,8 +202,8 @@ def test_commands_to_nobody_or_about_nothing_are_refused_with_2(root: Path, work
         ["set", "none", "beta=1"],
         ["export", "none", "--model", "x"],
     ):
-        said = workbench(*command, "--runs", root)
-        assert said.code == 2 and "No run 'none' here" in said.err
+        output = workbench(*command, "--runs", root)
+        assert output.code == 2 and "No run 'none' here" in output.err
     done = workbench("run", "--runs", root, "--steps", 1, "--wait", "--json").json["run"]
     assert "is finished" in workbench("pause", done, "--runs", root).err
     assert "name=value" in workbench("set", done, "beta", "--runs", root).err
@@ -219,8 +219,8 @@ def test_interrupting_the_following_leaves_the_run_alone(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runs, "follow", interrupt)
-    said = workbench("run", "--runs", root, "--steps", 400)
-    assert said.code == 130 and "The run goes on" in said.err
+    output = workbench("run", "--runs", root, "--steps", 400)
+    assert output.code == 130 and "The run goes on" in output.err
     [one] = launch.runs(root)
     assert one.state == "running"
 
@@ -236,24 +236,24 @@ def test_the_doctor_says_what_this_machine_offers(root: Path, workbench: Any) ->
     assert found["device"] in ("cpu", "cuda", "mps") and found["busy"] == []
 
 
-def test_doctor_tells_of_a_runs_alarms_and_its_loss(tmp_path, capsys):
+def test_doctor_shows_a_runs_alarms_and_its_loss(tmp_path, capsys):
     run = write_fake_run(tmp_path, steps=16, groups=4, samples=3)
     assert cli.main(["doctor", run.id, "--runs", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
-    assert "Why is the loss what it is?" in said and "Alarms: 1 on, none over." in said
+    output = capsys.readouterr().out
+    assert "Why is the loss what it is?" in output and "Alarms: 1 on, none over." in output
     # The run is over, so a change is a fork from where the alarm began.
-    assert f"workbench fork {run.id} --step 14 --set temperature=1.2" in said
+    assert f"workbench fork {run.id} --step 14 --set temperature=1.2" in output
     assert (
         doctor.as_command({"command": "set", "args": {"temperature": 1.2}})
         == "workbench set RUN temperature=1.2"
     )
-    assert f"workbench fork {run.id} --step 14 --set beta=0.04" in said
+    assert f"workbench fork {run.id} --step 14 --set beta=0.04" in output
     assert cli.main(["doctor", run.id, "--runs", str(tmp_path), "--json"]) == 0
     [alarm] = json.loads(capsys.readouterr().out)["alarms"]
     assert alarm["name"] == "entropy" and alarm["condition"].startswith("below 27 % of its start")
 
 
-def test_output_that_nobody_reads_to_its_end_is_no_fault(root: Path) -> None:
+def test_output_that_is_not_read_to_its_end_is_no_fault(root: Path) -> None:
     command = [sys.executable, "-m", "workbench", "settings", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None and process.stderr is not None

@@ -17,14 +17,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_hits_are_the_readers_own(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["search", str(run), "check", "--reward-min", "1", "--limit", "5", "--json"]
-    assert cli.main(asked) == 0
+    options = ["search", str(run), "check", "--reward-min", "1", "--limit", "5", "--json"]
+    assert cli.main(options) == 0
     found = json.loads(capsys.readouterr().out)
     expected = [hit for hit in Reader(run).search("check", limit=1000) if hit["reward"] == 1][:5]
     assert [hit["id"] for hit in found] == [hit["id"] for hit in expected] and found[0]["rewards"][
         "correct"
     ] == 1
-    assert cli.main([*asked[:-1]]) == 0
+    assert cli.main([*options[:-1]]) == 0
     assert expected[0]["text"] in capsys.readouterr().out
 
 

@@ -37,9 +37,10 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def test_the_default_run_has_nothing_in_its_way() -> None:
+    had_torch = "torch" in sys.modules  # from another test of this process
     report = preflight.check(RunConfig.build())
     assert (report.problems, report.warnings) == ({}, ())
-    assert "torch" not in sys.modules or "tests.tiny" in sys.modules
+    assert had_torch or "torch" not in sys.modules
 
 
 def test_a_whole_model_folder_passes(model: Path) -> None:
@@ -117,8 +118,8 @@ def test_prompts_that_cannot_fit_are_named_by_row_before_anything_is_loaded(tmp_
         {"prompt": "7+" * 1100, "answer": "2"}
     ]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    said = problems(task="data", data=str(data))["data"]
-    assert "longer than the 1023 tokens that fit: row 41 (2200 tokens)" in said
+    sentence = problems(task="data", data=str(data))["data"]
+    assert "longer than the 1023 tokens that fit: row 41 (2200 tokens)" in sentence
     assert "max_prompt_length" in problems(task="data", data=str(data), max_prompt_length=20)
 
 

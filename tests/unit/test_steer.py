@@ -96,17 +96,22 @@ def test_the_pool_is_exchanged_only_when_its_rewards_are_others(run: RunFolder, 
     script = tmp_path / "mine.py"
     script.write_text(FIVES)
     sent, change = steer.commands_for(run, {"rewards": f"correct=1,{script}:fives=0.5"})
-    with RewardPools(config, records, run.rewards) as pools:
-        first = pools.of(config)
-        assert pools.of(config.changed(beta=0.5)) is first and pools.names == ["correct", "format"]
+    with RewardPools(config, records, run.rewards) as reward_pools:
+        first = reward_pools.of(config)
+        assert reward_pools.of(config.changed(beta=0.5)) is first and reward_pools.names == [
+            "correct",
+            "format",
+        ]
         changed = config.live_changed(change.args)
         with pytest.raises(RewardError, match="has no version"):  # its code has not come yet
-            pools.of(changed)
-        assert pools.of(config) is first
+            reward_pools.of(changed)
+        assert reward_pools.of(config) is first
         versions.receive(sent.args["files"], run.rewards)
-        assert pools.of(changed) is not first and pools.names == ["correct", "fives"]
+        assert reward_pools.of(changed) is not first and reward_pools.names == ["correct", "fives"]
         rows = [{"group": 0, "answer": "5", "completion": text} for text in ("<answer>5</answer>", "no")]
-        values = [dict(score.values) for score in pools.of(changed).score_inputs(reward_input.of_rows(rows))]
+        values = [
+            dict(score.values) for score in reward_pools.of(changed).score_inputs(reward_input.of_rows(rows))
+        ]
         assert values == [{"correct": 1.0, "fives": 1.0}, {"correct": 0.0, "fives": 0.0}]
 
 
@@ -165,7 +170,7 @@ def test_a_damaged_checkpoint_is_passed_over(run: RunFolder) -> None:
     assert steer.fork_point(run, 12).step == 0
 
 
-def test_a_living_run_answers_what_it_was_sent(tmp_path: Path) -> None:
+def test_a_living_run_replies_to_what_it_was_sent(tmp_path: Path) -> None:
     yard = Yard(tmp_path)
     try:
         folder = yard.start(steps=5000, step_seconds=0.02)

@@ -1,4 +1,4 @@
-"""The loop's side of the inbox and of status.json."""
+"""Commands of the inbox at step boundaries, and status.json."""
 
 import threading
 from collections.abc import Iterator
@@ -35,12 +35,12 @@ class Sink:
     def __call__(self, kind: str, data: dict[str, Any], step: int | None = None) -> None:
         self.events.append((kind, data, step))
 
-    def told(self) -> list[tuple[str, bool, str]]:
-        """Each command, whether it was obeyed, and the words."""
+    def replies(self) -> list[tuple[str, bool, str]]:
+        """Each command, whether it was carried out, and the text."""
         return [(data["command"], data["ok"], data["text"]) for _, data, _ in self.events]
 
 
-def test_commands_come_in_order_and_are_answered_in_the_events(folder: RunFolder, control: Control) -> None:
+def test_commands_come_in_order_and_are_replied_to_in_the_events(folder: RunFolder, control: Control) -> None:
     sink = Sink()
     control.record_to(sink)
     first = folder.put("set", {"beta": 0.02})
@@ -55,7 +55,7 @@ def test_commands_come_in_order_and_are_answered_in_the_events(folder: RunFolder
     assert list(control.poll(5)) == []
 
 
-def test_a_stop_is_seen_between_tokens_and_answered(folder: RunFolder, control: Control) -> None:
+def test_a_stop_is_seen_between_tokens_and_replied_to(folder: RunFolder, control: Control) -> None:
     assert not control.stop_requested
     folder.put("stop")
     wait_until(lambda: control.stop_requested, 5)
@@ -102,13 +102,13 @@ def test_pause_and_resume_before_the_boundary_cancel_each_other(folder: RunFolde
     folder.put("pause")
     folder.put("resume")
     assert list(control.poll(1)) == []
-    assert sink.told() == [("pause", False, "resumed before it took effect"), ("resume", True, "goes on")]
+    assert sink.replies() == [("pause", False, "resumed before it took effect"), ("resume", True, "goes on")]
     folder.put("resume")
     assert list(control.poll(2)) == []
-    assert sink.told()[2:] == [("resume", False, "was not paused")]
+    assert sink.replies()[2:] == [("resume", False, "was not paused")]
 
 
-def test_every_wish_to_pause_is_answered_however_many_there_are(folder: RunFolder, control: Control) -> None:
+def test_every_pause_command_gets_a_reply_however_many_there_are(folder: RunFolder, control: Control) -> None:
     sink = Sink()
     control.record_to(sink)
     control.running()
@@ -122,32 +122,32 @@ def test_every_wish_to_pause_is_answered_however_many_there_are(folder: RunFolde
     folder.put("resume")
     loop.join(5)
     assert not loop.is_alive()
-    assert sink.told() == [("pause", True, "paused before step 3")] * 3 + [("resume", True, "goes on")]
+    assert sink.replies() == [("pause", True, "paused before step 3")] * 3 + [("resume", True, "goes on")]
     assert list(control.poll(4)) == []  # and none of them is left over
 
 
-def test_a_pause_behind_a_stop_is_told_that_the_run_stops(folder: RunFolder, control: Control) -> None:
+def test_a_pause_behind_a_stop_is_refused_because_the_run_stops(folder: RunFolder, control: Control) -> None:
     sink = Sink()
     control.record_to(sink)
     folder.put("stop")
     folder.put("pause")
     assert list(control.poll(3)) == []
-    assert sink.told()[1:] == [("pause", False, "the run stops")]
+    assert sink.replies()[1:] == [("pause", False, "the run stops")]
 
 
-def test_what_comes_too_late_for_any_boundary_is_answered_too(folder: RunFolder, control: Control) -> None:
+def test_what_comes_too_late_for_any_boundary_gets_a_reply_too(folder: RunFolder, control: Control) -> None:
     sink = Sink()
     control.record_to(sink)
     folder.put("set", {"beta": 0.02})
     folder.put("stop")
     control.close_inbox()
-    assert sink.told() == [
+    assert sink.replies() == [
         ("set", False, "the run ended before its next step"),
         ("stop", True, "the run ends"),
     ]
 
 
-def test_a_file_that_is_no_command_is_answered_and_nothing_else_happens(
+def test_a_file_that_is_no_command_gets_a_reply_and_nothing_else_happens(
     folder: RunFolder, control: Control
 ) -> None:
     (folder.control / "1-torn.json").write_text('{"id": "x", "comm')
@@ -196,7 +196,7 @@ def test_time_in_a_pause_does_not_count_as_pace(
     assert control.status.eta == 24.0
 
 
-def test_the_last_word_stays_the_last_word(folder: RunFolder, control: Control) -> None:
+def test_the_final_status_is_not_overwritten(folder: RunFolder, control: Control) -> None:
     control.running()
     control.end("failed", "it broke")
     control.phase("sample", 1, 2)

@@ -149,7 +149,7 @@ def test_a_named_device_is_taken_at_its_word_and_auto_is_found_without_torch(
     assert lease.device_kind("auto") == "cpu"
 
 
-def test_a_lock_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     folder = lease.lease_folder("cuda", tmp_path)
     assert folder.stat().st_mode & 0o777 == 0o700

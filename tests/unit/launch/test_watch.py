@@ -90,15 +90,15 @@ def test_no_progress_for_ten_usual_steps_is_a_badge_and_no_state(folder: RunFold
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "words"),
     [
         ("workbench: It was ended by signal 9 (SIGKILL).", "signal 9 (SIGKILL)"),
         ("Fatal Python error: Segmentation fault", "Segmentation fault"),
     ],
 )
-def test_the_log_tells_how_a_crashed_worker_ended(folder: RunFolder, line: str, said: str) -> None:
+def test_the_log_shows_how_a_crashed_worker_ended(folder: RunFolder, line: str, words: str) -> None:
     folder.log_path.write_text(f"step 7\n{line}\n")
-    assert said in say(folder).reason
+    assert words in say(folder).reason
 
 
 def test_an_out_of_memory_kill_since_the_start_is_named(
@@ -122,7 +122,7 @@ def test_a_worker_that_never_came_up_has_crashed_once_time_is_up(folder: RunFold
 
 
 @pytest.mark.parametrize("name", ["config.json", "status.json"])
-def test_damaged_folders_are_listed_and_harm_nobody(tmp_path: Path, name: str) -> None:
+def test_damaged_folders_are_listed_and_harm_no_other(tmp_path: Path, name: str) -> None:
     root = tmp_path / "runs"
     good, bad = (record.create(root, RunConfig.build()) for _ in range(2))
     say(good, state="finished")
