@@ -92,8 +92,8 @@ def test_full_training_holds_weights_gradients_two_moments_and_a_reference(model
     assert memory.decoder == 3 * 4 * 8 * 50 + 8 * 4
     assert memory.logits == 4 * 4 * 64 * 50
     assert memory.activations == 64 * 4 * 3 * KEPT
-    assert memory.look_back == 64 * 4 * KEPT + 2 * 4 * 64 * 50
-    assert memory.sampling == memory.kv_cache + memory.decoder + memory.look_back
+    assert memory.post_update == 64 * 4 * KEPT + 2 * 4 * 64 * 50
+    assert memory.sampling == memory.kv_cache + memory.decoder + memory.post_update
     assert memory.update == memory.gradients + memory.logits + memory.activations
     fixed = memory.runtime + memory.working + 4 * 408 * 4
     assert memory.total == fixed + max(memory.sampling, memory.update)
@@ -168,19 +168,20 @@ def test_bfloat16_halves_what_is_stored_per_weight(model: Path) -> None:
 
 def test_the_default_run_is_estimated_at_the_time_that_was_measured() -> None:
     config = RunConfig.build("embedded")
-    duration = estimate.seconds(config, estimate.facts("embedded"))
+    duration = estimate.duration(config, estimate.facts("embedded"))
     assert (
         duration is not None
         and duration.sampling == pytest.approx(25.8)
         and duration.update == pytest.approx(23.9)
     )
-    twice = estimate.seconds(config.changed(prompts_per_step=32), estimate.facts("embedded"))
+    twice = estimate.duration(config.changed(prompts_per_step=32), estimate.facts("embedded"))
     assert twice is not None and twice.sampling == pytest.approx(2 * duration.sampling)
 
 
-def test_nobody_measured_another_model_so_its_time_is_not_made_up(model: Path) -> None:
+def test_a_model_that_was_not_measured_has_no_estimated_time(model: Path) -> None:
     assert (
-        estimate.seconds(RunConfig.build(overrides={"model": str(model)}), estimate.facts(str(model))) is None
+        estimate.duration(RunConfig.build(overrides={"model": str(model)}), estimate.facts(str(model)))
+        is None
     )
 
 
@@ -199,9 +200,9 @@ def test_a_hub_id_that_is_not_on_this_machine_is_unknown(
 
 def test_a_torn_weights_file_and_a_folder_without_config_are_named(model: Path, tmp_path: Path) -> None:
     (model / "model.safetensors").write_bytes(b"\xff" * 20)
-    with pytest.raises(ModelError, match=r"model\.safetensors is not a whole safetensors file"):
+    with pytest.raises(ModelError, match=r"model\.safetensors is not a complete safetensors file"):
         estimate.facts(str(model))
-    with pytest.raises(ModelError, match=r"holds no config\.json"):
+    with pytest.raises(ModelError, match=r"has no config\.json"):
         estimate.facts(str(tmp_path))
 
 

@@ -74,7 +74,7 @@ def foreign_tokenizer(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "field", "words"),
     [
-        (remove("config.json"), "model", "holds no config.json"),
+        (remove("config.json"), "model", "has no config.json"),
         (remove("model.safetensors"), "model", "no *.safetensors weights"),
         (pickled, "model", "pickle files (pytorch_model.bin), which can run any code"),
         (remove("tokenizer.json"), "model", "holds no tokenizer"),

@@ -1,4 +1,4 @@
-"""Every setting once: name, type, default, range, help, core or advanced, live-editable or not.
+"""Every setting of a run: name, type, default, range, label, help, core or advanced, changeable during the run or not.
 
 The command line, the New run form, notebooks, the docs table and validation all read `RunConfig`. Where a setting means the
 same as in TRL it has TRL's name and default (TRL 1.16); presets change defaults sparsely. Imports no ML library.
@@ -42,11 +42,11 @@ class RewardSpec(BaseModel):
     name: str
     weight: float = 1.0
     enabled: bool = True
-    """False = watched only: computed and recorded, but not part of the reward."""
+    """False: computed and recorded, but not part of the total reward."""
     options: dict[str, int | float | str | bool] = Field(default_factory=dict)
     """Keyword arguments of the reward itself (a length limit, a language)."""
     version: str = ""
-    """Which of the run's copies of its code, by the hash under which rewards/ keeps it; '' for the one it began with."""
+    """Hash of the run's copy of its code in rewards/; '' for the copy the run started with."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -59,7 +59,7 @@ class RewardSpec(BaseModel):
 
 
 class RunConfig(BaseModel):
-    """A run, whole. `RunConfig.build(preset, overrides)` is the usual way to make one."""
+    """All settings of a run. `RunConfig.build(preset, overrides)` is the usual way to make one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
@@ -619,7 +619,7 @@ class RunConfig(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _empty_text_is_none(cls, value: Any, info: ValidationInfo) -> Any:
-        # Forms and shells have no None: an empty field, or the word, means it where None is a choice.
+        # Forms and shells have no None: an empty field, or the word none, means it where None is allowed.
         optional = cls.model_fields[str(info.field_name)].default is None
         return (
             None
@@ -705,7 +705,7 @@ class RunConfig(BaseModel):
 
     @property
     def samples_per_step(self) -> int:
-        """Answers before any resampling or extension."""
+        """Samples drawn in a step, before any resampling or extension."""
         return self.prompts_per_step * self.num_generations
 
     @property
@@ -715,17 +715,18 @@ class RunConfig(BaseModel):
 
     @property
     def needs_reference(self) -> bool:
-        """Whether a reference pass runs each step."""
+        """Whether each step computes log-probabilities under the reference model."""
         return self.beta > 0 or self.record_kl
 
     @property
     def keeps_reference(self) -> bool:
-        """Whether a second copy of the model is kept as the reference: an adapter switched off is one, unless it moves."""
+        """Whether a second copy of the model is kept as the reference: with LoRA the model without its adapter is the reference, unless it
+        is synced."""
         return self.needs_reference and (self.sync_ref_model or not self.use_peft)
 
     @property
     def records_initial_kl(self) -> bool:
-        """Whether drift from the start is read too, because the reference moves away from it."""
+        """Whether KL to the initial model is recorded too, because the reference moves away from it."""
         return self.sync_ref_model and self.record_kl
 
     @classmethod
@@ -757,7 +758,7 @@ class RunConfig(BaseModel):
         return self.parse({**self.model_dump(), **values})
 
     def live_changed(self, values: Mapping[str, Any]) -> Self:
-        """A copy with settings changed while the run goes on. Raises ConfigError for those that cannot."""
+        """A copy with settings changed during the run. Raises ConfigError for those that cannot change then."""
         live = [info.name for info in settings() if info.live]
         problems = {
             name: f"{name} cannot change while a run goes on; these can: {', '.join(live)}. Fork the run to change it."

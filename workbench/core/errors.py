@@ -1,11 +1,11 @@
-"""The errors a user can meet. Every message says what was given, what is allowed and what to do.
+"""Errors that a user can fix. Every message says what was given, what is allowed and what to do.
 
-All of them survive pickling (they cross process borders), and front ends show their text alone, without a traceback.
+All of them can be pickled, as they cross process boundaries; front ends show their text without a traceback.
 """
 
 
 class WorkbenchError(Exception):
-    """Base of everything a user can put right; shown as text, exit code 2 on the command line."""
+    """Base of all errors that a user can fix; shown as text, exit code 2 on the command line."""
 
 
 class ConfigError(WorkbenchError, ValueError):
@@ -43,4 +43,4 @@ class SandboxError(WorkbenchError):
 
 
 class DiskFull(RunError):
-    """There is no room left to write. Nothing that was written is lost; it goes on once there is room."""
+    """The disk is full. Nothing that was written is lost; writing continues once there is space."""

@@ -1,8 +1,7 @@
-"""Whether a run fits and how long it takes, before anything is loaded: from config.json and safetensors
-headers alone.
+"""Estimates of a run's memory and duration before anything is loaded: from config.json and safetensors headers alone.
 
-In: a model's name and a RunConfig. Out: `ModelFacts`, `Memory`, `Duration`. No torch; figures are estimates
-by arithmetic and say so; a dry run on the longest prompts is the measurement.
+In: a model's name and a RunConfig. Out: `ModelFacts`, `Memory`, `Duration`. No torch. A dry run on the longest prompts is the
+measurement.
 """
 
 import json
@@ -24,21 +23,21 @@ from workbench.core.errors import ModelError
 EMBEDDED = Path(__file__).parents[1] / "models" / "embedded" / "chain"
 GIB = 2**30
 RUNTIME = 424 * 2**20
-"""Resident bytes of a worker that has imported torch and transformers and done nothing else."""
+"""Resident bytes of a worker after importing torch and transformers."""
 BLOCK_LOGITS = 1 << 22
-"""Logits that exist at once in a packed update (`models/head.py`)."""
+"""Logits that exist at once in a packed update (`models/fast/head.py`)."""
 UPDATE_BLOCKS = 4
-"""Blocks of logits at the update's peak: scores, probabilities, and what the products with the vocabulary need to be fast.
+"""Blocks of logits at the update's peak: logits, probabilities, and buffers of the matrix products with the vocabulary.
 Measured (`benchmarks/memory.py`)."""
 WORKING = 94 * 2**20
-"""What a worker holds beyond counted tensors: modules imported on the way, the record's writer, the products' buffers, holes in the
-heap. Measured with default malloc (`benchmarks/memory.py`)."""
+"""Bytes of a worker beyond counted tensors: modules imported later, the record's writer, buffers of matrix products, heap
+fragmentation. Measured with default malloc (`benchmarks/memory.py`)."""
 PADDED = 1.15
-"""Rows of attention a token: answers of similar length are padded to the longest among them."""
+"""Attention positions per token: completions of similar length are padded to the longest among them."""
 CACHE_BLOCK = 64
-"""Columns by which a cache grows (`rollouts/cache.py`)."""
+"""Columns by which a KV cache grows (`models/fast/kv_cache.py`)."""
 ROWS = 512
-"""Answers that the local sampler holds at once; more are sampled in rounds."""
+"""Completions that the local sampler holds at once; more are sampled in rounds."""
 _HEADER_LIMIT = 100 * 2**20
 _BYTES = {
     "F64": 8,
@@ -56,12 +55,12 @@ _BYTES = {
 }
 _SETTING_BYTES = {"float32": 4, "bfloat16": 2}
 
-# Seconds per answer of the embedded model, one thread on a quiet 2-core machine: the median of the three runs behind
-# presets/embedded.expected.json (50 steps, 16 x 12, answers of about 42 tokens). What the start takes is counted to the checks,
-# which draw 2 x 128 and 64 further answers six times.
-_SAMPLING_PER_ANSWER = 25.8 / (50 * 192)
-_UPDATE_PER_ANSWER = 23.9 / (50 * 192)
-_CHECK_PER_ANSWER = 11.2 / (6 * (2 * 128 + 64))
+# Seconds per sample of the embedded model, one thread on a quiet 2-core machine: the median of the three runs behind
+# presets/embedded.expected.json (50 steps, 16 x 12, samples of about 42 tokens). Start-up counts as evaluation, which draws
+# 2 x 128 + 64 samples six times.
+_SAMPLING_PER_SAMPLE = 25.8 / (50 * 192)
+_UPDATE_PER_SAMPLE = 23.9 / (50 * 192)
+_EVALUATION_PER_SAMPLE = 11.2 / (6 * (2 * 128 + 64))
 
 
 class ModelFacts(NamedTuple):
@@ -84,15 +83,15 @@ class ModelFacts(NamedTuple):
 
 
 class Lengths(NamedTuple):
-    """What a caller knows of the tokens: of a prompt, and of an answer on average (they end at a constant rate)."""
+    """Known token counts: of a prompt, and the mean of a completion (completions are assumed to end at a constant rate)."""
 
     prompt: int
-    answer: float
+    completion: float
 
 
 class Memory(NamedTuple):
-    """Bytes at the peak of a step. Sampling and update never overlap, so `total` counts the larger of the two; what is only looked
-    at afterwards is read beside the sampling."""
+    """Bytes at the peak of a step. Sampling and update never overlap, so `total` counts the larger of the two; post-update
+    log-probabilities are computed while the next samples are drawn."""
 
     weights: int
     gradients: int
@@ -101,19 +100,20 @@ class Memory(NamedTuple):
     kv_cache: int
     decoder: int
     """The sampler's own copy of a small model's layers, and the logits it draws from."""
-    look_back: int
-    """Reading the last answers again while the next are sampled."""
+    post_update: int
+    """Post-update log-probabilities of the last samples, computed while the next are drawn."""
     logits: int
     activations: int
     working: int
-    """What the runtime itself holds while it works."""
+    """Beyond counted tensors, see `WORKING`."""
     runtime: int
+    """Imports, see `RUNTIME`."""
     total: int
 
     @property
     def sampling(self) -> int:
         """What only the sampling needs."""
-        return self.kv_cache + self.decoder + self.look_back
+        return self.kv_cache + self.decoder + self.post_update
 
     @property
     def update(self) -> int:
@@ -126,15 +126,15 @@ class Duration(NamedTuple):
 
     sampling: float
     update: float
-    checks: float
+    evaluation: float
 
     @property
     def total(self) -> float:
-        return self.sampling + self.update + self.checks
+        return self.sampling + self.update + self.evaluation
 
 
 class Device(NamedTuple):
-    """Where the model would run, and how many bytes there are."""
+    """Where the model would run, and its memory in bytes."""
 
     name: str
     bytes: int
@@ -142,13 +142,13 @@ class Device(NamedTuple):
 
 def facts(model: str) -> ModelFacts | None:
     """The shape of `embedded`, a local folder, or a Hub id whose files are already on this machine; None
-    where it is a Hub id that is not. Raises ModelError for a folder that is no model."""
+    where it is a Hub id that is not. Raises ModelError for a folder that is not a model."""
     folder = _folder(model)
     return None if folder is None else _read(folder)
 
 
 def memory(config: RunConfig, model: ModelFacts, lengths: Lengths | None = None) -> Memory:
-    """Bytes of one process at its peak: as expected where `lengths` are known, else with every answer as long as allowed."""
+    """Bytes of one process at its peak: as expected where `lengths` are known, else with every completion at its maximum length."""
     width = _SETTING_BYTES.get(config.dtype, model.bytes_per_weight)
     trained = _adapter_parameters(config, model) if config.use_peft else model.parameters
     weights = (model.parameters + (trained if config.use_peft else 0)) * width
@@ -160,23 +160,23 @@ def memory(config: RunConfig, model: ModelFacts, lengths: Lengths | None = None)
     )
 
     prompt = lengths.prompt if lengths else config.max_prompt_length or model.context
-    longest = min(model.context, prompt + config.max_completion_length)
+    max_length = min(model.context, prompt + config.max_completion_length)
     rows = min(ROWS, max(config.samples_per_step, config.eval_problems) // config.nproc)
     row_token = (
         2 * model.layers * model.kv_heads * model.head_size * width
     )  # a key and a value in every layer
-    kv_cache = _cached_tokens(rows, prompt, longest, lengths) * row_token
+    kv_cache = _cached_tokens(rows, prompt, max_length, lengths) * row_token
     # Next logits, the last ones, and their exponentials, float32.
     decoder = 3 * 4 * rows * model.vocab
     if _copied(config, model, width):
         decoder += (model.parameters - model.vocab * model.hidden) * width
 
-    tokens = max(config.micro_batch_tokens or 1024, longest)
-    if lengths:  # whole groups, as many as fit
-        group = lengths.prompt + config.num_generations * lengths.answer
-        whole = min(config.prompts_per_step, tokens // group) * group
-        tokens = min(tokens, int(whole or tokens))
-    if config.packed_update:  # head and loss go through one block of tokens at a time
+    tokens = max(config.micro_batch_tokens or 1024, max_length)
+    if lengths:  # as many complete groups as fit
+        group = lengths.prompt + config.num_generations * lengths.completion
+        groups = min(config.prompts_per_step, tokens // group)
+        tokens = min(tokens, int(groups * group or tokens))
+    if config.packed_update:  # LM head and loss run on one block of tokens at a time
         block = 4 * min(tokens * model.vocab, BLOCK_LOGITS)
         logits = UPDATE_BLOCKS * block
     else:  # logits, their log-softmax and its gradient, all float32, with prompts counted in
@@ -184,23 +184,23 @@ def memory(config: RunConfig, model: ModelFacts, lengths: Lengths | None = None)
         logits = 3 * block
     per_layer = _kept_floats(model)
     kept_layers = 1 if config.gradient_checkpointing else model.layers
-    borders = model.hidden * model.layers if config.gradient_checkpointing else 0
-    activations = tokens * width * (per_layer * kept_layers + borders)
-    # One layer at a time and two blocks of logits; nothing where nobody looks back.
-    looks = config.probe_every > 0 or (config.needs_reference and not config.beta)
-    look_back = looks * (tokens * width * per_layer + 2 * block)
-    step = (
+    layer_inputs = model.hidden * model.layers if config.gradient_checkpointing else 0
+    activations = tokens * width * (per_layer * kept_layers + layer_inputs)
+    # One layer at a time and two blocks of logits; 0 where neither the policy nor the reference is run after the update.
+    runs_after_update = config.probe_every > 0 or (config.needs_reference and not config.beta)
+    post_update = runs_after_update * (tokens * width * per_layer + 2 * block)
+    optimizer_step = (
         3 * width * model.vocab * model.hidden if config.optim == "adafactor" else 0
     )  # temporaries of its largest matrix
-    busy = max(kv_cache + decoder + look_back, gradients + max(logits + activations, step))
-    total = RUNTIME + weights + reference + optimizer + WORKING + busy
+    phase = max(kv_cache + decoder + post_update, gradients + max(logits + activations, optimizer_step))
+    total = RUNTIME + weights + reference + optimizer + WORKING + phase
     return Memory(
-        weights, gradients, optimizer, reference, kv_cache, decoder, look_back, logits, activations, WORKING, RUNTIME, total
+        weights, gradients, optimizer, reference, kv_cache, decoder, post_update, logits, activations, WORKING, RUNTIME, total
     )  # fmt: skip
 
 
 def _moments(config: RunConfig, model: ModelFacts, trained: int) -> int:
-    """Numbers that the optimiser keeps."""
+    """Numbers in the optimiser's state."""
     if config.optim == "sgd":
         return 0
     if config.optim == "adafactor":  # a row and a column of each matrix
@@ -208,50 +208,55 @@ def _moments(config: RunConfig, model: ModelFacts, trained: int) -> int:
     return 2 * trained  # AdamW: both moments, in the type of its parameters
 
 
-def _cached_tokens(rows: int, prompt: int, longest: int, lengths: Lengths | None) -> int:
-    """Columns x rows of the cache at its largest: it grows by whole blocks, and the old buffer is there until the new one is filled."""
+def _cached_tokens(rows: int, prompt: int, max_length: int, lengths: Lengths | None) -> int:
+    """Columns x rows of the KV cache at its largest: it grows by blocks, and the old buffer is freed after the new one is filled."""
     most = 0
-    for end in range(-(-(prompt + 1) // CACHE_BLOCK) * CACHE_BLOCK, longest + CACHE_BLOCK, CACHE_BLOCK):
-        grown_at = max(0, end - CACHE_BLOCK - prompt)  # tokens of the answers by then
-        alive = math.exp(-grown_at / lengths.answer) if lengths and lengths.answer < longest - prompt else 1.0
-        most = max(most, int(rows * alive * (2 * end - CACHE_BLOCK)))
+    for end in range(-(-(prompt + 1) // CACHE_BLOCK) * CACHE_BLOCK, max_length + CACHE_BLOCK, CACHE_BLOCK):
+        grown_at = max(0, end - CACHE_BLOCK - prompt)  # completion tokens by then
+        running = (
+            math.exp(-grown_at / lengths.completion)
+            if lengths and lengths.completion < max_length - prompt
+            else 1.0
+        )
+        most = max(most, int(rows * running * (2 * end - CACHE_BLOCK)))
     return most
 
 
 def _copied(config: RunConfig, model: ModelFacts, width: int) -> bool:
-    """Whether the sampler decodes through a copy of the layers (`rollouts/lean.py`)."""
+    """Whether the sampler decodes through a copy of the layers (`models/fast/cpu_decoder.py`)."""
     body = model.parameters - model.vocab * model.hidden
     return config.engine == "local" and width == 4 and body <= 64_000_000 and config.device in ("auto", "cpu")
 
 
 def _kept_floats(model: ModelFacts) -> int:
-    """Numbers a token that one layer keeps for its backward pass (`models/layers.py`)."""
+    """Numbers per token that one layer keeps for its backward pass (`models/fast/layers.py`)."""
     queries, keys = model.heads * model.head_size, 2 * model.kv_heads * model.head_size
-    asked = model.hidden + (queries + keys)  # what came in, and its projections before norm and rotation
-    # Queries, keys and values at their places; keys and values once more behind those of the prompt; what attention saw.
+    projected = model.hidden + (
+        queries + keys
+    )  # the input, and its projections before norm and rotary embedding
+    # Rotated queries, keys and values; keys and values once more behind those of the prompt; the attention output.
     attended = PADDED * (queries + keys + queries) + 2 * PADDED * keys
-    return int(asked + attended + model.hidden + 2 * model.intermediate)  # the middle, gate and up
+    return int(projected + attended + model.hidden + 2 * model.intermediate)  # MLP input, gate and up
 
 
-def seconds(config: RunConfig, model: ModelFacts | None) -> Duration | None:
-    """How long the run takes on a quiet CPU core. None for models nobody has measured: a dry run tells."""
+def duration(config: RunConfig, model: ModelFacts | None) -> Duration | None:
+    """How long the run takes on a quiet CPU core. None for models that were not measured: a dry run measures them."""
     if model is None or model.folder != EMBEDDED or config.device in ("cuda", "mps"):
         return None
-    answers = config.steps * config.samples_per_step
-    # The embedded model was measured with at most 256 tokens; a shorter limit cuts answers, a longer one
-    # hardly lengthens them.
+    samples = config.steps * config.samples_per_step
+    # The embedded model was measured with at most 256 tokens; a shorter limit cuts samples, a longer one hardly lengthens them.
     share = min(1.0, config.max_completion_length / 64)
-    checks = config.steps // config.eval_steps + 1
+    evaluations = config.steps // config.eval_steps + 1
     watched = config.watched_prompts * config.watched_samples
     return Duration(
-        sampling=answers * _SAMPLING_PER_ANSWER * share,
-        update=answers * config.num_iterations * _UPDATE_PER_ANSWER * share,
-        checks=checks * (2 * config.eval_problems + watched) * _CHECK_PER_ANSWER * share,
+        sampling=samples * _SAMPLING_PER_SAMPLE * share,
+        update=samples * config.num_iterations * _UPDATE_PER_SAMPLE * share,
+        evaluation=evaluations * (2 * config.eval_problems + watched) * _EVALUATION_PER_SAMPLE * share,
     )
 
 
 def device(setting: str = "auto") -> Device:
-    """The device that a run with this setting would take, found without torch."""
+    """The device that a run with this setting would use, found without torch."""
     if setting in ("auto", "cuda"):
         total = _cuda_bytes()
         if total:
@@ -266,14 +271,14 @@ def _cuda_bytes() -> int:
     if program is None:
         return 0
     try:
-        answer = subprocess.run(
+        output = subprocess.run(
             [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=10,
             check=True,
         ).stdout
-        return int(answer.split()[0]) * 2**20
+        return int(output.split()[0]) * 2**20
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return 0
 
@@ -333,7 +338,7 @@ def _read(folder: Path) -> ModelFacts:
         config = json.loads(path.read_text())
     except FileNotFoundError:
         raise ModelError(
-            f"{folder} holds no config.json, so it is no Hugging Face model folder. Choose the folder that "
+            f"{folder} has no config.json, so it is not a Hugging Face model folder. Choose the folder that "
             "`save_pretrained` wrote."
         ) from None
     except (OSError, ValueError) as error:
@@ -360,7 +365,7 @@ def _read(folder: Path) -> ModelFacts:
     parameters, stored, width = _weights(folder)
     if (
         not parameters
-    ):  # config without weights (a Hub id of which only the config is here): the usual gated decoder
+    ):  # config without weights (a Hub id of which only the config is here): assume a gated decoder
         projections = hidden * head_size * (2 * heads + 2 * kv_heads) + 3 * hidden * intermediate + 2 * hidden
         parameters = (
             layers * projections + hidden + vocab * hidden * (1 if text.get("tie_word_embeddings") else 2)
@@ -412,5 +417,5 @@ def _tensors(path: Path) -> Iterator[tuple[str, list[int]]]:
                 yield str(tensor["dtype"]), [int(side) for side in tensor["shape"]]
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
         raise ModelError(
-            f"{path} is not a whole safetensors file ({error}). Download or save the model again."
+            f"{path} is not a complete safetensors file ({error}). Download or save the model again."
         ) from None

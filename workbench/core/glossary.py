@@ -1,8 +1,6 @@
-"""Every metric once: what it is, how it is computed, what to expect and what to do. Read by tooltips, docs,
-alarms and tests.
+"""Every metric and alarm in words, from glossary.toml and alarms.toml: meaning, formula, healthy range. Read by tooltips, docs, alarms.
 
-In: the recorded name of a metric, such as `rewards/correct/mean`. Out: its `Metric`, or None where it is a
-user's own.
+In: the recorded name of a metric, such as `rewards/correct/mean`. Out: its `Metric`, or None for a user's own metric.
 """
 
 import re
@@ -31,11 +29,11 @@ SLOTS = {
     "end": ("min", "max"),
     "which": ("min", "mean", "max"),
 }
-"""What a slot can stand for; other slots (names of rewards, styles, phases) take anything."""
+"""Values of a slot; other slots (names of rewards, styles, phases) take any text."""
 
 
 class Metric(NamedTuple):
-    """One metric in words. `name` may hold slots, as in `rewards/<name>/mean`."""
+    """One metric in words. `name` may have slots, as in `rewards/<name>/mean`."""
 
     name: str
     label: str
@@ -45,8 +43,9 @@ class Metric(NamedTuple):
     formula: str
     healthy: str
     high: str
-    """What a high value means and what to do; '' where there is nothing to say."""
+    """What a high value means and what to do; '' where it means nothing."""
     low: str
+    """The same for a low value."""
     trl: str
     """TRL's name for it: mostly the same; '' where TRL does not log it."""
 
@@ -57,11 +56,11 @@ def _load() -> dict[str, Metric]:
 
 
 METRICS: dict[str, Metric] = _load()
-"""By name or pattern, in the order of the docs."""
+"""By name or pattern with slots, in the order of the docs."""
 
 
 class AlarmRow(NamedTuple):
-    """One alarm in words. `condition` is told with the very numbers of `limits` by which it is judged."""
+    """One alarm in words. `condition` contains the numbers of `limits`, by which the alarm is judged."""
 
     name: str
     label: str
@@ -85,7 +84,7 @@ ALARMS: dict[str, AlarmRow] = _alarms()
 
 @lru_cache(maxsize=4096)
 def metric(name: str) -> Metric | None:
-    """The entry of a recorded name, its slots filled in; None for a metric that is not of the workbench."""
+    """The entry of a recorded name, its slots filled in; None for a metric that is not the workbench's."""
     if name in METRICS and "<" not in name:
         return METRICS[name]
     for pattern, entry in METRICS.items():
@@ -102,7 +101,7 @@ def metric(name: str) -> Metric | None:
 
 @lru_cache(maxsize=256)
 def _matcher(pattern: str) -> re.Pattern[str]:
-    """Free slots may hold slashes: a reward can be called path/to/file.py:name."""
+    """Regular expression of a pattern. Free slots may contain slashes: a reward can be called path/to/file.py:name."""
     parts = enumerate(_SLOT.split(pattern))
     return re.compile(
         "".join(

@@ -1,4 +1,4 @@
-"""What a setting is: a pydantic field that carries its label, section, level and remedy, and how a form or a table reads it.
+"""A setting: a pydantic field that carries its label, section and remedy, and how a form or a table reads it.
 
 The settings themselves are in `config.py`. Imports no ML library.
 """
@@ -41,9 +41,11 @@ class SettingInfo(NamedTuple):
     gt: float | None
     le: float | None
     kind: str
-    """int, float, bool, str, choice or rewards; `optional` tells whether None is allowed."""
+    """int, float, bool, str, choice or rewards."""
     optional: bool
+    """Whether None is allowed."""
     remedy: str
+    """What to do about a value outside the range; '' where the range says enough."""
 
 
 def setting(
@@ -57,7 +59,7 @@ def setting(
     remedy: str = "",
     **constraints: Any,
 ) -> Any:
-    """A pydantic field that carries its label, section, level and remedy; `live` settings can change while a run goes on."""
+    """A pydantic field that carries its label, section, level (`core` or advanced) and remedy; `live` settings can change during a run."""
     extra: dict[str, Any] = {
         "label": label, "section": section, "core": core, "live": live, "remedy": remedy
     }  # fmt: skip

@@ -1,6 +1,6 @@
-"""The nouns: what is asked, what was answered, what it was worth, what one step did.
+"""The shared data types: prompt, rollout (one sampled completion), group, score, and the record of a step.
 
-Everybody imports this file; it imports nothing of ours and no torch. Shape suffixes (see CONTRIBUTING.md): `_B` samples,
+Every room imports this file; it imports nothing of ours and no torch. Shape suffixes (see CONTRIBUTING.md): `_B` samples,
 `_T` completion tokens of one sample, `_B_T` both. Log-probabilities, KL and entropy are in nats per token.
 """
 
@@ -20,29 +20,29 @@ EvalMode = Literal["sampled", "greedy"]
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One thing that is asked. Tasks yield it unrendered; `models.chat.render` adds text, token ids and id."""
+    """One prompt. Tasks yield it unrendered; `models.chat.render` adds text, token ids and id."""
 
     question: str
-    """What a person reads, and what the template wraps."""
+    """The text that the chat template wraps, as a person reads it."""
     answer: str | None = None
-    """The gold answer, given to rewards as `answer`; None where the data has none."""
+    """The reference answer, given to rewards as `answer`; None where the data has none."""
     columns: Mapping[str, Any] = field(default_factory=dict)
-    """Every other column of the data (for bundled tasks also `level`); rewards ask for them by name."""
+    """All other columns of the data (for bundled tasks also `level`); rewards take them by name."""
     text: str = ""
-    """The exact string the model reads, special tokens included."""
+    """The rendered prompt, special tokens included."""
     token_ids: tuple[int, ...] = ()
     id: str = ""
     """`prompt_id(text, answer)`: the same in every step and every run."""
 
 
 def prompt_id(text: str, answer: str | None) -> str:
-    """16 hex digits that name a rendered prompt together with its answer, stable across steps and runs."""
+    """16 hex digits that name a rendered prompt together with its reference answer, stable across steps and runs."""
     return hashlib.sha256(f"{text}\0{answer}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How answers are drawn. `temperature` 0 means greedy."""
+    """Sampling settings. `temperature` 0 means greedy."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -53,7 +53,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Ask for `len(seeds)` answers to one prompt. Each sample has a seed of its own, so that extending a group or resuming
+    """A request for `len(seeds)` completions of one prompt. Each sample has a seed of its own, so that extending a group or resuming
     a run never changes the samples that were there before."""
 
     prompt: Prompt
@@ -79,7 +79,7 @@ class Rollout:
     """One sampled completion."""
 
     token_ids: NDArray[np.int32]
-    """(T,) completion tokens, the end-of-sequence token included where the answer stopped by itself."""
+    """(T,) completion tokens, the end-of-sequence token included where the completion stopped by itself."""
     logprobs: NDArray[np.float32]
     """(T,) the sampler's log-probabilities under the actual sampling distribution (temperature, top-p/k, min-p)."""
     text: str
@@ -87,7 +87,7 @@ class Rollout:
     finish_reason: FinishReason
     engine: str = ""
     weights_version: int = 0
-    """How many optimiser updates the sampling policy had seen."""
+    """Number of optimiser updates of the policy that sampled it."""
     seed: int = 0
     turns: tuple[Turn, ...] = ()
     """Who wrote which tokens; empty = the policy wrote all of them."""
@@ -110,7 +110,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """All answers to one prompt in one step; sizes may differ from group to group."""
+    """All completions of one prompt in one step; sizes may differ from group to group."""
 
     prompt: Prompt
     rollouts: tuple[Rollout, ...]
@@ -122,16 +122,16 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What one answer was worth: each reward's value, or None with the reason why there is none."""
+    """The rewards of one completion: each reward's value, or None with the reason why there is none."""
 
     values: Mapping[str, float | None]
     """Raw value of each reward, before its weight."""
     reasons: Mapping[str, str] = field(default_factory=dict)
-    """For each None: what happened, with the user's own line where their code raised."""
+    """For each None: what happened, with the line of the user's code where it raised."""
     reward: float | None = None
     """Weighted sum of the values that are there; None where every one is absent. An absent reward is not zero."""
     logs: Mapping[str, Any] = field(default_factory=dict)
-    """Extra columns a reward asked to record (TRL's `log_extra`)."""
+    """Extra columns that a reward recorded (TRL's `log_extra`)."""
 
 
 @dataclass(slots=True)
@@ -140,30 +140,30 @@ class TokenArrays:
 
     token_ids: list[NDArray[np.int32]]
     sampler_logp: list[NDArray[np.float32]]
-    """As drawn."""
+    """By the sampler, under the sampling distribution."""
     policy_logp: list[NDArray[np.float32]] | None = None
     """The trainer's forward before the first update of the step, at the sampling temperature."""
     reference_logp: list[NDArray[np.float32]] | None = None
     initial_logp: list[NDArray[np.float32]] | None = None
-    """Under the model as it was at the start, where the reference has moved away from it; not kept on disk."""
+    """Under the initial model, where the reference has moved away from it; not kept on disk."""
     after_logp: list[NDArray[np.float32]] | None = None
     """The same tokens under the updated policy (`probe_every`)."""
     entropy: list[NDArray[np.float32]] | None = None
     """Full-vocabulary entropy at the sampling temperature, nats."""
     weight: list[NDArray[np.float32]] | None = None
-    """d(loss)/d(log-prob) of the first update (weights.py): what the step asked of each token."""
+    """d(loss)/d(log-prob) of the first update (algorithm/token_grads.py)."""
 
 
 @dataclass(slots=True)
 class StepRecord:
-    """Everything one step leaves behind. Samples are flat: group after group, `group_ids_B` implied by `groups`."""
+    """Everything that is recorded of one step. Samples are flat: group after group, `group_ids_B` implied by `groups`."""
 
     step: int
     kind: GroupKind
     groups: list[Group] = field(default_factory=list)
     scores_B: list[Score] = field(default_factory=list)
     advantages_B: NDArray[np.float64] | None = None
-    """None for evaluations: they ask nothing."""
+    """None for evaluations."""
     tokens: TokenArrays | None = None
     gradient_share_B: NDArray[np.float64] | None = None
     """Each sample's share of the step's gradient, sums to 1 (or to 0 in a step without signal)."""
@@ -178,10 +178,10 @@ class StepRecord:
     stage: str = "grpo"
     """What trains in this step. Stages other than GRPO (sft) have metrics but no groups, scores and advantages."""
     styles_B: list[str] | None = None
-    """How each answer goes about it, one word (direct, full, check, ...); see diagnose/text.py."""
+    """Style of each completion, one word (direct, full, check, ...); see diagnose/style.py."""
 
     def rollouts(self) -> Iterator[Rollout]:
-        """All answers in sample order."""
+        """All completions in sample order."""
         for group in self.groups:
             yield from group.rollouts
 

@@ -1,4 +1,4 @@
-"""Named, sparse sets of settings: the published recipes that ship as TOML files beside this one, and anyone's own."""
+"""Presets: named, sparse sets of settings. Published recipes ship as TOML files in this folder; users add files of their own."""
 
 import re
 import tomllib

@@ -34,7 +34,7 @@ def headline(checked: CheckedForm) -> Markup:
         count = len(checked.problems)
         need = "One setting needs" if count == 1 else f"{count} settings need"
         return tag("h1", f"{need} a change before this can start.")
-    return tag("h1", wording.headline(checked.config, estimate.seconds(checked.config, checked.facts)))
+    return tag("h1", wording.headline(checked.config, estimate.duration(checked.config, checked.facts)))
 
 
 def start_line(config: RunConfig, about: str, given: Mapping[str, Any]) -> Markup:
@@ -307,7 +307,7 @@ def _expected(config: RunConfig, expected: Expected | None) -> Markup:
 
 
 def _time(config: RunConfig, facts: ModelFacts | None, expected: Expected | None) -> Markup:
-    guess = estimate.seconds(config, facts)
+    guess = estimate.duration(config, facts)
     if expected is not None and expected.seconds is not None:
         source = "Measured in the runs above" if expected.curves else "Measured"
         phases = expected.phases or (guess._asdict() if guess else {})
