@@ -74,7 +74,7 @@ def measured(model: str, prompts: Path, groups: int, samples: int, longest: int)
     for _ in range(ROUNDS):
         for way in times:
             with mock.patch.object(
-                cpu_decoder, "fits", cpu_decoder.fits if way == "merged" else lambda model: False
+                cpu_decoder, "can_run", cpu_decoder.can_run if way == "merged" else lambda model: False
             ):
                 began = time.process_time()
                 drawn = generated(policy, requests, config)

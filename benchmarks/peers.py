@@ -91,7 +91,7 @@ def make_models(folder: Path) -> None:
     if not (folder / "prompts_embedded.jsonl").is_file():
         code = (
             "from workbench.core.config import RunConfig; from workbench.models import chat, load; from workbench.prompts import task_of\n"
-            "import json; c = RunConfig.build('embedded'); _, t = load.read('embedded')\n"
+            "import json; c = RunConfig.build('embedded'); _, t = load.load_pretrained('embedded')\n"
             "for p in chat.render(task_of(c).load(c).train, t, c.template, None, 1000): print(json.dumps({'prompt': p.text}))"
         )
         done = subprocess.run(

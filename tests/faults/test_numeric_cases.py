@@ -15,8 +15,7 @@ from workbench.core.config import RunConfig
 from workbench.core.errors import RunError
 from workbench.core.types import Group, Prompt, Request, Rollout, Sampling, Score, StepRecord
 from workbench.diagnose.metrics import step_metrics
-from workbench.models import logprobs as scoring
-from workbench.models import score
+from workbench.models import logprobs, per_token_logps
 from workbench.models.load import load_policy
 from workbench.record import checkpoints
 from workbench.record import folder as record
@@ -143,14 +142,14 @@ def test_case_48_odd_answers_divide_nothing_by_zero_and_are_shown_with_their_len
 
 def test_case_48_a_network_that_reads_each_prompt_once_takes_empty_answers_too() -> None:
     policy = load_policy(RunConfig.build("embedded", {"device": "cpu"}))
-    assert score.packed(policy.model)
+    assert per_token_logps.is_packed(policy.model)
     empty, short = np.zeros(0, np.int32), np.array([5, 6, 7], np.int32)
-    alone = score.score(
-        policy.model, scoring.Sequences([(5, 6, 7)], [short]), Sampling(), policy.pad_id, 512
+    alone = per_token_logps.completion_stats(
+        policy.model, logprobs.Sequences([(5, 6, 7)], [short]), Sampling(), policy.pad_id, 512
     ).logp_B_T
     for answers in ([empty, short, empty], [empty, empty, empty]):
-        batch = scoring.Sequences([(5, 6, 7), (5, 6, 7), (9, 8)], answers)
-        found = score.score(policy.model, batch, Sampling(), policy.pad_id, 512).logp_B_T
+        batch = logprobs.Sequences([(5, 6, 7), (5, 6, 7), (9, 8)], answers)
+        found = per_token_logps.completion_stats(policy.model, batch, Sampling(), policy.pad_id, 512).logp_B_T
         assert torch.isfinite(found).all() and found.shape == (3, max(map(len, answers)))
         if len(answers[1]):
             torch.testing.assert_close(found[1:2], alone, rtol=1e-5, atol=1e-6)

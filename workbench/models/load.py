@@ -19,7 +19,7 @@ from workbench.core.config import RunConfig
 from workbench.core.errors import ModelError
 from workbench.models import embedded
 from workbench.models.fast import packing
-from workbench.models.fast.norms import thrifty
+from workbench.models.fast.norms import replace_rms_norms
 
 DTYPES: dict[str, torch.dtype | str] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": "auto"}
 
@@ -68,12 +68,12 @@ class Policy:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
 
-def locate(name: str) -> str:
+def model_source(name: str) -> str:
     """The folder or Hub id behind a model setting; `embedded` is the model that ships with the package."""
     return str(embedded.folder()) if name == "embedded" else name
 
 
-def pick_device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """`auto` prefers CUDA, then MPS, then the CPU. Raises ModelError for a device this machine lacks."""
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
@@ -92,9 +92,9 @@ def load_policy(
 
     The reference is a frozen copy made from memory, so a model that was never saved works as well. Raises ModelError.
     """
-    device = pick_device(config.device)
+    device = find_device(config.device)
     if model is None:
-        model, tokenizer = read(config.model, config.dtype)
+        model, tokenizer = load_pretrained(config.model, config.dtype)
     model.to(device)
     notes: list[str] = []
     eos_ids = _eos_ids(model, tokenizer)
@@ -107,8 +107,8 @@ def load_policy(
         # Padding never reaches the loss or the attention, so any id serves; the file on disk is left alone.
         notes.append(f"no pad token: id {min(eos_ids)} (end of sequence) stands in")
     pad_id = min(eos_ids) if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
-    thrifty(model)
-    if config.packed_update and (reason := packing.prepare(model)):
+    replace_rms_norms(model)
+    if config.packed_update and (reason := packing.enable(model)):
         notes.append(
             f"answers are read padded, each with its prompt: packing leaves this model alone, because {reason}"
         )
@@ -146,19 +146,21 @@ def _frozen(model: Any) -> Any:
     return copy.deepcopy(model).requires_grad_(False).eval()
 
 
-def read(name: str, dtype: str = "float32") -> tuple[Any, Any]:
+def load_pretrained(name: str, dtype: str = "float32") -> tuple[Any, Any]:
     """Model and tokenizer from a folder or the Hub: safetensors only, no remote code. Raises ModelError."""
     with _loadable(name):
-        tokenizer = AutoTokenizer.from_pretrained(locate(name), padding_side="left", trust_remote_code=False)
-    return read_model(name, dtype), tokenizer
+        tokenizer = AutoTokenizer.from_pretrained(
+            model_source(name), padding_side="left", trust_remote_code=False
+        )
+    return load_network(name, dtype), tokenizer
 
 
-def read_model(name: str, dtype: str = "float32") -> Any:
+def load_network(name: str, dtype: str = "float32") -> Any:
     """The network alone: a checkpoint's reference has no tokenizer of its own. Raises ModelError."""
     transformers_logging.disable_progress_bar()  # a log file is no terminal
     with _loadable(name):
         return AutoModelForCausalLM.from_pretrained(
-            locate(name), dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False
+            model_source(name), dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False
         )
 
 
@@ -207,7 +209,7 @@ def _lora(config: RunConfig) -> LoraConfig:
     )
 
 
-def save_final(policy: Policy, folder: Path) -> None:
+def save_policy(policy: Policy, folder: Path) -> None:
     """Write a plain Hugging Face folder that `AutoModelForCausalLM.from_pretrained` loads (with LoRA: the adapter)."""
     folder.mkdir(parents=True, exist_ok=True)
     policy.model.save_pretrained(folder, safe_serialization=True)

@@ -43,7 +43,7 @@ class TokenStats(NamedTuple):
     """Log-probability of the sampled token under the sampling distribution (temperature, top-p/k, min-p)."""
     entropy_N: Tensor | None
     """Entropy of the full vocabulary at the sampling temperature, nats. None where only log-probabilities were asked for."""
-    square_N: Tensor | None
+    sum_p_squared_N: Tensor | None
     """Sum of squared probabilities; with p it gives the norm of (one-hot - p)."""
 
     @classmethod
@@ -57,7 +57,7 @@ class TokenStats(NamedTuple):
         return cls(logp, entropy, square)
 
 
-def micro_batches(
+def microbatches_by_length(
     lengths_B: NDArray[np.int64], max_tokens: int, ratio: float = 1.35
 ) -> Iterator[NDArray[np.int64]]:
     """Sample indices bucketed by length, longest first: padding would otherwise outweigh the tokens.
@@ -106,11 +106,11 @@ def token_stats(
     row_N = torch.from_numpy(np.concatenate(rows)).to(device)
     column_N = torch.from_numpy(np.concatenate(columns)).to(device)
     target_N = torch.from_numpy(np.concatenate(targets).astype(np.int64)).to(device)
-    if plain_head(model.config):
+    if has_plain_head(model.config):
         hidden_ND = backbone(model)(input_ids=input_ids, use_cache=False).last_hidden_state[row_N, column_N]
-        step = max(1, chunk_logits // int(head(model).weight.shape[0]))
+        step = max(1, chunk_logits // int(output_head(model).weight.shape[0]))
         blocks = (
-            (head(model)(hidden_ND[i : i + step]), target_N[i : i + step])
+            (output_head(model)(hidden_ND[i : i + step]), target_N[i : i + step])
             for i in range(0, max(1, len(target_N)), step)  # once where every answer is empty
         )
     else:
@@ -129,12 +129,12 @@ def backbone(model: Any) -> Any:
     return (model.get_base_model() if hasattr(model, "get_base_model") else model).get_decoder()
 
 
-def head(model: Any) -> Any:
+def output_head(model: Any) -> Any:
     """The output head."""
     return (model.get_base_model() if hasattr(model, "get_base_model") else model).get_output_embeddings()
 
 
-def plain_head(config: Any) -> bool:
+def has_plain_head(config: Any) -> bool:
     """Whether logits are just head(hidden): models that cap or scale them afterwards need the full forward."""
     text = config.get_text_config(decoder=True)
     return not any(
@@ -154,26 +154,26 @@ def logit_stats(
     scaled_NV = (logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()) / (
         sampling.temperature or 1.0
     )
-    entropy_N = square_N = None
+    entropy_N = sum_p_squared_N = None
     if not logp_only:
         with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
             full_NV = torch.log_softmax(scaled_NV, dim=-1)
             p_NV = full_NV.exp()
             # 0 * log 0 is 0 here, not NaN: masked logits of -inf occur in real models.
             entropy_N = -(p_NV * full_NV.clamp(min=-1e4)).sum(-1)
-            square_N = (p_NV * p_NV).sum(-1)
-    kept_NV = keep(scaled_NV.detach(), sampling)
+            sum_p_squared_N = (p_NV * p_NV).sum(-1)
+    kept_NV = sampling_mask(scaled_NV.detach(), sampling)
     if kept_NV is not None:
         # The sampler drew from the kept tokens only, so the trainer's probability is renormalised over them too. The sampled
         # token always counts as kept: rounding may put it just outside here.
         kept_NV.scatter_(1, target_N[:, None], True)
         scaled_NV = scaled_NV.masked_fill(~kept_NV, float("-inf"))
     return TokenStats(
-        scaled_NV.gather(1, target_N[:, None])[:, 0] - scaled_NV.logsumexp(-1), entropy_N, square_N
+        scaled_NV.gather(1, target_N[:, None])[:, 0] - scaled_NV.logsumexp(-1), entropy_N, sum_p_squared_N
     )
 
 
-def keep(scaled_NV: Tensor, sampling: Sampling) -> Tensor | None:
+def sampling_mask(scaled_NV: Tensor, sampling: Sampling) -> Tensor | None:
     """Which tokens top-k, top-p and min-p leave to sample from, given logits / temperature; None where all are."""
     if sampling.top_p >= 1.0 and not sampling.top_k and not sampling.min_p:
         return None
@@ -193,21 +193,21 @@ def keep(scaled_NV: Tensor, sampling: Sampling) -> Tensor | None:
     return kept_NV
 
 
-class Scored(NamedTuple):
+class PaddedTokenStats(NamedTuple):
     """Per completion token of many samples, padded to (B, T); zero beyond a sample's end."""
 
     logp_B_T: Tensor
     entropy_B_T: Tensor
-    square_B_T: Tensor
+    sum_p_squared_B_T: Tensor
 
     @classmethod
     def empty(cls, valid_B_T: Tensor) -> Self:
-        """Room for `put`."""
+        """Room for `write`."""
         return cls(
             *(torch.zeros(valid_B_T.shape, dtype=torch.float32, device=valid_B_T.device) for _ in range(3))
         )
 
-    def put(self, index: NDArray[np.int64], valid_B_T: Tensor, stats: TokenStats) -> None:
+    def write(self, index: NDArray[np.int64], valid_B_T: Tensor, stats: TokenStats) -> None:
         """Write a micro-batch's flat figures into rows `index`; what it did not compute stays zero."""
         for table_B_T, flat_N in zip(self, stats, strict=True):
             if flat_N is not None:

@@ -14,7 +14,7 @@ from workbench.models.load import Policy
 
 
 @torch.no_grad()
-def move(policy: Policy, alpha: float) -> None:
+def sync_reference(policy: Policy, alpha: float) -> None:
     """reference = alpha x policy + (1 - alpha) x reference (TR-DPO 2404.09656; alpha 1 replaces it, as R1 does)."""
     for theirs, ours in _pairs(policy):
         theirs.copy_(mix_reference(ours.float(), theirs.float(), alpha))

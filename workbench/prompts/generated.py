@@ -10,7 +10,7 @@ from random import Random
 from workbench.core.config import RunConfig
 from workbench.core.errors import ConfigError, DataError
 from workbench.core.types import Prompt
-from workbench.prompts.split import is_held_out
+from workbench.prompts.heldout import is_held_out
 from workbench.prompts.task import Split
 
 Draw = Callable[[Random, int], Prompt]

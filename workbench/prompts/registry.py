@@ -3,19 +3,19 @@
 from workbench.core.config import RunConfig
 from workbench.core.errors import ConfigError
 from workbench.core.types import Prompt
-from workbench.prompts import arithmetic, chain, countdown, data, generated, samples
-from workbench.prompts.task import TAGGED_ANSWER, Task
+from workbench.prompts import arithmetic, bundled, chain, countdown, data, generated
+from workbench.prompts.task import TAGGED_FORMAT, Task
 
 _TASKS = (
     Task(
         name="chain",
         title="Chains of last digits",
         about="Work through 6+8-3*4 from left to right, keeping the last digit. The embedded model knows it.",
-        rules=(
+        instruction=(
             "You get a chain of operations on digits. Work strictly from left to right and keep only the "
             "last digit after every operation; below zero, count back from ten."
         ),
-        form=TAGGED_ANSWER,
+        format_instruction=TAGGED_FORMAT,
         rewards=("correct", "format"),
         load=generated.loader("chain", chain.prompt, chain.DEFAULT_LEVELS, chain.LEVELS),
         example=Prompt("Chain: 6+8-3*4", "4", {"level": 3}),
@@ -25,8 +25,8 @@ _TASKS = (
         name="arithmetic",
         title="Arithmetic",
         about="One sum, difference or product; the level is the digits of both numbers together.",
-        rules="Compute the result of the calculation.",
-        form=TAGGED_ANSWER,
+        instruction="Compute the result of the calculation.",
+        format_instruction=TAGGED_FORMAT,
         rewards=("correct", "format"),
         load=generated.loader("arithmetic", arithmetic.draw, arithmetic.DEFAULT_LEVELS, arithmetic.LEVELS),
         example=Prompt("What is 48 - 7?", "41", {"level": 3}),
@@ -36,11 +36,11 @@ _TASKS = (
         name="countdown",
         title="Countdown",
         about="Reach a target with every given number used once; the level is how many numbers are given.",
-        rules=(
+        instruction=(
             "Write an arithmetic expression with + - * / and parentheses that has the wanted value and uses "
             "every given number exactly once."
         ),
-        form=TAGGED_ANSWER,
+        format_instruction=TAGGED_FORMAT,
         rewards=("countdown", "format"),
         load=generated.loader("countdown", countdown.draw, countdown.DEFAULT_LEVELS, countdown.LEVELS),
         example=Prompt("Make 24 from 3, 5, 9.", "(5*3)+9", {"level": 3, "numbers": [3, 5, 9], "target": 24}),
@@ -50,48 +50,48 @@ _TASKS = (
         name="code",
         title="Small Python functions",
         about="36 functions to write, each with test cases (a sample file: to try rewards, not to train).",
-        rules="Write the Python function that is asked for.",
-        form="Answer with one ```python block that holds the whole function.",
+        instruction="Write the Python function that is asked for.",
+        format_instruction="Answer with one ```python block that holds the whole function.",
         rewards=("code_tests",),
-        load=samples.loader("code"),
-        example=samples.prompt(samples.read("code")[0]),
+        load=bundled.loader("code"),
+        example=bundled.prompt(bundled.read("code")[0]),
     ),
     Task(
         name="qa",
         title="Short questions",
         about="32 questions of general knowledge with accepted answers (a sample file).",
-        rules="Answer the question with as few words as possible.",
-        form=TAGGED_ANSWER,
+        instruction="Answer the question with as few words as possible.",
+        format_instruction=TAGGED_FORMAT,
         rewards=("qa_match", "qa_f1", "format"),
-        load=samples.loader("qa"),
-        example=samples.prompt(samples.read("qa")[0]),
+        load=bundled.loader("qa"),
+        example=bundled.prompt(bundled.read("qa")[0]),
     ),
     Task(
         name="translation",
         title="Translation",
         about="32 English sentences with a German, French, Spanish or Italian translation (a sample file).",
-        rules="Translate the sentence.",
-        form="Answer with the translation and nothing else.",
+        instruction="Translate the sentence.",
+        format_instruction="Answer with the translation and nothing else.",
         rewards=("chrf", "bleu"),
-        load=samples.loader("translation"),
-        example=samples.prompt(samples.read("translation")[0]),
+        load=bundled.loader("translation"),
+        example=bundled.prompt(bundled.read("translation")[0]),
     ),
     Task(
         name="summarisation",
         title="Summaries",
         about="28 short texts with a summary in one sentence and its keywords (a sample file).",
-        rules="Summarise the text in one sentence.",
-        form="Answer with the summary and nothing else.",
+        instruction="Summarise the text in one sentence.",
+        format_instruction="Answer with the summary and nothing else.",
         rewards=("rouge", "coverage", "summary_length"),
-        load=samples.loader("summarisation"),
-        example=samples.prompt(samples.read("summarisation")[0]),
+        load=bundled.loader("summarisation"),
+        example=bundled.prompt(bundled.read("summarisation")[0]),
     ),
     Task(
         name="data",
         title="Your own prompts",
         about="A JSONL, JSON, CSV, TSV or Parquet file, a dataset folder or a Hub dataset.",
-        rules="",
-        form="",
+        instruction="",
+        format_instruction="",
         rewards=("correct",),
         load=data.load,
         example=Prompt("What is 2 + 2?", "4"),

@@ -39,7 +39,7 @@ class PromptStream:
             self._order = self._shuffled(f"{self._seed}/epoch/{epoch}", range(len(self._prompts)))
         return [self._prompts[i] for i in self._order[place * self._per_step : (place + 1) * self._per_step]]
 
-    def spare(self, step: int) -> list[Prompt]:
+    def replacement_prompts(self, step: int) -> list[Prompt]:
         """All other prompts in a seeded order, from which a step replaces groups without signal."""
         asked = {id(prompt) for prompt in self.at(step)}
         others = [i for i, prompt in enumerate(self._prompts) if id(prompt) not in asked]

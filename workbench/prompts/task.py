@@ -7,7 +7,7 @@ from typing import NamedTuple
 from workbench.core.config import RunConfig
 from workbench.core.types import Prompt
 
-TAGGED_ANSWER = (
+TAGGED_FORMAT = (
     "Reason inside <think> and </think>, then give nothing but the result inside <answer> and </answer>."
 )
 """The answer format that most verifiers read."""
@@ -30,9 +30,9 @@ class Task:
     title: str
     about: str
     """One line for people."""
-    rules: str
+    instruction: str
     """What the task demands, told to the model as the system prompt."""
-    form: str
+    format_instruction: str
     """How to answer; told in the chat template only, because the others bring their own form."""
     rewards: tuple[str, ...]
     """Rewards that fit, the verifier first."""
@@ -60,8 +60,8 @@ class Task:
             return ""
         match config.template:
             case "chat":
-                return " ".join(part for part in (self.rules, self.form) if part)
+                return " ".join(part for part in (self.instruction, self.format_instruction) if part)
             case "r1-zero":
-                return self.rules
+                return self.instruction
             case "plain":
                 return ""

@@ -104,7 +104,7 @@ def draw(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tens
     if sampling.temperature == 0:
         token_R = scaled_RV.argmax(-1)
         return token_R, scaled_RV.gather(1, token_R[:, None])[:, 0] - scaled_RV.logsumexp(-1)
-    kept_RV = logprobs.keep(scaled_RV, sampling)
+    kept_RV = logprobs.sampling_mask(scaled_RV, sampling)
     if kept_RV is not None:
         scaled_RV = scaled_RV.masked_fill(~kept_RV, float("-inf"))
     # The CDF in two levels, blocks and tokens: only one block of each row is ever summed up token by token.

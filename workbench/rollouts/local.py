@@ -101,7 +101,7 @@ class _Decoding:
         self.eos_ids = torch.tensor(sorted(policy.eos_ids), device=self.device)
         self.sample_R = torch.arange(len(seeds), device=self.device)
         self.request_B = torch.from_numpy(np.repeat(np.arange(len(requests)), counts)).to(self.device)
-        kind = cpu_decoder.CpuDecoder if cpu_decoder.fits(policy.model) else LibraryDecoder
+        kind = cpu_decoder.CpuDecoder if cpu_decoder.can_run(policy.model) else LibraryDecoder
         self.decoder: Decoder = kind(policy.model, policy.pad_id)
 
     @torch.no_grad()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from workbench.core.config import RunConfig
-from workbench.models.fast.decoder import drivable
+from workbench.models.fast.decoder import unsupported_reason
 from workbench.models.load import Policy
 from workbench.record.folder import RunFolder
 from workbench.rollouts.engine import Engine
@@ -15,7 +15,7 @@ Factory = Callable[[RunConfig, Policy, RunFolder], Engine]
 
 def _local(config: RunConfig, policy: Policy, folder: RunFolder) -> Engine:
     """The local engine; plain `generate` for a model that it cannot decode, which is noted in the policy."""
-    reason = drivable(policy.model.config)
+    reason = unsupported_reason(policy.model.config)
     if reason is None:
         return LocalEngine(policy)
     policy.notes.append(

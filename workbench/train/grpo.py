@@ -10,7 +10,7 @@ import numpy as np
 from workbench.algorithm import advantages, kl_controllers
 from workbench.core.config import RunConfig
 from workbench.core.types import StepRecord, group_ids
-from workbench.models.load import save_final
+from workbench.models.load import save_policy
 from workbench.record import checkpoints
 from workbench.record.control import Control
 from workbench.record.folder import RunFolder
@@ -39,7 +39,7 @@ def train(
         run.recorder.wait()
         if step == run.config.steps:  # a stopped run has its checkpoint, and may go on
             run.clock.phase("save")
-            save_final(run.policy, folder.final)
+            save_policy(run.policy, folder.final)
 
 
 def train_step(run: TrainingRun, step: int) -> bool:
@@ -49,7 +49,7 @@ def train_step(run: TrainingRun, step: int) -> bool:
 
     # 1. prompts
     prompts = run.prompts.at(step)
-    replacement_prompts = run.prompts.spare(step) if config.dynamic_sampling else []
+    replacement_prompts = run.prompts.replacement_prompts(step) if config.dynamic_sampling else []
 
     # 2. rollouts and 3. rewards, which begin while other groups are still being sampled
     scored = rollout_stage(

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from workbench.algorithm import losses, token_grads
 from workbench.core.types import Sampling
-from workbench.models.fast import head as fused
-from workbench.models.fast import packing
-from workbench.models.fast.layers import add_gradient
-from workbench.models.logprobs import Sequences, TokenStats, head, token_stats, unflatten
-from workbench.models.score import packed
+from workbench.models.fast import fused_head, packing
+from workbench.models.fast.layers import gradient_of
+from workbench.models.logprobs import Sequences, TokenStats, output_head, token_stats, unflatten
+from workbench.models.per_token_logps import is_packed
 
 
 class LossInputs(NamedTuple):
@@ -127,8 +126,10 @@ def run(
 ) -> MicrobatchResult:
     """Forward pass over the samples and, with signal, the backward pass: the loss's gradient is added to the parameters' own."""
     with torch.set_grad_enabled(has_signal), precision or nullcontext():
-        if packed(model):
-            return _packed(model, packing.lay_out(batch, samples, inputs.mask_B_T.device), inputs, sampling)
+        if is_packed(model):
+            return _packed(
+                model, packing.build_pack(batch, samples, inputs.mask_B_T.device), inputs, sampling
+            )
         stats = token_stats(
             model,
             batch.take(samples),
@@ -142,18 +143,18 @@ def run(
 
 
 def _packed(model: Any, pack: packing.Pack, inputs: LossInputs, sampling: Sampling) -> MicrobatchResult:
-    output = head(model)
+    output = output_head(model)
     if not torch.is_grad_enabled():
-        hidden_ND = packing.hidden(model, pack)
-        return MicrobatchResult.of(fused.look(output, hidden_ND, pack.target_N, sampling), inputs)
+        hidden_ND = packing.hidden_states(model, pack)
+        return MicrobatchResult.of(fused_head.head_stats(output, hidden_ND, pack.target_N, sampling), inputs)
     embedding = model.get_input_embeddings()
     looked_up_TD = None
     if type(embedding) is torch.nn.Embedding and embedding.weight.requires_grad:
         # Its gradient is added row by row below; the library's own would be a whole [vocabulary, hidden] table a microbatch.
         looked_up_TD = embedding.weight.detach()[pack.ids_T].requires_grad_()
-    hidden_ND = packing.hidden(model, pack, looked_up_TD)
+    hidden_ND = packing.hidden_states(model, pack, looked_up_TD)
     with torch.autocast(hidden_ND.device.type, enabled=False):
-        passed = fused.look_and_pull(
+        passed = fused_head.stats_and_gradients(
             output,
             hidden_ND.detach(),
             pack.target_N,
@@ -162,9 +163,9 @@ def _packed(model: Any, pack: packing.Pack, inputs: LossInputs, sampling: Sampli
             separable=inputs.objective.separable,
             entropy_weight_N=inputs.entropy_weight_N(),
         )
-    hidden_ND.backward(passed.gradient_ND)  # type: ignore[no-untyped-call]
+    hidden_ND.backward(passed.hidden_gradient_ND)  # type: ignore[no-untyped-call]
     if looked_up_TD is not None and looked_up_TD.grad is not None:
         if embedding.padding_idx is not None:  # a row that the library keeps still, wherever it stands
             looked_up_TD.grad[pack.ids_T == embedding.padding_idx] = 0.0
-        add_gradient(embedding.weight).index_add_(0, pack.ids_T, looked_up_TD.grad)
+        gradient_of(embedding.weight).index_add_(0, pack.ids_T, looked_up_TD.grad)
     return MicrobatchResult.of(passed.stats, inputs)

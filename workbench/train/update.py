@@ -19,10 +19,10 @@ from torch import Tensor
 from workbench.algorithm import token_grads, update_stats
 from workbench.core.config import RunConfig
 from workbench.core.types import Group, Sampling, TokenArrays, group_ids
-from workbench.models import score
+from workbench.models import per_token_logps
 from workbench.models.load import Policy
-from workbench.models.logprobs import Scored, Sequences, unflatten
-from workbench.models.reference import move
+from workbench.models.logprobs import PaddedTokenStats, Sequences, unflatten
+from workbench.models.reference import sync_reference
 from workbench.train import heap, microbatch
 from workbench.train.oom import OomRetry
 from workbench.train.optimizers import optimizer
@@ -110,7 +110,9 @@ class Updater:
 
     # -- what the loop calls -----------------------------------------------------------------------------------
 
-    def score(self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool = False) -> Scored:
+    def score(
+        self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool = False
+    ) -> PaddedTokenStats:
         """(B, T) log-probabilities (and entropies) of the completions under the policy as it is now."""
         self._settle()
         return self._score(groups, config, logp_only=logp_only)
@@ -171,7 +173,7 @@ class Updater:
 
     # -- forward passes ----------------------------------------------------------------------------------------
 
-    def _score(self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool) -> Scored:
+    def _score(self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool) -> PaddedTokenStats:
         with self._precision(config):
             return self._forward(self.policy.model, groups, config, logp_only)
 
@@ -180,7 +182,7 @@ class Updater:
             return self._forward(model, groups, config, logp_only=True).logp_B_T
 
     def _move_reference(self, alpha: float) -> None:
-        move(self.policy, alpha)
+        sync_reference(self.policy, alpha)
 
     def _precision(self, config: RunConfig) -> AbstractContextManager[Any]:
         """What the policy's layers compute in when the trainer reads it."""
@@ -188,13 +190,15 @@ class Updater:
             return nullcontext()
         return torch.autocast(self.policy.device.type, dtype=torch.bfloat16)
 
-    def _forward(self, model: Any, groups: Sequence[Group], config: RunConfig, logp_only: bool) -> Scored:
+    def _forward(
+        self, model: Any, groups: Sequence[Group], config: RunConfig, logp_only: bool
+    ) -> PaddedTokenStats:
         """All completions under one network, each rank reading its shard of the groups."""
         sequences = _sequences(groups)
 
-        def read(part: Sequences) -> Scored:
+        def read(part: Sequences) -> PaddedTokenStats:
             return self.retry.run(
-                lambda chunks: score.score(
+                lambda chunks: per_token_logps.completion_stats(
                     model,
                     part,
                     sampling_of(config),
@@ -207,7 +211,7 @@ class Updater:
 
         if self.ranks.size == 1:
             return read(sequences)
-        found = Scored.empty(sequences.valid(self.policy.device))
+        found = PaddedTokenStats.empty(sequences.valid(self.policy.device))
         own = np.flatnonzero(np.isin(group_ids(groups), self.ranks.shard(len(groups))))
         if len(own):
             for table_B_T, part_B_T in zip(found, read(sequences.take(own)), strict=True):
@@ -234,7 +238,7 @@ class Updater:
         generation = self._generation(
             groups, advantages_B, before, reference_B_T, excluded_B, sample_weights_B
         )
-        seen = before or Scored.empty(generation.valid_B_T)
+        seen = before or PaddedTokenStats.empty(generation.valid_B_T)
         grads_B_T = torch.zeros_like(generation.mask_B_T)
         updates = [
             part_P
@@ -274,7 +278,9 @@ class Updater:
                     break
         self.optimizer.zero_grad(set_to_none=True)
         self.ranks.all_reduce(grads_B_T, *(seen if before is None else ()))  # each rank wrote its own rows
-        share_B = update_stats.gradient_share(grads_B_T, seen.logp_B_T, generation.mask_B_T, seen.square_B_T)
+        share_B = update_stats.gradient_share(
+            grads_B_T, seen.logp_B_T, generation.mask_B_T, seen.sum_p_squared_B_T
+        )
         return UpdateResult(
             _mean(logs),
             _token_arrays(generation, seen, grads_B_T),
@@ -286,7 +292,7 @@ class Updater:
         self,
         groups: Sequence[Group],
         advantages_B: NDArray[np.float64],
-        before: Scored | None,
+        before: PaddedTokenStats | None,
         reference_B_T: Tensor | None,
         excluded_B: NDArray[np.bool_] | None,
         sample_weights_B: NDArray[np.float64] | None,
@@ -338,7 +344,7 @@ class Updater:
         generation: Generation,
         microbatches: "_Microbatches",
         config: RunConfig,
-        seen: Scored | None,
+        seen: PaddedTokenStats | None,
         grads_B_T: Tensor | None,
         chunks: int = 1,
     ) -> "_UpdateSums":
@@ -378,7 +384,7 @@ class Updater:
                 precision=self._precision(config),
             )
             if seen is not None:
-                seen.put(index, generation.valid_B_T, result.stats)
+                seen.write(index, generation.valid_B_T, result.stats)
             if grads_B_T is not None:
                 grads_B_T[index] = result.grads.grad_B_T
             sums.add(result.grads, inputs.mask_B_T, result.loss, objective)
@@ -500,7 +506,9 @@ def _plan(
     return [
         (index, has_signal)
         for has_signal in (True, False)
-        for index in score.parts(model, generation.sequences, rows[signal_B[rows] == has_signal], max_tokens)
+        for index in per_token_logps.microbatches(
+            model, generation.sequences, rows[signal_B[rows] == has_signal], max_tokens
+        )
     ]
 
 
@@ -518,7 +526,7 @@ def _mean(logs: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def _token_arrays(generation: Generation, seen: Scored, grads_B_T: Tensor) -> TokenArrays:
+def _token_arrays(generation: Generation, seen: PaddedTokenStats, grads_B_T: Tensor) -> TokenArrays:
     lengths = [len(c) for c in generation.sequences.completions]
     reference = None if generation.reference_B_T is None else _rows(generation.reference_B_T, lengths)
     return TokenArrays(

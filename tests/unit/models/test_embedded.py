@@ -16,7 +16,7 @@ from workbench.core.types import Prompt
 from workbench.models import embedded
 from workbench.models.embedded import corpus, measure, recipe, vocabulary
 from workbench.prompts import TASKS, chain
-from workbench.prompts.split import is_held_out
+from workbench.prompts.heldout import is_held_out
 
 MANIFEST = json.loads((embedded.folder() / "manifest.json").read_text())
 

@@ -17,20 +17,20 @@ def pack_of(lengths=(9, 5, 7, 3)):
     random = np.random.default_rng(0)
     prompts = [(3, 4, 5, 6, 7), (3, 4, 5, 6, 7), (8, 9), (8, 9)]
     answers = [random.integers(3, 64, size=length).astype(np.int32) for length in lengths]
-    return packing.lay_out(Sequences(prompts, answers), np.arange(4), torch.device("cpu"))
+    return packing.build_pack(Sequences(prompts, answers), np.arange(4), torch.device("cpu"))
 
 
 def packed_model(name, dtype=torch.float32):
     architecture, changes = MODELS[name]
     model = tiny_model(architecture, **changes)
-    assert packing.prepare(model) is None
+    assert packing.enable(model) is None
     return model.to(dtype)
 
 
 def pulled(model, pack, direction_ND):
     """Value of <direction, hidden states>, and the gradients of everything it depends on."""
     embeddings_TD = model.get_input_embeddings().weight.detach()[pack.ids_T].requires_grad_()
-    value = (packing.hidden(model, pack, embeddings_TD) * direction_ND).sum()
+    value = (packing.hidden_states(model, pack, embeddings_TD) * direction_ND).sum()
     value.backward()
     named = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     return float(value.detach()), {**named, "embeddings": embeddings_TD.grad}
@@ -40,9 +40,9 @@ def pulled(model, pack, direction_ND):
 def test_values_and_gradients_are_those_of_the_library(name, monkeypatch):
     pack, direction_ND = pack_of(), torch.randn(24, 32, generator=torch.Generator().manual_seed(1))
     model = packed_model(name)
-    assert layers.fits(model, backbone(model))
+    assert layers.can_run(model, backbone(model))
     value, ours = pulled(model, pack, direction_ND)
-    monkeypatch.setattr(layers, "fits", lambda *_: False)
+    monkeypatch.setattr(layers, "can_run", lambda *_: False)
     expected_value, expected = pulled(packed_model(name), pack, direction_ND)
     assert value == pytest.approx(expected_value, rel=1e-5)
     assert ours.keys() == expected.keys()
@@ -69,7 +69,7 @@ def test_gradients_are_the_slopes_of_the_values(name):
         with torch.no_grad():
             for sign in (1, -2, 1):
                 parameter += sign * step
-                values.append(float((packing.hidden(model, pack) * direction_ND).sum()))
+                values.append(float((packing.hidden_states(model, pack) * direction_ND).sum()))
         slope = float((gradients[where] * step).sum())
         assert (values[0] - values[1]) / 2 == pytest.approx(slope, rel=1e-5, abs=1e-8), where
 
@@ -98,29 +98,29 @@ def test_they_keep_at_most_two_thirds_of_what_the_library_keeps(monkeypatch):
         pack = pack_of(lengths=(60, 60, 60, 60))
         embeddings_TD = model.get_input_embeddings().weight.detach()[pack.ids_T].requires_grad_()
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            packing.hidden(model, pack, embeddings_TD)
+            packing.hidden_states(model, pack, embeddings_TD)
         return sum(storage.nbytes() for storage in storages.values())
 
     ours = kept(packed_model("qwen3"))
-    monkeypatch.setattr(layers, "fits", lambda *_: False)
+    monkeypatch.setattr(layers, "can_run", lambda *_: False)
     assert ours < kept(packed_model("qwen3")) * 2 / 3
 
 
 def test_adapters_other_shapes_and_lower_precision_are_left_to_the_library():
     plain = tiny_model("llama")
-    assert layers.fits(plain, backbone(plain))
-    assert not layers.fits(plain.to(torch.bfloat16), backbone(plain))
+    assert layers.can_run(plain, backbone(plain))
+    assert not layers.can_run(plain.to(torch.bfloat16), backbone(plain))
     plain.to(torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not layers.fits(plain, backbone(plain))
+        assert not layers.can_run(plain, backbone(plain))
     plain.lm_head.weight.requires_grad_(False)
     backbone(plain).layers[0].mlp.up_proj.weight.requires_grad_(False)
-    assert not layers.fits(plain, backbone(plain))
+    assert not layers.can_run(plain, backbone(plain))
     with torch.no_grad():
-        assert layers.fits(plain, backbone(plain))
+        assert layers.can_run(plain, backbone(plain))
     for architecture in ("gemma", "qwen3-moe", "mistral-sliding"):
         model = tiny_model(architecture)
-        assert not layers.fits(model, backbone(model)), architecture
+        assert not layers.can_run(model, backbone(model)), architecture
     adapted = get_peft_model(tiny_model("llama"), LoraConfig(r=2, target_modules=["q_proj"]))
     with torch.no_grad():
-        assert not layers.fits(adapted, backbone(adapted))
+        assert not layers.can_run(adapted, backbone(adapted))

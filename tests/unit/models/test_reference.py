@@ -10,7 +10,7 @@ from peft import PeftModel
 from tests.tiny import NumberTokenizer, tiny_model
 from workbench.core.config import RunConfig
 from workbench.models.load import Policy, load_policy
-from workbench.models.reference import move
+from workbench.models.reference import sync_reference
 
 IDS = torch.tensor([[5, 9, 13, 21]])
 
@@ -46,7 +46,7 @@ def test_the_reference_becomes_the_mixture_of_the_weights(alpha: float, use_peft
     policy, base = trained(use_peft)
     expected = copy.deepcopy(base)
     for moves in range(1, 3):
-        move(policy, alpha)
+        sync_reference(policy, alpha)
         for target, ours in zip(expected.parameters(), whole(policy).parameters(), strict=True):
             target.data = alpha * ours + (1 - alpha) * target
         with policy.as_reference() as reference:
@@ -58,7 +58,7 @@ def test_the_reference_becomes_the_mixture_of_the_weights(alpha: float, use_peft
 @pytest.mark.parametrize("use_peft", [False, True], ids=["full", "adapter"])
 def test_the_start_stays_where_it_was(use_peft: bool) -> None:
     policy, base = trained(use_peft)
-    move(policy, 1.0)
+    sync_reference(policy, 1.0)
     with policy.as_reference(initial=True) as initial:
         torch.testing.assert_close(logits(initial), logits(base), atol=1e-5, rtol=1e-4)  # float32 rounding
     assert (logits(policy.reference) - logits(base)).abs().max() > 0.01

@@ -45,11 +45,11 @@ def test_another_seed_and_another_epoch_ask_in_another_order() -> None:
 
 def test_spare_prompts_are_all_the_others_in_a_fixed_order() -> None:
     stream = PromptStream(PROMPTS, 4, seed=0)
-    spare = stream.spare(7)
+    spare = stream.replacement_prompts(7)
     assert {prompt.question for prompt in spare} == {p.question for p in PROMPTS} - {
         p.question for p in stream.at(7)
     }
-    assert spare == PromptStream(PROMPTS, 4, seed=0).spare(7)
+    assert spare == PromptStream(PROMPTS, 4, seed=0).replacement_prompts(7)
     assert len(spare) == 6
 
 

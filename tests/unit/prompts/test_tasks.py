@@ -12,7 +12,7 @@ from workbench.core.config import RunConfig
 from workbench.core.errors import ConfigError, DataError
 from workbench.core.types import Prompt
 from workbench.prompts import TASKS, countdown, generated, task_of
-from workbench.prompts.split import is_held_out
+from workbench.prompts.heldout import is_held_out
 from workbench.rewards.builtin.catalogue import REWARDS
 
 GENERATED = ("chain", "arithmetic", "countdown")
@@ -163,5 +163,5 @@ def test_the_system_prompt_is_the_users_or_the_tasks_own_for_the_template() -> N
     assert task.system_prompt(RunConfig(model="embedded", template="chat")) == ""
     assert task.system_prompt(RunConfig(system_prompt="Be brief.")) == "Be brief."
     assert "<answer>" in task.system_prompt(RunConfig(model="another", template="chat"))
-    assert task.system_prompt(RunConfig(model="another", template="r1-zero")) == task.rules
+    assert task.system_prompt(RunConfig(model="another", template="r1-zero")) == task.instruction
     assert task.system_prompt(RunConfig(model="another", template="plain")) == ""

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from tests.tiny import tiny_policy
 from workbench.core.config import RunConfig
 from workbench.core.types import Group, Prompt, Request, Sampling
-from workbench.models import logprobs as scoring
+from workbench.models import logprobs
 from workbench.models.fast import cpu_decoder
 from workbench.record.folder import RunFolder
 from workbench.rollouts.engine import draw, uniforms
@@ -59,11 +59,11 @@ def test_sampled_log_probabilities_equal_a_plain_forward_pass(sampling):
     policy = tiny_policy("qwen3")
     groups = LocalEngine(policy).generate(requests(), sampling)
     rollouts = [r for g in groups for r in g.rollouts]
-    batch = scoring.Sequences(
+    batch = logprobs.Sequences(
         [g.prompt.token_ids for g in groups for _ in g.rollouts], [r.token_ids for r in rollouts]
     )
     with torch.no_grad():
-        stats = scoring.token_stats(policy.model, batch, sampling, policy.pad_id)
+        stats = logprobs.token_stats(policy.model, batch, sampling, policy.pad_id)
     np.testing.assert_allclose(
         stats.logp_N.numpy(), np.concatenate([r.logprobs for r in rollouts]), atol=1e-4
     )
@@ -122,11 +122,11 @@ def test_draws_never_pick_a_token_without_probability():
 
 def test_filters_keep_what_they_promise():
     scaled = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
-    assert scoring.keep(scaled, Sampling()) is None
-    assert scoring.keep(scaled, Sampling(top_k=2)).tolist() == [[True, True, False, False]]
-    assert scoring.keep(scaled, Sampling(top_p=0.75)).tolist() == [[True, True, False, False]]
-    assert scoring.keep(scaled, Sampling(top_p=0.85)).tolist() == [[True, True, True, False]]
-    assert scoring.keep(scaled, Sampling(min_p=0.25)).tolist() == [[True, True, True, False]]
+    assert logprobs.sampling_mask(scaled, Sampling()) is None
+    assert logprobs.sampling_mask(scaled, Sampling(top_k=2)).tolist() == [[True, True, False, False]]
+    assert logprobs.sampling_mask(scaled, Sampling(top_p=0.75)).tolist() == [[True, True, False, False]]
+    assert logprobs.sampling_mask(scaled, Sampling(top_p=0.85)).tolist() == [[True, True, True, False]]
+    assert logprobs.sampling_mask(scaled, Sampling(min_p=0.25)).tolist() == [[True, True, True, False]]
 
 
 def test_a_model_the_local_engine_cannot_drive_goes_through_generate_and_says_so(tmp_path):
@@ -165,12 +165,12 @@ def test_the_lean_decoder_and_the_library_say_the_same_with_and_without_an_adapt
             for name, parameter in policy.model.named_parameters():
                 if "lora_B" in name:
                     parameter.normal_(0.0, 0.3)
-        assert cpu_decoder.fits(policy.model)
+        assert cpu_decoder.can_run(policy.model)
         few = LocalEngine(policy).generate(requests(), SAMPLINGS["plain"])
         with policy.model.disable_adapter():
             base = LocalEngine(policy).generate(requests(), SAMPLINGS["plain"])
         with monkeypatch.context() as patch:
-            patch.setattr(cpu_decoder, "fits", lambda model: False)
+            patch.setattr(cpu_decoder, "can_run", lambda model: False)
             library = LocalEngine(policy).generate(requests(), SAMPLINGS["plain"])
         assert tokens(few) == tokens(library) != tokens(base)
         for ours, theirs in zip(few, library, strict=True):

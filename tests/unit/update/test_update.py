@@ -13,8 +13,8 @@ from workbench.algorithm import losses
 from workbench.algorithm import token_grads as algorithm
 from workbench.core.config import RunConfig
 from workbench.core.types import Group, Prompt, Request
-from workbench.models import logprobs as scoring
-from workbench.models.fast import head, packing
+from workbench.models import logprobs
+from workbench.models.fast import fused_head, packing
 from workbench.models.load import Policy
 from workbench.rollouts.local import LocalEngine
 from workbench.train import update
@@ -64,7 +64,7 @@ def with_reference(policy: Policy) -> Policy:
 
 def read_packed(policy: Policy) -> Policy:
     for model in filter(None, (policy.model, policy.reference)):
-        assert packing.prepare(model) is None
+        assert packing.enable(model) is None
     return policy
 
 
@@ -164,7 +164,9 @@ PATHS = {
     "padded": lambda policy, patch: policy,
     "packed": lambda policy, patch: read_packed(policy),
     # a few tokens at a time through the head: weights that need whole answers then take two passes
-    "packed in blocks": lambda policy, patch: patch.setattr(head, "CHUNK_LOGITS", 640) or read_packed(policy),
+    "packed in blocks": lambda policy, patch: (
+        patch.setattr(fused_head, "CHUNK_LOGITS", 640) or read_packed(policy)
+    ),
 }
 
 
@@ -222,7 +224,7 @@ def test_bnpo_averages_over_micro_batches_by_definition():
     advantages_B = advantages(groups)
     lengths = np.array([len(g.prompt.token_ids) + r.length for g in groups for r in g.rollouts])
     micro_B = np.zeros(len(lengths), dtype=np.int64)
-    for number, index in enumerate(scoring.micro_batches(lengths, 64)):
+    for number, index in enumerate(logprobs.microbatches_by_length(lengths, 64)):
         micro_B[index] = number
     _, expected = autograd(policy, groups, advantages_B, settings, micro_B)
     _, one_batch = autograd(policy, groups, advantages_B, settings)
@@ -284,8 +286,10 @@ def test_iterations_over_a_whole_generation_need_no_pass_for_the_old_log_probabi
     groups = sampled(policy, settings)
     before = Updater(policy, settings).score(groups, settings).logp_B_T
     calls = []
-    real = update.score.score
-    monkeypatch.setattr(update.score, "score", lambda *a, **k: calls.append(1) or real(*a, **k))
+    real = update.per_token_logps.completion_stats
+    monkeypatch.setattr(
+        update.per_token_logps, "completion_stats", lambda *a, **k: calls.append(1) or real(*a, **k)
+    )
     result = Updater(policy, settings).step(groups, advantages(groups), settings, 0)
     assert len(calls) == passes
     assert (

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Final, NamedTuple
 
-from workbench.prompts import chain, split
+from workbench.prompts import chain, heldout
 from workbench.prompts.chain import Problem, Step, Style
 
 TEXTS_PER_STEP: Final = 48
@@ -44,7 +44,7 @@ def texts(seed: int, step: int, total_steps: int) -> list[Text]:
 
 def _text(rng: Random, shares: Mapping[Style, float]) -> Text:
     problem = chain.draw(rng, rng.choice(chain.DEFAULT_LEVELS))
-    while split.is_held_out(problem.question):
+    while heldout.is_held_out(problem.question):
         problem = chain.draw(rng, rng.choice(chain.DEFAULT_LEVELS))
     [style] = rng.choices(list(shares), list(shares.values()))
     think, answer = _WRITERS[style](rng, problem)

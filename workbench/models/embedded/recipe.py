@@ -21,7 +21,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from workbench.core.config import RunConfig
 from workbench.core.types import Prompt
 from workbench.models.embedded import corpus, measure, vocabulary
-from workbench.prompts import TASKS, chain, split
+from workbench.prompts import TASKS, chain, heldout
 
 STEPS = 2_000
 SEED = 11
@@ -188,7 +188,7 @@ def data_hash(seed: int, steps: int = RECORDED_STEPS) -> str:
 
 def source_hash() -> str:
     """Names the source that made the model."""
-    files = (corpus.__file__, vocabulary.__file__, __file__, chain.__file__, split.__file__)
+    files = (corpus.__file__, vocabulary.__file__, __file__, chain.__file__, heldout.__file__)
     return sha256(b"\0".join(Path(file).read_bytes() for file in files)).hexdigest()
 
 

@@ -11,25 +11,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workbench.models import logprobs as scoring
+from workbench.models import logprobs
 from workbench.models.fast import kv_cache as kv
-from workbench.models.fast.decoder import Prompts
-from workbench.models.fast.head import project
-from workbench.models.fast.layers import plain
+from workbench.models.fast.decoder import LeftPaddedPrompts
+from workbench.models.fast.fused_head import project
+from workbench.models.fast.layers import is_plain_decoder
 
-MOST_PARAMETERS = 64_000_000
+MAX_PARAMETERS = 64_000_000
 """Beyond this the products outweigh the calls, and a second copy of the weights is no longer small."""
 
 
-def fits(model: Any) -> bool:
+def can_run(model: Any) -> bool:
     """Whether this decoder is of the known shape, small, in float32 and on a CPU."""
-    inner = scoring.backbone(model)
+    inner = logprobs.backbone(model)
     weight = next(model.parameters())
     return bool(
-        plain(model, inner)
+        is_plain_decoder(model, inner)
         and weight.dtype == torch.float32
         and weight.device.type == "cpu"
-        and sum(parameter.numel() for parameter in inner.parameters()) <= MOST_PARAMETERS
+        and sum(parameter.numel() for parameter in inner.parameters()) <= MAX_PARAMETERS
     )
 
 
@@ -51,7 +51,7 @@ class CpuDecoder:
 
     def __init__(self, model: Any, pad_id: int) -> None:
         self.model, self.pad_id = model, pad_id
-        self.inner = scoring.backbone(model)
+        self.inner = logprobs.backbone(model)
         config = model.config
         first = self.inner.layers[0].self_attn
         self.head_size: int = first.head_dim
@@ -60,7 +60,7 @@ class CpuDecoder:
         half = self.head_size // 2
         self.pairs_E = torch.stack([torch.arange(half), torch.arange(half) + half], dim=1).flatten()
         self.layers = [self._layer(layer) for layer in self.inner.layers]
-        head = scoring.head(model)
+        head = logprobs.output_head(model)
         # Tables of a large vocabulary are not copied: the final norm's gain goes into the hidden state.
         self.head = head
 
@@ -107,7 +107,7 @@ class CpuDecoder:
 
     def start(self, prompts: Sequence[tuple[int, ...]], repeat_R: Tensor, room: int) -> Tensor:
         """See `Decoder.start`."""
-        asked = Prompts(prompts, self.pad_id, repeat_R.device)
+        asked = LeftPaddedPrompts(prompts, self.pad_id, repeat_R.device)
         cache = kv.growing_cache(len(self.layers))
         hidden_PD = asked.read(self.model, cache, kv.causal_mask(asked.valid_PK, asked.width, torch.float32))
         self.filled = asked.width
@@ -127,7 +127,7 @@ class CpuDecoder:
         pads_RK = columns[None, :] < (asked.width - self.position_R)[:, None]
         # Prompts of one length need no mask at all.
         self.mask_R1K = (
-            kv.additive(~pads_RK, torch.float32).repeat_interleave(self.key_heads, 0)[:, None]
+            kv.additive_mask(~pads_RK, torch.float32).repeat_interleave(self.key_heads, 0)[:, None]
             if bool(pads_RK.any())
             else None
         )

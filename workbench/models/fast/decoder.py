@@ -1,6 +1,6 @@
 """One token further through the library's own forward: prompts read once, their cache fanned out, one mask built for all steps.
 
-In: prompts, then the tokens just drawn. Out: the next token's logits. It drives every decoder that `drivable` lets pass.
+In: prompts, then the tokens just drawn. Out: the next token's logits. It drives every decoder that `unsupported_reason` lets pass.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from workbench.models import logprobs as scoring
+from workbench.models import logprobs
 from workbench.models.fast import kv_cache as kv
 from workbench.models.fast import layers
 
@@ -30,20 +30,20 @@ class Decoder(Protocol):
         ...
 
 
-def drivable(config: Any) -> str | None:
+def unsupported_reason(config: Any) -> str | None:
     """Why the local engine cannot drive a model; None where it can."""
     text = config.get_text_config(decoder=True)
-    odd = layers.kinds(text) - {"full_attention", "sliding_attention"}
+    odd = layers.attention_kinds(text) - {"full_attention", "sliding_attention"}
     if odd:
         return f"it has {', '.join(sorted(odd))} layers"
-    if not scoring.plain_head(config):
+    if not logprobs.has_plain_head(config):
         return "its logits are capped or scaled after the output head"
     if getattr(config, "is_encoder_decoder", False):
         return "it is an encoder-decoder"
     return None
 
 
-class Prompts:
+class LeftPaddedPrompts:
     """Several prompts side by side, left-padded to one width."""
 
     def __init__(self, prompts: Sequence[tuple[int, ...]], pad_id: int, device: torch.device) -> None:
@@ -59,13 +59,13 @@ class Prompts:
 
     def read(self, model: Any, cache: Any, masks: Any) -> Tensor:
         """(P, D) hidden state of each prompt's last token; fills the cache."""
-        body = scoring.backbone(model)
+        body = logprobs.backbone(model)
         last_PD: Tensor = body(
             input_ids=self.ids_PK,
             attention_mask=masks,
             position_ids=(self.valid_PK.cumsum(1) - 1).clamp(min=0),
             use_cache=True,
-            **kv.as_argument(body, cache),
+            **kv.cache_argument(body, cache),
         ).last_hidden_state[:, -1]
         return last_PD
 
@@ -75,18 +75,18 @@ class LibraryDecoder:
 
     def __init__(self, model: Any, pad_id: int) -> None:
         self.model, self.pad_id = model, pad_id
-        self.body = scoring.backbone(model)
+        self.body = logprobs.backbone(model)
         text = model.config.get_text_config(decoder=True)
         self.layers = text.num_hidden_layers
-        self.kinds = sorted(layers.kinds(text))
+        self.kinds = sorted(layers.attention_kinds(text))
         self.window: int | None = text.sliding_window if "sliding_attention" in self.kinds else None
 
     def start(self, prompts: Sequence[tuple[int, ...]], repeat_R: Tensor, room: int) -> Tensor:
         """See `Decoder.start`."""
         dtype = next(self.model.parameters()).dtype
-        asked = Prompts(prompts, self.pad_id, repeat_R.device)
+        asked = LeftPaddedPrompts(prompts, self.pad_id, repeat_R.device)
         self.cache = kv.growing_cache(self.layers)
-        self.cached = kv.as_argument(self.body, self.cache)
+        self.cached = kv.cache_argument(self.body, self.cache)
         hidden_PD = asked.read(
             self.model,
             self.cache,
@@ -101,12 +101,12 @@ class LibraryDecoder:
         # Built once for the whole answer: column k of row r is masked where the prompt's left padding lies.
         columns = torch.arange(asked.width + room, device=repeat_R.device)
         hidden_RK = columns[None, :] < (asked.width - self.position_R)[:, None]
-        self.mask_R11K = kv.additive(~hidden_RK, dtype)[:, None, None, :]
+        self.mask_R11K = kv.additive_mask(~hidden_RK, dtype)[:, None, None, :]
         self.sliding_R11K = self.mask_R11K
         if self.window is not None:
             self.sliding_R11K = self.mask_R11K.clone()
             self.sliding_R11K[..., : max(0, asked.width + 1 - self.window)] = torch.finfo(dtype).min
-        logits_PV: Tensor = scoring.head(self.model)(hidden_PD)
+        logits_PV: Tensor = logprobs.output_head(self.model)(hidden_PD)
         return logits_PV[repeat_R]
 
     def step(self, token_R: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class LibraryDecoder:
             **self.cached,
         ).last_hidden_state
         self.position_R = self.position_R + 1
-        logits_RV: Tensor = scoring.head(self.model)(hidden_R1D[:, 0])
+        logits_RV: Tensor = logprobs.output_head(self.model)(hidden_R1D[:, 0])
         return logits_RV
 
     def select(self, rows: Tensor) -> None:

@@ -83,17 +83,17 @@ def causal_mask(valid_RK: Tensor, queries: int, dtype: torch.dtype, window: int 
     )
     seen_QK = (distance_QK >= 0) & (distance_QK < (keys if window is None else window))
     # A padding query would see nothing and turn NaN; letting it see itself is harmless, as nobody reads it.
-    return additive((valid_RK[:, None, None, :] & seen_QK) | (distance_QK == 0), dtype)
+    return additive_mask((valid_RK[:, None, None, :] & seen_QK) | (distance_QK == 0), dtype)
 
 
-def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+def additive_mask(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     """0 where allowed, the lowest number elsewhere."""
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
         ~allowed, torch.finfo(dtype).min
     )
 
 
-def as_argument(body: Any, cache: Cache) -> dict[str, Cache]:
+def cache_argument(body: Any, cache: Cache) -> dict[str, Cache]:
     """The cache as the keyword that this body's forward takes: transformers 5.24 renamed `past_key_values` to `cache`."""
     takes = inspect.signature(type(body).forward).parameters
     return {"cache" if "cache" in takes else "past_key_values": cache}

@@ -36,27 +36,27 @@ class Turn(NamedTuple):
     sin: Tensor
 
 
-def kinds(text: Any) -> set[str]:
+def attention_kinds(text: Any) -> set[str]:
     """The kinds of attention among a decoder's layers."""
     named = set(getattr(text, "layer_types", None) or [])
     slides = getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True)
     return named or ({"sliding_attention"} if slides else {"full_attention"})
 
 
-def plain(model: Any, inner: Any) -> bool:
+def is_plain_decoder(model: Any, inner: Any) -> bool:
     """Whether a network's layers are of the known shape: RMS norms, rotary attention over everything before, a gated SiLU MLP."""
     return bool(
         model.config.model_type in MODELS
         and hasattr(inner, "layers")
-        and kinds(model.config) == {"full_attention"}
+        and attention_kinds(model.config) == {"full_attention"}
         and model.config.hidden_act == "silu"
     )
 
 
-def fits(model: Any, inner: Any) -> bool:
+def can_run(model: Any, inner: Any) -> bool:
     """Whether the functions here stand for the library's forward now: plain layers in float32 or wider, without adapters, either all
     trained or none, no recomputing of activations, no lower precision around them."""
-    if not plain(model, inner) or (inner.gradient_checkpointing and inner.training):
+    if not is_plain_decoder(model, inner) or (inner.gradient_checkpointing and inner.training):
         return False
     wanted = torch.is_grad_enabled()
     return (
@@ -69,7 +69,7 @@ def fits(model: Any, inner: Any) -> bool:
     )
 
 
-def run(inner: Any, x_TD: Tensor, positions_T: Tensor, places: Places, attend: Attend) -> Tensor:
+def forward(inner: Any, x_TD: Tensor, positions_T: Tensor, places: Places, attend: Attend) -> Tensor:
     """(T, D) hidden states after all layers and the final norm."""
     cos_1TE, sin_1TE = inner.rotary_emb(x_TD, positions_T[None])
     half = cos_1TE.shape[-1] // 2
@@ -221,7 +221,7 @@ def _to_residual(norm: Any, d_inputs: Tensor, normed: Tensor, scale: Tensor) -> 
 
 def _add(gain: Tensor, pulled: Tensor, normed: Tensor) -> None:
     """The gradient of a norm's gain."""
-    add_gradient(gain).add_((pulled * normed).flatten(0, -2).sum(0))
+    gradient_of(gain).add_((pulled * normed).flatten(0, -2).sum(0))
 
 
 def _add_linear(parts: tuple[Linear, ...], pulled: Tensor, inputs: Tensor) -> None:
@@ -229,12 +229,12 @@ def _add_linear(parts: tuple[Linear, ...], pulled: Tensor, inputs: Tensor) -> No
     for part, own in zip(
         parts, torch.split(pulled, [part.out_features for part in parts], dim=1), strict=True
     ):
-        add_gradient(part.weight).addmm_(own.T, inputs)
+        gradient_of(part.weight).addmm_(own.T, inputs)
         if part.bias is not None:
-            add_gradient(part.bias).add_(own.sum(0))
+            gradient_of(part.bias).add_(own.sum(0))
 
 
-def add_gradient(parameter: Tensor) -> Tensor:
+def gradient_of(parameter: Tensor) -> Tensor:
     """The gradient to add to, made where there is none."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)

@@ -20,7 +20,7 @@ NAMES = (
 """Classes that compute weight x (x / root mean square), and nothing else."""
 
 
-def thrifty(model: Any) -> None:
+def replace_rms_norms(model: Any) -> None:
     """Change the forward of every known norm of a model, in place."""
     for module in model.modules():
         if type(module).__name__ in NAMES:

@@ -19,7 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from workbench.models.fast import layers
-from workbench.models.logprobs import Sequences, backbone, plain_head
+from workbench.models.logprobs import Sequences, backbone, has_plain_head
 
 ATTENTION = "workbench"
 """Name under which the library finds `attention`; for anything but a pack it is the library's own."""
@@ -67,7 +67,9 @@ class Pack(NamedTuple):
         return [*widths.values(), *(block.answers * block.longest for block in self.blocks)]
 
 
-def split(batch: Sequences, samples: NDArray[np.int64], max_tokens: int) -> Iterator[NDArray[np.int64]]:
+def split_into_packs(
+    batch: Sequences, samples: NDArray[np.int64], max_tokens: int
+) -> Iterator[NDArray[np.int64]]:
     """Samples of each pack. Answers to one prompt stay together, longest first; a group beyond `max_tokens` is split."""
     by_prompt: dict[tuple[int, ...], list[int]] = {}
     for sample in samples.tolist():
@@ -94,7 +96,7 @@ def split(batch: Sequences, samples: NDArray[np.int64], max_tokens: int) -> Iter
         yield np.array(taken)
 
 
-def lay_out(batch: Sequences, samples: NDArray[np.int64], device: torch.device) -> Pack:
+def build_pack(batch: Sequences, samples: NDArray[np.int64], device: torch.device) -> Pack:
     """Lay these samples out; those with one prompt follow each other."""
     by_prompt = [
         (prompt, [batch.completions[i] for i in members])
@@ -154,12 +156,12 @@ def _runs(members: list[NDArray[np.int32]]) -> Iterator[tuple[int, list[NDArray[
         yield max(len(member) for member in run), run
 
 
-def hidden(model: Any, pack: Pack, embeddings_TD: Tensor | None = None) -> Tensor:
+def hidden_states(model: Any, pack: Pack, embeddings_TD: Tensor | None = None) -> Tensor:
     """(N, D) hidden states that predict the answers' tokens. `embeddings_TD`: in place of looking the ids up."""
     inner = backbone(model)
-    if layers.fits(model, inner):
+    if layers.can_run(model, inner):
         x_TD = inner.embed_tokens(pack.ids_T) if embeddings_TD is None else embeddings_TD
-        out_TD = layers.run(inner, x_TD, pack.positions_T, pack, partial(attend, pack))
+        out_TD = layers.forward(inner, x_TD, pack.positions_T, pack, partial(attend, pack))
         return out_TD.index_select(0, pack.source_N)
     given = (
         {"input_ids": pack.ids_T[None]} if embeddings_TD is None else {"inputs_embeds": embeddings_TD[None]}
@@ -302,9 +304,9 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 @torch.no_grad()
-def prepare(model: Any) -> str | None:
+def enable(model: Any) -> str | None:
     """Give a model the packed attention, and try it: None where packed hidden states equal plain ones, else why they do not."""
-    if not plain_head(model.config):
+    if not has_plain_head(model.config):
         return "its logits are capped or scaled after the output head"
     if model.config._attn_implementation != "sdpa":
         return f"its attention is {model.config._attn_implementation}"
@@ -334,7 +336,7 @@ def prepare(model: Any) -> str | None:
     )
     try:
         model.set_attn_implementation(ATTENTION)
-        packed = hidden(model, lay_out(batch, np.arange(len(draws)), device))
+        packed = hidden_states(model, build_pack(batch, np.arange(len(draws)), device))
     except (NotImplementedError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
         model.set_attn_implementation("sdpa")
         return f"it does not take packed prompts ({type(error).__name__}: {str(error).splitlines()[0][:120]})"

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from workbench.core.config import RunConfig
 from workbench.core.errors import RunError
-from workbench.models.load import Policy, read_model, save_final
+from workbench.models.load import Policy, load_network, save_policy
 from workbench.train.update import Updater
 
 OPTIMIZER, STATE, REFERENCE = "optimizer.safetensors", "state.json", "reference"
@@ -22,7 +22,7 @@ OPTIMIZER, STATE, REFERENCE = "optimizer.safetensors", "state.json", "reference"
 
 def write(folder: Path, policy: Policy, updater: Updater, config: RunConfig, step: int) -> None:
     """Everything that `restore` needs to go on exactly; also a folder that plain from_pretrained loads."""
-    save_final(policy, folder)
+    save_policy(policy, folder)
     save_file(updater.moments(), folder / OPTIMIZER)
     if config.sync_ref_model and policy.reference is not None:
         policy.reference.save_pretrained(folder / REFERENCE)
@@ -61,9 +61,9 @@ def restore(
     if isinstance(policy.model, PeftModel):
         set_peft_model_state_dict(policy.model, load_peft_weights(str(folder), device=str(policy.device)))
     else:
-        _copy(read_model(str(folder), config.dtype), policy.model)
+        _copy(load_network(str(folder), config.dtype), policy.model)
     if (folder / REFERENCE).is_dir() and policy.reference is not None:
-        _copy(read_model(str(folder / REFERENCE), config.dtype), policy.reference)
+        _copy(load_network(str(folder / REFERENCE), config.dtype), policy.reference)
     if OPTIMIZER not in missing:
         updater.set_moments(load_file(folder / OPTIMIZER))
     return step, config, missing

@@ -8,7 +8,7 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
 from workbench.core.errors import ModelError, RunError
-from workbench.models.load import DTYPES, locate
+from workbench.models.load import DTYPES, model_source
 from workbench.record import checkpoints
 from workbench.record.folder import RunFolder
 from workbench.train.checkpointing.checkpoint import OPTIMIZER, REFERENCE, STATE
@@ -40,7 +40,7 @@ def export(run: RunFolder, target: Path, step: int | None = None, merge: bool = 
 def _merge(run: RunFolder, source: Path, target: Path) -> None:
     if not (source / ADAPTER).is_file():
         raise ModelError(f"Run {run.id} trained all weights: there is no adapter to merge. Leave merge out.")
-    base = json.loads((source / ADAPTER).read_text()).get("base_model_name_or_path") or locate(
+    base = json.loads((source / ADAPTER).read_text()).get("base_model_name_or_path") or model_source(
         run.config().model
     )
     if not Path(base).exists() and "/" not in base:

@@ -19,7 +19,7 @@ from torch import Tensor
 from workbench.core.config import RunConfig
 from workbench.core.types import Group, Request, Sampling
 from workbench.models.load import Policy
-from workbench.models.logprobs import Scored
+from workbench.models.logprobs import PaddedTokenStats
 from workbench.rollouts.engine import Capabilities, Engine, OnGroupDone, Progress, assemble
 from workbench.train.distributed.messages import Sampled, pack, pack_groups, unpack, unpack_completions
 from workbench.train.process_group import ProcessGroup, process_group
@@ -121,7 +121,7 @@ class LeadingUpdater(Updater):
 
     _inside_call = False
 
-    def _score(self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool) -> Scored:
+    def _score(self, groups: Sequence[Group], config: RunConfig, *, logp_only: bool) -> PaddedTokenStats:
         with self._on_all_ranks("score", groups, config, {"logp_only": logp_only}):
             return super()._score(groups, config, logp_only=logp_only)
 

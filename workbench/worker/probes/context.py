@@ -109,7 +109,7 @@ class ProbeContext:
             return self._policy.tokenizer
         if self._tokenizer is None:
             self.control.phase("load tokenizer")
-            place = importlib.import_module("workbench.models.load").locate(self.config.model)
+            place = importlib.import_module("workbench.models.load").model_source(self.config.model)
             try:
                 self._tokenizer = importlib.import_module("transformers").AutoTokenizer.from_pretrained(
                     place, padding_side="left", trust_remote_code=False

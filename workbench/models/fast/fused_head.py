@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from workbench.core.types import Sampling
-from workbench.models.fast.layers import add_gradient
-from workbench.models.logprobs import TokenStats, keep
+from workbench.models.fast.layers import gradient_of
+from workbench.models.logprobs import TokenStats, sampling_mask
 
 CHUNK_LOGITS = 1 << 22
 """Logits of one block: 16 MB in float32. Smaller blocks multiply matrices more slowly, larger ones only need memory."""
@@ -22,11 +22,11 @@ Weigh = Callable[[slice, Tensor], Tensor]
 """(which of the tokens, their log-probabilities) -> d(loss)/d(log-prob) of each."""
 
 
-class Passed(NamedTuple):
+class HeadResult(NamedTuple):
     """What one pass through the head leaves."""
 
     stats: TokenStats
-    gradient_ND: Tensor | None
+    hidden_gradient_ND: Tensor | None
     """d(loss)/d(hidden), in the type of the hidden states; None where no gradient was asked for."""
 
 
@@ -39,12 +39,12 @@ class Block(NamedTuple):
     stats: TokenStats
 
 
-def fusable(head: Any) -> bool:
+def is_fusable(head: Any) -> bool:
     """Whether this is a plain linear layer, whose gradient is written down here."""
     return type(head) is torch.nn.Linear
 
 
-def look(
+def head_stats(
     head: Any, hidden_ND: Tensor, target_N: Tensor, sampling: Sampling, *, logp_only: bool = False
 ) -> TokenStats:
     """What the head says about each token, without gradient, in its own precision whatever the layers had."""
@@ -58,7 +58,7 @@ def look(
 
 
 @torch.no_grad()
-def look_and_pull(
+def stats_and_gradients(
     head: Any,
     hidden_ND: Tensor,
     target_N: Tensor,
@@ -67,7 +67,7 @@ def look_and_pull(
     *,
     separable: bool,
     entropy_weight_N: Tensor | None = None,
-) -> Passed:
+) -> HeadResult:
     """Log-probabilities, and the gradient of sum(weight x log-prob) - sum(entropy_weight x entropy).
 
     `separable`: a token's weight depends on its own log-probability alone, so each block is weighed and passed back while it is
@@ -75,7 +75,7 @@ def look_and_pull(
     """
     parts = chunks(head, len(target_N))
     if not separable and len(parts) > 1:
-        stats = look(head, hidden_ND, target_N, sampling)
+        stats = head_stats(head, hidden_ND, target_N, sampling)
         whole_N = weigh(slice(0, len(target_N)), stats.logp_N)
 
         def weigh(part: slice, logp_N: Tensor) -> Tensor:
@@ -95,12 +95,12 @@ def look_and_pull(
         slope_NV = slope_NV.to(head.weight.dtype)
         gradients.append(slope_NV @ head.weight)
         if head.weight.requires_grad:
-            add_gradient(head.weight).addmm_(slope_NV.T, hidden_ND[part].to(head.weight.dtype))
+            gradient_of(head.weight).addmm_(slope_NV.T, hidden_ND[part].to(head.weight.dtype))
         if head.bias is not None and head.bias.requires_grad:
-            add_gradient(head.bias).add_(slope_NV.sum(0))
+            gradient_of(head.bias).add_(slope_NV.sum(0))
         seen.append(block.stats)
         del block, slope_NV  # a block's buffers make room for the next one's
-    return Passed(TokenStats.joined(seen), torch.cat(gradients).to(hidden_ND.dtype))
+    return HeadResult(TokenStats.joined(seen), torch.cat(gradients).to(hidden_ND.dtype))
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -125,7 +125,7 @@ def _block(
     scaled_NV = scaled_NV if scaled_NV.dtype == torch.float64 else scaled_NV.float()
     if sampling.temperature not in (0.0, 1.0):
         scaled_NV /= sampling.temperature
-    kept_NV = keep(scaled_NV, sampling)
+    kept_NV = sampling_mask(scaled_NV, sampling)
     if logp_only and kept_NV is None:
         logp_N = scaled_NV.gather(1, target_N[:, None])[:, 0] - scaled_NV.logsumexp(-1)
         return Block(scaled_NV, None, None, TokenStats(logp_N, None, None))
@@ -139,12 +139,12 @@ def _block(
     mean_N = torch.linalg.vecdot(p_NV, scaled_NV.clamp_(min=-1e4))
     lse_N = total_N1[:, 0].log()
     entropy_N = lse_N - mean_N
-    square_N = torch.linalg.vecdot(p_NV, p_NV)
+    sum_p_squared_N = torch.linalg.vecdot(p_NV, p_NV)
     logp_N = chosen_N - top_N1[:, 0] - lse_N
     if kept_NV is not None:
         kept_NV.scatter_(1, target_N[:, None], True)
         logp_N = logp_N - (p_NV * kept_NV).sum(-1).log()
-    return Block(p_NV, kept_NV, entropy_N, TokenStats(logp_N, entropy_N, square_N))
+    return Block(p_NV, kept_NV, entropy_N, TokenStats(logp_N, entropy_N, sum_p_squared_N))
 
 
 def _slope(

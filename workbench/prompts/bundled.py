@@ -23,7 +23,9 @@ def loader(name: str) -> Callable[[RunConfig], Split]:
 
 def read(name: str) -> list[dict[str, object]]:
     """The rows of a sample file."""
-    text = (resources.files("workbench.prompts") / "samples" / f"{name}.jsonl").read_text(encoding="utf-8")
+    text = (resources.files("workbench.prompts") / "bundled_data" / f"{name}.jsonl").read_text(
+        encoding="utf-8"
+    )
     return [json.loads(line) for line in text.splitlines()]
 
 
