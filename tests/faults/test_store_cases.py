@@ -129,7 +129,7 @@ def test_case_33_a_full_disk_damages_nothing_and_goes_on_when_there_is_room(fold
     pushed = 50
     for step in range(1, pushed):
         writer.step(make_step(step, groups=3, samples=4))  # nothing is lost and nobody waits
-    with pytest.raises(DiskFull, match=r"database or disk is full.*make room"):
+    with pytest.raises(DiskFull, match=r"database or disk is full.*free some disk space"):
         writer.flush()
     recorded = Reader(folder).steps()
     assert recorded == list(range(len(recorded))) and 1 <= len(recorded) < pushed

@@ -61,6 +61,8 @@ PHRASES = {
     r"std guard": "advantage epsilon",
     r"last word": "final status",
 }
+PROTOCOLS = {"tell"}
+"""Methods of a protocol that is not ours: a file's position."""
 ANSWER = re.compile(
     r"(?<!reference )(?<!final )(?<!expected )(?<!right )(?<!wrong )(?<!correct )(?<!boxed )(?<!`)(?<!<)(?<!/)(?<!_)(?<!\")\banswer(?:s|ed|ing)?\b(?! column)(?! tag)(?!`)(?!>)(?!\")(?!_)",
     re.I,
@@ -90,6 +92,8 @@ def parts(name: str) -> list[str]:
 
 def in_name(name: str) -> str | None:
     """The word of a name that should not be there."""
+    if name in PROTOCOLS:
+        return None
     words = parts(name)
     if bad := next((word for word in words if word in INSTEAD), None):
         return bad

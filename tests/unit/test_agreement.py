@@ -96,7 +96,7 @@ def test_a_pair_that_was_rated_both_ways_is_left_out(run: Run) -> None:
 
 def test_pairs_are_written_in_the_form_that_preference_trainers_read(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
-    with pytest.raises(RunError, match="Nobody preferred one answer to another"):
+    with pytest.raises(RunError, match=r"No sample of run .* is rated above another yet"):
         run.preferences(path)
     run.rate(0, 0, 0, True)
     run.rate(0, 0, 1, False)
@@ -119,7 +119,7 @@ def test_a_rating_belongs_to_the_words_wherever_they_come_again(run: Run) -> Non
 
 
 def test_a_completion_that_is_not_there_cannot_be_rated(run: Run) -> None:
-    with pytest.raises(RunError, match="Group 0 of step 0 has no answer 7: its answers are numbered 0 to 3"):
+    with pytest.raises(RunError, match="Group 0 of step 0 has no sample 7: its samples are numbered 0 to 3"):
         run.rate(0, 0, 7, True)
     with pytest.raises(RunError, match="There is no step 9 in this run"):
         run.rate(9, 0, 0, True)

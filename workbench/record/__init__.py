@@ -1,3 +1,3 @@
-"""The run folder: made and found (`folder`), written by the worker (`writer`, `checkpoints`), read by
-everything that looks (`reader`). Torch-free.
+"""The run folder: created and found (`folder`), written by the worker (`writer`, `checkpoints`), read by dashboard,
+command line and notebook (`reader`). Torch-free.
 """

@@ -1,6 +1,6 @@
-"""The recorded training samples of a run as flat arrays, for what-if: no text, no data frame.
+"""The numbers of all recorded training samples as flat (B,) arrays, for what-if; no text, no data frame.
 
-In: a connection of the reader. Out: one row a sample, in the order they were recorded, NaN where nothing was.
+In: a connection of the reader. Out: one entry a sample in the order of recording, NaN where not recorded.
 """
 
 import sqlite3
@@ -17,16 +17,16 @@ _COLUMNS = (
 
 
 class SampleArrays(NamedTuple):
-    """Samples step after step, group after group."""
+    """(B,) arrays over samples, step after step, group after group."""
 
     cursor: int
-    """The id of the last row of `steps` that is in here."""
+    """The id of the last row of `steps` that is included."""
     id_B: NDArray[np.int64]
     step_B: NDArray[np.int64]
     group_B: NDArray[np.int64]
     """Ids of the groups, unique over the run, ascending."""
     k_B: NDArray[np.int64]
-    """The group's number within its step."""
+    """The group's index within its step."""
     reward_B: Floats
     advantage_B: Floats
     kl_B: Floats
@@ -35,19 +35,19 @@ class SampleArrays(NamedTuple):
     right_B: Floats
     length_B: Floats
     cut_B: Floats
-    """1 where the answer was cut at the limit."""
+    """1 where the completion was cut at the limit."""
     names: tuple[str, ...]
     values_B_F: Floats
-    """Each reward's own values, in the order of `names`."""
+    """(B, F) values of the single rewards, in the order of `names`."""
 
     @property
     def place_B(self) -> NDArray[np.int64]:
-        """Each sample's place in its group."""
+        """(B,) each sample's index in its group, from 0."""
         first_B = np.searchsorted(self.group_B, self.group_B)
         return np.arange(len(self.group_B)) - first_B
 
     def __add__(self, later: object) -> Self:
-        """With the samples of later steps behind these."""
+        """These samples followed by those of later steps."""
         if not isinstance(later, SampleArrays):
             return NotImplemented
         names = tuple(dict.fromkeys((*self.names, *later.names)))
@@ -68,14 +68,14 @@ class SampleArrays(NamedTuple):
         return np.column_stack(found) if found else np.zeros((len(self.id_B), 0))
 
     def steps(self) -> NDArray[np.int64]:
-        """The recorded steps, in order."""
+        """(S,) the recorded steps, ascending."""
         return np.unique(self.step_B)
 
 
 def read(db: sqlite3.Connection, since: int = 0) -> SampleArrays:
-    """The samples of the current training steps whose row lies above `since`."""
+    """The samples of the current training steps whose row of `steps` comes after `since`."""
     plain = db.cursor()
-    plain.row_factory = None  # tuples: a Row each would cost as much as all the rest
+    plain.row_factory = None  # tuples: building a Row each takes as long as everything else
     chosen = "FROM samples s JOIN steps t ON t.id = s.step_id"
     where = "WHERE t.current AND t.kind = 'train' AND t.id > ?"
     rows = plain.execute(
@@ -92,7 +92,7 @@ def read(db: sqlite3.Connection, since: int = 0) -> SampleArrays:
 
 
 def _values(plain: sqlite3.Cursor, id_B: NDArray[np.int64]) -> tuple[tuple[str, ...], Floats]:
-    """Every reward's values of these samples, which are in ascending order."""
+    """Reward names and (B, F) values of these samples, whose ids ascend."""
     if not len(id_B):
         return (), np.zeros((0, 0))
     ends = (int(id_B[0]), int(id_B[-1]))
@@ -104,7 +104,7 @@ def _values(plain: sqlite3.Cursor, id_B: NDArray[np.int64]) -> tuple[tuple[str, 
     table = np.array([(sample, place[name], value) for sample, name, value in rows], dtype=np.float64)
     sample_N = table[:, 0].astype(np.int64)
     row_N = np.minimum(np.searchsorted(id_B, sample_N), len(id_B) - 1)
-    here_N = id_B[row_N] == sample_N  # checks lie in between
+    here_N = id_B[row_N] == sample_N  # evaluations lie in between
     values_B_F = np.full((len(id_B), len(names)), np.nan)
     values_B_F[row_N[here_N], table[here_N, 1].astype(np.int64)] = table[here_N, 2]
     return names, values_B_F

@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or absent: built under a dot-name, listed in a manifest, synced, renamed.
+"""Checkpoints, complete or absent: built under a dot-name, listed in a manifest with hashes, synced, renamed.
 
-The caller's `write(folder)` puts the tensors there (safetensors); this room knows only files, sizes and
-hashes. Saved between steps only, so `step` is a number of finished steps. Torch-free.
+In: a caller's `write(folder)`, which writes the tensors (safetensors); this module knows only files, sizes and
+hashes. They are saved at step boundaries, so `step` is the number of finished steps. Torch-free.
 """
 
 import errno
@@ -28,16 +28,16 @@ LATEST = "LATEST"
 PIN = "pinned checkpoint"
 BEST_BY = "heldout/sampled/accuracy"
 NEEDS = "needs"
-"""In `meta`: what a run needs beside its checkpoints, as `safety.resume.Needs`."""
+"""Key in `meta`: fingerprints of what a run needs beside its checkpoints (train/checkpointing/resume.py)."""
 
 
 class Checkpoint(NamedTuple):
-    """One checkpoint folder as it lies there."""
+    """One checkpoint folder."""
 
     step: int
     path: Path
     problem: str
-    """Why it cannot be used; '' where every file is there with its size."""
+    """Why it cannot be used; '' where every file is present with its size."""
 
 
 def save(
@@ -48,11 +48,11 @@ def save(
     *,
     keep: int = 2,
 ) -> Path:
-    """Makes `checkpoints/step-<step>` from what `write` puts into the folder it is given, and returns its
+    """Creates `checkpoints/step-<step>` from the files that `write` writes into the folder it is given; returns its
     path.
 
     Afterwards only the newest `keep`, the best by held-out accuracy and the pinned ones stay. Raises RunError
-    where it could not be written whole; the checkpoints before it are untouched then.
+    where it could not be completed; earlier checkpoints are untouched then.
     """
     make_folder(folder.checkpoints)
     target = folder.checkpoints / f"step-{step:06d}"
@@ -71,11 +71,11 @@ def save(
         sync_folder(folder.checkpoints)
         verify(target, contents=False)
         write_bytes(folder.checkpoints / LATEST, f"{target.name}\n".encode())
-    except (OSError, SafetensorError) as error:  # safetensors wraps what the system said
+    except (OSError, SafetensorError) as error:  # safetensors wraps the system's error
         reason = getattr(error, "strerror", None) or str(error)
         raise (DiskFull if _is_full(error) else RunError)(
             f"The checkpoint after step {step} could not be written ({reason}). Earlier "
-            "ones are untouched; make room on the disk, then go on."
+            "ones are untouched; free some disk space, then resume."
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -84,9 +84,9 @@ def save(
 
 
 def copy_into(source: Path, folder: RunFolder, changes: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Gives a run another one's checkpoint to begin with, and returns its new path. `changes`: keys of its JSON files that
-    get other values. The base model must still be what it was; settings and prompts may differ. Raises RunError where the
-    checkpoint is damaged or cannot be copied."""
+    """Copies another run's checkpoint into `folder`, to start from, and returns its new path. `changes`: by JSON file, keys
+    that get other values. The manifest keeps the fingerprint of the base model, so that resuming still checks it; settings
+    and prompts may differ. Raises RunError where the checkpoint is damaged or cannot be copied."""
     verify(source)
     needs = read_manifest(source)["meta"].get(NEEDS, {})
 
@@ -101,25 +101,24 @@ def copy_into(source: Path, folder: RunFolder, changes: Mapping[str, Mapping[str
 
 
 def latest(folder: RunFolder) -> Path | None:
-    """The newest checkpoint whose every file has the recorded hash; None where there is none. Walks back past
-    torn ones, and removes what a killed save has left."""
+    """The newest checkpoint whose files all have their recorded hashes; None where there is none. Removes what a
+    killed save has left."""
     return newest(folder)[0]
 
 
 def newest(folder: RunFolder) -> tuple[Path | None, list[Checkpoint]]:
-    """As `latest`, with the damaged ones that were walked past, newest first."""
+    """As `latest`, with the newer ones that are damaged, newest first."""
     _clear_up(folder)
     damaged: list[Checkpoint] = []
     for found in reversed(listing(folder)):
-        if not (told := found.problem or problem(found.path)):
+        if not (reason := found.problem or problem(found.path)):
             return found.path, damaged
-        damaged.append(found._replace(problem=told))
+        damaged.append(found._replace(problem=reason))
     return None, damaged
 
 
 def at(folder: RunFolder, step: int) -> Path:
-    """The checkpoint after `step` finished steps, verified. Raises RunError: there is none, or it is
-    damaged."""
+    """The checkpoint after `step` finished steps, verified. Raises RunError: none there, or damaged."""
     path = folder.checkpoints / f"step-{step:06d}"
     if not path.is_dir():
         there = ", ".join(str(found.step) for found in listing(folder) if not found.problem) or "none"
@@ -129,7 +128,7 @@ def at(folder: RunFolder, step: int) -> Path:
 
 
 def pin(folder: RunFolder, step: int, keep: bool = True) -> None:
-    """Keep the checkpoint after `step` finished steps for good, or no longer. Raises RunError: there is none."""
+    """Pins the checkpoint after `step` finished steps, so that it is never deleted, or unpins it. Raises RunError."""
     if keep:
         at(folder, step)
         Notes(folder).keep(PIN, str(step))
@@ -138,16 +137,16 @@ def pin(folder: RunFolder, step: int, keep: bool = True) -> None:
 
 
 def pinned(folder: RunFolder) -> set[int]:
-    """Steps whose checkpoints people keep for good."""
+    """Steps of pinned checkpoints."""
     try:
         return {int(step) for step in Notes(folder).kept(PIN)}
     except RunError:
-        # Notes that cannot be read must not cost a checkpoint that somebody may have pinned.
+        # Notes cannot be read: treat every checkpoint as pinned rather than delete a pinned one.
         return {found.step for found in listing(folder)}
 
 
 def listing(folder: RunFolder) -> list[Checkpoint]:
-    """All checkpoints, oldest first, each with what a quick look (names and sizes) finds wrong."""
+    """All checkpoints, oldest first, each with its problem by names and sizes alone."""
     places = [path for path in folder.checkpoints.glob("step-*") if path.is_dir() and path.name[5:].isdigit()]
     found = [Checkpoint(int(path.name[5:]), path, problem(path, contents=False)) for path in places]
     return sorted(found)
@@ -165,8 +164,8 @@ def problem(path: Path, *, contents: bool = True) -> str:
     try:
         files = json.loads((path / MANIFEST).read_bytes())["files"]
         for name, entry in files.items():
-            if told := problem_of(path, name, entry, contents=contents):
-                return told
+            if reason := problem_of(path, name, entry, contents=contents):
+                return reason
     except FileNotFoundError:
         return f"{MANIFEST} is missing, so it was never finished."
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -187,8 +186,7 @@ def problem_of(path: Path, name: str, entry: Mapping[str, Any], *, contents: boo
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint: step, files, versions, config hash, what the caller gave. Raises
-    RunError."""
+    """The manifest of a checkpoint: step, files, versions, config hash, the caller's `meta`. Raises RunError."""
     verify(path, contents=False)
     found: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
     return found
@@ -210,7 +208,7 @@ def _manifest(folder: RunFolder, place: Path, step: int, meta: Mapping[str, Any]
 
 
 def _replace(building: Path, target: Path) -> None:
-    """Renames into place; an older checkpoint of the same step (from before a resume) makes way first."""
+    """Renames into place, after moving an older checkpoint of the same step (from before a resume) out of the way."""
     away = target.with_name(f".old-{target.name}")
     if target.exists():
         shutil.rmtree(away, ignore_errors=True)
@@ -220,7 +218,7 @@ def _replace(building: Path, target: Path) -> None:
 
 
 def _clear_up(folder: RunFolder) -> None:
-    """Removes what a killed save has left, and puts back a checkpoint that was making way for another."""
+    """Removes what a killed save has left, and restores a checkpoint that was being replaced."""
     for place in folder.checkpoints.glob(".new-*"):
         shutil.rmtree(place, ignore_errors=True)
     for place in folder.checkpoints.glob(".old-*"):
@@ -244,11 +242,11 @@ def _retire(folder: RunFolder, keep: int) -> None:
 
 
 def _best(folder: RunFolder, steps: list[int]) -> set[int]:
-    """The step, among those with a checkpoint, whose check went best; the newest of equals."""
+    """The step among `steps` with the best held-out accuracy; the newest of equals."""
     try:
         check = Reader(folder).series(names=[BEST_BY])["sampled"]
     except RunError:
-        return set()  # what cannot be read must not cost a checkpoint that could be written
+        return set()  # an unreadable run.db must not fail the save
     known = [
         (value, step) for step, value in zip(check["step"], check[BEST_BY], strict=True) if value is not None
     ]
@@ -264,7 +262,7 @@ def _is_full(error: Exception) -> bool:
 
 
 def _link(source: str, target: str) -> None:
-    """Weights are large and never changed in place, so a second name for them will do where the disk is the same."""
+    """A hard link on the same disk, else a copy: weights are large and never changed in place."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,7 +1,7 @@
-"""How much room the disk of a run has left, and what may still be written into it.
+"""Free space on the disk of a run, and the two limits below which less is written.
 
-Two lines are drawn: below the first no token arrays are kept (most of a run's bytes, and only a view needs them), below the second the
-run waits. Both are shares of a small disk and fixed amounts of a large one, and never less than the next checkpoint needs.
+Below the first limit no token arrays are kept (most of a run's bytes, and only the token view needs them), below the second
+the run waits. Both are a share of a small disk, a fixed amount of a large one, and never less than the next checkpoint needs.
 """
 
 import shutil
@@ -20,23 +20,23 @@ class DiskSpace(NamedTuple):
 
     free: int
     needed_for_tokens: int
-    """With less free than this no token arrays are kept."""
+    """With less free, no token arrays are kept."""
     needed_to_run: int
-    """With less free than this a run waits."""
+    """With less free, the run waits."""
 
     @property
     def shortage(self) -> str:
-        """Why a run cannot go on, in a sentence; '' where it can."""
+        """Why the run cannot continue, in a sentence; '' where it can."""
         if self.free >= self.needed_to_run:
             return ""
         return (
-            f"The disk is nearly full: {_size(self.free)} free, and the run waits below {_size(self.needed_to_run)}. It goes on by itself "
-            "once there is room; delete old checkpoints or runs, or resume it as it is."
+            f"The disk is nearly full: {_size(self.free)} free, and the run waits below {_size(self.needed_to_run)}. It continues by itself "
+            "once there is space; delete old checkpoints or runs, or resume it as it is."
         )
 
 
 def measure(folder: RunFolder) -> DiskSpace:
-    """The room that a run has."""
+    """Free space and limits for the disk of a run."""
     disk = shutil.disk_usage(folder.path)
     checkpoint = _newest_checkpoint(folder.checkpoints)
     tokens, pause = (int(min(share * disk.total, most)) for share, most in (TOKENS, PAUSE))

@@ -1,7 +1,5 @@
-"""Samples as files that other programs read: rows go in, the bytes of JSON lines or of a Parquet file come
-out.
-
-The file is made piece by piece, so that a hundred thousand answers do not lie in memory at once.
+"""Samples as files for other programs: rows in, chunks of bytes of a JSON lines or Parquet file out, so that
+never all samples are in memory.
 """
 
 import itertools
@@ -10,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 BATCH = 2000
-"""Rows that are held at a time."""
+"""Rows in memory at a time."""
 
 
 def jsonl(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
@@ -25,11 +23,11 @@ def parquet(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    text, number, whole = pa.string(), pa.float64(), pa.int64()
+    text, number, integer = pa.string(), pa.float64(), pa.int64()
     fields: list[tuple[str, Any]] = [
-        ("id", whole), ("step", whole), ("kind", text), ("mode", text), ("k", whole), ("i", whole), ("prompt_id", text),
+        ("id", integer), ("step", integer), ("kind", text), ("mode", text), ("k", integer), ("i", integer), ("prompt_id", text),
         ("question", text), ("text", text), ("reward", number), ("right", pa.bool_()), ("advantage", number),
-        ("length", whole), ("finish_reason", text), ("style", text),
+        ("length", integer), ("finish_reason", text), ("style", text),
     ]  # fmt: skip
     found = iter(rows)
     first = list(itertools.islice(found, BATCH))
@@ -43,22 +41,22 @@ def parquet(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
                 {**row, **{f"rewards/{name}": row["rewards"].get(name) for name in rewards}} for row in batch
             ]
             writer.write_table(pa.Table.from_pylist(flat, schema=schema))
-            yield sink.taken()
+            yield sink.take()
             batch = list(itertools.islice(found, BATCH))
-    yield sink.taken()
+    yield sink.take()
 
 
 class _Sink:
-    """A file that is given away from the front while it is written at the end."""
+    """A write-only file whose content is taken out while it grows."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._written = 0
         self.closed = False
 
     def write(self, data: bytes) -> int:
         """Keeps a copy: the caller reuses its buffer."""
-        self._pieces.append(bytes(data))
+        self._chunks.append(bytes(data))
         self._written += len(data)
         return len(data)
 
@@ -66,12 +64,12 @@ class _Sink:
         return self._written
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Nothing is buffered."""
 
     def close(self) -> None:
         self.closed = True
 
-    def taken(self) -> bytes:
-        """What was written since the last time."""
-        pieces, self._pieces = self._pieces, []
-        return b"".join(pieces)
+    def take(self) -> bytes:
+        """What was written since the last call."""
+        chunks, self._chunks = self._chunks, []
+        return b"".join(chunks)

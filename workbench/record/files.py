@@ -1,5 +1,4 @@
-"""Files that are replaced whole or not at all, folders for their owner alone, and logs read from their
-end."""
+"""Atomic replacement of files, private folders, and reading logs from their end."""
 
 import hashlib
 import json
@@ -17,8 +16,8 @@ _TEXT_LIMIT = 2**20
 
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """Replaces a JSON file whole: temporary file, fsync, os.replace. A reader sees the old text or the new,
-    never a part. `durable` False skips the fsync (heartbeats: a lost one after a power cut is harmless)."""
+    """Replaces a JSON file atomically: temporary file, fsync, os.replace. `durable` False skips the fsync (for
+    heartbeats: one lost in a power cut is harmless)."""
     write_bytes(
         path,
         (json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode(),
@@ -27,7 +26,7 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """As `write_json`, for any content. The file is readable by its owner alone."""
+    """As `write_json`, for any content. Only the owner can read the file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -44,19 +43,18 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of all of a file."""
+    """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_folder(path: Path) -> None:
-    """A folder for its owner alone, parents included."""
+    """Creates a folder that only its owner can enter, parents included."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def sync_folder(path: Path) -> None:
-    """fsync of a folder, so that a rename in it survives a power cut. Silently nothing where the platform has
-    no such thing."""
+    """fsync of a folder, so that a rename in it survives a power cut. Does nothing where the platform has none."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -70,8 +68,7 @@ def sync_folder(path: Path) -> None:
 
 
 def tail(path: Path, lines: int = 40) -> list[str]:
-    """The last `lines` lines of a text file, read from its end; long lines are cut at 8 KB, odd bytes
-    replaced."""
+    """The last `lines` lines of a text file, read from its end; long lines are cut at 8 KB, invalid bytes replaced."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -91,8 +88,8 @@ def tail(path: Path, lines: int = 40) -> list[str]:
 
 
 def rotate(path: Path, limit: int = LOG_LIMIT) -> bool:
-    """Once the log is beyond `limit` bytes, keeps it as `<name>.1` and empties it in place: the worker's
-    standard output holds it open for appending, so a rename would not do. True where it rotated."""
+    """Copies a log of more than `limit` bytes to `<name>.1` and empties it in place: the worker's standard output has it
+    open for appending, so a rename would not work. True where it did."""
     try:
         if path.stat().st_size <= limit:
             return False

@@ -1,7 +1,6 @@
-"""The run folder: where everything of a run lies, how one is made, found, told something and read back.
+"""The run folder: its paths and small JSON files, how one is created and found, its inbox of commands.
 
-In: a runs root and a RunConfig, or a run's id or path. Out: a `RunFolder`, whose files are only ever replaced
-whole.
+In: a runs root and a RunConfig, or a run's id or path. Out: a `RunFolder`; its files are replaced atomically.
 """
 
 import json
@@ -26,7 +25,7 @@ RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Command(NamedTuple):
-    """One wish from outside: `pause`, `resume`, `stop`, `checkpoint`, `set`, `rewards`, `probe`; `unreadable`
+    """A command from the inbox: `pause`, `resume`, `stop`, `checkpoint`, `set`, `rewards`, `probe`; `unreadable`
     with its reason."""
 
     id: str
@@ -129,16 +128,15 @@ class RunFolder:
             ) from error
 
     def status(self) -> dict[str, Any]:
-        """What the worker said last; {} before it said anything. Raises RunError where the file is
-        damaged."""
+        """status.json as the worker wrote it last; {} before it wrote any. Raises RunError where it is damaged."""
         return _read_json(self.status_path, "the run's state") if self.status_path.exists() else {}
 
     def write_status(self, status: Mapping[str, Any]) -> None:
-        """Replaces status.json whole. Only the worker calls this."""
+        """Replaces status.json. Only the worker calls this."""
         write_json(self.status_path, status, durable=False)
 
     def error(self) -> dict[str, Any]:
-        """The worker's own account of why it failed, {} where it did not."""
+        """error.json, the worker's report of why it failed; {} where it did not."""
         return _read_json(self.error_path, "the error report") if self.error_path.exists() else {}
 
     def damage(self) -> str | None:
@@ -154,23 +152,22 @@ class RunFolder:
         return None
 
     def put(self, command: str, args: Mapping[str, Any] | None = None) -> str:
-        """Drops a command into the worker's inbox and returns its id. The worker answers it in events."""
+        """Puts a command into the worker's inbox and returns its id. The reply is an event of kind `command`."""
         if not self.path.is_dir():
             raise RunError(
                 f"{self.path} is not a run folder (any more). `workbench list` shows the runs there are."
             )
         identity = secrets.token_hex(8)
-        wish = {"id": identity, "command": command, "args": dict(args or {})}
+        content = {"id": identity, "command": command, "args": dict(args or {})}
         try:
             make_folder(self.control)
-            write_json(self.control / f"{time.time_ns()}-{identity}.json", wish)
+            write_json(self.control / f"{time.time_ns()}-{identity}.json", content)
         except OSError as error:
             raise RunError(f"{command} could not be sent to run {self.id}: {_reason(error)}.") from error
         return identity
 
     def take(self) -> list[Command]:
-        """All waiting commands, oldest first; they leave the inbox. A file that is no command comes back as
-        `unreadable`."""
+        """Empties the inbox: all its commands, oldest first. A file that is not a command becomes `unreadable`."""
         if not self.control.is_dir():
             return []
         taken = []
@@ -199,11 +196,11 @@ def create(
     files: Mapping[str, str | bytes] | None = None,
     prepare: Callable[["RunFolder"], object] | None = None,
 ) -> RunFolder:
-    """Makes a new run folder, complete or not at all: it is built under a dot-name and then renamed.
+    """Creates a run folder, complete or not at all: it is built under a dot-name and then renamed.
 
-    `parent` is {"run": id, "step": n} for forks, `prepare(folder)` puts what they begin with there; `rewards` describes the reward sources, whose text comes in
-    `files` (relative path -> content, for example `rewards/3fa9….py`). Raises RunError where the runs root
-    cannot be written.
+    `parent` is {"run": id, "step": n} for forks, and `prepare(folder)` adds the checkpoint they start from; `rewards` describes
+    the reward sources, whose text comes in `files` (relative path -> content, for example `rewards/3fa9….py`). Raises RunError
+    where the runs root cannot be written.
     """
     root = Path(root).expanduser().absolute()
     try:
@@ -247,7 +244,7 @@ def create(
     except OSError as error:
         raise RunError(
             f"The run folder could not be written in {root}: {_reason(error)}. Nothing was started; free "
-            "some room, or choose another folder with --runs DIR."
+            "some disk space, or choose another folder with --runs DIR."
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -270,8 +267,8 @@ def _name(building: Path, root: Path, config: RunConfig) -> RunFolder:
 
 
 def find(run: str | Path, root: Path | str | None = None) -> RunFolder:
-    """The folder of a run, by its id below `root` or by a path. Raises RunError: unknown, not a run, or an id
-    that tries to leave the root."""
+    """The folder of a run, by its id below `root` or by a path. Raises RunError: unknown, not a run, or an id that
+    leads out of the root."""
     text = str(run)
     if "\0" in text or not text.strip():
         raise RunError(f"{text!r} names no run. Give an id that `workbench list` shows, or a run folder.")
@@ -293,7 +290,7 @@ def find(run: str | Path, root: Path | str | None = None) -> RunFolder:
 
 
 def find_id(run: str, root: Path | str) -> RunFolder:
-    """As `find`, but only ids below `root`: for requests that come over the network. Raises RunError."""
+    """As `find`, but only ids below `root`: for requests from the network. Raises RunError."""
     if not RUN_ID.fullmatch(run) or run.startswith("."):
         raise RunError(
             f"{run[:80]!r} is not a run id. An id has 1 to 64 letters, digits, dots, dashes and underscores."
@@ -305,8 +302,8 @@ def find_id(run: str, root: Path | str) -> RunFolder:
 
 
 def folders(root: Path | str) -> list[RunFolder]:
-    """Every folder below the runs root that is or was meant to be a run, newest name first; half-made ones
-    never."""
+    """Every folder below the runs root that is a run, damaged ones included, newest name first; none that is still
+    being built."""
     try:
         entries = [
             entry.name for entry in os.scandir(Path(root).expanduser()) if entry.is_dir(follow_symlinks=False)

@@ -1,6 +1,4 @@
-"""The record as pandas frames, for notebooks and what-if. Imported only by those who ask for a frame: the
-dashboard must not pay for pandas.
-"""
+"""Metrics and samples as pandas frames, for notebooks. Imported on demand only: the dashboard must not load pandas."""
 
 import sqlite3
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Groups and their samples as plain dicts: the rows of a step, one group whole, one prompt over time.
+"""Groups and their samples as plain dicts: the groups of a step, one group with its samples, one prompt over time.
 
 In: a connection of the reader and the row of a step. Out: what routes send and the command line prints.
 """
@@ -24,13 +24,13 @@ SAMPLE_COLUMNS = {
     "kl_sum": "kl_k1_sum", "entropy": "entropy", "gradient_share": "gradient_share", "delta_logp": "logprob_change",
     "seed": "seed", "weights_version": "policy_version", "style": "style", "logs_json": "logs_json",
 }  # fmt: skip
-"""What frames and routes call a number of a sample, and its column in `samples`."""
+"""Keys of JSON and of data frames, and the columns of `samples` behind them."""
 SAMPLE = ", ".join(f"s.{column} AS {name}" for name, column in SAMPLE_COLUMNS.items())
 GROUP = (
     "g.group_index AS k, g.prompt_id, g.size AS n, g.correct_count AS right, g.reward_mean, g.reward_std, "
     "g.zero_std AS dead"
 )
-"""The same for a group."""
+"""The same for `groups`."""
 
 
 def rows_of_step(db: sqlite3.Connection, step_id: int) -> list[Json]:
@@ -201,7 +201,7 @@ def scores(db: sqlite3.Connection, step: int) -> list[Json]:
 
 
 def token_strings(token_ids: Sequence[int], texts: dict[int, bytes]) -> list[str]:
-    """The text of each token. A character that spans several tokens appears at the one that completes it."""
+    """(T,) the text of each token. A character of several tokens appears at the one that completes it."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     return [decoder.decode(texts[token]) if token in texts else f"⟨{token}⟩" for token in token_ids]
 
@@ -212,7 +212,7 @@ def as_bool(value: int | None) -> bool | None:
 
 
 def without(row: sqlite3.Row, *names: str) -> Json:
-    """A row as a dict, some columns left out."""
+    """A row as a dict without some columns."""
     return {key: value for key, value in dict(row).items() if key not in names}
 
 
@@ -240,7 +240,7 @@ def _sample(
 
 
 def _numbers(values_T: NDArray[np.float32]) -> list[float | None]:
-    """Six digits are enough to look at; None where a number broke, for which JSON has no word."""
+    """(T,) values with six digits; None where one is not finite, which JSON cannot hold."""
     return [
         value if math.isfinite(value) else None for value in np.round(values_T.astype(np.float64), 6).tolist()
     ]

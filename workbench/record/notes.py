@@ -1,8 +1,7 @@
-"""notes.db, the people's side of a run: ratings of answers, and whatever else a person wants kept (pins, mutes,
-a title).
+"""notes.db: what users add to a run: ratings of completions, pins, mutes, a title.
 
-Written by the app, the command line and notebooks; a worker only reads it. A rating belongs to the words of an
-answer and its prompt, not to a row: it can be given before the answer is recorded, and it outlives a resume.
+Written by app, command line and notebook; the worker only reads it. A rating belongs to a prompt and the text of a
+completion, not to a row of run.db: it can be given before the step is recorded, and a resume keeps it.
 """
 
 import hashlib
@@ -34,7 +33,7 @@ MIGRATIONS: tuple[schema.Migration, ...] = (_FIRST,)
 
 
 class Visit(NamedTuple):
-    """When a prompt was asked: a training step, or a held-out check after that many steps."""
+    """Where a prompt was sampled: a training step, or an evaluation after that many steps."""
 
     step: int
     kind: str = "train"
@@ -51,13 +50,13 @@ class Visit(NamedTuple):
 
 
 class Rating(NamedTuple):
-    """What a person said about one answer."""
+    """A user's rating of one completion."""
 
     prompt_id: str
     text: str
     visit: Visit
     thumb: bool | None
-    """Good, bad, or not said."""
+    """Good, bad, or no thumb."""
     place: int | None
     """1 for the best of its group, where the group was ranked; equal places are a tie."""
     time: float
@@ -73,15 +72,15 @@ class Notes:
     # -- ratings -------------------------------------------------------------------------------------------
 
     def thumb(self, visit: Visit, prompt_id: str, text: str, good: bool | None) -> None:
-        """Call an answer good or bad; None takes it back. The last word counts, whenever these words were
-        answered. Raises RunError where notes cannot be written."""
+        """Rates a completion as good or bad; None removes the thumb. The newest thumb of a text counts, whatever its
+        visit. Raises RunError where notes cannot be written."""
         self._rate(visit, prompt_id, {text: good}, "thumb")
 
     def rank(self, visit: Visit, prompt_id: str, places: Mapping[str, int | None]) -> None:
-        """Give answers of one group their places, 1 the best; None takes one back. Raises RunError."""
+        """Gives completions of one group their places, 1 the best; None removes one. Raises RunError."""
         wrong = [place for place in places.values() if place is not None and place < 1]
         if wrong:
-            raise RunError(f"place {wrong[0]} is none: the best answer has place 1.")
+            raise RunError(f"place {wrong[0]} does not exist: the best sample has place 1.")
         self._rate(visit, prompt_id, places, "place")
 
     def ratings(self) -> list[Rating]:
@@ -120,7 +119,7 @@ class Notes:
     # -- anything else -------------------------------------------------------------------------------------
 
     def keep(self, kind: str, key: str, value: Any = True) -> None:
-        """Keep a JSON value under a kind (pin, mute, title, ...) and a key; it replaces the one before. Raises
+        """Stores a JSON value under a kind (pin, mute, title, ...) and a key, replacing the former one. Raises
         RunError."""
         with closing(self._writer()) as db:
             db.execute(
@@ -128,7 +127,7 @@ class Notes:
             )
 
     def drop(self, kind: str, key: str) -> None:
-        """Forget it again. Raises RunError."""
+        """Removes a value. Raises RunError."""
         with closing(self._writer()) as db:
             db.execute("DELETE FROM kept WHERE kind = ? AND key = ?", (kind, key))
 
@@ -141,7 +140,7 @@ class Notes:
 
     def _writer(self) -> sqlite3.Connection:
         if not self.path.parent.is_dir():
-            raise RunError(f"{self.path.parent} is not there (any more), so nothing can be noted about it.")
+            raise RunError(f"{self.path.parent} is not there (any more), so no note can be kept about it.")
         return schema.open_writer(self.path, MIGRATIONS)
 
     def _all(self, query: str, arguments: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
@@ -149,7 +148,7 @@ class Notes:
             return []
         try:
             with closing(schema.open_reader(self.path, {})) as db:
-                # Made a moment ago, or by an older version: what it does not hold yet nobody has said.
+                # A file created a moment ago has no tables yet, hence no notes.
                 tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
                 return db.execute(query, arguments).fetchall() if {"ratings", "kept"} <= tables else []
         except sqlite3.Error as error:
@@ -157,10 +156,10 @@ class Notes:
 
 
 def values(ratings: Iterable[Rating]) -> dict[tuple[str, str], float]:
-    """What each rated answer is worth, 0 to 1, by (prompt_id, text).
+    """The value of each rated completion, 0 to 1, by (prompt_id, text).
 
-    A thumb is 1 or 0. In a group ranked from 1 to m place p is worth (m - p) / (m - 1), where no thumb says
-    otherwise; a single place says nothing. The last word counts.
+    A thumb is 1 or 0. In a group ranked from 1 to m, place p has the value (m - p) / (m - 1) where there is no thumb;
+    a single place has none. The newest rating counts.
     """
     ratings = sorted(ratings, key=lambda rating: rating.time)
     places: dict[tuple[str, Visit], set[int]] = defaultdict(set)

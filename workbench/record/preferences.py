@@ -1,7 +1,7 @@
-"""Ratings as preferences: which answer a person put above which, and a file of such pairs to train on.
+"""Ratings as preference pairs.
 
-In: ratings of one run. Out: pairs, and JSON lines in the form that preference trainers read (prompt, chosen,
-rejected).
+In: ratings of one run. Out: pairs (chosen, rejected), and JSON lines in the format of preference trainers (prompt,
+chosen, rejected).
 """
 
 import itertools
@@ -18,24 +18,24 @@ from workbench.record.reader import Reader
 
 
 class Pair(NamedTuple):
-    """One answer that a person put above another one to the same prompt."""
+    """A completion that was rated above another one of the same prompt."""
 
     prompt_id: str
     chosen: str
     rejected: str
     how: Literal["thumb", "rank"]
     visit: Visit
-    """When the better one was asked."""
+    """When the chosen one was sampled."""
 
 
 def pairs(ratings: Iterable[Rating]) -> list[Pair]:
-    """Every pair that follows from ratings: good over bad answers to a prompt, whenever they were given, and the
-    places within a ranked group. A pair that was said both ways is left out."""
+    """Every pair that follows from ratings: each good completion over each bad one of the same prompt, of any step, and
+    better over worse places within a ranked group. Pairs that contradict each other are left out."""
     thumbs: dict[str, dict[str, Rating]] = defaultdict(dict)
     ranked: dict[tuple[str, Visit], list[Rating]] = defaultdict(list)
     for rating in sorted(ratings, key=lambda rating: rating.time):
         if rating.thumb is not None:
-            thumbs[rating.prompt_id][rating.text] = rating  # the last word counts
+            thumbs[rating.prompt_id][rating.text] = rating  # the newest counts
         if rating.place is not None:
             ranked[rating.prompt_id, rating.visit].append(rating)
     found: dict[tuple[str, str, str], Pair] = {}
@@ -53,8 +53,8 @@ def pairs(ratings: Iterable[Rating]) -> list[Pair]:
 
 
 def rows(reader: Reader) -> list[dict[str, Any]]:
-    """The pairs of a run with their prompts: prompt (exactly what the model read), question, answer, chosen,
-    rejected, how, step, kind. Pairs whose prompt the record does not hold (yet) are left out."""
+    """The pairs of a run: prompt (the text that the model read), question, `answer` (the reference answer), chosen,
+    rejected, prompt_id, how, step, kind. Pairs whose prompt is not recorded (yet) are left out."""
     prompts = {row["prompt_id"]: row for row in reader.prompts()}
     return [
         {
@@ -78,8 +78,8 @@ def export(reader: Reader, path: Path) -> int:
     found = rows(reader)
     if not found:
         raise RunError(
-            f"Nobody preferred one answer to another in run {reader.folder.id} yet. In the Group view g and x "
-            "rate an answer, r ranks a group; a pair takes a good and a bad one, or two places."
+            f"No sample of run {reader.folder.id} is rated above another yet. In the Group view g and x "
+            "rate a sample, r ranks a group; a pair takes a good and a bad one, or two places."
         )
     lines = [json.dumps(row, ensure_ascii=False) for row in found]
     try:

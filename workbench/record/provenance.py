@@ -1,4 +1,4 @@
-"""Where a run's results come from: versions, machine, commit. Reads metadata, imports nothing heavy."""
+"""What a run's results depend on: package versions, hardware, git commit. Reads metadata, imports nothing heavy."""
 
 import os
 import platform
@@ -25,7 +25,7 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what a result depends on; reads package metadata, imports nothing."""
+    """Installed versions of the packages that results depend on."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """The machine as seen without loading torch: platform, processors, memory."""
+    """Platform, processors and memory, without loading torch."""
     return {
         "platform": platform.platform(),
         "machine": platform.machine(),
@@ -47,8 +47,7 @@ def hardware() -> dict[str, Any]:
 
 @cache
 def git_commit() -> dict[str, Any] | None:
-    """Commit of the checkout this package lies in, and whether it is changed; None where it is installed
-    without one."""
+    """Commit of the checkout that holds this package, and whether files are changed; None without a checkout."""
     home = Path(__file__).parents[2]
     if not (home / ".git").exists():
         return None

@@ -1,7 +1,8 @@
-"""Rating an answer of a run, and the answers that a run waits to have rated.
+"""Ratings of completions, and the completions whose ratings a run waits for.
 
-waiting.json: what the worker wants rated before it goes on. Such answers are not recorded yet: a step reaches
-run.db whole, and its rewards are still open. The worker writes that file; who rates reads it.
+waiting.json holds groups that the worker wants rated before it scores them; they are not in run.db yet, because a
+step is written whole, with its rewards. The worker writes the file; app, command line and notebook read it and write
+ratings to notes.db.
 """
 
 import contextlib
@@ -17,11 +18,11 @@ from workbench.record.notes import Notes, Visit
 from workbench.record.reader import Reader
 
 STOP_WAITING = "go on"
-"""Kind of a note: the step it names is not to be waited for any longer."""
+"""Kind of a note that names a step: the run shall wait for it no longer."""
 
 
 class WaitingGroup(TypedDict):
-    """One group that waits."""
+    """One group whose ratings the run waits for."""
 
     k: int
     prompt_id: str
@@ -32,17 +33,17 @@ class WaitingGroup(TypedDict):
 
 
 class Waiting(TypedDict):
-    """What a run waits for."""
+    """All that a run waits for."""
 
     step: int
     until: float
-    """Unix seconds; then the run goes on with the ratings there are."""
+    """Unix seconds; then the run continues with the ratings it has."""
     groups: list[WaitingGroup]
 
 
 def request_ratings(folder: RunFolder, step: int, until: float, groups: Sequence[Group]) -> None:
-    """Put answers up for rating. Only the worker calls this."""
-    asked = [
+    """Asks for ratings of these groups. Only the worker calls this."""
+    waiting_groups = [
         WaitingGroup(
             k=k,
             prompt_id=group.prompt.id,
@@ -53,16 +54,16 @@ def request_ratings(folder: RunFolder, step: int, until: float, groups: Sequence
         )
         for k, group in enumerate(groups)
     ]
-    write_json(folder.waiting_path, Waiting(step=step, until=until, groups=asked))
+    write_json(folder.waiting_path, Waiting(step=step, until=until, groups=waiting_groups))
 
 
 def end_request(folder: RunFolder) -> None:
-    """Nothing waits any more. Only the worker calls this."""
+    """Ends the request. Only the worker calls this."""
     folder.waiting_path.unlink(missing_ok=True)
 
 
 def waiting(folder: RunFolder) -> Waiting | None:
-    """What the run waits for; None where it does not."""
+    """What the run waits for; None where it does not wait."""
     with contextlib.suppress(OSError, ValueError):
         found: Waiting = json.loads(folder.waiting_path.read_bytes())
         return found
@@ -70,8 +71,7 @@ def waiting(folder: RunFolder) -> Waiting | None:
 
 
 def stop_waiting(folder: RunFolder) -> int:
-    """Tell a waiting run to go on with the ratings there are; its step. Raises RunError where it does not
-    wait."""
+    """Makes a waiting run continue with the ratings it has; returns its step. Raises RunError where it does not wait."""
     found = waiting(folder)
     if found is None:
         raise RunError(f"Run {folder.id} does not wait for ratings.")
@@ -90,8 +90,8 @@ def rate(
     kind: GroupKind = "train",
     mode: EvalMode | None = None,
 ) -> None:
-    """Say that an answer is good or bad, or give it its place in its group (1 the best); neither takes back what
-    was said. Raises RunError where there is no such answer."""
+    """Rates one sample of group `k` of a step as good or bad, or gives it a place in its group (1 the best); without
+    either, removes its rating. Raises RunError where there is no such sample."""
     thumbs = {sample: good} if place is None else {}
     places = {sample: place} if good is None else {}
     rate_group(reader, step, k, thumbs, places, kind, mode)
@@ -106,13 +106,13 @@ def rate_group(
     kind: GroupKind = "train",
     mode: EvalMode | None = None,
 ) -> None:
-    """Thumbs and places of some answers of one group, by their place in it; None takes one back. Raises RunError
-    where there is no such answer."""
+    """Thumbs and places of samples of one group, by their index in it; None removes one. Raises RunError where there
+    is no such sample."""
     prompt_id, texts = _group(reader, step, k, kind, mode)
     for sample in (*thumbs, *places):
         if not 0 <= sample < len(texts):
             raise RunError(
-                f"Group {k} of step {step} has no answer {sample}: its answers are numbered 0 to "
+                f"Group {k} of step {step} has no sample {sample}: its samples are numbered 0 to "
                 f"{len(texts) - 1}."
             )
     visit, notes = Visit(step, kind, mode or ""), Notes(reader.folder)
@@ -123,31 +123,33 @@ def rate_group(
 
 
 def ratings_of_group(reader: Reader, group: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """{thumb, place} of every answer of a group as `Reader.group` gives it: what was said last of the same words,
-    and their place in this very visit."""
+    """{thumb, place} of every sample of a group as `Reader.group` gives it: the newest thumb of the same text, and its
+    place in this visit."""
     texts = [sample["text"] for sample in group["samples"]]
-    return _said(reader, Visit(group["step"], group["kind"], group["mode"] or ""), group["prompt_id"], texts)
+    return _ratings_of(
+        reader, Visit(group["step"], group["kind"], group["mode"] or ""), group["prompt_id"], texts
+    )
 
 
 def waiting_groups(reader: Reader) -> dict[str, Any] | None:
-    """What the run waits for, every answer with its text, length, thumb and place; None where it does not wait."""
+    """What the run waits for, every sample with its text, length, thumb and place; None where it does not wait."""
     found = waiting(reader.folder)
     if found is None:
         return None
     groups: list[dict[str, Any]] = []
     for group in found["groups"]:
-        said = _said(reader, Visit(found["step"]), group["prompt_id"], group["texts"])
-        pairs = zip(group["texts"], group["lengths"], said, strict=True)
+        ratings = _ratings_of(reader, Visit(found["step"]), group["prompt_id"], group["texts"])
+        rated = zip(group["texts"], group["lengths"], ratings, strict=True)
         samples = [
-            {"index": index, "text": text, "length": length, **about}
-            for index, (text, length, about) in enumerate(pairs)
+            {"index": index, "text": text, "length": length, **rating}
+            for index, (text, length, rating) in enumerate(rated)
         ]
-        asked = {name: group[name] for name in ("k", "prompt_id", "question", "answer")}
-        groups.append(asked | {"step": found["step"], "kind": "train", "mode": None, "samples": samples})
+        fields = {name: group[name] for name in ("k", "prompt_id", "question", "answer")}
+        groups.append(fields | {"step": found["step"], "kind": "train", "mode": None, "samples": samples})
     return {"step": found["step"], "until": found["until"], "groups": groups}
 
 
-def _said(reader: Reader, visit: Visit, prompt_id: str, texts: Sequence[str]) -> list[dict[str, Any]]:
+def _ratings_of(reader: Reader, visit: Visit, prompt_id: str, texts: Sequence[str]) -> list[dict[str, Any]]:
     thumbs: dict[str, bool | None] = {}
     places: dict[str, int | None] = {}
     for rating in Notes(reader.folder).ratings():
@@ -162,7 +164,7 @@ def _said(reader: Reader, visit: Visit, prompt_id: str, texts: Sequence[str]) ->
 def _group(
     reader: Reader, step: int, k: int, kind: GroupKind, mode: EvalMode | None
 ) -> tuple[str, list[str]]:
-    """Prompt id and texts of a recorded or a waiting group."""
+    """Prompt id and texts of a recorded group, or of one that waits for ratings."""
     found = waiting(reader.folder)
     if found is not None and kind == "train" and found["step"] == step and k < len(found["groups"]):
         return found["groups"][k]["prompt_id"], found["groups"][k]["texts"]

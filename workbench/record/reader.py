@@ -1,7 +1,7 @@
-"""Reads the record of a run: short read-only transactions, pages by key, nothing counted that was not stored.
+"""Reads run.db and tokens/: short read-only transactions, paging by key, per-step rollups instead of counts.
 
-Plain dicts and lists for the routes and the command line; pandas frames for notebooks. Works the same while
-the run goes on, after a crash, and on a copied folder; before the first step everything is simply empty.
+Out: plain dicts and lists for routes and command line, pandas frames for notebooks. The same for a running, a
+crashed and a copied run; before the first step everything is empty.
 """
 
 import json
@@ -30,10 +30,10 @@ Rows = list[sqlite3.Row]
 
 
 class Reader:
-    """A run as it stands. Takes a RunFolder or a path; safe to use from several threads.
+    """What a run has recorded so far. Takes a RunFolder or a path; safe to use from several threads.
 
-    Every question opens the database anew: nothing is pinned, threads do not meet, and a replaced file is
-    seen.
+    Every call opens the database anew, so no transaction stays open, threads share no connection, and a replaced
+    file is noticed.
     """
 
     def __init__(self, folder: RunFolder | Path | str) -> None:
@@ -46,7 +46,7 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Nothing stays open between questions; there for callers that end every reader alike."""
+        """Does nothing: no connection stays open between calls."""
 
     @cached_property
     def config(self) -> RunConfig:
@@ -55,19 +55,19 @@ class Reader:
 
     @property
     def status(self) -> Json:
-        """The worker's last word about itself; {} before the first."""
+        """status.json as the worker wrote it last; {} before it wrote any."""
         return self.folder.status()
 
     @property
     def notice(self) -> str | None:
-        """What a person should know before trusting what is read: a database newer than this program."""
+        """A warning for the user where the database is newer than this program; else None."""
         found = self._all("PRAGMA user_version")
         if not found or found[0][0] <= len(schema.MIGRATIONS):
             return None
         return (
             "This run was recorded by a newer version of the workbench "
             f"(format {found[0][0]}, this one knows {len(schema.MIGRATIONS)}). "
-            "It can be looked at, not continued; some of it may not be shown."
+            "It can be read, not continued; some of it may not be shown."
         )
 
     # -- steps and metrics ---------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ class Reader:
         return rows[0][0] if rows else None
 
     def furthest_step(self) -> int | None:
-        """The furthest step or check that any attempt has recorded; None before the first."""
+        """The highest step of any attempt, evaluations included; None before the first."""
         rows = self._all("SELECT max(step) FROM steps")
         return rows[0][0] if rows else None
 
@@ -96,31 +96,30 @@ class Reader:
         keep: series.Keep | None = None,
         checked: Sequence[str] | None = None,
     ) -> Json:
-        """What charts draw, only what is new since `cursor` of the answer before (0: everything).
+        """Metrics as columns, of the rows after `since`: the `cursor` of the previous response, or 0 for all.
 
         {"cursor", "forget_from", "train": {"step": [...], name: [number | None, ...]}, "sampled": {...},
-        "greedy": {...}}, rows in the order they were recorded. `forget_from` n: a resume has overtaken the
-        run, drop training steps from n on and checks after n. A step that comes again replaces the earlier
-        one. `names` chooses metrics (default: all there are), `checked` those of checks where these are to be
-        others; `limit` caps the rows of one answer.
-        `keep(steps, rewards)` chooses the training steps to read; `count` then says how many there are.
+        "greedy": {...}}, rows in the order they were recorded. `forget_from` n: a resume has replaced training
+        steps from n on and evaluations after n; drop them. A repeated step replaces the earlier one. `names` chooses
+        metrics (default: all), `checked` those of evaluations if they differ; `limit` caps the rows.
+        `keep(steps, rewards)` chooses the training steps to read; `count` is then their number before that.
         """
-        with self._maybe() as db:
+        with self._db_or_empty() as db:
             return series.series(db, since, names, limit, keep, checked)
 
     def ends(self, names: Sequence[str] | None = None, head: int = 8, tail: int = 12) -> Json:
-        """The first and the last rows only, for a judgement on the whole: {"steps": how many training steps
-        there are, "train": ..., "sampled": ..., "greedy": ...}, tables as in `series`, in the order of steps.
+        """The first `head` and the last `tail` rows of each table, for a verdict on the whole run: {"steps": number
+        of training steps, "train": ..., "sampled": ..., "greedy": ...}, tables as in `series`, by step.
         """
-        with self._maybe() as db:
+        with self._db_or_empty() as db:
             return series.ends(db, names, head, tail)
 
     def metrics(self, names: Sequence[str] | None = None, since: int | None = None) -> "pandas.DataFrame":
-        """One row a recorded step: step, kind, mode, attempt, started, seconds, then a column a metric (NaN:
-        not recorded). `since`: only steps of at least this number."""
+        """One row a step or evaluation: step, kind, mode, attempt, started, seconds, then a column a metric (NaN where
+        not recorded). `since`: the first step."""
         from workbench.record import frames  # noqa: PLC0415 (loads pandas: not for the dashboard)
 
-        with self._maybe() as db:
+        with self._db_or_empty() as db:
             return frames.metrics(db, names, since or 0)
 
     def phases(self, last: int = 50) -> list[Json]:
@@ -132,14 +131,14 @@ class Reader:
         return [{"step": row["step"], **json.loads(row["phases_json"])} for row in reversed(rows)]
 
     def ribbon(self, since: int = 0) -> Json:
-        """The picture of the whole run, only what is new since `cursor` of the answer before.
+        """The groups of every step at a glance, of the rows after `since` as in `series`.
 
         {"cursor", "forget_from", "steps": [{"step", "groups", "right": [share | None], "reward": [mean |
-        None], "dead": "ww..r"}], "marks": [{"step", "kind": "check" | "alarm" | "setting", "text"}]}. The
-        cells of a step are sorted, worst first; `dead` holds one letter a cell (r all right, w all wrong, t
-        tied, . alive). `marks` are always all of them.
+        None], "dead": "ww..r"}], "marks": [{"step", "kind": "check" | "alarm" | "setting", "text"}]}. Groups are
+        sorted, worst first; `dead` has a letter a group (r all right, w all wrong, t tied, . rewards differ). Steps
+        without groups are left out; `marks` are always all.
         """
-        with self._maybe() as db:
+        with self._db_or_empty() as db:
             return series.ribbon(db, since)
 
     # -- groups and samples --------------------------------------------------------------------------------
@@ -147,9 +146,10 @@ class Reader:
     def groups(self, step: int, kind: GroupKind = "train", mode: EvalMode | None = None) -> list[Json]:
         """The step's groups as rows, largest share of the gradient first.
 
-        Each: k, prompt_id, question, answer, n, right, reward_mean, reward_std, a_right and a_wrong (mean
-        advantage of either side), gradient_share, dead, and dots: a sample each (i, reward, right, length,
-        cut, advantage), wrong to right, then by length. Raises RunError for a step that is not recorded.
+        Each: k (its index in the step), prompt_id, question, `answer` (the reference answer), n samples, right,
+        reward_mean, reward_std, a_right and a_wrong (mean advantage of right and wrong samples), gradient_share, dead
+        (see `ribbon`, in words), and dots: a sample each (i, reward, right, length, cut, advantage), wrong to right,
+        then by length. Raises RunError for a step that is not recorded.
         """
         with self._db() as db:
             return groups.rows_of_step(db, self._step(db, step, kind, mode)["id"])
@@ -163,12 +163,12 @@ class Reader:
         *,
         arrays: bool = False,
     ) -> Json:
-        """One group whole.
+        """All that is recorded of one group.
 
-        prompt_id, prompt, answer, reward_mean, reward_std, samples[{id, text, token_ids, logprob_sum, length,
-        finish_reason, rewards{name: number | None}, reward, advantage, kl}]; beside these the question,
-        columns, gradient share and dead side, and of each sample its place, reasons, right, entropy, kl_sum,
-        delta_logp, gradient_share, style, seed.
+        prompt_id, prompt, `answer`, reward_mean, reward_std, samples[{id, text, token_ids, logprob_sum, length,
+        finish_reason, rewards{name: number | None}, reward, advantage, kl}]; also question, columns, n, scored, right,
+        gradient_share and dead, and of each sample i, reasons, right, entropy, kl_sum (k1 over the completion),
+        delta_logp (log-probability after the update minus before), gradient_share, style, seed, weights_version.
 
         `token_ids` is None where the step's token file is no longer kept. `arrays` adds `tokens` (their
         texts) and the per-token lists sampler_logp, policy_logp, reference_logp, after_logp, entropy_T,
@@ -182,33 +182,32 @@ class Reader:
         self, step: int | None = None, kind: GroupKind = "train", mode: EvalMode | None = None,
         since: int | None = None, until: int | None = None,
     ) -> "pandas.DataFrame":  # fmt: skip
-        """One row a sample: step, mode, k, prompt_id, question, answer, text, the sample's numbers, and
-        `rewards/<name>` columns (NaN: absent). One step, or those from `since` to `until` (inclusive), or
-        all."""
+        """One row a sample: step, mode, k, prompt_id, question, `answer`, text, the sample's numbers, and
+        `rewards/<name>` columns (NaN: absent). One step, the steps from `since` to `until` (both included), or all."""
         from workbench.record import frames  # noqa: PLC0415 (as in `metrics`)
 
         low, high = (step, step) if step is not None else (since or 0, until if until is not None else 2**62)
-        with self._maybe() as db:
+        with self._db_or_empty() as db:
             return frames.samples(db, low, high, kind, mode)
 
     def completions(
         self, since: int | None = None, until: int | None = None, kind: GroupKind = "train",
         mode: EvalMode | None = None, *, tokens: bool = False,
     ) -> Iterator[Json]:  # fmt: skip
-        """Group after group, in order, with what scoring its answers again takes: step, kind, mode, k, prompt_id,
-        question, prompt, answer, columns, and lists over its answers: ids, texts, lengths, finish_reasons,
-        rewards, rights, advantages, tokens (None where not asked for or no longer kept). Steps from `since` to
-        `until`, both included."""
+        """Group after group, in order, with all that a reward needs to score it again: step, kind, mode, k, prompt_id,
+        question, prompt, `answer`, columns, and lists over its completions: ids, texts, lengths, finish_reasons,
+        rewards, rights, advantages, tokens (None unless requested and still kept). Steps from `since` to `until`,
+        both included."""
         until = 2**62 if until is None else until
-        with self._maybe() as db:
+        with self._db_or_empty() as db:
             yield from groups.completions(
                 db, since or 0, until, kind, mode,
                 lambda row: self._tokens(row) if tokens and row["tokens_kept"] else None,
             )  # fmt: skip
 
     def arrays(self, since: int = 0) -> SampleArrays:
-        """Every training sample's numbers as flat arrays, those of steps recorded after row `since` only."""
-        with self._maybe() as db:
+        """The training samples' numbers as flat arrays, of the rows of `steps` after `since`."""
+        with self._db_or_empty() as db:
             return sample_arrays.read(db, since)
 
     def token_steps(self) -> list[int]:
@@ -217,38 +216,38 @@ class Reader:
         return sorted(int(number) for number in found if number.isdigit())
 
     def step_tokens(self, step: int) -> list[tokens.SampleTokens] | None:
-        """The token arrays of every sample of a training step, in sample order; None where they are no longer
-        kept. Raises RunError for a damaged file."""
+        """The token arrays of a training step, one entry a sample; None where they are no longer kept. Raises RunError
+        for a damaged file."""
         try:
             return tokens.load(self.folder.tokens / tokens.file_name(step, "train", None))
         except FileNotFoundError:
             return None
 
     def has_replaced(self, since: int) -> bool:
-        """Whether a resume has overtaken steps that a reader which has seen row `since` still holds."""
-        with self._maybe() as db:
+        """Whether a resume has replaced steps that a client which has seen row `since` still holds."""
+        with self._db_or_empty() as db:
             return series.forget_from(db, since) is not None
 
     def prompt_history(self, prompt_id: str, per_visit: int = 64) -> list[Json]:
-        """Every visit of one prompt, oldest first, training and checks: step, kind, mode, k, n, right,
-        reward_mean, reward_std, dead, and its samples (id, i, text, reward, right, length, entropy,
+        """Every group of one prompt, oldest first, training and evaluations: step, kind, mode, k, n, right,
+        reward_mean, reward_std, dead, and at most `per_visit` samples (id, i, text, reward, right, length, entropy,
         advantage, delta_logp, style)."""
-        with self._maybe() as db:
+        with self._db_or_empty() as db:
             return groups.history(db, prompt_id, per_visit)
 
     def prompts(self) -> list[Json]:
-        """Every prompt that was asked: prompt_id, question, answer, prompt (the text that the model read)."""
+        """Every prompt: prompt_id, question, `answer`, prompt (the text that the model read)."""
         query = "SELECT prompt_id, question, answer, prompt FROM prompts ORDER BY question"
         return [dict(row) for row in self._all(query)]
 
     def scores(self, step: int) -> list[Json]:
-        """What every reward said in a step and its checks when they were recorded last, by whichever attempt: prompt_id, text, values,
+        """The scores of a step and of the evaluations at it, as recorded last by any attempt: prompt_id, text, values,
         reasons and logs of each sample, in the order in which they were scored."""
-        with self._maybe() as db:
+        with self._db_or_empty() as db:
             return groups.scores(db, step)
 
     def watched(self) -> list[str]:
-        """Ids of the held-out prompts whose answers are kept at every check."""
+        """Ids of the held-out prompts that every evaluation samples and records."""
         query = (
             "SELECT DISTINCT g.prompt_id FROM groups g JOIN steps t ON t.id = g.step_id "
             "WHERE t.current AND t.kind = 'eval' AND t.mode = 'sampled' AND g.size > 1"
@@ -258,7 +257,7 @@ class Reader:
     def search(
         self, text: str = "", filters: Filters | None = None, after_id: int | None = None, limit: int = 50
     ) -> list[Json]:
-        """Samples whose answer or question holds `text` and which pass the filters, newest first; pages by
+        """Samples whose completion or question contains `text` and which pass the filters, newest first; pages by
         the last id seen. See `record.search.Filters`. Raises RunError for a filter out of its range."""
         return self.find(text, filters, None if after_id is None else (after_id,), limit).hits
 
@@ -270,15 +269,15 @@ class Reader:
         limit: int = 50,
         sort: Sort = "newest",
     ) -> Page:
-        """As `search`, in an order of one's choice; pages by the place where the last one ended."""
-        with self._maybe() as db:
+        """As `search`, in the order `sort`; pages by the sort keys of the last hit."""
+        with self._db_or_empty() as db:
             return search(db, text, filters or Filters(), after, limit, sort)
 
     def hits(
         self, text: str = "", filters: Filters | None = None, sort: Sort = "newest", most: int = 100_000
     ) -> Iterator[Json]:
-        """The first `most` hits with each reward's value as `rewards`, for files and frames."""
-        with self._maybe() as db:
+        """The first `most` hits with each reward's value in `rewards`, for exports and frames."""
+        with self._db_or_empty() as db:
             for hit in all_hits(db, text, filters or Filters(), sort, most):
                 rows = db.execute("SELECT name, value FROM sample_rewards WHERE sample_id = ?", (hit["id"],))
                 yield {**hit, "rewards": dict(tuple(row) for row in rows)}
@@ -303,7 +302,7 @@ class Reader:
         ]
 
     def current_settings(self) -> Json:
-        """The settings as they are now: those of the start, and what people have changed since."""
+        """The settings as they are now: config.json with the live changes since."""
         values: Json = self.config.model_dump(mode="json")
         for event in self.events(kind="setting_changed", limit=2**31):
             changed = event["data"].items()
@@ -329,7 +328,7 @@ class Reader:
 
     @contextmanager
     def _db(self) -> Iterator[sqlite3.Connection]:
-        """A connection and one transaction, so that the parts of an answer fit together."""
+        """A connection within one read transaction, so that all queries see the same state."""
         path = self.folder.db_path
         if not path.exists():
             raise RunError(f"{self.folder.path} has no record yet: the run has not finished its first step.")
@@ -349,8 +348,8 @@ class Reader:
             db.close()
 
     @contextmanager
-    def _maybe(self) -> Iterator[sqlite3.Connection]:
-        """As `_db`; before the first step an empty record of the same shape."""
+    def _db_or_empty(self) -> Iterator[sqlite3.Connection]:
+        """As `_db`; before the first step an empty database with the same tables."""
         if self.folder.db_path.exists():
             with self._db() as db:
                 if schema.version(db):
@@ -367,25 +366,24 @@ class Reader:
     def _all(self, query: str, arguments: Sequence[Any] = ()) -> Rows:
         if not self.folder.db_path.exists():
             return []
-        with self._maybe() as db:
-            return _all(db, query, arguments)
+        with self._db_or_empty() as db:
+            return db.execute(query, arguments).fetchall()
 
     def _step(self, db: sqlite3.Connection, step: int, kind: GroupKind, mode: EvalMode | None) -> sqlite3.Row:
         only, arguments = _of_mode(mode)
-        rows = _all(
-            db,
+        row = db.execute(
             "SELECT id, step, kind, mode, tokens_kept FROM steps "
             f"WHERE current AND kind = ? AND step = ?{only} ORDER BY mode DESC LIMIT 1",
             (kind, step, *arguments),
-        )
-        if not rows:
-            low, high = _all(
-                db, "SELECT min(step), max(step) FROM steps WHERE current AND kind = ?", (kind,)
-            )[0]
+        ).fetchone()
+        if row is None:
+            ends = "SELECT min(step), max(step) FROM steps WHERE current AND kind = ?"
+            low, high = db.execute(ends, (kind,)).fetchone()
             word = "step" if kind == "train" else "check"
             there = f"Recorded: {low} to {high}." if low is not None else "Nothing is recorded yet."
             raise RunError(f"There is no {word} {step}{f' ({mode})' if mode else ''} in this run. {there}")
-        return rows[0]
+        found: sqlite3.Row = row
+        return found
 
     def _tokens(self, row: sqlite3.Row) -> list[tokens.SampleTokens] | None:
         try:
@@ -394,10 +392,6 @@ class Reader:
             )
         except FileNotFoundError:
             return None
-
-
-def _all(db: sqlite3.Connection, query: str, arguments: Sequence[Any] = ()) -> Rows:
-    return db.execute(query, arguments).fetchall()
 
 
 def _of_mode(mode: EvalMode | None) -> tuple[str, tuple[str, ...]]:

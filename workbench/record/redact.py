@@ -1,5 +1,5 @@
-"""Takes secrets out of what is about to be written: by the name of the key, by known patterns, by the values
-of this process's own secret environment variables. Plain values in, the same values with `[redacted]` out.
+"""Removes secrets from values before they are written: by the name of a key, by known patterns, by the values of
+this process's secret environment variables. Plain values in, the same values with `[redacted]` out.
 """
 
 import os
@@ -22,7 +22,7 @@ _PATTERNS = [
     re.compile(r"\bgh[pousr]_[A-Za-z0-9]{20,}"),
     re.compile(r"\bAKIA[0-9A-Z]{16}\b"),
     re.compile(r"\bwandb_v\d_[A-Za-z0-9_]{16,}"),
-    # A wandb key is 40 hex digits, and so is a commit: only those that something calls a key are taken.
+    # A wandb key is 40 hex digits, and so is a commit: only those after an assignment or a quote are redacted.
     re.compile(r"(?<=[=: \"'])[0-9a-f]{40}\b(?<!commit .{40})"),
 ]
 _ASSIGNED = re.compile(rf"(?i)([A-Za-z0-9_-]*{_WORD}[\"']?\s*[=:]\s*[\"']?)([^\s\"',;&]+)")
@@ -31,8 +31,7 @@ _HASH_NAMES = re.compile(r"commit|revision|sha|hash|digest|git", re.IGNORECASE)
 
 
 def redact(value: Any, key: str = "") -> Any:
-    """A copy of plain JSON-like data without secrets. Values under secret-looking keys go whole; texts are
-    searched."""
+    """A copy of plain JSON-like data without secrets. Values under secret-looking keys are replaced; texts are searched."""
     if isinstance(value, Mapping):
         return {name: redact(item, str(name)) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -45,8 +44,7 @@ def redact(value: Any, key: str = "") -> Any:
 
 
 def redact_text(text: str, hashes: bool = False) -> str:
-    """`text` without secrets. `hashes`: leave bare 40-digit hexadecimal words alone, they are known to be
-    commits."""
+    """`text` without secrets. `hashes`: bare 40-digit hexadecimal words are commits and stay."""
     for name, value in os.environ.items():
         if len(value) >= 8 and value in text and _SECRET_VARIABLE.search(name):
             text = text.replace(value, HIDDEN)

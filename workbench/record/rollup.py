@@ -1,7 +1,7 @@
-"""What one step comes to: numbers of each sample and of each group, computed once when the step is recorded.
+"""Per-sample and per-group numbers of one step, computed when it is recorded.
 
-A `StepRecord` goes in, small tables come out; the writer stores them, diagnose/metrics.py averages them. Pure
-numpy.
+In: a `StepRecord`. Out: (B,) and per-group columns; the writer stores them, diagnose/metrics.py averages them.
+Numpy only.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from workbench.core.types import Score, StepRecord, TokenArrays
 
 ZeroStd = Literal["", "right", "wrong", "tied"]
 RIGHT = 0.5
-"""An answer counts as right from this value of the accuracy reward on."""
+"""A completion counts as right from this value of the accuracy reward on."""
 
 
 class SampleNumbers(NamedTuple):
@@ -24,14 +24,14 @@ class SampleNumbers(NamedTuple):
 
     reward_B: NDArray[np.float64]
     right_B: NDArray[np.float64]
-    """1 right, 0 wrong, NaN unknown: at least half marks from the accuracy reward."""
+    """1 where the accuracy reward gave at least RIGHT, else 0; NaN where it gave nothing."""
     length_B: NDArray[np.int64]
     logprob_sum_B: NDArray[np.float64]
     """Sequence log-probability under the sampler, nats."""
     kl_B: NDArray[np.float64]
     """Token mean of k3(policy || reference), nats per token."""
     kl_k1_sum_B: NDArray[np.float64]
-    """Sum of k1 over the answer, nats per answer: unbiased for KL(policy || reference), may be negative."""
+    """Sum of k1 over the completion, nats: unbiased for KL(policy || reference), may be negative."""
     entropy_B: NDArray[np.float64]
     """Token mean, nats."""
     logprob_change_B: NDArray[np.float64]
@@ -39,50 +39,50 @@ class SampleNumbers(NamedTuple):
 
 
 class GroupNumbers(NamedTuple):
-    """One group: what its answers were worth and whether they teach."""
+    """One group: its rewards, and whether they differ."""
 
     size: int
     scored: int
     right: int | None
-    """How many were right; None where no sample says."""
+    """How many were right; None where the accuracy reward gave nothing."""
     reward_mean: float | None
     reward_std: float | None
-    """By the run's convention (`advantage_std`); 0 for a single scored sample."""
+    """By the setting `advantage_std` (ddof 1 or 0); 0 for a single scored sample."""
     gradient_share: float | None
     zero_std: ZeroStd
 
 
 def accuracy_reward(config: RunConfig, record: StepRecord | None = None) -> str:
-    """Name of the reward that decides right or wrong: what the record says, else `eval_reward`, else
-    `correct` where the run has it, else its first reward."""
+    """Name of the reward that decides right or wrong: the record's own, else `eval_reward`, else `correct` where the
+    run has it, else its first reward; '' without rewards."""
     names = [spec.name for spec in config.rewards]
     recorded = record.accuracy_reward if record else ""
     return recorded or config.eval_reward or ("correct" if "correct" in names else next(iter(names), ""))
 
 
 def is_right(score: Score, name: str) -> bool | None:
-    """Whether reward `name` was at least a half; None where it gave nothing."""
+    """Whether reward `name` was at least RIGHT; None where it gave nothing."""
     value = score.values.get(name)
     return None if value is None or not np.isfinite(value) else bool(value >= RIGHT)
 
 
 def sample_numbers(record: StepRecord, accuracy: str) -> SampleNumbers:
-    """The per-sample columns of a step."""
+    """The (B,) columns of a step. `accuracy`: name of the reward that decides right or wrong."""
     rollouts = list(record.rollouts())
     right = [is_right(score, accuracy) for score in record.scores_B]
     length_B = np.array([rollout.length for rollout in rollouts], dtype=np.int64)
     tokens = record.tokens
     unknown = np.full(len(rollouts), np.nan)
-    kl, kl_sum, entropy, delta = unknown, unknown, unknown, unknown
+    kl, kl_k1_sum, entropy, logprob_change = unknown, unknown, unknown, unknown
     if tokens is not None:
         policy_N = joined(policy_logp(tokens))
         if tokens.reference_logp is not None:
             d_N = joined(tokens.reference_logp) - policy_N
-            kl, kl_sum = _mean(k3(d_N), length_B), -_sum(d_N, length_B)
+            kl, kl_k1_sum = _mean(k3(d_N), length_B), -_sum(d_N, length_B)
         if tokens.entropy is not None:
             entropy = _mean(joined(tokens.entropy), length_B)
         if tokens.after_logp is not None:
-            delta = _sum(joined(tokens.after_logp) - policy_N, length_B)
+            logprob_change = _sum(joined(tokens.after_logp) - policy_N, length_B)
     return SampleNumbers(
         reward_B=np.array(
             [np.nan if score.reward is None else score.reward for score in record.scores_B], float
@@ -91,9 +91,9 @@ def sample_numbers(record: StepRecord, accuracy: str) -> SampleNumbers:
         length_B=length_B,
         logprob_sum_B=_sum(joined([rollout.logprobs for rollout in rollouts]), length_B),
         kl_B=kl,
-        kl_k1_sum_B=kl_sum,
+        kl_k1_sum_B=kl_k1_sum,
         entropy_B=entropy,
-        logprob_change_B=delta,
+        logprob_change_B=logprob_change,
     )
 
 
@@ -126,8 +126,8 @@ def group_numbers(record: StepRecord, numbers: SampleNumbers, config: RunConfig)
 
 
 def zero_std_side(rewards: NDArray[np.float64], right: NDArray[np.float64]) -> ZeroStd:
-    """Why a group teaches nothing: every reward the same, and all right, all wrong, or merely tied. '' where
-    it teaches."""
+    """What all samples of a group without reward spread are: right, wrong, or neither (tied); '' where rewards
+    differ."""
     if len(rewards) > 1 and not advantages.tied(rewards):
         return ""
     if len(right) and right.all():
@@ -136,27 +136,27 @@ def zero_std_side(rewards: NDArray[np.float64], right: NDArray[np.float64]) -> Z
 
 
 def policy_logp(tokens: TokenArrays) -> list[NDArray[np.float32]]:
-    """The trainer's log-probabilities before the update; the sampler's where no separate pass was made."""
+    """The trainer's log-probabilities before the update; the sampler's where no separate forward pass was made."""
     return tokens.sampler_logp if tokens.policy_logp is None else tokens.policy_logp
 
 
 def k3(d: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Schulman's k3 = e^d - d - 1 with d = log reference - log policy: unbiased for KL(policy || reference),
-    never negative."""
+    """(N,) k3 = e^d - d - 1 with d = log reference - log policy: unbiased for KL(policy || reference), never
+    negative (Schulman 2020)."""
     return np.expm1(d) - d
 
 
 def joined(values: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """The tokens of all samples in one array, in double precision."""
+    """(N,) the tokens of all samples in one float64 array."""
     return np.concatenate(values).astype(np.float64) if values else np.zeros(0)
 
 
 def _sum(values_N: NDArray[np.float64], length_B: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Sums over each sample's tokens."""
+    """(B,) sums over each sample's tokens."""
     sample_N = np.repeat(np.arange(len(length_B)), length_B)
     return np.bincount(sample_N, weights=values_N, minlength=len(length_B)).astype(np.float64)
 
 
 def _mean(values_N: NDArray[np.float64], length_B: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Means over each sample's tokens; NaN for an empty answer."""
+    """(B,) means over each sample's tokens; NaN for an empty completion."""
     return np.where(length_B > 0, _sum(values_N, length_B) / np.maximum(length_B, 1), np.nan)

@@ -1,4 +1,4 @@
-"""A `StepRecord` turned into the rows of run.db: plain tuples in the order of the tables' columns."""
+"""A `StepRecord` as rows of run.db: plain tuples in the order of the columns that `store` names."""
 
 import json
 import math
@@ -16,12 +16,12 @@ from workbench.record import rollup
 
 Row = tuple[Any, ...]
 MAX_SUMMARY = 48
-"""A step with more groups keeps this many quantiles of them for the ribbon."""
+"""Groups in `group_summary_json`; of a step with more, as many quantiles."""
 _LETTERS = {"": ".", "right": "r", "wrong": "w", "tied": "t"}
 
 
 class Rows(NamedTuple):
-    """All rows of one step; samples carry their group's number, rewards their sample's."""
+    """All rows of one step; a sample comes with its group's index, a reward with its sample's."""
 
     step: Row
     step_json: Row
@@ -59,7 +59,7 @@ def step_rows(
                         rollout.length,
                         rollout.finish_reason,
                         number(score.reward),
-                        _whole(numbers.right_B[i]),
+                        _integer(numbers.right_B[i]),
                         _item(record.advantages_B, i),
                         number(numbers.logprob_sum_B[i]),
                         number(numbers.kl_B[i]),
@@ -121,8 +121,8 @@ def step_rows(
 
 
 def group_summary(groups: list[rollup.GroupNumbers]) -> dict[str, Any]:
-    """A ribbon column: share right and mean reward of each group, worst first, and one letter each for dead
-    ones (r all right, w all wrong, t tied, . alive). Many groups become quantiles."""
+    """Share right and mean reward of each group, worst first, and its letter: r all right, w all wrong, t tied,
+    `.` rewards differ. One column of the ribbon."""
     order = sorted(
         groups,
         key=lambda group: (_share(group), group.reward_mean if group.reward_mean is not None else -math.inf),
@@ -138,12 +138,12 @@ def group_summary(groups: list[rollup.GroupNumbers]) -> dict[str, Any]:
 
 
 def event_row(kind: str, data: Mapping[str, Any] | None, step: int | None) -> Row:
-    """(time, step, kind, data) of an event that happens now."""
+    """(time, step, kind, data) of an event, timed now."""
     return time.time(), step, kind, dumps(data or {})
 
 
 def clean(text: str) -> str:
-    """`text` as it can be stored: lone surrogates become U+FFFD."""
+    """`text` as SQLite stores it: lone surrogates become U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -174,7 +174,7 @@ def _item(values_B: NDArray[np.float64] | None, i: int) -> float | None:
     return None if values_B is None else number(float(values_B[i]))
 
 
-def _whole(value: float) -> int | None:
+def _integer(value: float) -> int | None:
     return None if not math.isfinite(value) else int(value)
 
 

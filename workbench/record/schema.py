@@ -128,11 +128,10 @@ def version(connection: sqlite3.Connection) -> int:
 
 
 def open_writer(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> sqlite3.Connection:
-    """The one connection that writes: WAL, brought to the newest version (an older file is backed up beside
-    itself first).
+    """The one connection that writes: WAL, migrated to the newest version (an older file is copied first).
 
-    Manual transactions; usable from another thread than the caller's. Raises RunError for a file that is
-    newer than this program or no database."""
+    Transactions are explicit; any thread may use it. Raises RunError for a file that is newer than this program or
+    no database."""
     try:
         connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
@@ -159,8 +158,7 @@ def open_writer(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> sql
 
 
 def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
-    """Brings a database to the newest version, all steps in one transaction; the old file is kept as
-    `<name>.v<version>`."""
+    """Migrates a database to the newest version in one transaction; the old file is kept as `<name>.v<version>`."""
     found = version(connection)
     if found == len(migrations):
         return
@@ -184,20 +182,20 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mig
 
 
 def _refuse_newer(connection: sqlite3.Connection, path: Path, known: int) -> None:
-    """Before anything is written: even the choice of journal is kept in the file."""
+    """Called before anything is written: the journal mode is stored in the file too."""
     if (found := version(connection)) > known:
         raise RunError(
             f"{path} was written by a newer version of the workbench (format {found}, this one knows "
-            f"{known}). It can be looked at, not continued: update the workbench to go on with this run."
+            f"{known}). It can be read, not continued: update the workbench to resume this run."
         )
 
 
 def statements(script: str) -> list[str]:
-    """A script cut into statements (`executescript` would commit in between)."""
+    """The statements of a script (`executescript` would commit in between)."""
     found, current = [], ""
     for part in script.split(";")[:-1]:
         current += part + ";"
-        if sqlite3.complete_statement(current):  # a semicolon inside a string or trigger ends nothing
+        if sqlite3.complete_statement(current):  # not inside a string or trigger
             found.append(current.strip())
             current = ""
     return found
@@ -213,7 +211,7 @@ def open_reader(path: Path, views: Mapping[int, str] = VIEWS) -> sqlite3.Connect
     try:
         found = version(connection)
     except sqlite3.OperationalError:
-        # WAL needs a shared-memory file beside the database. Where none can be made, no writer is at work.
+        # WAL needs a shared-memory file beside the database. Where none can be created, no writer is running.
         connection.close()
         connection = sqlite3.connect(
             f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False

@@ -1,7 +1,7 @@
-"""Finds samples by text and by number: full-text index first, then an exact look at the hits; in an order of
-one's choice, paged by the last hit seen.
+"""Finds samples by text and by number: candidates from the full-text index, then an exact comparison; sorted, paged
+by the last hit seen.
 
-In: a connection and what is asked. Out: pages of plain rows, and where to go on.
+In: a connection, a text, filters and an order. Out: pages of plain rows, each with the key of the next page.
 """
 
 import re
@@ -15,20 +15,20 @@ from workbench.core.errors import RunError
 Sort = Literal["newest", "oldest", "best", "worst", "longest", "shortest", "up", "down", "share"]
 SORTS: tuple[Sort, ...] = get_args(Sort)
 Place = tuple[float, ...]
-"""Where a page ended: the sort keys of its last hit."""
+"""Sort keys of a page's last hit: where the next page begins."""
 
 INDEXED = "(SELECT coalesce(max(id), 0) FROM samples_fts_docsize)"
 RANKED = 20_000
-"""Hits of a text, newest first, among which the largest or smallest are sought."""
+"""Hits of a text, the newest ones, that an order by a number looks at."""
 FEW = 5_000
-"""Groups whose samples are quickly listed."""
+"""Up to so many groups, their samples are listed first."""
 _FIRST = "(SELECT min(sample_index) FROM samples f WHERE f.step_id = s.step_id AND f.group_id = s.group_id)"
 _VALUE = "SELECT {} FROM sample_rewards r WHERE r.sample_id = s.id AND r.name = ?"
-_ASKED = (
+_OF_PROMPTS = (
     "s.id IN (SELECT o.id FROM groups v JOIN samples o ON o.step_id = v.step_id AND o.group_id = v.id "
     "WHERE v.prompt_id IN ({}))"
 )
-_ANSWERS = "(SELECT v.prompt_id FROM groups v WHERE v.id = s.group_id) IN ({})"
+_PROMPT_OF = "(SELECT v.prompt_id FROM groups v WHERE v.id = s.group_id) IN ({})"
 _KEYS: dict[Sort, tuple[tuple[str, ...], bool]] = {
     "newest": (("s.id",), True),
     "oldest": (("s.id",), False),
@@ -40,12 +40,12 @@ _KEYS: dict[Sort, tuple[tuple[str, ...], bool]] = {
     "down": (("s.advantage", "s.id"), False),
     "share": (("s.gradient_share", "s.id"), True),
 }
-"""What each order compares, most important first, and whether the largest comes first."""
+"""Sort keys of each order, most significant first, and whether the largest comes first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a sample must be. Ranges include both ends; None asks for nothing."""
+    """Conditions on samples. Ranges include both ends; None is no condition."""
 
     kind: Literal["train", "eval"] | None = None
     step_min: int | None = None
@@ -64,11 +64,11 @@ class Filters:
     disagree: tuple[str, str] | None = None
     """Two reward names of which one is above 0 and the other is not."""
     words: tuple[str, ...] = ()
-    """Whole words of which the answer must hold at least one, case aside."""
+    """Whole words of which the completion must contain at least one, case ignored."""
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Filters":
-        """From values by name. Raises RunError for a name that is none."""
+        """From values by name. Raises RunError for an unknown name."""
         names = [field.name for field in fields(cls)]
         for name in given:
             if name not in names:
@@ -77,8 +77,7 @@ class Filters:
 
 
 class Page(NamedTuple):
-    """Some hits, where the next page begins (None: there is none), and how many hits were put in order (None:
-    all there are)."""
+    """Some hits, the key of the next page (None: there is none), and how many hits were sorted (None: all)."""
 
     hits: list[dict[str, Any]]
     after: Place | None
@@ -93,11 +92,11 @@ def search(
     limit: int = 50,
     sort: Sort = "newest",
 ) -> Page:
-    """The `limit` hits behind `after`. A hit: id, step, kind, mode, k, i, prompt_id, question, text, reward,
+    """The `limit` hits after the key `after`. A hit: id, step, kind, mode, k, i, prompt_id, question, text, reward,
     right, advantage, length, finish_reason, style.
 
-    An order by a number leaves out samples that do not have it. For a text it looks at the newest `RANKED`
-    hits only and says so in `ranked`. Raises RunError.
+    An order by a number leaves out samples without it. With a text it sorts the newest `RANKED` hits only, and
+    `ranked` says so. Raises RunError.
     """
     if not 1 <= limit <= 10_000:
         raise RunError(f"limit = {limit}: a page holds 1 to 10000 samples.")
@@ -136,20 +135,20 @@ def all_hits(
 
 
 class Source(NamedTuple):
-    """Where hits come from, in an order that can be walked from the newest on."""
+    """Tables and conditions that give hits, ordered by `id`."""
 
     tables: str
     where: str
     arguments: tuple[Any, ...]
     id: str
     matched: bool = False
-    """Whether the full-text index finds them."""
+    """Whether the full-text index gives them."""
 
 
 def _sources(db: sqlite3.Connection, text: str, words: Iterable[str]) -> list[Source]:
-    """Answers that hold `text` (case aside) and one of the words, and answers to questions that hold `text`.
-    The index knows words; the exact text is checked after it. The newest few samples, which it does not know
-    yet, are looked through."""
+    """Completions that contain `text` (case ignored) and one of the words, and completions of questions that contain
+    `text`. The index matches words; the exact text is compared afterwards. The newest samples, not indexed yet, are
+    scanned."""
     spelled = [found for word in words if (found := " ".join(re.findall(r"\w+", word.lower())))]
     pattern = "|".join(re.escape(word) for word in spelled)
     holds = "instr(lower({}), lower(?)) > 0"
@@ -159,10 +158,10 @@ def _sources(db: sqlite3.Connection, text: str, words: Iterable[str]) -> list[So
     any_word = f"({' OR '.join(_quoted(word) for word in spelled)})" if spelled else ""
     match = " AND ".join(filter(None, [phrase, any_word]))
     if match:
-        looked = _source([(f"s.id > {INDEXED}", None), *exact, *worded])
+        scanned = _source([(f"s.id > {INDEXED}", None), *exact, *worded])
         tables = "samples_fts CROSS JOIN samples s ON s.id = samples_fts.rowid"
         known = _source([("samples_fts MATCH ?", match), *exact], tables, "samples_fts.rowid", matched=True)
-        sources = [looked, known]
+        sources = [scanned, known]
     else:
         sources = [_source(exact)]
     if text:
@@ -175,8 +174,8 @@ def _sources(db: sqlite3.Connection, text: str, words: Iterable[str]) -> list[So
 
 
 def _by_reward(source: Source, filters: Filters) -> tuple[Source, Filters]:
-    """Where a walk through all samples is narrowed by what rewards gave, it goes along the rewards, which lie in the order of
-    the samples, and looks up only the samples that it keeps."""
+    """Replaces a scan of all samples by a scan of `sample_rewards`, which is ordered by sample, where a filter is on
+    what rewards gave: only samples that pass are looked up."""
     if source.tables != "samples s":
         return source, filters
     names: tuple[str, ...]
@@ -206,16 +205,16 @@ def _source(
 
 
 def _of_questions(db: sqlite3.Connection, text: str, holds: str) -> tuple[str, tuple[str, ...]]:
-    """The condition that a sample answers a question that holds the text."""
-    asked = f"SELECT prompt_id FROM prompts WHERE {holds}"
+    """The condition that a sample's question contains the text."""
+    prompts = f"SELECT prompt_id FROM prompts WHERE {holds}"
     arguments: tuple[str, ...] = (text,)
     if re.search(r"\w", text):
-        asked = f"SELECT prompt_id FROM prompts_fts WHERE prompts_fts MATCH ? AND {holds}"
+        prompts = f"SELECT prompt_id FROM prompts_fts WHERE prompts_fts MATCH ? AND {holds}"
         arguments = (_phrase(text), text)
-    some = f"SELECT 1 FROM groups WHERE prompt_id IN ({asked}) LIMIT {FEW}"
+    some = f"SELECT 1 FROM groups WHERE prompt_id IN ({prompts}) LIMIT {FEW}"
     [(groups,)] = db.execute(f"SELECT count(*) FROM ({some})", arguments)
-    # Few: their samples are listed first. Many: the walk from the newest meets enough of them soon.
-    return (_ASKED if groups < FEW else _ANSWERS).format(asked), arguments
+    # Few groups: list their samples first. Many: a scan from the newest sample meets enough of them soon.
+    return (_OF_PROMPTS if groups < FEW else _PROMPT_OF).format(prompts), arguments
 
 
 def _phrase(text: str) -> str:
@@ -231,7 +230,7 @@ def _has_word(text: str, pattern: str) -> bool:
 
 
 def _many(db: sqlite3.Connection, source: Source) -> bool:
-    """Whether the index knows more hits than are put in order."""
+    """Whether the index has more hits than are sorted."""
     query = f"SELECT 1 FROM samples_fts WHERE samples_fts MATCH ? LIMIT 1 OFFSET {RANKED}"
     return db.execute(query, source.arguments[:1]).fetchone() is not None
 
@@ -239,21 +238,21 @@ def _many(db: sqlite3.Connection, source: Source) -> bool:
 def _places(
     source: Source, filters: Filters, after: Place | None, limit: int, sort: Sort
 ) -> tuple[str, list[Any]]:
-    """The sort keys of the hits behind `after`, in order, as a query and its arguments."""
+    """A query for the sort keys of the hits after `after`, in order, and its arguments."""
     keys, largest_first = _KEYS[sort]
     if keys == ("s.id",):
-        keys = (source.id,)  # the order the tables are in
+        keys = (source.id,)  # the order of the tables
     way = " DESC" if largest_first else ""
     where, arguments = conditions(filters)
     if len(keys) > 1:
         where.append(f"{keys[0]} IS NOT NULL")
-    behind = f"({', '.join(keys)}) {'<' if largest_first else '>'} ({', '.join('?' * len(keys))})"
+    later = f"({', '.join(keys)}) {'<' if largest_first else '>'} ({', '.join('?' * len(keys))})"
     ranks = len(keys) > 1 and source.matched
     if after is not None and not ranks:
-        where.append(behind)
+        where.append(later)
         arguments.extend(after)
-    # CROSS JOIN keeps sqlite to this order: walk the samples, look their step up, stop early.
-    # By a number: one scan takes the same time whatever is filtered, an index may walk all samples row by row.
+    # CROSS JOIN fixes the order of the loops: scan the samples, look up their step, stop early.
+    # Sorted by a number: a full scan takes the same time for every filter, an index may visit all samples one by one.
     scan = " NOT INDEXED" if len(keys) > 1 and filters != Filters() and source.tables == "samples s" else ""
     chosen = f"FROM {source.tables}{scan} CROSS JOIN steps t ON t.id = s.step_id WHERE {source.where} AND {' AND '.join(where)}"
     given = [*source.arguments, *arguments]
@@ -288,7 +287,7 @@ def _hits(db: sqlite3.Connection, ids: list[int]) -> list[dict[str, Any]]:
 
 
 def conditions(filters: Filters) -> tuple[list[str], list[Any]]:
-    """The filters, words aside, as SQL conditions on samples s and steps t."""
+    """The filters but for words, as SQL conditions on samples s and steps t."""
     where, arguments = ["t.current"], []
     ranges = [
         ("t.kind = ?", filters.kind),
@@ -300,7 +299,7 @@ def conditions(filters: Filters) -> tuple[list[str], list[Any]]:
         ("s.length <= ?", filters.length_max),
         ("s.finish_reason = ?", filters.finish_reason),
         ("s.style = ?", filters.style),
-        (_ASKED.format("?"), filters.prompt_id),
+        (_OF_PROMPTS.format("?"), filters.prompt_id),
         ("s.correct = ?", None if filters.right is None else int(filters.right)),
         (f"EXISTS ({_VALUE.format('1')} AND r.value IS NULL)", filters.failed_reward),
     ]

@@ -1,7 +1,7 @@
-"""What charts draw: metrics as columns, the ribbon, the marks; always only what is new since a cursor.
+"""What charts draw: metrics as columns, group summaries, marks; only rows after a cursor.
 
-In: a connection of the reader. Out: plain dicts and lists. A cursor is the id of the last row of `steps` that
-was seen.
+In: a connection of the reader. Out: plain dicts and lists. A cursor is the id of the last row of `steps` that the
+client has seen.
 """
 
 import json
@@ -15,7 +15,7 @@ from pydantic_core import from_json
 Json = dict[str, Any]
 Column = list[float | None]
 Keep = Callable[[list[int], Column | None], list[int]]
-"""Steps and their rewards to the places of those that are shown."""
+"""From the steps and their mean rewards: indices of the steps that are shown."""
 _SEEN = "SELECT id, step, kind, mode, {} AS numbers FROM steps WHERE current"
 _TABLES = (("train", "train", ""), ("sampled", "eval", "sampled"), ("greedy", "eval", "greedy"))
 
@@ -52,8 +52,8 @@ def series(
 
 
 def _kept(db: sqlite3.Connection, since: int, keep: Keep) -> tuple[int, str]:
-    """How many training steps are new, and the condition that leaves out those that `keep` does not choose: what is
-    not shown is not parsed."""
+    """The number of new training steps, and the condition that leaves out those that `keep` does not choose, so that
+    their JSON is not parsed."""
     numbers, _ = numbers_column(db, ["reward"])
     train = "AND kind = 'train' AND id > ? ORDER BY id"
     [(count,)] = db.execute(
@@ -98,7 +98,7 @@ def ribbon(db: sqlite3.Connection, since: int) -> Json:
 
 
 def marks(db: sqlite3.Connection) -> list[Json]:
-    """What happened at which step: checks, alarms, settings changed."""
+    """Evaluations, alarms and changed settings, by step."""
     checks = db.execute("SELECT DISTINCT step FROM steps WHERE current AND kind = 'eval'")
     found: list[Json] = [{"step": row["step"], "kind": "check", "text": "held-out check"} for row in checks]
     for row in db.execute("SELECT since_step, claim, level FROM alarms ORDER BY id"):
@@ -115,14 +115,14 @@ def marks(db: sqlite3.Connection) -> list[Json]:
 
 
 def numbers_column(db: sqlite3.Connection, names: Sequence[str] | None) -> tuple[str, list[str]]:
-    """SQL for the numbers of a row of `steps` as a JSON array, and the names in its order. With `names`
-    sqlite cuts them out: parsing all ninety of a step here would cost three times as much."""
+    """SQL for metrics of a row of `steps` as a JSON array, and their names in that order. With `names` SQLite extracts
+    them: parsing all ninety metrics of a step here takes three times as long."""
     known = [row[0] for row in db.execute("SELECT name FROM metric_names ORDER BY id")]
     if names is None:
         return "metrics_json", known
     place = {name: i for i, name in enumerate(known)}
     order = [name for name in names if name in place]
-    # One path alone would give a bare number instead of an array, hence one more that is never there.
+    # A single path would give a number instead of an array, hence one more that never exists.
     paths = ", ".join(f"'$[{place[name]}]'" for name in order)
     return (f"json_extract(metrics_json, {paths}, '$.none')", order) if order else ("'[]'", [])
 
@@ -130,7 +130,7 @@ def numbers_column(db: sqlite3.Connection, names: Sequence[str] | None) -> tuple
 def metric_columns(
     rows: Sequence[sqlite3.Row], order: Sequence[str], names: Sequence[str] | None
 ) -> dict[str, Column]:
-    """The numbers of these rows by metric, None where one was not recorded. `names` None: all that occur."""
+    """Columns by metric name, None where a row has none. `names` None: all that occur."""
     table = _parsed(row["numbers"] for row in rows)
     found = dict(zip(order, map(list, zip_longest(*table)), strict=False))
     if names is None:
@@ -143,8 +143,7 @@ def metric_columns(
 
 
 def forget_from(db: sqlite3.Connection, since: int) -> int | None:
-    """The first step that a reader which has seen row `since` must drop, because a resume has overtaken
-    it."""
+    """The first step that a client which has seen row `since` must drop, because a resume has replaced it."""
     query = "SELECT min(from_step) FROM attempts WHERE attempt > 1 AND last_step_id >= ?"
     found = db.execute(query, (since,)).fetchone()[0] if since else None
     return None if found is None else int(found)
@@ -164,12 +163,11 @@ def _parsed(texts: Iterable[str]) -> list[Any]:
 
 
 def _cursor(db: sqlite3.Connection, rows: Sequence[sqlite3.Row], since: int, more: bool = False) -> int:
-    """The last row that was seen; where that is all, behind a resume at least the number `store.start_attempt`
-    left free."""
+    """The last row seen; once all are seen, at least the id that `store.start_attempt` left unused."""
     seen = max(rows[-1]["id"] if rows else 0, since)
     if more:
         return seen
-    overtaken = db.execute(
+    unused = db.execute(
         "SELECT coalesce(max(last_step_id) + 1, 0) FROM attempts WHERE attempt > 1"
     ).fetchone()[0]
-    return max(seen, int(overtaken))
+    return max(seen, int(unused))

@@ -1,5 +1,4 @@
-"""The statements that fill run.db, one function a thing to write. Each runs inside a transaction of its
-caller."""
+"""The SQL that writes run.db: one function a kind of row, each inside its caller's transaction."""
 
 import sqlite3
 import time
@@ -20,18 +19,18 @@ _SAMPLE = (
     "kl_k1_sum, entropy, gradient_share, logprob_change, seed, policy_version, style, logs_json, completion"
 )
 _ALARM = "name, level, time, since_step, last_step, claim, text, evidence_json, remedies_json"
-_RENEWED = "level, last_step, claim, text, evidence_json, remedies_json"
+_UPDATED = "level, last_step, claim, text, evidence_json, remedies_json"
 
 
 def in_transaction(db: sqlite3.Connection, work: Callable[[], object]) -> None:
-    """All of `work` or nothing. Errors leave the transaction open for the caller to roll back."""
+    """Commits all of `work`. On an error the transaction stays open for the caller to roll back."""
     db.execute("BEGIN IMMEDIATE")
     work()
     db.execute("COMMIT")
 
 
 def current_attempt(db: sqlite3.Connection) -> int:
-    """The attempt that goes on: the newest, or 1 in a new database."""
+    """Number of the newest attempt; a new database gets attempt 1."""
     attempt = db.execute("SELECT max(attempt) FROM attempts").fetchone()[0]
     if attempt is None:
         db.execute("INSERT INTO attempts VALUES (1, 0, 0, ?)", (time.time(),))
@@ -40,11 +39,10 @@ def current_attempt(db: sqlite3.Connection) -> int:
 
 
 def start_attempt(db: sqlite3.Connection, after_step: int, attempt: int) -> None:
-    """Starts an attempt behind `after_step` finished steps: what lies beyond leaves the charts, nothing is
-    deleted."""
+    """Starts a new attempt after `after_step` finished steps: later rows get `current` = 0, none is deleted."""
     last = db.execute("SELECT coalesce(max(id), 0) FROM steps").fetchone()[0]
     db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?)", (attempt, after_step, last, time.time()))
-    # One row number stays free: the cursor of readers that know of this attempt already.
+    # One id stays unused: the cursor of readers that already know of this attempt.
     db.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'steps'")
     db.execute("UPDATE steps SET current = 0 WHERE current AND kind = 'train' AND step >= ?", (after_step,))
     db.execute("UPDATE steps SET current = 0 WHERE current AND kind = 'eval' AND step > ?", (after_step,))
@@ -55,21 +53,21 @@ def start_attempt(db: sqlite3.Connection, after_step: int, attempt: int) -> None
 
 
 class Known(NamedTuple):
-    """What is stored already, so that it is not written or looked up again."""
+    """What the database holds already, so that it is neither written again nor looked up."""
 
     prompts: set[str]
     tokens: set[int]
     metrics: dict[str, int]
-    """Place of each metric in `metrics_json`."""
+    """Index of each metric in `metrics_json`."""
 
-    def learn(self, rows: Rows) -> None:
-        """After the step is committed."""
+    def add(self, rows: Rows) -> None:
+        """Called once the step is committed."""
         self.prompts.update(row[0] for row in rows.prompts)
-        _place(self.metrics, rows.metrics)
+        _assign(self.metrics, rows.metrics)
 
 
 def known(db: sqlite3.Connection) -> Known:
-    """What a database holds already."""
+    """Read from a database."""
     prompts = {row[0] for row in db.execute("SELECT prompt_id FROM prompts")}
     tokens = {row[0] for row in db.execute("SELECT id FROM token_texts")}
     return Known(
@@ -80,14 +78,19 @@ def known(db: sqlite3.Connection) -> Known:
 
 
 def insert_step(db: sqlite3.Connection, rows: Rows, known: Known, *, tokens_kept: bool) -> None:
-    """One step with its groups, samples and rewards; a step that comes again replaces the earlier one."""
+    """One step with its groups, samples and rewards; a repeated step replaces the earlier one."""
     db.execute(
         "UPDATE steps SET current = 0 WHERE current AND step = ? AND kind = ? AND mode = ?", rows.step[1:4]
     )
-    places = _place(dict(known.metrics), rows.metrics)
-    new_names = [(place + 1, name) for name, place in places.items() if name not in known.metrics]
+    indices = _assign(dict(known.metrics), rows.metrics)
+    new_names = [(index + 1, name) for name, index in indices.items() if name not in known.metrics]
     db.executemany("INSERT INTO metric_names VALUES (?, ?)", new_names)
-    step = (*rows.step, int(tokens_kept), dumps([rows.metrics.get(name) for name in places]), *rows.step_json)
+    step = (
+        *rows.step,
+        int(tokens_kept),
+        dumps([rows.metrics.get(name) for name in indices]),
+        *rows.step_json,
+    )
     step_id = db.execute(_insert("steps", _STEP), step).lastrowid
     group_id, sample_id = _next_id(db, "groups"), _next_id(db, "samples")
     prompts = [row for row in rows.prompts if row[0] not in known.prompts]
@@ -108,10 +111,10 @@ def insert_event(db: sqlite3.Connection, row: Row) -> None:
 
 
 def raise_alarm(db: sqlite3.Connection, row: Row) -> None:
-    """(name, level, time, since_step, last_step, claim, text, evidence, remedies): a new alarm, or the open
-    one of that name renewed."""
-    renewed = ", ".join(f"{name} = excluded.{name}" for name in _RENEWED.split(", "))
-    conflict = f"ON CONFLICT (name) WHERE cleared_step IS NULL DO UPDATE SET {renewed}"
+    """(name, level, time, since_step, last_step, claim, text, evidence, remedies): inserts an alarm, or updates the
+    open one of that name."""
+    updated = ", ".join(f"{name} = excluded.{name}" for name in _UPDATED.split(", "))
+    conflict = f"ON CONFLICT (name) WHERE cleared_step IS NULL DO UPDATE SET {updated}"
     db.execute(f"{_insert('alarms', _ALARM)} {conflict}", row)
 
 
@@ -126,23 +129,23 @@ def insert_token_texts(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
 
 
 def unindexed(db: sqlite3.Connection) -> int:
-    """Samples that the full-text index does not know yet."""
+    """Number of samples that are not in the full-text index yet."""
     newest = db.execute("SELECT coalesce(max(id), 0) FROM samples").fetchone()[0]
     return int(newest) - _indexed(db)
 
 
 def index_samples(db: sqlite3.Connection) -> None:
-    """Adds the next batch of samples to the full-text index."""
+    """Adds the next `INDEX_BATCH` samples to the full-text index."""
     query = "SELECT id, completion FROM samples WHERE id > ? ORDER BY id LIMIT ?"
     rows = db.execute(query, (_indexed(db), INDEX_BATCH)).fetchall()
     db.executemany("INSERT INTO samples_fts (rowid, completion) VALUES (?, ?)", rows)
 
 
-def _place(places: dict[str, int], names: Iterable[str]) -> dict[str, int]:
-    """Gives new names the next places; the dict stays in the order of places."""
+def _assign(indices: dict[str, int], names: Iterable[str]) -> dict[str, int]:
+    """Gives new names the next indices; the dict stays in their order."""
     for name in names:
-        places.setdefault(name, len(places))
-    return places
+        indices.setdefault(name, len(indices))
+    return indices
 
 
 def _indexed(db: sqlite3.Connection) -> int:

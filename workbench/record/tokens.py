@@ -1,5 +1,6 @@
-"""Per-token arrays of one step as one safetensors file: all samples concatenated, with offsets.
-Log-probabilities, entropy in half precision, loss weights as float32, ids as int32.
+"""Per-token arrays of one step in one safetensors file: all samples concatenated, (N,), with (B + 1,) offsets.
+
+Log-probabilities and entropy in float16, d(loss)/d(log-prob) (`weight`) in float32, token ids in int32.
 """
 
 import os
@@ -41,7 +42,7 @@ def size(tokens: TokenArrays) -> int:
 
 
 def save(path: Path, tokens: TokenArrays) -> None:
-    """Writes the file whole or not at all (temporary name, then rename). Raises OSError."""
+    """Writes the file atomically (temporary name, then rename). Raises OSError."""
     lengths = np.array([len(ids) for ids in tokens.token_ids], dtype=np.int64)
     arrays: dict[str, NDArray[np.generic]] = {
         "offsets": np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
@@ -49,21 +50,21 @@ def save(path: Path, tokens: TokenArrays) -> None:
     }
     for name in NAMES:
         if (values := getattr(tokens, name)) is not None:
-            # Loss weights shrink with the batch (A / tokens): half precision would lose them.
+            # d(loss)/d(log-prob) shrinks with the batch (A / tokens): float16 would underflow.
             arrays[name] = _joined(values, np.float32 if name == "weight" else np.float16)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         save_file(arrays, temporary)
         temporary.chmod(0o600)
         os.replace(temporary, path)
-    except SafetensorError as error:  # the library wraps what the system said
+    except SafetensorError as error:  # the library wraps the system's error
         raise OSError(str(error)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def load(path: Path) -> list[SampleTokens]:
-    """Every sample's arrays. Raises FileNotFoundError where retention removed the file, RunError where it is
+    """The arrays of every sample. Raises FileNotFoundError where retention removed the file, RunError where it is
     damaged."""
     if not path.exists():
         raise FileNotFoundError(path)
@@ -88,8 +89,7 @@ def load(path: Path) -> list[SampleTokens]:
 
 
 def retire(folder: Path, newest: int, keep: int) -> list[Path]:
-    """Removes the token files of training steps older than the last `keep` ones, but for every tenth. Returns
-    them."""
+    """Removes the token files of training steps up to `newest` - `keep`, except every tenth step. Returns them."""
     gone = []
     for path in folder.glob("step-*.safetensors"):
         number = path.name[5:-12]

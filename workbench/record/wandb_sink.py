@@ -1,7 +1,7 @@
-"""Copies a run to Weights & Biases: metrics, settings, and a table of groups. Offline unless asked otherwise.
+"""Copies a run to Weights & Biases: metrics, settings, and a table of groups. Offline by default.
 
-A sink in every sense: its own thread, a bounded queue, and nothing that happens in it can stop or slow the
-training. The run folder stays the truth.
+In: finished `StepRecord`s. Its own thread and a bounded queue, so that no failure in it stops or slows training; the
+run folder remains the complete record.
 """
 
 import os
@@ -19,7 +19,7 @@ from workbench.record.folder import RunFolder
 from workbench.record.redact import redact
 
 MAX_INCREMENTS = 100
-"""wandb shows at most this many increments of a table: longer runs record their groups every few steps."""
+"""wandb shows at most this many increments of a table: longer runs send their groups every few steps."""
 GROUP_COLUMNS = [
     "step", "group", "prompt_id", "question", "answer", "n", "right", "reward_mean", "reward_std",
     "gradient_share", "dead", "best", "worst",
@@ -28,15 +28,15 @@ _QUIET = {"WANDB_SILENT": "true", "WANDB_CONSOLE": "off", "WANDB_ERROR_REPORTING
 
 
 class Entry(NamedTuple):
-    """What one step leaves in wandb."""
+    """What is sent of one step."""
 
     metrics: dict[str, float]
     groups: list[list[Any]]
 
 
 class WandbSink:
-    """Use as a context manager; `log` every record. `dropped` counts what the queue had no room for,
-    `problem` says why nothing is written (any more), '' where all is well."""
+    """Use as a context manager; `log` every record. `dropped` counts records that a full queue refused; `problem` is
+    why nothing is sent (any more), '' where sending works."""
 
     def __init__(self, folder: RunFolder, config: RunConfig, *, max_pending: int = 64) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ class WandbSink:
         self.close()
 
     def log(self, record: StepRecord) -> None:
-        """Hands one record over, or drops it where the sink is behind. Never waits, never raises."""
+        """Queues one record, or drops it where the queue is full. Never waits, never raises."""
         if self.config.wandb == "off" or self.problem:
             return
         try:
@@ -65,13 +65,13 @@ class WandbSink:
             self.dropped += 1
 
     def close(self, timeout: float = 60.0) -> None:
-        """Lets wandb finish, but not for longer than `timeout` seconds."""
+        """Waits at most `timeout` seconds for wandb to finish."""
         if not self._thread.is_alive():
             return
         try:
             self._queue.put(None, timeout=timeout)
         except queue.Full:
-            self.problem = self.problem or "wandb did not keep up; it was left behind"
+            self.problem = self.problem or "wandb did not keep up; the rest was not sent"
             return
         self._thread.join(timeout)
 
@@ -81,7 +81,7 @@ class WandbSink:
             while (entry := self._queue.get()) is not None:
                 _write(run, table, entry)
             run.finish()
-        except BaseException as error:  # boundary: wandb raises what it likes, and the run must go on
+        except BaseException as error:  # boundary: whatever wandb raises, the run continues
             self.problem = f"{type(error).__name__}: {error}"
             print(
                 f"wandb is off for the rest of this run ({self.problem}). The run folder has everything.",
@@ -102,7 +102,7 @@ class WandbSink:
 
 def _start(folder: RunFolder, config: RunConfig) -> tuple[Any, Any]:
     """A wandb run and its table of groups."""
-    # Files that wandb stages for a later sync belong to the run too, not to the home folder.
+    # Files that wandb stages for a later sync belong into the run folder, not into the home folder.
     places = {"WANDB_DATA_DIR": str(folder.wandb), "WANDB_CACHE_DIR": str(folder.wandb / "cache")}
     for name, value in {**_QUIET, **places}.items():
         os.environ.setdefault(name, value)

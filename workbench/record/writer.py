@@ -1,8 +1,8 @@
-"""Writes the record of a run: one bounded queue, one thread, one transaction a step.
+"""Writes run.db and tokens/: a bounded queue of jobs, one writer thread, one transaction a step.
 
-The loop hands over a `StepRecord` and goes on. Token arrays may be dropped under pressure (counted); rows
-never are: a full queue makes the loop wait, a full disk keeps everything in memory and is raised at the
-loop's next call.
+In: a `StepRecord`, an event or an alarm from the training loop, which goes on at once. Token arrays may be dropped
+under pressure (counted), rows never: a full queue makes the loop wait, a full disk keeps them in memory and is
+raised at the loop's next call.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 class Job(NamedTuple):
-    """One thing to write, and the bytes of token arrays that wait with it."""
+    """One transaction to write, and the bytes of token arrays that it holds in memory."""
 
     write: Write
     token_bytes: int = 0
@@ -39,8 +39,8 @@ class Job(NamedTuple):
 class Writer:
     """The only writer of a run's run.db and tokens/. Use as a context manager, or call `close`.
 
-    `token_text(id)` gives one token's text (bytes where a token may hold part of a character); with it the
-    reader shows tokens without a tokenizer. Call `start_attempt` before the first step of a resumed run.
+    `token_text(id)` gives one token's text (bytes where a token may be part of a character); it is stored, so that
+    the reader shows tokens without a tokenizer. Call `start_attempt` before the first step of a resumed run.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class Writer:
         max_pending: int = 64,
         max_token_bytes: int = 2**28,
     ) -> None:
-        """Opens (or makes) run.db. Raises RunError: newer format, damaged, not writable."""
+        """Opens or creates run.db. Raises RunError: newer format, damaged, not writable."""
         self.folder = folder
         self.config = config or folder.config()
         self.token_text = token_text
         self._max_pending = max_pending
         self._max_token_bytes = max_token_bytes
         make_folder(folder.tokens)
-        for rest in folder.tokens.glob(".*"):  # of a process that was killed: ours, and safetensors' own
-            rest.unlink(missing_ok=True)
+        for temporary in folder.tokens.glob(".*"):  # left by a process that was killed
+            temporary.unlink(missing_ok=True)
         self._db = schema.open_writer(folder.db_path)
         self.attempt = store.current_attempt(self._db)
         self._known = store.known(self._db)
@@ -79,20 +79,19 @@ class Writer:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    # -- what the loop calls ---------------------------------------------------------------------------------
+    # -- called by the training loop ---------------------------------------------------------------------------------
 
     def step(self, record: StepRecord) -> None:
-        """Records one step or evaluation. Returns at once unless the queue is full.
+        """Queues one step or evaluation. Returns at once unless the queue is full.
 
-        The record is kept even where an earlier failure is raised here (RunError): after `retry` nothing is
-        lost.
+        The record is queued even where an earlier failure is raised here (RunError): `retry` writes it.
         """
         started = time.time() - (record.metrics.get("step_time") or sum(record.phases.values()))
-        self._learn_tokens(record)
+        self._store_token_texts(record)
         size = tokens.size(record.tokens) if record.tokens else 0
         numbers = None
         if size and self._token_bytes + size > self._max_token_bytes:
-            # Too much waits already: compute what the rows need now, and let the arrays go.
+            # Too many bytes are queued: compute the rows' numbers now and drop the arrays.
             numbers = rollup.sample_numbers(record, rollup.accuracy_reward(self.config, record))
             record, size = replace(record, tokens=None), 0
 
@@ -102,14 +101,13 @@ class Writer:
             if not kept and (record.tokens is not None or numbers is not None):
                 rows.metrics["record/tokens_dropped"] = 1.0
             store.in_transaction(db, lambda: store.insert_step(db, rows, self._known, tokens_kept=kept))
-            self._known.learn(rows)
+            self._known.add(rows)
             self._unindexed += len(rows.samples)
 
         self._enqueue(write, size)
 
     def event(self, kind: str, data: Mapping[str, Any] | None = None, step: int | None = None) -> None:
-        """Records that something happened: a command and its answer, a setting changed, a checkpoint, an
-        end."""
+        """Records an event: a command and its reply, a changed setting, a checkpoint, the end of the run."""
         row = event_row(kind, data, step)
         self._transact(lambda db: store.insert_event(db, row))
 
@@ -124,11 +122,11 @@ class Writer:
         remedies: Sequence[Mapping[str, Any]] = (),
         since: int | None = None,
     ) -> None:
-        """Raises an alarm, or renews the open one of that name. `level` is `info`, `warning` or `critical`; a
-        remedy is {"label", "command", "args"} or {"label", "fork": settings, "step": where from}; evidence
-        names figures and answers. `since`: the step at which it began, where that was before `step`."""
-        told = (clean(claim), clean(text), dumps(evidence or {}), dumps(list(remedies)))
-        row = (name, level, time.time(), step if since is None else since, step, *told)
+        """Raises an alarm, or updates the open one of that name. `level` is `info`, `warning` or `critical`; a
+        remedy is {"label", "command", "args"} or {"label", "fork": settings, "step": forked from}; evidence
+        holds figures and places of samples. `since`: the step at which it began, where that was before `step`."""
+        texts = (clean(claim), clean(text), dumps(evidence or {}), dumps(list(remedies)))
+        row = (name, level, time.time(), step if since is None else since, step, *texts)
         self._transact(lambda db: store.raise_alarm(db, row))
 
     def clear_alarm(self, name: str, step: int) -> None:
@@ -136,8 +134,8 @@ class Writer:
         self._transact(lambda db: store.clear_alarm(db, name, step))
 
     def start_attempt(self, after_step: int) -> int:
-        """Begins a new attempt behind a checkpoint of `after_step` finished steps and returns its number:
-        rows beyond it keep their attempt and leave the charts. Evaluations at `after_step` itself stay."""
+        """Starts a new attempt from a checkpoint of `after_step` finished steps and returns its number: later rows
+        of earlier attempts get `current` = 0. Evaluations at `after_step` itself stay current."""
         attempt = self.attempt + 1
         self._transact(lambda db: store.start_attempt(db, after_step, attempt))
         self.flush()
@@ -145,8 +143,7 @@ class Writer:
         return attempt
 
     def flush(self, timeout: float | None = None) -> None:
-        """Waits until everything handed over is committed. Raises RunError for a failure or when time is
-        up."""
+        """Waits until every queued job is committed. Raises RunError for a failure or a time-out."""
         with self._changed:
             done = self._changed.wait_for(lambda: self._error or not self._jobs, timeout)
             self._raise()
@@ -159,17 +156,17 @@ class Writer:
 
     @property
     def failure(self) -> RunError | None:
-        """Why nothing more is written just now; None where all is well."""
+        """Why nothing is written at the moment; None where writing works."""
         return self._error
 
     def retry(self) -> None:
-        """After room was made: tries again what failed. `flush` tells whether it worked."""
+        """Tries the failed job again, for example once the disk has space; `flush` raises if it fails again."""
         with self._changed:
             self._error = None
             self._changed.notify_all()
 
     def close(self, timeout: float | None = 60.0) -> None:
-        """Writes what waits, fills the search index, folds the log into the database. Raises RunError where
+        """Writes what is queued, completes the search index and merges the WAL into run.db. Raises RunError where
         that failed; the connection is closed in any case."""
         if self._closing:
             return
@@ -197,7 +194,7 @@ class Writer:
             self._token_bytes += token_bytes
             self._changed.notify_all()
             if not isinstance(self._error, DiskFull) or len(self._jobs) >= self._max_pending:
-                self._raise()  # a full disk is waited out at the next boundary: see `failure`
+                self._raise()  # the loop waits for a full disk at the next step boundary: see `failure`
 
     def _raise(self) -> None:
         if self._error is not None:
@@ -214,23 +211,21 @@ class Writer:
         if self._error is None:
             while self._unindexed and self._index():
                 pass
-            # A plain single file, readable from any medium. While somebody reads this is refused, and the log
-            # beside the database stays, complete and valid.
+            # A single file is readable from any medium. SQLite refuses this while another connection reads; the
+            # WAL then stays beside run.db, complete and valid.
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("PRAGMA busy_timeout = 200")
                 self._db.execute("PRAGMA journal_mode = DELETE")
 
     def _next(self) -> Job | None:
-        """The oldest job, which stays in the queue until it is written; None: nothing to do, for a while or
-        at all."""
+        """The oldest job, which stays in the queue until it is written; None where there is none now."""
         with self._changed:
             idle = _IDLE_SECONDS if self._unindexed else None
             self._changed.wait_for(lambda: self._closing or (self._jobs and not self._error), idle)
             return self._jobs[0] if self._jobs and not self._error else None
 
     def _run(self, job: Job) -> None:
-        """Tries a job until it is written, or leaves it at the head of the queue with the reason it cannot
-        be."""
+        """Tries a job until it is written, or leaves it at the head of the queue and keeps the reason."""
         while True:
             try:
                 job.write(self._db)
@@ -238,17 +233,15 @@ class Writer:
             except sqlite3.OperationalError as error:
                 self._roll_back()
                 if error.sqlite_errorcode & 0xFF in _LOCKED and not self._closing:
-                    continue  # sqlite has waited its time-out; the queue absorbs the rest
+                    continue  # SQLite has waited for its time-out; jobs queue up meanwhile
                 full = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
                 return self._fail(
                     (DiskFull if full else RunError)(
                         f"The record of this run cannot be written: {error} ({self.folder.db_path}). Nothing "
-                        "recorded is lost; make room on the disk, then resume."
+                        "recorded is lost; free some disk space, then resume."
                     )
                 )
-            except (
-                Exception
-            ) as error:  # process boundary: a record that cannot be stored is told, not fatal here
+            except Exception as error:  # process boundary: the loop learns of it at its next call
                 self._roll_back()
                 self._done()
                 failure = RunError(
@@ -272,7 +265,7 @@ class Writer:
             self._db.execute("ROLLBACK")
 
     def _index(self) -> bool:
-        """Adds samples to the search index. Search is a convenience: what fails here is tried again later."""
+        """Adds a batch of samples to the search index; False where that failed, which is tried again later."""
         try:
             store.in_transaction(self._db, lambda: store.index_samples(self._db))
             self._unindexed = store.unindexed(self._db)
@@ -287,19 +280,19 @@ class Writer:
             if len(self._jobs) > self._max_pending // 2:
                 return False
         try:
-            left = disk_space.measure(self.folder)
-            if left.free < left.needed_for_tokens:
+            space = disk_space.measure(self.folder)
+            if space.free < space.needed_for_tokens:
                 return False
             name = tokens.file_name(record.step, record.kind, record.mode)
             tokens.save(self.folder.tokens / name, record.tokens)
             if record.kind == "train" and record.step % 10 == 0:
                 tokens.retire(self.folder.tokens, record.step, self.config.keep_token_steps)
         except OSError:
-            return False  # no room for arrays must not cost rows; the step says so in record/tokens_dropped
+            return False  # rows are still written; the step records record/tokens_dropped
         return True
 
-    def _learn_tokens(self, record: StepRecord) -> None:
-        """In the caller's thread: tokenizers do not like two threads."""
+    def _store_token_texts(self, record: StepRecord) -> None:
+        """Runs in the caller's thread: a tokenizer must not be used from two."""
         if self.token_text is None or record.tokens is None or not record.tokens.token_ids:
             return
         seen = {int(token) for token in np.unique(np.concatenate(record.tokens.token_ids))}

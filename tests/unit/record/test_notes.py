@@ -55,7 +55,7 @@ def test_the_last_word_about_the_same_answer_counts_and_a_single_place_says_noth
 
 
 def test_a_place_below_1_is_refused(notes: Notes) -> None:
-    with pytest.raises(RunError, match="place 0 is none: the best answer has place 1"):
+    with pytest.raises(RunError, match="place 0 does not exist: the best sample has place 1"):
         notes.rank(STEP_3, "p", {"a": 0})
 
 

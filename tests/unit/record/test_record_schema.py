@@ -96,9 +96,9 @@ def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
 def test_the_tables_are_those_the_docs_describe() -> None:
     db = sqlite3.connect(":memory:", isolation_level=None)
     schema.migrate(db, Path("run.db"))
-    page = (Path(__file__).parents[3] / "docs" / "architecture.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "run-folder.md").read_text()
     names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
     for table in (name for name in names if "_fts_" not in name and not name.startswith("sqlite_")):
-        assert table in page, f"docs/architecture.md does not name the table {table}"
+        assert table in page, f"docs/run-folder.md does not name the table {table}"
         for column in columns(db, table):
-            assert column in page, f"docs/architecture.md does not name {table}.{column}"
+            assert column in page, f"docs/run-folder.md does not name {table}.{column}"

@@ -48,7 +48,7 @@ def test_a_folder_that_could_not_be_finished_leaves_nothing(
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(record, "write_json", no_room)
-    with pytest.raises(RunError, match=r"No space left on device.*free some room"):
+    with pytest.raises(RunError, match=r"No space left on device.*free some disk space"):
         record.create(tmp_path, fake_config())
     assert list(tmp_path.iterdir()) == []
 
