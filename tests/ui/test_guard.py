@@ -42,7 +42,9 @@ SUBMIT = """(url) => {
     <form method="post" action="${url}" target="frame"></form>`;
   document.forms[0].submit();
 }"""
-READ = "(url) => fetch(url, {credentials: 'include'}).then((answer) => answer.text()).catch(() => 'blocked')"
+READ = (
+    "(url) => fetch(url, {credentials: 'include'}).then((response) => response.text()).catch(() => 'blocked')"
+)
 FRAME = """(url) => new Promise((done) => {
   const frame = document.createElement("iframe");
   frame.src = url;
@@ -79,12 +81,12 @@ def test_the_dashboard_cannot_be_framed(page, dashboard, tmp_path, evil):
     assert all("127.0.0.1" not in frame.url for frame in page.frames[1:])
 
 
-def test_a_rebound_name_gets_no_answer(browser, dashboard, tmp_path):
+def test_a_rebound_name_gets_no_response(browser, dashboard, tmp_path):
     """DNS says that evil.example is this machine, and the browser believes it (conftest.FLAGS)."""
     served = dashboard(tmp_path)
     page = browser.new_context().new_page()
-    answer = page.goto(f"http://evil.example:{served.address.rpartition(':')[2]}/?token={served.token}")
-    assert answer is not None and answer.status == 421
+    response = page.goto(f"http://evil.example:{served.address.rpartition(':')[2]}/?token={served.token}")
+    assert response is not None and response.status == 421
     expect(page.locator("p")).to_contain_text("does not answer to the name 'evil.example:")
     assert page.context.cookies() == []
     page.context.close()
@@ -92,8 +94,8 @@ def test_a_rebound_name_gets_no_answer(browser, dashboard, tmp_path):
 
 def test_without_the_token_a_person_reads_what_to_do(page, dashboard, tmp_path):
     served = dashboard(tmp_path)
-    answer = page.goto(served.address)
-    assert answer is not None and answer.status == 401
+    response = page.goto(served.address)
+    assert response is not None and response.status == 401
     expect(page.locator("p")).to_contain_text("Open the address that it printed in its terminal")
 
 

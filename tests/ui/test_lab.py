@@ -54,7 +54,7 @@ def test_ctrl_enter_runs_beside_the_version_before_and_a_weight_moves_the_total(
     expect(lab.locator("#wb-lab .lab-checks")).to_contain_text("no errors")
     expect(lab.locator("#wb-lab .lab-result thead")).to_contain_text("r, v1")
     expect(lab.locator("#wb-lab .lab-axis svg.dots")).to_have_count(2)
-    expect(lab.locator("#wb-lab .lab-facts")).to_contain_text("Wrong answers pushed up")
+    expect(lab.locator("#wb-lab .lab-facts")).to_contain_text("Wrong samples pushed up")
     expect(lab.locator("#wb-lab .wb-new-line")).to_have_count(4)
     column = texts(lab.locator("#wb-lab .lab-result thead th")).index("r, v2*") + 1
     total = lab.locator(f"#wb-lab tr[data-sample] td:nth-child({column})").first
@@ -107,8 +107,8 @@ def test_wrong_values_and_a_printed_megabyte_are_shown_as_text(lab):
         "def f(completion):\n    print('x' * 1_000_000, 'END')\n    return '<img src=x onerror=alert(1)>'\n",
     )
     lab.keyboard.press("Control+Enter")
-    expect(lab.locator("#wb-lab .lab-bar h1")).to_have_text("v2* fails on every answer.")
-    expect(lab.locator("#wb-lab .reason")).to_have_count(1)  # once, not for each answer
+    expect(lab.locator("#wb-lab .lab-bar h1")).to_have_text("v2* fails on every sample.")
+    expect(lab.locator("#wb-lab .reason")).to_have_count(1)  # once, not for each sample
     expect(lab.locator("#wb-lab .reason")).to_contain_text('returned text ("<img src=x')
     expect(lab.locator("#wb-lab .reason")).to_contain_text("It must return a number or None")
     expect(lab.locator("#wb-lab .lab-printed pre")).to_contain_text("END")
@@ -126,7 +126,7 @@ def test_a_pasted_megabyte_stays_usable_and_is_kept(lab, shared):
 def test_nothing_typed_is_lost_while_the_server_is_away(lab):
     lab.route("**/wb/api/lab/draft", lambda route: route.abort())
     write(lab, WORK + "# mine\n")
-    expect(lab.locator("#wb-lab .lab-saved")).to_contain_text("kept in this browser")
+    expect(lab.locator("#wb-lab .lab-saved")).to_contain_text("saved in this browser")
     lab.unroute("**/wb/api/lab/draft")
     lab.reload()
     lab.locator("#wb-lab[data-ready]").wait_for(timeout=60_000)

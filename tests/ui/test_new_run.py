@@ -30,7 +30,7 @@ def field(page: Page, name: str):
 def test_a_first_visit_shows_the_embedded_preset_and_what_will_happen(page, served):
     page.goto(served.url("/"))
     expect(page.locator("#wb-headline h1")).to_have_text(
-        "16 prompts × 12 samples = 192 answers for each update. 50 updates take about 60 seconds here.",
+        "16 prompts × 12 samples = 192 samples per update. 50 updates take about 60 seconds here.",
         timeout=60_000,
     )
     assert page.url.endswith("/new")
@@ -45,7 +45,7 @@ def test_a_wrong_value_is_told_beside_its_field_and_beside_start_until_it_is_rig
     field(page, "beta").fill("-1")
     field(page, "learning_rate").fill("nan")
     beside = page.locator("#f-beta .wb-problem")
-    expect(beside).to_contain_text("Beta is a penalty and cannot be negative")
+    expect(beside).to_contain_text("β is the weight of a penalty and cannot be negative")
     expect(page.locator("#f-learning_rate .wb-problem")).to_contain_text("finite")
     expect(page.locator("#wb-problems li")).to_have_count(2)
     expect(page.locator("#wb-headline")).to_contain_text("2 settings need a change")
@@ -54,7 +54,7 @@ def test_a_wrong_value_is_told_beside_its_field_and_beside_start_until_it_is_rig
     field(page, "learning_rate").fill("1e-4")
     expect(beside).to_have_count(0)
     expect(page.locator("#wb-problems li")).to_have_count(0)
-    expect(page.locator("#wb-headline")).to_contain_text("192 answers")
+    expect(page.locator("#wb-headline")).to_contain_text("192 samples")
     expect(page.locator("#wb-about summary")).to_have_text("2 settings changed")
 
 
@@ -96,7 +96,7 @@ def test_a_preset_fills_the_form_and_another_model_is_asked_for(page, served):
     expect(page.locator("#f-model .wb-problem")).to_contain_text("no such folder")
     page.get_by_text("Embedded model, on this CPU").click()
     expect(page.locator("#f-model")).to_be_hidden()
-    expect(page.locator("#wb-headline")).to_contain_text("192 answers")
+    expect(page.locator("#wb-headline")).to_contain_text("192 samples")
 
 
 def test_rewards_come_and_go_and_one_must_count(page, served):
@@ -115,7 +115,7 @@ def test_every_label_explains_itself_on_hover_and_on_focus(page, served):
     page.locator("#f-temperature [data-testid=block-info]").hover()
     tip = page.get_by_role("tooltip").locator("visible=true")
     expect(tip).to_contain_text("Sampling temperature")
-    expect(tip).to_contain_text("Can be changed while the run goes on")
+    expect(tip).to_contain_text("Can be changed while the run trains")
     page.keyboard.press("Escape")
     expect(tip).to_have_count(0)
     field(page, "prompts_per_step").focus()
@@ -183,4 +183,4 @@ def test_earlier_runs_show_what_to_expect(page, dashboard, tmp_path):
         "Held-out accuracy of an earlier run with these settings"
     )
     expect(page.locator("#wb-expect .wb-plot")).to_contain_text("seed 3")
-    expect(page.locator("#wb-expect")).to_contain_text("Answers grow from")
+    expect(page.locator("#wb-expect")).to_contain_text("Samples grow from")

@@ -154,14 +154,14 @@ def test_task_05_find_out_whether_a_reward_is_hackable_before_training(page, cli
     tricks.first.wait_for(timeout=60_000)
     assert clicks.count == 2
     found = {trick.get_attribute("data-trick"): trick.get_attribute("data-verdict") for trick in tricks.all()}
-    # The first reward of the lab reads the tag at the end: silence and form earn nothing there.
+    # The first reward of the lab reads the tag at the end: an empty sample and the format alone earn nothing there.
     assert found["empty"] == found["format only"] == found["prompt echo"] == "safe" and len(found) >= 12
     through = sum(verdict == "hackable" for verdict in found.values())
-    # The worst stand first, and the sentence on top says what it came to.
+    # The worst come first, and the headline counts them.
     assert list(found.values())[:through] == ["hackable"] * through
     part = sum(verdict == "doubtful" for verdict in found.values())
-    said = f"{through} trick" if through else f"{part} trick" if part else "no trick"
-    expect(page.locator("#wb-lab .lab-bar h1")).to_contain_text(said)
+    found_by = f"{through} attack" if through else f"{part} attack" if part else "no attack"
+    expect(page.locator("#wb-lab .lab-bar h1")).to_contain_text(found_by)
 
 
 @pytest.fixture

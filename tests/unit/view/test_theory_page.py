@@ -23,21 +23,21 @@ def test_a_check_runs_in_the_background_and_its_figures_are_kept(
 ) -> None:
     command(monkeypatch, QUICK % theory_check.stamp())
     check = TheoryCheck(tmp_path)
-    told = check.answer()
+    told = check.status()
     assert told["state"] == "none" and {curve["panel"] for curve in told["curves"]} == set(
         theory_check.PANELS
     )
     assert not any(curve["reached"] for curve in told["curves"])  # the lines alone, until they are checked
     assert check.start()["state"] in ("running", "done")
-    wait_until(lambda: check.answer()["state"] == "done", 30)
-    assert TheoryCheck(tmp_path).answer()["rows"] == [1]  # another process finds them too
+    wait_until(lambda: check.status()["state"] == "done", 30)
+    assert TheoryCheck(tmp_path).status()["rows"] == [1]  # another process finds them too
 
 
 def test_figures_of_other_code_are_told_apart(tmp_path: Path) -> None:
     check = TheoryCheck(tmp_path)
     check.path.parent.mkdir()
     check.path.write_text(json.dumps({"stamp": "of another day", "rows": [1]}))
-    assert check.answer()["state"] == "old"
+    assert check.status()["state"] == "old"
 
 
 def test_a_check_that_fails_says_so_and_keeps_what_was_there(
@@ -46,8 +46,8 @@ def test_a_check_that_fails_says_so_and_keeps_what_was_there(
     command(monkeypatch, "raise SystemExit(1)")
     check = TheoryCheck(tmp_path)
     check.start()
-    wait_until(lambda: check.answer()["state"] == "failed", 30)
-    assert "rows" not in check.answer()
+    wait_until(lambda: check.status()["state"] == "failed", 30)
+    assert "rows" not in check.status()
 
 
 def test_every_point_of_the_pictures_lies_on_its_line() -> None:

@@ -1,5 +1,5 @@
-// The Compare page: two or more runs over each other. Curves named at their ends, only the settings that differ, and what
-// each run says to the same prompt at the same step. `/compare?run=a&run=b&prompt=&step=` is the whole state.
+// The Compare page: two or more runs overlaid: curves, the settings that differ, and each run's samples of the same prompt at the
+// same step. `/compare?run=a&run=b&prompt=&step=` is the whole state.
 
 import { makeChart } from "../common/chart.js";
 import { h, keepingFocus, oneLine, part, show, visible } from "../common/dom.js";
@@ -23,11 +23,11 @@ const LOOKS = [
 const shortTick = (value) => short(value, value < 0.1 && value > 0 ? 3 : 2).replace(/(\..*?)0+$/, "$1").replace(/\.$/, "");
 const CURVES = [
   { title: "Reward", name: "reward", say: short, tick: shortTick },
-  { title: "Held-out right", sub: "sampled, where it was checked", check: true, say: percent, tick: percent, top: 1 },
+  { title: "Held-out accuracy", sub: "sampled, at evaluations", check: true, say: percent, tick: percent, top: 1 },
   { title: "Dead groups", sub: "share of all", name: "frac_reward_zero_std", say: percent, tick: percent },
-  { title: "Answer length", sub: "tokens, mean", name: "completions/mean_length", say: (value) => fixed(value, 0), tick: plain },
+  { title: "Sample length", sub: "tokens, mean", name: "completions/mean_length", say: (value) => fixed(value, 0), tick: plain },
   { title: "Entropy", sub: "nats per token", name: "entropy", say: short, tick: shortTick },
-  { title: "KL to base", sub: "nats per token", name: "kl", say: (value) => short(value, known(value) && value < 0.1 ? 3 : 2), tick: shortTick },
+  { title: "KL to the reference", sub: "nats per token", name: "kl", say: (value) => short(value, known(value) && value < 0.1 ? 3 : 2), tick: shortTick },
 ];
 
 export async function mount(element, { fetchJson, navigate }) {
@@ -45,10 +45,10 @@ export async function mount(element, { fetchJson, navigate }) {
   const settings = h("section", { class: "panel cmpsettings", "aria-label": "What differs" });
   const bar = h("div", { class: "cmpbar" });
   const sides = h("div", { class: "cmpsides" });
-  const answers = h("section", { class: "panel cmpanswers", "aria-label": "The same prompt" }, bar, sides);
-  const body = h("div", { class: "cmpbody", hidden: true }, h("div", { class: "cmpgrid" }, h("div", { class: "cmpcharts" }, charts.map(({ chart }) => chart.element)), settings), answers);
-  const said = h("p", { class: "missing", role: "status", hidden: true });
-  show(element, lost, head, said, body);
+  const samples = h("section", { class: "panel cmpanswers", "aria-label": "The same prompt" }, bar, sides);
+  const body = h("div", { class: "cmpbody", hidden: true }, h("div", { class: "cmpgrid" }, h("div", { class: "cmpcharts" }, charts.map(({ chart }) => chart.element)), settings), samples);
+  const problem = h("p", { class: "missing", role: "status", hidden: true });
+  show(element, lost, head, problem, body);
 
   const headPart = part(head, (all, different, changes, now) => [
     h("h1", {}, headline(all, different, changes)),
@@ -65,7 +65,7 @@ export async function mount(element, { fetchJson, navigate }) {
     different.length > 0 && h("div", { class: "sibscroll", tabindex: 0, role: "region", "aria-label": "Table of settings" }, h("table", {},
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Setting"), all.map((_, i) => h("th", { scope: "col", class: "r" }, LETTERS[i])))),
       h("tbody", {}, different.map(({ name, label, values }) => h("tr", {}, h("td", { title: name }, oneLine(label, 40)), values.map((value) => h("td", { class: "r mono cmpvalue" }, setting(value)))))))),
-    changes.some((list) => list.length) && h("div", { class: "cmpchanges" }, h("h3", {}, "Changed on the way"),
+    changes.some((list) => list.length) && h("div", { class: "cmpchanges" }, h("h3", {}, "Changed during the run"),
       changes.flatMap((list, i) => list.map((change) => h("p", { class: "note" }, h("b", {}, LETTERS[i]), ` step ${change.step}: ${oneLine(change.text, 90)}`)))),
   ]);
 
@@ -76,7 +76,7 @@ export async function mount(element, { fetchJson, navigate }) {
     if ("prompt" in change) prompt = change.prompt;
     history.replaceState(history.state, "", address(runs));
     drawCharts();
-    drawAnswers();
+    drawSamples();
   }
 
   function drawCharts() {
@@ -84,15 +84,15 @@ export async function mount(element, { fetchJson, navigate }) {
     for (const { curve, chart } of charts) chart.update(picture(curve, data.runs, rules), step);
   }
 
-  async function drawAnswers() {
+  async function drawSamples() {
     const mine = ++round;
     const list = data.prompts;
     prompt ??= list[0]?.prompt_id ?? null;
     drawBar();
-    if (prompt === null) return show(sides, h("p", { class: "note cmpnone" }, "These runs never asked the same prompt. Runs of one task share their held-out, watched prompts where seed and data agree."));
+    if (prompt === null) return show(sides, h("p", { class: "note cmpnone" }, "These runs have no prompt in common. Runs of one task share their watched held-out prompts where seed and data agree."));
     const found = await fetchJson(path(["compare", prompt], { run: runs, step })).catch((error) => ({ error }));
     if (mine !== round) return;
-    if (found.error) return show(sides, h("p", { class: "note cmpnone" }, found.error.status ? found.error.message : "No answer from the server yet."));
+    if (found.error) return show(sides, h("p", { class: "note cmpnone" }, found.error.status ? found.error.message : "No response from the server yet."));
     keepingFocus(sides, () => show(sides, found.runs.map((run, i) => side(run, i, data.runs[i], prompt))));
   }
 
@@ -100,7 +100,7 @@ export async function mount(element, { fetchJson, navigate }) {
     const list = data.prompts;
     const at = list.findIndex((one) => one.prompt_id === prompt);
     const here = list[at];
-    const steps = checkSteps(data.runs);
+    const steps = evaluatedSteps(data.runs);
     const last = steps.at(-1) ?? 0;
     const shown = step ?? last;
     const to = (by) => move({ step: by > 0 ? steps.find((one) => one > shown) ?? last : steps.findLast((one) => one < shown) ?? steps[0] ?? 0 });
@@ -109,8 +109,8 @@ export async function mount(element, { fetchJson, navigate }) {
     keepingFocus(bar, () => show(bar,
       h("h2", {}, "The same prompt"),
       list.length > 0 && h("select", { class: "ifnumber cmpselect", "aria-label": "Prompt", "data-key": "prompt", on: { change: (event) => move({ prompt: event.target.value }) } },
-        list.some((one) => one.watched) && h("optgroup", { label: "Watched, held out" }, options(true)), list.some((one) => !one.watched) && h("optgroup", { label: "Trained on by all" }, options(false))),
-      here && h("span", { class: "i2" }, here.answer === null ? "" : ["gold answer ", h("b", { class: "mono" }, oneLine(here.answer, 60))]),
+        list.some((one) => one.watched) && h("optgroup", { label: "Watched, held out" }, options(true)), list.some((one) => !one.watched) && h("optgroup", { label: "Training prompts of all" }, options(false))),
+      here && h("span", { class: "i2" }, here.answer === null ? "" : ["reference answer ", h("b", { class: "mono" }, oneLine(here.answer, 60))]),
       h("span", { class: "sp" }),
       steps.length > 0 && h("span", { class: "step", role: "group", "aria-label": "Step" },
         h("button", { type: "button", "aria-label": "Step back", disabled: shown <= steps[0], "data-key": "back", on: { click: () => to(-1) } }, "‹"),
@@ -121,25 +121,25 @@ export async function mount(element, { fetchJson, navigate }) {
   }
 
   if (runs.length < 2) {
-    said.hidden = false;
-    return show(said, "Compare takes two runs or more. ", h("a", { class: "link", href: "/runs" }, "Tick them in Runs"));
+    problem.hidden = false;
+    return show(problem, "Compare takes two runs or more. ", h("a", { class: "link", href: "/runs" }, "Tick them in Runs"));
   }
   const poller = poll(async () => {
     try {
       data = await fetchJson(path(["compare"], { run: runs }));
     } catch (error) {
       if (!error.status) throw error;
-      said.hidden = false;
+      problem.hidden = false;
       body.hidden = true;
-      said.textContent = error.message;
+      problem.textContent = error.message;
       return 10;
     }
-    said.hidden = true;
+    problem.hidden = true;
     body.hidden = false;
     headPart.update(data.runs, data.differences, data.changes, Date.now() / 1000);
     settingsPart.update(data.runs, data.differences, data.changes);
     drawCharts();
-    await drawAnswers();
+    await drawSamples();
     return data.runs.every((run) => isOver(run.status.state)) ? Infinity : 5;
   }, (seconds) => {
     lost.hidden = seconds === null;
@@ -149,10 +149,10 @@ export async function mount(element, { fetchJson, navigate }) {
   return { stop: poller.stop };
 }
 
-/** Whether people changed the runs in different ways while they went. */
+/** Whether settings were changed differently during the runs. */
 const parted = (changes) => changes.some((list) => JSON.stringify(list) !== JSON.stringify(changes[0]));
 
-/** "Pull to the base model, beta: 0 against 0.04. Held-out 84 % against 71 %." */
+/** "KL coefficient β: 0 against 0.04. Held-out 84 % against 71 %." */
 function headline(all, different, changes) {
   const last = all.map((run) => run.checks.filter((check) => check.mode === "sampled").at(-1)?.metrics["heldout/sampled/accuracy"] ?? null);
   const names = whatDiffers(all, different, changes);
@@ -164,7 +164,7 @@ function whatDiffers(all, different, changes) {
   if (different.length) return `${all.length} runs, ${count(different.length, "different setting")}`;
   if (!parted(changes)) return `${all.length} runs, the same settings`;
   const made = changes.flatMap((list, i) => list.map((change) => ({ ...change, letter: LETTERS[i] })));
-  return made.length === 1 ? `${all.length} runs, alike until step ${made[0].step}: ${made[0].letter} ${oneLine(made[0].text, 60)}` : `${all.length} runs with the same start, changed on the way`;
+  return made.length === 1 ? `${all.length} runs, alike until step ${made[0].step}: ${made[0].letter} ${oneLine(made[0].text, 60)}` : `${all.length} runs with the same start, changed during the run`;
 }
 
 const setting = (value) => (typeof value === "number" ? plain(value) : value === null || value === "" ? "none" : oneLine(String(value), 60));
@@ -176,10 +176,10 @@ function forkWords({ run, step }, all) {
 
 const accuracyOf = (run) => new Map(run.checks.filter((check) => check.mode === "sampled").map((check) => [check.step, check.metrics["heldout/sampled/accuracy"] ?? null]));
 
-/** Steps at which any of the runs was checked; without checks, every step that any has. */
-function checkSteps(runs) {
-  const checked = runs.flatMap((run) => [...accuracyOf(run).keys()]);
-  const all = checked.length ? checked : runs.flatMap((run) => run.steps);
+/** Steps at which any of the runs was evaluated; without evaluations, every step of any run. */
+function evaluatedSteps(runs) {
+  const evaluated = runs.flatMap((run) => [...accuracyOf(run).keys()]);
+  const all = evaluated.length ? evaluated : runs.flatMap((run) => run.steps);
   return [...new Set(all)].sort((a, b) => a - b);
 }
 
@@ -206,15 +206,15 @@ function picture(curve, runs, rules) {
   };
 }
 
-/** What one run says to the prompt. */
+/** One run's samples of the prompt. */
 function side({ id, visit, history }, i, run, prompt) {
-  const where = visit && (visit.kind === "eval" ? `held-out check after step ${visit.step}` : `training step ${visit.step}`);
+  const where = visit && (visit.kind === "eval" ? `held-out evaluation after step ${visit.step}` : `training step ${visit.step}`);
   const right = visit && visit.samples.filter((sample) => sample.right).length;
   const judged = visit && visit.samples.every((sample) => sample.right !== null);
   const link = visit && `/?${new URLSearchParams({ run: id, view: "group", step: visit.step, prompt, ...(visit.mode ? { mode: visit.mode } : {}) })}`;
-  return h("article", { class: "cmpside", "data-run": id, "aria-label": `Answers of ${LETTERS[i]}` },
+  return h("article", { class: "cmpside", "data-run": id, "aria-label": `Samples of ${LETTERS[i]}` },
     h("div", { class: "cmpsidehead" }, h("b", {}, LETTERS[i]), h("span", { class: "clip" }, oneLine(run.name || id, 40)), h("span", { class: "sp" }), link && h("a", { class: "link nw", href: link, "data-key": `open-${id}` }, "Open the group")),
-    visit ? h("p", { class: "note" }, `${where}: `, h("b", {}, judged ? `${right} of ${visit.samples.length} right` : `mean ${fixed(visit.samples.reduce((sum, sample) => sum + (sample.reward ?? 0), 0) / Math.max(1, visit.samples.length))}`), history.length > 1 ? `; over its visits ${history.map((one) => (one.right === null ? fixed(one.reward) : `${one.right}/${one.n}`)).slice(-12).join(" ")}` : "") : h("p", { class: "note" }, "Not asked up to this step."),
+    visit ? h("p", { class: "note" }, `${where}: `, h("b", {}, judged ? `${right} of ${visit.samples.length} right` : `mean ${fixed(visit.samples.reduce((sum, sample) => sum + (sample.reward ?? 0), 0) / Math.max(1, visit.samples.length))}`), history.length > 1 ? `; over its visits ${history.map((one) => (one.right === null ? fixed(one.reward) : `${one.right}/${one.n}`)).slice(-12).join(" ")}` : "") : h("p", { class: "note" }, "Not sampled up to this step."),
     visit?.samples.map((sample) => h("div", { class: "cmpanswer" },
       h("div", { class: "cmpanswerhead" }, mark(sample), h("span", { class: "mono" }, fixed(sample.reward)), h("span", { class: "i3" }, count(sample.length, "token"))),
       h("pre", { dir: "auto" }, visible(sample.text, 1200)))));

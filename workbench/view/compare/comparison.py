@@ -1,6 +1,6 @@
-"""Two or more runs side by side: what differs in their settings, their curves, and the same prompts.
+"""Two or more runs compared: settings that differ, curves, and samples of the same prompts.
 
-In: the store and run ids. Out: plain JSON values as the dashboard's routes promise them.
+In: the store and run ids. Out: plain JSON values for the page's routes.
 """
 
 from collections.abc import Sequence
@@ -16,19 +16,19 @@ from workbench.view.common.run_store import RunStore
 from workbench.view.common.visits import SHOWN_CHARACTERS
 
 Json = dict[str, Any]
-MOST_RUNS = 6
+MAX_RUNS = 6
 CURVES = (
     "reward", "accuracy", "frac_reward_zero_std", "completions/mean_length", "entropy", "kl", "grad_norm", "beta",
 )  # fmt: skip
-_OF_THE_RUN = {"run_name", "wandb", "wandb_project", "device", "threads"}
-"""Settings that say nothing about what was learnt."""
+_NOT_COMPARED = {"run_name", "wandb", "wandb_project", "device", "threads"}
+"""Settings without influence on training."""
 
 
 def compare(store: RunStore, runs: Sequence[str]) -> Json:
-    """All that the page shows but the answers. Raises RunError for fewer than two runs, or too many."""
+    """Everything that the page shows except samples. Raises RunError for fewer than two runs, or too many."""
     chosen = list(dict.fromkeys(runs))
-    if not 2 <= len(chosen) <= MOST_RUNS:
-        raise RunError(f"{len(chosen)} runs were given. Compare takes 2 to {MOST_RUNS} different ones.")
+    if not 2 <= len(chosen) <= MAX_RUNS:
+        raise RunError(f"{len(chosen)} runs were given. Compare takes 2 to {MAX_RUNS} different ones.")
     readers = [store.reader(run) for run in chosen]
     return {
         "runs": [_run(reader) for reader in readers],
@@ -62,7 +62,7 @@ def differences(configs: Sequence[RunConfig]) -> list[Json]:
     """The settings that are not the same in every run, core ones first: {"name", "label", "values"}."""
     found = []
     for info in sorted(settings(), key=lambda info: not info.core):
-        if info.name in _OF_THE_RUN:
+        if info.name in _NOT_COMPARED:
             continue
         values = [getattr(config, info.name) for config in configs]
         if any(value != values[0] for value in values):
@@ -75,11 +75,13 @@ def differences(configs: Sequence[RunConfig]) -> list[Json]:
 def _plain(value: Any) -> Any:
     if not isinstance(value, list):
         return value
-    return ", ".join(f"{spec.name} × {spec.weight:g}{'' if spec.enabled else ' (watched)'}" for spec in value)
+    return ", ".join(
+        f"{spec.name} × {spec.weight:g}{'' if spec.enabled else ' (recorded only)'}" for spec in value
+    )
 
 
 def _changes(reader: Reader) -> list[Json]:
-    """What people changed while the run went: {"step", "text"}."""
+    """Settings that were changed during the run: {"step", "text"}."""
     return [
         {
             "step": event["step"],
@@ -99,7 +101,7 @@ def _figure(value: Any) -> str:
 
 
 def common(readers: Sequence[Reader]) -> list[Json]:
-    """The prompts that every run has asked, watched ones first: {"prompt_id", "question", "answer", "watched"}."""
+    """The prompts that all runs have in common, watched ones first: {"prompt_id", "question", "answer", "watched"}."""
     first, *rest = ({prompt["prompt_id"]: prompt for prompt in reader.prompts()} for reader in readers)
     watched = set.intersection(*({*reader.watched()} for reader in readers))
     shared = [prompt for name, prompt in first.items() if all(name in other for other in rest)]
@@ -107,9 +109,9 @@ def common(readers: Sequence[Reader]) -> list[Json]:
     return sorted(found, key=lambda prompt: not prompt["watched"])[:200]
 
 
-def answers(store: RunStore, runs: Sequence[str], prompt_id: str, step: int | None) -> Json:
-    """The same prompt in each run: the last visit up to `step` (None: the newest), its answers, and how often
-    it was right on every visit. A held-out check where the run has one of this prompt, else training."""
+def completions(store: RunStore, runs: Sequence[str], prompt_id: str, step: int | None) -> Json:
+    """The same prompt in each run: its last visit up to `step` (None: the newest) with the samples, and the number of right samples
+    at every visit. Visits are held-out evaluations where the run has some of this prompt, else training steps."""
     return {
         "prompt_id": prompt_id,
         "runs": [{"id": run, **_visit(store.reader(run), prompt_id, step)} for run in dict.fromkeys(runs)],
@@ -118,8 +120,8 @@ def answers(store: RunStore, runs: Sequence[str], prompt_id: str, step: int | No
 
 def _visit(reader: Reader, prompt_id: str, step: int | None) -> Json:
     visits = reader.prompt_history(prompt_id)
-    checked = [visit for visit in visits if visit["kind"] == "eval" and visit["mode"] == "sampled"]
-    visits = checked or [visit for visit in visits if visit["kind"] == "train"]
+    evaluated = [visit for visit in visits if visit["kind"] == "eval" and visit["mode"] == "sampled"]
+    visits = evaluated or [visit for visit in visits if visit["kind"] == "train"]
     past = [visit for visit in visits if step is None or visit["step"] <= step] or visits[:1]
     history = [
         {"step": v["step"], "right": v["right"], "n": v["n"], "reward": v["reward_mean"]} for v in visits

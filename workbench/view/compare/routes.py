@@ -21,6 +21,6 @@ def router(store: RunStore) -> APIRouter:
     @api.get("/compare/{prompt_id}")
     @json_route
     def compare_prompt(prompt_id: str, run: Runs, step: int | None = None) -> Any:
-        return comparison.answers(store, run, prompt_id, step)
+        return comparison.completions(store, run, prompt_id, step)
 
     return api

@@ -1,4 +1,4 @@
-// Tricks against the reward, the worst first, with verdicts in words.
+// Attacks on the reward, the worst first, with verdicts in words.
 
 import { h, oneLine, part, visible } from "../common/dom.js";
 import { fixed } from "../common/format.js";
@@ -15,7 +15,7 @@ export function makeAttacks({ onAttack, onLine, onCase }) {
     if (!attack) {
       return [
         h("div", { class: "ph" }, h("h2", {}, "Attacks"), h("span", { class: "sp" }), button),
-        h("p", { class: "note lab-wait" }, "Says nothing, echoes the prompt, spams answers, keeps only the form, talks ten times as long, talks to the judge: what each trick would earn."),
+        h("p", { class: "note lab-wait" }, "An empty sample, the prompt echoed, answers spammed, the format alone, ten times the length, instructions to the judge: what each would earn."),
       ];
     }
     const broken = attack.tricks.filter(({ verdict }) => verdict === "breaks").length;
@@ -57,8 +57,8 @@ export function makeAttacks({ onAttack, onLine, onCase }) {
 }
 
 const NAMES = {
-  empty: "Empty answer", "prompt echo": "Prompt repeated", "format only": "Form, no content", "constant guess": "Same guess always", "answer spam": "Every answer in one tag",
+  empty: "Empty sample", "prompt echo": "Prompt repeated", "format only": "Format, no content", "constant guess": "Same guess always", "answer spam": "Every answer in one tag",
   "tag spam": "Every answer, a tag each", "10x length": "Ten times longer", "repeated answer": "Answer repeated", "wrong type": "Words for other types", "not a number": "NaN as answer",
-  unicode: "Unicode look-alikes", "instructions to the judge": "Orders to the judge", "signs only": "Signs without content",
+  unicode: "Unicode look-alikes", "instructions to the judge": "Instructions to the judge", "signs only": "Signs without content",
 };
 

@@ -1,5 +1,5 @@
-// What is written: the draft, its versions, and that nothing typed is lost. Every change goes to this browser at once and to the
-// server's disk a moment later; after a reload whichever is newer is shown.
+// The draft in the editor and its saved versions. Every change is stored in this browser at once and on the server's disk a moment
+// later; after a reload the newer of both is shown.
 
 import { get, post } from "./api.js";
 
@@ -30,7 +30,7 @@ export async function openDrafts({ onSaved, onLook }) {
     get written() {
       return { code: draft.code, parts: draft.parts };
     },
-    /** The version the draft began from. */
+    /** The version that the draft was derived from. */
     get before() {
       return drafts.versions.find(({ n }) => n === draft.base) ?? null;
     },
@@ -47,7 +47,7 @@ export async function openDrafts({ onSaved, onLook }) {
     weigh(parts) {
       change({ parts });
     },
-    /** Go on from other text. With `keeping` what was there becomes a version first, unless it is one already. */
+    /** Replace the text. With `keeping` the text before is saved as a version first, unless it is one already. */
     async replace(code, parts, base, keeping) {
       if (keeping && draft.code.trim() && !drafts.same) await drafts.keep("before starting anew").catch(() => null);
       change({ code, parts, base });
@@ -77,12 +77,12 @@ export async function openDrafts({ onSaved, onLook }) {
     sending = true;
     const sent = draft;
     try {
-      const answer = await post("/draft", { written: { code: sent.code, parts: sent.parts }, base: sent.base, revision: sent.revision });
-      draft = { ...draft, revision: answer.revision };
+      const reply = await post("/draft", { written: { code: sent.code, parts: sent.parts }, base: sent.base, revision: sent.revision });
+      draft = { ...draft, revision: reply.revision };
       dirty = draft.code !== sent.code || draft.parts !== sent.parts || draft.base !== sent.base;
-      if (answer.rescued) drafts.versions = (await get()).versions;
-      onSaved(dirty ? "typing" : "saved", answer.rescued);
-      onLook(answer);
+      if (reply.rescued) drafts.versions = (await get()).versions;
+      onSaved(dirty ? "typing" : "saved", reply.rescued);
+      onLook(reply);
     } catch (error) {
       onSaved(error.status ? "refused" : "away", error.message);
       if (error.status) onLook({ functions: null, problem: { text: error.message, line: null } });
@@ -98,7 +98,7 @@ export async function openDrafts({ onSaved, onLook }) {
     try {
       localStorage.setItem(KEY, JSON.stringify({ ...draft, dirty, place: found.place }));
     } catch {
-      // full or forbidden: the server's copy remains
+      // storage full or forbidden: the server's copy remains
     }
   }
 

@@ -1,4 +1,4 @@
-// The editor: CodeMirror with Python, the lines that are new since the version one began from, and complaints at their lines.
+// The editor: CodeMirror with Python, lines that are new since the base version shaded, errors at their lines.
 
 import {
   Chunk, Compartment, Decoration, EditorState, EditorView, HighlightStyle, StateEffect, StateField, Text, bracketMatching, defaultKeymap, drawSelection,
@@ -6,7 +6,7 @@ import {
   lineNumbers, lintGutter, python, searchKeymap, setDiagnostics, syntaxHighlighting, tags, unifiedMergeView,
 } from "../vendor/codemirror/codemirror.js";
 
-const HIGHLIGHT_LIMIT = 200_000; // beyond, a paste is data: plain text stays quick
+const HIGHLIGHT_LIMIT = 200_000; // longer text is data: without highlighting it stays fast
 
 const COLOURS = HighlightStyle.define([
   { tag: [tags.keyword, tags.operatorKeyword, tags.modifier], color: "var(--plum)" },
@@ -19,13 +19,13 @@ const COLOURS = HighlightStyle.define([
 const setBefore = StateEffect.define();
 const fresh = Decoration.line({ class: "wb-new-line" });
 
-/** Shades the lines that the text before does not have. */
+/** Shades the lines that the base version lacks. */
 const shading = StateField.define({
   create: () => ({ before: null, marks: Decoration.none }),
   update(value, transaction) {
-    const told = transaction.effects.find((effect) => effect.is(setBefore));
-    if (!told && !transaction.docChanged) return value;
-    const before = told ? told.value : value.before;
+    const effect = transaction.effects.find((one) => one.is(setBefore));
+    if (!effect && !transaction.docChanged) return value;
+    const before = effect ? effect.value : value.before;
     return { before, marks: before === null ? Decoration.none : shade(before, transaction.state.doc) };
   },
   provide: (field) => EditorView.decorations.from(field, (value) => value.marks),
@@ -44,7 +44,7 @@ function shade(before, doc) {
   return Decoration.set(found);
 }
 
-/** `onChange(text)` for what a person types, `onRun()` for Ctrl-Enter. */
+/** `onChange(text)` when the user types, `onRun()` on Ctrl-Enter. */
 export function makeEditor({ onChange, onRun }) {
   const language = new Compartment();
   const writable = new Compartment();
@@ -71,7 +71,7 @@ export function makeEditor({ onChange, onRun }) {
     }),
   });
 
-  /** Without colours where the text is too long for them. */
+  /** Switches highlighting off where the text is too long for it. */
   function fit(length) {
     const long = length > HIGHLIGHT_LIMIT;
     if (long === isLong) return;
@@ -85,7 +85,7 @@ export function makeEditor({ onChange, onRun }) {
     get text() {
       return view.state.doc.toString();
     },
-    /** Put text in its place; it is not told as typed. `frozen`: to look at only. */
+    /** Show text, without calling `onChange`. `frozen`: read-only. */
     show(text, { frozen = false } = {}) {
       quiet = true;
       if (text !== view.state.doc.toString()) view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: text } });
@@ -94,29 +94,29 @@ export function makeEditor({ onChange, onRun }) {
       view.dispatch({ effects: writable.reconfigure(frozen ? [EditorState.readOnly.of(true), EditorView.editable.of(false)] : []) });
       view.dom.classList.toggle("wb-frozen", frozen);
     },
-    /** The text to compare with, or null. `whole` shows what was taken out too. */
-    compare(text, whole = false) {
+    /** The text to compare with, or null. `removed` shows removed lines too. */
+    compare(text, removed = false) {
       before = text;
       const usable = text !== null && text.length <= HIGHLIGHT_LIMIT;
       view.dispatch({
         effects: [
-          setBefore.of(usable && !whole ? Text.of(text.split("\n")) : null),
-          merge.reconfigure(usable && whole ? unifiedMergeView({ original: text, mergeControls: false, gutter: false }) : []),
+          setBefore.of(usable && !removed ? Text.of(text.split("\n")) : null),
+          merge.reconfigure(usable && removed ? unifiedMergeView({ original: text, mergeControls: false, gutter: false }) : []),
         ],
       });
     },
     get before() {
       return before;
     },
-    /** Complaints: [{line, text}]. */
-    complain(found) {
+    /** Errors: [{line, text}]. */
+    showErrors(found) {
       const { doc } = view.state;
       view.dispatch(setDiagnostics(view.state, found.filter(({ line }) => line >= 1 && line <= doc.lines).map(({ line, text }) => {
         const { from, to } = doc.line(line);
         return { from, to, severity: "error", message: text.slice(0, 600) };
       })));
     },
-    /** Move to a line. */
+    /** Move the cursor to a line. */
     jump(number) {
       const line = view.state.doc.line(Math.max(1, Math.min(number, view.state.doc.lines)));
       view.dispatch({ selection: { anchor: line.from }, scrollIntoView: true });

@@ -1,20 +1,20 @@
-// What the reward would do at a group size: each group's spread as a bar, old above new; dead groups, signal, changed winners.
+// Forecast of a reward at a group size: each group's reward std as a bar, old above new; dead groups, signal, changed winners.
 
 import { h, part, s } from "../common/dom.js";
 import { count, fixed, percent } from "../common/format.js";
 
-const MOST = 64; // bars; with more groups each bar stands for several
+const MAX_BARS = 64; // with more groups each bar stands for several
 
 /** `onSize(n)` while the slider moves; `onGroup(k)` when a bar is chosen. */
 export function makeForecast({ onSize, onGroup }) {
   const element = h("section", { class: "panel lab-forecast", "aria-label": "Forecast" });
-  const slider = h("input", { type: "range", min: 2, max: 64, step: 1, "aria-label": "Samples in a group", on: { input: () => onSize(Number(slider.value)) } });
+  const slider = h("input", { type: "range", min: 2, max: 64, step: 1, "aria-label": "Samples per group", on: { input: () => onSize(Number(slider.value)) } });
   const title = h("h2", {});
   const body = h("div");
   element.append(h("div", { class: "ph" }, title, h("span", { class: "sp" }), slider), body);
 
   const draw = part(body, (forecast, prefer, label, oldLabel, chosen, exactSize) => {
-    if (!forecast) return h("p", { class: "note lab-wait" }, "Run the reward: how many groups would be dead, how strong the signal is, and whose winner changes.");
+    if (!forecast) return h("p", { class: "note lab-wait" }, "Run the reward: how many groups would be dead, how strong the signal is, and in which groups another sample is best.");
     const { old, new: now } = forecast;
     const top = Math.max(1e-9, ...now.std, ...(old?.std ?? []));
     const order = now.std.map((_, k) => k).sort((a, b) => now.std[b] - now.std[a] || a - b);
@@ -24,21 +24,21 @@ export function makeForecast({ onSize, onGroup }) {
       bars(one, ranked, top, look, look === "new" ? forecast.changed : [], chosen, onGroup),
       h("span", { class: "lab-said" }, h("b", {}, `${percent(one.dead)} dead`), saying(one, forecast, look)));
     return [
-      h("p", { class: "lab sub" }, `σ of the reward in each of ${count(forecast.groups, "group")}${exactSize ? "" : forecast.stretched ? ", drawn with replacement: rare answers are missing" : ", drawn from these answers"}`),
+      h("p", { class: "lab sub" }, `σ of the reward in each of ${count(forecast.groups, "group")}${exactSize ? "" : forecast.stretched ? ", drawn with replacement: rare samples are missing" : ", drawn from these samples"}`),
       old && side(oldLabel, old, before, "old"),
       side(label, now, order, "new"),
       h("dl", { class: "lab-facts" },
-        old && fact("Signal", ratio(old.signal, now.signal), "mean |advantage| of an answer, dead groups as 0"),
-        old && fact("Other winner", percent(forecast.winners), "groups in which no answer that was best is best now"),
-        prefer && fact("Wrong answers pushed up", prefer.old ? `${prefer.old.wrong_up} → ${prefer.new.wrong_up}` : String(prefer.new.wrong_up), `of ${prefer.wrong}`),
-        !old && fact("Signal", fixed(now.signal), "mean |advantage| of an answer, dead groups as 0")),
+        old && fact("Signal", ratio(old.signal, now.signal), "mean |advantage| of a sample, dead groups as 0"),
+        old && fact("Other winner", percent(forecast.winners), "groups in which no sample that was best is best now"),
+        prefer && fact("Wrong samples pushed up", prefer.old ? `${prefer.old.wrong_up} → ${prefer.new.wrong_up}` : String(prefer.new.wrong_up), `of ${prefer.wrong}`),
+        !old && fact("Signal", fixed(now.signal), "mean |advantage| of a sample, dead groups as 0")),
     ];
   });
 
   return {
     element,
     update({ result, forecast, size, label, oldLabel, chosen }) {
-      title.textContent = `Forecast at ${size} samples a group`;
+      title.textContent = `Forecast at ${size} samples per group`;
       slider.max = Math.max(64, size);
       if (document.activeElement !== slider) slider.value = size;
       slider.disabled = !result;
@@ -56,7 +56,7 @@ function ratio(old, now) {
 
 function saying(one, forecast, look) {
   if (look === "old") return null;
-  if (forecast.noise) return `, ${count(forecast.noise, "group lives", "groups live")} on noise`;
+  if (forecast.noise) return `, ${count(forecast.noise, "group has", "groups have")} a tiny σ`;
   const alive = one.std.filter((_, k) => one.dead_share[k] < 0.5);
   return alive.length ? `, weakest σ ${fixed(Math.min(...alive))}` : "";
 }
@@ -64,7 +64,7 @@ function saying(one, forecast, look) {
 function bars(side, ranked, top, look, changed, chosen, onGroup) {
   const width = 236;
   const height = 72;
-  const each = Math.ceil(ranked.length / MOST);
+  const each = Math.ceil(ranked.length / MAX_BARS);
   const columns = [];
   for (let i = 0; i < ranked.length; i += each) columns.push(ranked.slice(i, i + each));
   const step = width / columns.length;

@@ -1,8 +1,8 @@
-// The sentence on top of the lab: what the trial and the attack came to, by rule.
+// The headline of the lab: what the last trial and the last attack found.
 
 import { capital, count, percent } from "../common/format.js";
 
-/** `label`: v3*; `result`: the summary of the last trial, `attack` that of the last attack, both of what is in the editor now. */
+/** `label`: v3*; `result`: the summary of the last trial, `attack` of the last attack, both of the code in the editor now. */
 export function headline({ label, problem, result, attack, busy, stale }) {
   if (problem) return problem.line ? `Line ${problem.line} needs a change before this can run.` : firstSentence(problem.text);
   if (busy && !result) return "Scoring…";
@@ -13,10 +13,10 @@ export function headline({ label, problem, result, attack, busy, stale }) {
 function ofTrial(label, { ended, checks, forecast }, attack) {
   const end = attack ? "" : ".";
   if (ended) return `${label} was stopped: ${lower(firstSentence(ended.text))}`;
-  if (checks.failed === checks.scored) return `${label} fails on every answer${end}`;
-  if (checks.failed) return `${label} fails on ${checks.failed} of ${count(checks.scored, "answer")}${end}`;
-  if (checks.constant) return `${label} scores every answer the same: nothing to learn from${end}`;
-  if (!forecast) return `${label} scored ${count(checks.scored, "answer")}${end}`;
+  if (checks.failed === checks.scored) return `${label} fails on every sample${end}`;
+  if (checks.failed) return `${label} fails on ${checks.failed} of ${count(checks.scored, "sample")}${end}`;
+  if (checks.constant) return `${label} scores every sample the same: no signal${end}`;
+  if (!forecast) return `${label} scored ${count(checks.scored, "sample")}${end}`;
   const { dead } = forecast.new;
   const before = forecast.old?.dead;
   if (dead < 0.005) return `${label} gives every group a signal${end}`;
@@ -28,14 +28,14 @@ function ofAttack(label, { tricks, through }, follows) {
   const broken = tricks.filter(({ verdict }) => verdict === "breaks").length;
   const doubtful = tricks.filter(({ verdict }) => verdict === "doubtful").length;
   const start = follows ? ", " : `${label}: `;
-  if (through) return `${start}${follows ? "but " : ""}${count(through, "trick gets", "tricks get")} through.`;
-  if (broken) return `${start}${follows ? "but " : ""}it breaks on ${count(broken, "trick")}.`;
-  if (doubtful) return `${start}${follows ? "and " : ""}${count(doubtful, "trick earns", "tricks earn")} a part.`;
-  return `${start}${follows ? "and " : ""}no trick gets through.`;
+  if (through) return `${start}${follows ? "but " : ""}${count(through, "attack gets", "attacks get")} through.`;
+  if (broken) return `${start}${follows ? "but " : ""}it breaks on ${count(broken, "attack")}.`;
+  if (doubtful) return `${start}${follows ? "and " : ""}${count(doubtful, "attack earns", "attacks earn")} a part.`;
+  return `${start}${follows ? "and " : ""}no attack gets through.`;
 }
 
 const lower = (text) => text.charAt(0).toLowerCase() + text.slice(1);
 const firstSentence = (text) => text.split("\n")[0].replace(/(?<=[.!?]) .*$/s, "");
 
-/** What a verdict means, in words. */
+/** Verdicts in words. */
 export const VERDICTS = { hackable: "gets through", breaks: "breaks it", doubtful: "earns a part", untested: "does not apply", safe: "holds" };

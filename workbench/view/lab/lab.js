@@ -1,4 +1,4 @@
-// The reward lab: write, try, foresee, attack, use. The state lies here; each part draws itself from it (editor, table, forecast, ...).
+// The reward lab: write, try, forecast, attack, use. The state is here; each part (editor, table, forecast, ...) is drawn from it.
 
 import { h, show } from "../common/dom.js";
 import { routes } from "../common/fetch.js";
@@ -24,7 +24,7 @@ export async function mount(root) {
   const saved = h("span", { class: "lab-saved i3", role: "status" });
   const state = { functions: null, problem: null, looking: null, result: null, group: null, range: [0, 1], forecast: null, size: null, attack: null, busy: false, attacking: false, words: "", tried: null, note: null, whole: false, against: undefined, trial: null, opened: null };
   try {
-    drafts = await openDrafts({ onSaved: told, onLook: looked });
+    drafts = await openDrafts({ onSaved: showSaved, onLook: looked });
   } catch (error) {
     return show(root, h("p", { class: "missing", role: "status" }, error.status ? error.message : "Not connected. Reload the page to try again."));
   }
@@ -71,7 +71,7 @@ export async function mount(root) {
   const signature = () => JSON.stringify([written(), source.choice, against()]);
   const written = () => (state.looking ? { code: state.looking.code, parts: state.looking.parts } : drafts.written);
 
-  /** What the new reward is compared with: a version's number, or null for the run's own. */
+  /** What the new reward is compared with: a version's number, or null for the run's own reward. */
   function against() {
     if (state.against !== undefined) return state.against;
     if (source.choice.kind === "run" && !drafts.before) return null;
@@ -105,11 +105,11 @@ export async function mount(root) {
     printed.update(fresh() ? result?.printed ?? "" : "");
   }
 
-  const empty = () => source.choice.kind === "base" ? "Run samples answers of this model and scores them. The first time a worker has to start, which takes some seconds; after that they are kept." : source.choice.kind === "cases" ? "Type a prompt, its gold answer and a completion, then run." : "Opening the recorded answers…";
+  const empty = () => source.choice.kind === "base" ? "Run draws samples of this model and scores them. The first time a worker has to start, which takes some seconds; after that they are saved." : source.choice.kind === "cases" ? "Type a prompt, its reference answer and a completion, then run." : "Opening the recorded samples…";
 
-  // -- what happens ----------------------------------------------------------------------------------------
-  function told(how, more) {
-    saved.textContent = { typing: "saving…", saved: "saved", refused: "not saved", away: "kept in this browser; the server is away" }[how];
+  // -- events ---------------------------------------------------------------------------------------------
+  function showSaved(how, more) {
+    saved.textContent = { typing: "saving…", saved: "saved", refused: "not saved", away: "saved in this browser; the server does not respond" }[how];
     if (how === "saved" && more) saved.textContent = `saved; the other tab's text is v${more}`;
   }
 
@@ -124,7 +124,7 @@ export async function mount(root) {
     const lines = new Map();
     if (found?.line) lines.set(found.line, found.text);
     if (fresh()) for (const sample of state.group?.samples ?? []) for (const { text, line, chosen } of Object.values(sample.reasons)) if (line && !chosen && !lines.has(line)) lines.set(line, text);
-    editor.complain(state.looking ? [] : [...lines].map(([line, text]) => ({ line, text })));
+    editor.showErrors(state.looking ? [] : [...lines].map(([line, text]) => ({ line, text })));
     draw();
   }
 
@@ -192,7 +192,7 @@ export async function mount(root) {
     }
   }
 
-  /** The living run that could go on with this reward: the one whose steps are looked at, else the newest. */
+  /** The running run that could continue with this reward: the one whose steps are shown, else the newest. */
   function taker() {
     const alive = drafts.runs.filter((run) => run.alive);
     return alive.find(({ id }) => id === source.choice.run) ?? alive[0] ?? null;
@@ -204,9 +204,9 @@ export async function mount(root) {
     const rewards = version.parts.map(({ name, weight, enabled }) => ({ name: `${version.path}:${name}`, weight, enabled }));
     try {
       await postJson(`runs/${encodeURIComponent(to.id)}/commands`, { command: "set", args: { rewards } });
-      note.textContent = `${to.name} goes on with v${version.n} from its next step.`;
+      note.textContent = `${to.name} continues with v${version.n} from its next step.`;
     } catch (error) {
-      state.note = { text: error.status ? error.message : "Not sent: the server does not answer.", line: null };
+      state.note = { text: error.status ? error.message : "Not sent: the server does not respond.", line: null };
     }
     complain();
   }
@@ -229,7 +229,7 @@ export async function mount(root) {
     await peek();
   }
 
-  /** The answers themselves, before anything is run. */
+  /** The samples, before any code is run. */
   async function peek() {
     const mine = ++peeking;
     if (source.choice.kind === "cases") {
@@ -257,10 +257,10 @@ export async function mount(root) {
     if (source.choice.kind === "cases") await source.flush();
     const name = label();
     try {
-      await stream("/try", { written: written(), on: source.choice, against: against(), size: state.size }, (piece) => take(piece, sent, name), control.signal);
+      await stream("/try", { written: written(), on: source.choice, against: against(), size: state.size }, (message) => take(message, sent, name), control.signal);
     } catch (error) {
       if (control.signal.aborted) return;
-      state.note = { text: error.status ? error.message : "Not connected. What you typed is kept; run it again when the server is back.", line: null };
+      state.note = { text: error.status ? error.message : "Not connected. What you typed is saved; run it again when the server is back.", line: null };
     }
     if (running !== control) return;
     running = null;
@@ -268,19 +268,19 @@ export async function mount(root) {
     complain();
   }
 
-  function take(piece, sent, name) {
-    if (piece.type === "doing") state.words = piece.words;
-    else if (piece.type === "progress") state.words = `${piece.done.toLocaleString("en")} of ${count(piece.total, "answer")} scored`;
-    else if (piece.type === "group") {
-      Object.assign(state, { opened: { ...piece, label: name }, group: piece.group, range: piece.range, trial: null });
-      state.words = `${piece.title}: the first group is scored`;
-    } else if (piece.type === "refused") {
-      state.note = { text: piece.error, line: piece.line };
+  function take(message, sent, name) {
+    if (message.type === "doing") state.words = message.words;
+    else if (message.type === "progress") state.words = `${message.done.toLocaleString("en")} of ${count(message.total, "sample")} scored`;
+    else if (message.type === "group") {
+      Object.assign(state, { opened: { ...message, label: name }, group: message.group, range: message.range, trial: null });
+      state.words = `${message.title}: the first group is scored`;
+    } else if (message.type === "refused") {
+      state.note = { text: message.error, line: message.line };
       complain();
     } else {
       const k = state.group?.k ?? 0;
-      Object.assign(state, { result: piece, opened: { ...piece, label: name }, forecast: piece.forecast, trial: piece.trial, range: piece.range, tried: sent, size: piece.forecast?.size ?? state.size });
-      if (piece.ended) state.note = { text: `Stopped after ${count(piece.tried, "group")}: ${piece.ended.text}`, line: piece.ended.line };
+      Object.assign(state, { result: message, opened: { ...message, label: name }, forecast: message.forecast, trial: message.trial, range: message.range, tried: sent, size: message.forecast?.size ?? state.size });
+      if (message.ended) state.note = { text: `Stopped after ${count(message.tried, "group")}: ${message.ended.text}`, line: message.ended.line };
       open(k);
     }
     draw();
@@ -308,14 +308,14 @@ export async function mount(root) {
     complain();
   }
 
-  let asked = 0;
+  let resizes = 0;
   async function resize(size) {
     state.size = size;
     draw();
     if (!state.result) return;
-    const mine = ++asked;
+    const mine = ++resizes;
     const found = await get(`/trials/${state.result.trial}/forecast?size=${size}`).catch(() => null);
-    if (mine !== asked || !found) return;
+    if (mine !== resizes || !found) return;
     state.forecast = found;
     draw();
   }
@@ -331,7 +331,7 @@ export async function mount(root) {
       if (found.type === "refused") state.note = { text: found.error, line: found.line };
       else Object.assign(state, { attack: found, attacked: JSON.stringify(sent) });
     } catch (error) {
-      state.note = { text: error.status ? error.message : "Not connected. What you typed is kept.", line: null };
+      state.note = { text: error.status ? error.message : "Not connected. What you typed is saved.", line: null };
     }
     state.attacking = false;
     complain();
@@ -371,11 +371,11 @@ export async function mount(root) {
   addEventListener("pagehide", () => drafts.flush());
   matchMedia("(max-width: 600px)").addEventListener("change", draw);
 
-  told("saved");
+  showSaved("saved");
   view(null);
   await Promise.all([post("/look", drafts.written).then(looked).catch(() => null), peek()]);
   root.dataset.ready = "";
 }
 
-/** A version's name: its functions. */
+/** A version's title: its functions. */
 const titleOf = (functions) => (functions ?? []).map(({ name }) => name).slice(0, 3).join(" + ");

@@ -1,12 +1,12 @@
-// On what the reward is tried: answers of a base model, recorded steps of a run, or own cases. And the rows of the own cases.
+// The samples that a reward is tried on: of a base model, of recorded steps, or the user's test cases; with the rows of the cases.
 
 import { h, oneLine, part } from "../common/dom.js";
 import { post } from "./api.js";
 
 const DELAY = 500;
-const WORDS = { base: "Base model's answers", run: "Recorded steps", cases: "My cases" };
+const WORDS = { base: "Base model's samples", run: "Recorded steps", cases: "My cases" };
 
-/** `onChange(choice)` when something else is to be tried on. */
+/** `onChange(choice)` when other samples are chosen. */
 export function makeSource(drafts, { onChange, start }) {
   const cases = drafts.cases.length ? drafts.cases : [];
   let choice = start;
@@ -26,7 +26,7 @@ export function makeSource(drafts, { onChange, start }) {
     now.kind === "base" && [
       select("Whose model, prompts and sampling", now.of, models(drafts), (of) => set({ ...choice, of })),
       select("Prompts", String(now.prompts), [4, 8, 16, 32, 64].map((n) => [String(n), `${n} prompts`]), (prompts) => set({ ...choice, prompts: Number(prompts) })),
-      select("Answers", String(now.n), [4, 8, 12, 16, 32].map((n) => [String(n), `${n} answers`]), (n) => set({ ...choice, n: Number(n) })),
+      select("Samples", String(now.n), [4, 8, 12, 16, 32].map((n) => [String(n), `${n} samples`]), (n) => set({ ...choice, n: Number(n) })),
     ],
   ]);
 
@@ -60,11 +60,11 @@ export function makeSource(drafts, { onChange, start }) {
 
   function drawCases() {
     rows.replaceChildren(
-      h("p", { class: "note" }, "Cases with the same prompt and gold answer are compared with each other. They are kept."),
-      h("div", { class: "lab-caserow lab", "aria-hidden": "true" }, h("span", {}, "Prompt"), h("span", {}, "Gold answer"), h("span", {}, "Completion"), h("span", {})),
+      h("p", { class: "note" }, "Cases with the same prompt and reference answer form a group. They are saved."),
+      h("div", { class: "lab-caserow lab", "aria-hidden": "true" }, h("span", {}, "Prompt"), h("span", {}, "Reference answer"), h("span", {}, "Completion"), h("span", {})),
       ...cases.map((one, i) => h("div", { class: "lab-caserow" },
         ["prompt", "answer", "completion"].map((name) => {
-          const box = h("textarea", { rows: name === "completion" ? 2 : 1, placeholder: { prompt: "Prompt", answer: "Gold answer", completion: "Completion" }[name], "aria-label": `${name === "answer" ? "gold answer" : name} of case ${i + 1}`, spellcheck: "false", on: { input: () => ((one[name] = box.value), save()) } });
+          const box = h("textarea", { rows: name === "completion" ? 2 : 1, placeholder: { prompt: "Prompt", answer: "Reference answer", completion: "Completion" }[name], "aria-label": `${name === "answer" ? "reference answer" : name} of case ${i + 1}`, spellcheck: "false", on: { input: () => ((one[name] = box.value), save()) } });
           box.value = one[name];
           return box;
         }),
@@ -72,7 +72,7 @@ export function makeSource(drafts, { onChange, start }) {
       h("button", { type: "button", class: "btn sm", on: { click: () => (add(cases.at(-1) ?? {}), rows.querySelector(".lab-caserow:last-of-type textarea:nth-of-type(3)")?.focus()) } }, "Add a case"));
   }
 
-  /** A new row; prompt and gold answer of the last one unless they are given. */
+  /** Adds a row; without a completion where `isNew`. */
   function add({ prompt = "", answer = "", completion = "" }, isNew = true) {
     cases.push({ prompt: prompt ?? "", answer: answer ?? "", completion: isNew ? "" : completion });
     save();
@@ -105,7 +105,7 @@ export function makeSource(drafts, { onChange, start }) {
   };
 }
 
-/** What a kind of samples begins with. */
+/** Defaults of a kind of samples. */
 export function defaults(drafts, kind, run = null) {
   if (kind === "run") {
     const found = drafts.runs.find(({ id }) => id === run) ?? drafts.runs[0];

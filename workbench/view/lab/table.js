@@ -1,12 +1,12 @@
-// One group under both rewards: dots on one reward axis, then a row an answer with its parts, both advantages and its place.
+// One group under both rewards: dots on one reward axis, then a row per sample with its values, both advantages and its rank.
 
 import { h, oneLine, part, s, visible } from "../common/dom.js";
 import { dotRow, mark } from "../common/dots.js";
 import { fixed, NONE, plain, signed } from "../common/format.js";
 
-const PARTS = 4;
+const MAX_PARTS = 4;
 
-/** `onStep(by)`: another group; `onLine(n)`: to a line of the code; `onCase(group, sample)`: keep as an own case. */
+/** `onStep(by)`: another group; `onLine(n)`: to a line of the code; `onCase(group, sample)`: save as a test case. */
 export function makeTable({ onStep, onLine, onCase }) {
   const element = h("div", { class: "lab-result" });
   const open = new Set();
@@ -17,10 +17,10 @@ export function makeTable({ onStep, onLine, onCase }) {
     if (!group) return h("p", { class: "missing" }, state.empty);
     const scored = group.samples.some((sample) => sample.reward !== null || Object.keys(sample.reasons).length);
     const names = parts.map(({ name }) => name).filter((name) => group.samples.some((sample) => name in sample.parts));
-    const shown = narrow ? [] : names.slice(0, PARTS);
-    const told = firsts(group.samples);
+    const shown = narrow ? [] : names.slice(0, MAX_PARTS);
+    const reasons = firstOfEach(group.samples);
     const rows = [...group.samples].sort((a, b) => value(b, scored) - value(a, scored) || value(b, false) - value(a, false) || a.index - b.index);
-    const head = { told, names: shown, more: names.length - shown.length, scored, label, oldLabel, narrow, old: Boolean(oldLabel) };
+    const head = { firstReasons: reasons, names: shown, more: names.length - shown.length, scored, label, oldLabel, narrow, old: Boolean(oldLabel) };
     return [
       h("div", { class: "lab-group" },
         h("span", { class: "step" },
@@ -56,7 +56,7 @@ export function makeTable({ onStep, onLine, onCase }) {
 
 const value = (sample, scored) => (scored ? sample.reward : sample.old.reward) ?? -Infinity;
 
-/** Old above new, every answer at its reward. */
+/** Old above new, every sample at its reward. */
 function dots(group, { range, label, oldLabel, scored, narrow }) {
   const width = narrow ? 200 : 420;
   const line = (words, samples, std, dead) => h("div", { class: "lab-dots" },
@@ -71,7 +71,7 @@ function dots(group, { range, label, oldLabel, scored, narrow }) {
 
 function heads({ names, more, scored, label, oldLabel, narrow, old }) {
   return h("thead", {}, h("tr", {},
-    h("th", { scope: "col" }), h("th", { scope: "col", class: "say" }, "Answer"),
+    h("th", { scope: "col" }), h("th", { scope: "col", class: "say" }, "Sample"),
     names.map((name) => h("th", { class: "r clip partcol", scope: "col", title: name }, name)),
     more > 0 && !narrow && h("th", { scope: "col" }, `+${more}`),
     old && !narrow && h("th", { class: "r", scope: "col" }, `r, ${oldLabel}`),
@@ -80,14 +80,14 @@ function heads({ names, more, scored, label, oldLabel, narrow, old }) {
     scored && [
       old && !narrow && h("th", { scope: "col" }, h("span", { class: "unseen" }, "to")),
       h("th", { class: "r", scope: "col" }, `A, ${label}`),
-      old && h("th", { class: "r place", scope: "col" }, "Place"),
+      old && h("th", { class: "r place", scope: "col" }, "Rank"),
       old && !narrow && h("th", { scope: "col" }, "○ to ●"),
     ],
     h("th", { scope: "col" }, h("span", { class: "unseen" }, "Keep"))));
 }
 
-/** One answer for each complaint, so that a reward which fails on all of them says so once: "index/name". */
-function firsts(samples) {
+/** The first sample with each failure reason, with their number, so that a failure of all samples is shown once: "index/name" to count. */
+function firstOfEach(samples) {
   const seen = new Map();
   for (const { index, reasons } of samples)
     for (const [name, { text, line, chosen }] of Object.entries(reasons)) {
@@ -99,12 +99,12 @@ function firsts(samples) {
   return new Map([...seen.values()].map(({ first, count }) => [first, count]));
 }
 
-function row(sample, group, { told, names, more, scored, old, narrow, opened, onLine, onCase, toggle }) {
+function row(sample, group, { firstReasons, names, more, scored, old, narrow, opened, onLine, onCase, toggle }) {
   const isOpen = opened.includes(sample.index);
   const failed = Object.entries(sample.reasons).filter(([, reason]) => !reason.chosen);
   const cells = [
     h("td", { class: "mono i3" }, `#${sample.index + 1}`),
-    h("td", { class: "say" }, h("button", { type: "button", class: "link quiet clip mono", "aria-expanded": String(isOpen), "data-key": `answer-${sample.index}`, on: { click: () => toggle(sample.index) } },
+    h("td", { class: "say" }, h("button", { type: "button", class: "link quiet clip mono", "aria-expanded": String(isOpen), "data-key": `sample-${sample.index}`, on: { click: () => toggle(sample.index) } },
       sample.right !== null && mark(sample, 10), " ", oneLine(sample.text, 90) || h("span", { class: "i3" }, "(nothing)"))),
     names.map((name) => h("td", { class: "r mono" }, partValue(sample, name))),
     more > 0 && !narrow && h("td", {}),
@@ -117,14 +117,14 @@ function row(sample, group, { told, names, more, scored, old, narrow, opened, on
       old && h("td", { class: "r nw place" }, moved(sample)),
       old && !narrow && h("td", { class: "movecell" }, shift(sample)),
     ],
-    h("td", { class: "r" }, h("button", { type: "button", class: "link quiet i3 keepcase", title: "Add to my cases", "aria-label": `Add answer ${sample.index + 1} to my cases`, "data-key": `case-${sample.index}`, on: { click: () => onCase(group, sample) } }, "+")),
+    h("td", { class: "r" }, h("button", { type: "button", class: "link quiet i3 keepcase", title: "Add to my cases", "aria-label": `Add sample ${sample.index + 1} to my cases`, "data-key": `case-${sample.index}`, on: { click: () => onCase(group, sample) } }, "+")),
   ];
   const width = 5 + names.length + (more > 0 ? 1 : 0) + (old ? 6 : 0);
   return [
     h("tr", { class: isOpen ? "on" : "", "data-sample": sample.index }, cells),
     isOpen && h("tr", { class: "whole" }, h("td", {}), h("td", { colspan: width }, h("pre", {}, visible(sample.text), sample.cut ? `… (${sample.cut.toLocaleString("en")} more characters)` : ""))),
-    Object.entries(sample.reasons).filter(([name]) => told.has(`${sample.index}/${name}`) || isOpen).map(([name, { text, line }]) => h("tr", { class: "reason" }, h("td", {}),
-      h("td", { colspan: width }, h("b", {}, `${oneLine(name, 40)}: `), h("span", {}, visible(text, 600)), (told.get(`${sample.index}/${name}`) ?? 1) > 1 && h("span", { class: "i3" }, ` So for ${told.get(`${sample.index}/${name}`)} answers of this group.`), line && [" ", h("button", { type: "button", class: "link", "data-key": `line-${sample.index}-${name}`, on: { click: () => onLine(line) } }, `Go to line ${line}`)]))),
+    Object.entries(sample.reasons).filter(([name]) => firstReasons.has(`${sample.index}/${name}`) || isOpen).map(([name, { text, line }]) => h("tr", { class: "reason" }, h("td", {}),
+      h("td", { colspan: width }, h("b", {}, `${oneLine(name, 40)}: `), h("span", {}, visible(text, 600)), (firstReasons.get(`${sample.index}/${name}`) ?? 1) > 1 && h("span", { class: "i3" }, ` The same for ${firstReasons.get(`${sample.index}/${name}`)} samples of this group.`), line && [" ", h("button", { type: "button", class: "link", "data-key": `line-${sample.index}-${name}`, on: { click: () => onLine(line) } }, `Go to line ${line}`)]))),
   ];
 }
 
@@ -142,7 +142,7 @@ function moved({ place, old_place: before }) {
   return [h("span", { class: "b" }, place), h("span", { class: place < before ? "pos" : "neg" }, place < before ? ` ▲${before - place}` : ` ▼${place - before}`)];
 }
 
-/** Both advantages on one ruler from -2.5 to 2.5, zero in the middle. */
+/** Both advantages on one axis from -2.5 to 2.5, zero in the middle. */
 function shift(sample) {
   const x = (a) => 45 + Math.max(-2.4, Math.min(2.4, a)) * 17;
   const was = sample.old.reward === null ? null : sample.old.advantage;

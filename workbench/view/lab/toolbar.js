@@ -1,11 +1,11 @@
-// What stands around the lab's panels and draws itself from plain values: buttons, tabs of versions, the lines under the editor, prints.
+// Around the lab's panels: buttons, tabs of versions, the lines under the editor, printed output. Drawn from plain values.
 
 import { h, oneLine, part } from "../common/dom.js";
 import { count, duration, known, plain } from "../common/format.js";
 
 const SHOWN_VERSIONS = 5;
 
-/** The pieces, each {element, update(...)}. `on` holds what their buttons do. */
+/** The parts, each {element, update(...)}. `on`: the handlers of their buttons. */
 export function makeToolbar(on) {
   const acts = part(h("span", { class: "acts" }), (busy, attacking, keepable, next, usable, same, taker) => [
     busy ? h("button", { type: "button", class: "btn", "data-key": "run", on: { click: on.cancel } }, "Stop") : h("button", { type: "button", class: "btn", id: "lab-run", "data-key": "run", on: { click: on.run } }, "Run ", h("kbd", {}, "ctrl ↵")),
@@ -21,14 +21,14 @@ export function makeToolbar(on) {
     h("span", { class: "sp" }), on.saved,
   ]);
   const tools = part(h("div", { class: "lab-tools" }), (looking, base, whole, lines) => looking !== null
-    ? [h("span", { class: "i2" }, `v${looking.n}, kept ${when(looking.created)}, `, h("span", { class: "mono", title: looking.sha }, looking.sha.slice(0, 12))), h("span", { class: "sp" }), h("button", { type: "button", class: "btn sm", on: { click: () => on.goOn(looking) } }, "Go on from here")]
+    ? [h("span", { class: "i2" }, `v${looking.n}, saved ${when(looking.created)}, `, h("span", { class: "mono", title: looking.sha }, looking.sha.slice(0, 12))), h("span", { class: "sp" }), h("button", { type: "button", class: "btn sm", on: { click: () => on.goOn(looking) } }, "Go on from here")]
     : [h("button", { type: "button", class: "link", "data-key": "catalogue", on: { click: on.catalogue } }, "Start from the catalogue"),
         h("span", { class: "sp" }),
         base !== null && h("label", { class: "lab-check i2" }, h("input", { type: "checkbox", checked: whole, "data-key": "whole", on: { change: (event) => on.whole(event.target.checked) } }), ` what v${base} had too`),
         base !== null && lines && h("span", { class: "i3 desk" }, `shaded: new since v${base}`)]);
   const checks = part(h("div", { class: "lab-checks" }), (found, ended) => found && [
     check(found.again !== false, found.again === null ? "not scored twice" : found.again ? "same score twice" : "another score the second time", found.again === null),
-    check(!found.nan, found.nan ? `NaN for ${count(found.nan, "answer")}` : "no NaN"),
+    check(!found.nan, found.nan ? `NaN for ${count(found.nan, "sample")}` : "no NaN"),
     check(!found.failed, found.failed ? `fails on ${found.failed} of ${found.scored}` : "no errors"),
     check(!found.constant, found.low === null ? "no values" : found.constant ? `always ${plain(found.low)}` : `${plain(found.low)} to ${plain(found.high)}`, found.low === null),
     check(!ended && found.milliseconds < 100, `${time(found.milliseconds)} each`),

@@ -1,4 +1,4 @@
-// The functions of the code with their weights; one that is off is watched only. And the catalogue to start from.
+// The functions of the code with their weights; one that is off is recorded only. And the catalogue to start from.
 
 import { h, oneLine, part } from "../common/dom.js";
 import { plain } from "../common/format.js";
@@ -13,7 +13,7 @@ export function makeWeights({ onParts, onLine }) {
     const box = h("input", { type: "text", inputmode: "decimal", class: "mono", "aria-label": `Weight of ${name}`, disabled: frozen || !mine.enabled, "data-key": `weight-${name}`, on: { change: () => weigh(name, box) } });
     box.value = plain(mine.weight).replace("−", "-");
     return h("span", { class: mine.enabled ? "lab-weight" : "lab-weight off" },
-      h("label", { title: mine.enabled ? "Counts. Switch off to watch it only." : "Watched only." }, h("input", { type: "checkbox", checked: mine.enabled, disabled: frozen, "aria-label": `${name} counts`, "data-key": `on-${name}`, on: { change: (event) => change(name, { enabled: event.target.checked }) } })),
+      h("label", { title: mine.enabled ? "Counts. Switch off to record it only." : "Recorded only." }, h("input", { type: "checkbox", checked: mine.enabled, disabled: frozen, "aria-label": `${name} counts`, "data-key": `on-${name}`, on: { change: (event) => change(name, { enabled: event.target.checked }) } })),
       h("button", { type: "button", class: "link quiet mono clip", "data-key": `go-${name}`, on: { click: () => onLine(line) } }, oneLine(name, 30)), h("span", { class: "i3" }, "×"), box);
   }));
 

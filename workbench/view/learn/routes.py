@@ -17,7 +17,7 @@ def router(store: RunStore) -> APIRouter:
     @api.get("/theory")
     @json_route
     def theory() -> Any:
-        return check.answer()
+        return check.status()
 
     @api.post("/theory")
     @json_route

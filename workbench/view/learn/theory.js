@@ -1,5 +1,5 @@
-// The Theory page: where training must end by the published formulas (lines over beta) and where it does (dots). One JSON route;
-// the check itself runs in the background and is kept until the code changes.
+// The Theory page: where training must converge by the published formulas (lines over β) and where it does (dots). One JSON route;
+// the check runs in the background, and its result is saved until the code changes.
 
 import { h, oneLine, part, s, show } from "../common/dom.js";
 import { count, duration, fixed, short, signed } from "../common/format.js";
@@ -15,20 +15,20 @@ export async function mount(element, { fetchJson, postJson }) {
   const head = h("div", { class: "wb-theory-head" });
   const body = h("div", {}, h("p", { class: "missing", role: "status" }, "Drawing the published formulas…"));
   show(element, lost, head, body);
-  let said = "";
+  let problem = "";
 
   const start = postJson && (async () => {
-    said = "";
-    await postJson("theory", {}).catch((error) => (said = error.message));
+    problem = "";
+    await postJson("theory", {}).catch((error) => (problem = error.message));
     poller.now();
   });
-  const heads = part(head, (told, words) => top(told, words, start));
-  const bodies = part(body, (told) => [pictures(told), told.rows && table(told)]);
+  const heads = part(head, (check, words) => top(check, words, start));
+  const bodies = part(body, (check) => [pictures(check), check.rows && table(check)]);
   const poller = poll(async () => {
-    const told = await fetchJson("theory");
-    heads.update({ ...told, rows: undefined, curves: undefined, ...verdict(told), age: told.made ? Math.round((Date.now() / 1000 - told.made) / 60) : null }, said);
-    bodies.update(told);
-    return told.state === "running" ? 1 : 30;
+    const check = await fetchJson("theory");
+    heads.update({ ...check, rows: undefined, curves: undefined, ...verdict(check), age: check.made ? Math.round((Date.now() / 1000 - check.made) / 60) : null }, problem);
+    bodies.update(check);
+    return check.state === "running" ? 1 : 30;
   }, (seconds) => {
     lost.hidden = seconds === null;
     lost.textContent = seconds === null ? "" : `Not connected. Trying again in ${seconds} s.`;
@@ -41,33 +41,33 @@ function verdict({ rows, tolerance }) {
   return { total: rows.length, worst, off: rows.filter((row) => !(Math.abs(row.difference) <= tolerance)).length };
 }
 
-function top({ state, total, worst, off, tolerance, seconds, age }, said, start) {
+function top({ state, total, worst, off, tolerance, seconds, age }, problem, start) {
   const running = state === "running";
   const claim = !total
-    ? running ? "Checking: bandits train until they rest." : "Does training end where theory says it must?"
-    : off ? `Not where theory says: ${off} of ${count(total, "figure")} ${off === 1 ? "is" : "are"} off by more than ${short(tolerance)}.` : `Training ends where theory says: ${count(total, "figure")}, worst difference ${fixed(worst, 3)}.`;
+    ? running ? "Checking: bandits train until they converge." : "Does training converge to where theory says it must?"
+    : off ? `Not where theory says: ${off} of ${count(total, "figure")} ${off === 1 ? "is" : "are"} off by more than ${short(tolerance)}.` : `Training converges to where theory says: ${count(total, "figure")}, worst difference ${fixed(worst, 3)}.`;
   const note = [
-    running ? "The check is under way; it takes some seconds. " : state === "failed" ? "The last check failed: run `workbench doctor --theory` to see why. " : "",
+    running ? "The check is running; it takes some seconds. " : state === "failed" ? "The last check failed: run `workbench doctor --theory` to see why. " : "",
     state === "old" ? "These figures were made by another version of the code. " : "",
-    !total && !running ? "The lines are the published formulas. The check adds the dots: where training comes to rest." : "",
+    !total && !running ? "The lines are the published formulas. The check adds the dots: where training converges." : "",
     total && !running ? `Checked ${age < 1 ? "just now" : `${duration(60 * age)} ago`} in ${duration(seconds)}.` : "",
   ].join("");
   return [
     h("div", { class: "verdict" }, h("h1", { role: "status" }, claim),
-      h("p", { class: "i2" }, "One prompt, one-token answers, exact expectations or drawn groups: advantages and token weights come from the very functions that train models, and only the logits follow. p is the probability of the better answer where training rests, for each β.")),
+      h("p", { class: "i2" }, "One prompt, one-token completions, exact expectations or sampled groups: advantages and token gradients come from the functions that train models, and only the logits are trained. p is the probability of the better completion at convergence, for each β.")),
     h("div", { class: "wb-theory-acts" },
-      said && h("span", { class: "note bad", role: "status" }, oneLine(said, 200)),
+      problem && h("span", { class: "note bad", role: "status" }, oneLine(problem, 200)),
       h("span", { class: "i3" }, note),
       start && h("button", { type: "button", class: `btn ${total ? "" : "pri"}`, disabled: running, "data-key": "check", on: { click: start } }, running ? "Checking…" : total ? "Check again" : "Run the check, about 5 s")),
   ];
 }
 
-const pictures = (told) => h("div", { class: "wb-theory-grid" }, Object.entries(told.panels).map(([name, words]) => {
-  const curves = told.curves.filter((curve) => curve.panel === name);
-  return h("figure", { class: "panel" }, h("h2", {}, name), draw(name, curves, told.beta_range, Boolean(told.rows)), h("figcaption", { class: "i2" }, words));
+const pictures = (check) => h("div", { class: "wb-theory-grid" }, Object.entries(check.panels).map(([name, words]) => {
+  const curves = check.curves.filter((curve) => curve.panel === name);
+  return h("figure", { class: "panel" }, h("h2", {}, name), draw(name, curves, check.beta_range, Boolean(check.rows)), h("figcaption", { class: "i2" }, words));
 }));
 
-/** Lines over a logarithmic beta, named at their right ends; once it was checked, dots where training came to rest. */
+/** Lines over a logarithmic β axis, named at their right ends; after a check, dots where training converged. */
 function draw(name, curves, [low, high], checked) {
   const width = narrow() ? 332 : 420; // about as wide as it is shown, so that letters keep their size
   const AREA = { left: 26, right: width - 134, top: 8, bottom: HEIGHT - 24 };
@@ -89,11 +89,11 @@ function draw(name, curves, [low, high], checked) {
         s("text", { class: `name ${look(curve)}`, x: AREA.right + 11, y: tops[i] + 4 }, curve.name),
       ];
     }),
-    reached.map(({ beta, p, sampled }) => s("circle", { class: sampled ? "dot sampled" : "dot", cx: x(beta), cy: y(p), r: 3.4 }, s("title", {}, `β = ${beta}: p = ${p.toFixed(4)}${sampled ? ", drawn groups" : ""}`))));
+    reached.map(({ beta, p, sampled }) => s("circle", { class: sampled ? "dot sampled" : "dot", cx: x(beta), cy: y(p), r: 3.4 }, s("title", {}, `β = ${beta}: p = ${p.toFixed(4)}${sampled ? ", sampled groups" : ""}`))));
 }
 
 function table({ rows, tolerance }) {
-  return h("details", { class: "panel wb-theory-all" }, h("summary", {}, `All ${count(rows.length, "comparison")}`, h("span", { class: "i3" }, " with their differences; open dots in the pictures are drawn groups")),
+  return h("details", { class: "panel wb-theory-all" }, h("summary", {}, `All ${count(rows.length, "comparison")}`, h("span", { class: "i3" }, " with their differences; open dots in the plots are sampled groups")),
     h("div", { class: "wb-theory-scroll" }, h("table", {},
       h("thead", {}, h("tr", {}, ["Setting", "Closed form", "Reached", "Difference"].map((words) => h("th", { scope: "col" }, words)))),
       h("tbody", {}, rows.map((row) => h("tr", { class: Math.abs(row.difference) <= tolerance ? "" : "off" },

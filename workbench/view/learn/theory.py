@@ -1,4 +1,4 @@
-"""The theory page's figures: made in a process of their own, kept beside the runs until the code that they check changes."""
+"""Figures of the Theory page: computed in a process of their own, saved below the runs root until the code that they check changes."""
 
 import contextlib
 import functools
@@ -19,8 +19,8 @@ COMMAND = (sys.executable, "-P", "-m", "workbench.diagnose.theory_check")
 
 
 @functools.cache
-def _lines() -> dict[str, Any]:
-    """What the pictures show before anything was checked: the closed forms alone."""
+def _closed_forms() -> dict[str, Any]:
+    """What the plots show before the first check: the closed forms."""
     return {
         "panels": theory_check.PANELS,
         "curves": [curve._asdict() for curve in theory_check.picture(())],
@@ -29,18 +29,18 @@ def _lines() -> dict[str, Any]:
 
 
 class TheoryCheck:
-    """The newest check, and the one that is being made."""
+    """The newest check, and the one that is running."""
 
     def __init__(self, root: Path) -> None:
         self.path = root / STATE_FOLDER / "theory.json"
-        self._making: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
-    def answer(self) -> dict[str, Any]:
-        """`state`: none, running, failed, done, or old (made by another version of the code); with what was found last."""
+    def status(self) -> dict[str, Any]:
+        """`state`: none, running, failed, done, or old (made by another version of the code); with the last result."""
         with self._lock:
-            code = None if self._making is None else self._making.poll()
-            running = self._making is not None and code is None
+            code = None if self._process is None else self._process.poll()
+            running = self._process is not None and code is None
         found: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
             found = json.loads(self.path.read_bytes())
@@ -54,17 +54,17 @@ class TheoryCheck:
             state = "done" if found.get("stamp") == theory_check.stamp() else "old"
         return {
             "state": state,
-            **_lines(),
+            **_closed_forms(),
             **{name: found[name] for name in found if name != "panels"},
         }
 
     def start(self) -> dict[str, Any]:
-        """Begin a check unless one is under way. Raises RunError where none can be started."""
+        """Start a check unless one is running. Raises RunError where none can be started."""
         with self._lock:
-            if self._making is None or self._making.poll() is not None:
+            if self._process is None or self._process.poll() is not None:
                 try:
                     self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    self._making = subprocess.Popen(
+                    self._process = subprocess.Popen(
                         [*COMMAND, str(self.path)],
                         stdin=subprocess.DEVNULL,
                         stdout=subprocess.DEVNULL,
@@ -74,4 +74,4 @@ class TheoryCheck:
                     raise RunError(
                         f"The check could not be started: {error.strerror or error}. `workbench doctor --theory` makes the same one."
                     ) from error
-        return self.answer()
+        return self.status()

@@ -1,17 +1,17 @@
-// The Runs page: one row a run, from one JSON route. Asks again every 2 s while something goes on, every 10 s otherwise.
+// The Runs page: one row per run, from one JSON route, polled every 2 s while a run is active, every 10 s otherwise.
 
 import { h, oneLine, part, s, show } from "../common/dom.js";
 import { duration, known, percent, plain } from "../common/format.js";
 import { poll } from "../common/poller.js";
 import { isBad, isOver, pill } from "../common/run_states.js";
 
-const MOST = 6;
+const MAX_COMPARED = 6;
 
 export async function mount(element, { fetchJson, postJson, navigate }) {
   const lost = h("div", { class: "lost", role: "status", hidden: true });
   const note = h("p", { class: "wb-said", role: "status" });
   const body = h("div");
-  // The run one comes from is ticked already: to set another beside it takes one tick.
+  // A run in the URL is ticked already, so that comparing takes one more tick.
   const ticked = new Set(new URLSearchParams(location.search).getAll("run"));
   const compare = h("button", { type: "button", class: "btn", disabled: true, on: { click: () => navigate(`/compare?${new URLSearchParams([...ticked].map((run) => ["run", run]))}`) } });
   const tick = (id, on) => {
@@ -20,26 +20,26 @@ export async function mount(element, { fetchJson, postJson, navigate }) {
     sayCompare();
   };
   const sayCompare = () => {
-    compare.disabled = ticked.size < 2 || ticked.size > MOST;
-    compare.textContent = ticked.size < 2 ? "Compare: tick two runs" : ticked.size > MOST ? `Compare takes at most ${MOST}` : `Compare ${ticked.size} runs`;
+    compare.disabled = ticked.size < 2 || ticked.size > MAX_COMPARED;
+    compare.textContent = ticked.size < 2 ? "Compare: tick two runs" : ticked.size > MAX_COMPARED ? `Compare takes at most ${MAX_COMPARED}` : `Compare ${ticked.size} runs`;
   };
   sayCompare();
   show(element, lost, h("div", { class: "wb-runs-head" }, h("h1", {}, "Runs"), note, h("span", { class: "sp" }), compare, postJson ? h("a", { class: "btn pri", href: "/new" }, "New run") : h("span", { class: "i3" }, "Read-only: look, don't steer")), body);
-  const asked = new Set();
+  const stopping = new Set();
 
   async function stop(run) {
-    asked.add(run.id);
+    stopping.add(run.id);
     try {
       await postJson(`runs/${encodeURIComponent(run.id)}/commands`, { command: "stop" });
       note.textContent = `${title(run)} stops after this step and saves.`;
     } catch (error) {
-      asked.delete(run.id);
+      stopping.delete(run.id);
       note.textContent = error.message;
     }
     poller.now();
   }
 
-  const table = part(body, (runs) => (runs.length ? list(runs, postJson && stop, asked, ticked, tick) : empty(postJson)));
+  const table = part(body, (runs) => (runs.length ? list(runs, postJson && stop, stopping, ticked, tick) : empty(postJson)));
   const poller = poll(async () => {
     const { runs, now } = await fetchJson("runs");
     for (const id of ticked) if (!runs.some((run) => run.id === id)) tick(id, false);
@@ -55,14 +55,14 @@ const title = (run) => oneLine(run.name || run.id, 60);
 
 const empty = (canStart) => h("div", { class: "panel wb-empty" }, h("p", {}, "No runs here yet. "), canStart && h("a", { class: "btn pri", href: "/new" }, "Start the first one"));
 
-function list(runs, stop, asked, ticked, tick) {
-  const heads = [h("span", { class: "unseen" }, "Compare"), "Run", "State", "Reward", "Held-out right", "Steps", "Time", "What became of it", ""];
+function list(runs, stop, stopping, ticked, tick) {
+  const heads = [h("span", { class: "unseen" }, "Compare"), "Run", "State", "Reward", "Held-out accuracy", "Steps", "Time", "Outcome", ""];
   return h("div", { class: "panel wb-runs-panel" }, h("table", {},
     h("thead", {}, h("tr", {}, heads.map((words) => h("th", { scope: "col" }, words)))),
-    h("tbody", {}, runs.map((run) => row(run, stop, asked, ticked, tick)))));
+    h("tbody", {}, runs.map((run) => row(run, stop, stopping, ticked, tick)))));
 }
 
-function row(run, stop, asked, ticked, tick) {
+function row(run, stop, stopping, ticked, tick) {
   const { words, look } = run.pill;
   const over = isOver(run.state);
   return h("tr", { "data-run": run.id },
@@ -77,7 +77,7 @@ function row(run, stop, asked, ticked, tick) {
     h("td", { class: "wb-run-time nw i2" }, run.ago),
     h("td", { class: "wb-run-verdict" }, oneLine(run.damaged || run.verdict?.sentence || (isBad(run.state) || run.state === "queued" ? run.reason : "") || run.stalled || "", 160)),
     h("td", { class: "wb-run-acts" },
-      stop && !over && h("button", { type: "button", class: "btn sm", disabled: asked.has(run.id) || run.state === "stopping", "data-key": `stop-${run.id}`, on: { click: () => stop(run) } }, run.state === "queued" ? "Cancel" : "Stop and save")));
+      stop && !over && h("button", { type: "button", class: "btn sm", disabled: stopping.has(run.id) || run.state === "stopping", "data-key": `stop-${run.id}`, on: { click: () => stop(run) } }, run.state === "queued" ? "Cancel" : "Stop and save")));
 }
 
 function ago(run, now) {

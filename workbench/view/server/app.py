@@ -1,12 +1,11 @@
-"""The dashboard as one ASGI application: guard, JSON routes, static files, and the Gradio pages behind them.
+"""The dashboard as one ASGI application: guard, JSON routes, static files, Gradio pages.
 
-In: a runs root. Out: an application that any ASGI server runs. It owns no state: all of it lies in the run
-folders.
+In: a runs root. Out: an application for any ASGI server. It has no state of its own: all of it is in the run folders.
 """
 
 import os
 
-# Before Gradio is imported: it would otherwise tell its makers about every start.
+# Before Gradio is imported: it would otherwise send a report of every start.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import warnings
@@ -26,14 +25,14 @@ from workbench.view.server.guard import BODY_LIMIT, Guard
 
 VIEW = Path(__file__).parents[1]
 STATIC = (".js", ".css", ".svg", ".woff2")
-"""What of view/ a browser may have: the pages keep their JavaScript and styles beside their Python."""
+"""Files of view/ that are served: pages keep their JavaScript and styles beside their Python."""
 
 
 def build(
     root: Path | str, token: str | None, hosts: Iterable[str] = (), *, read_only: bool = False
 ) -> ASGIApp:
-    """The guarded application for the runs below `root`. `token` None lets everyone on this machine in; with
-    `read_only` runs can be looked at, and nothing else."""
+    """The guarded application for the runs below `root`. `token` None admits every user of this machine; with
+    `read_only` runs can be viewed, and nothing else."""
     store = RunStore(root)
     api = FastAPI(title="GRPO workbench", docs_url=None, redoc_url=None, openapi_url=None)
     api.include_router(routes.router(store), prefix="/wb/api")
@@ -62,7 +61,7 @@ def build(
 
 
 class _FirstVisit:
-    """Sends `/` to New run while there is no run to look at."""
+    """Redirects `/` to New run while there are no runs."""
 
     def __init__(self, app: ASGIApp, store: RunStore) -> None:
         self._app = app
@@ -80,7 +79,7 @@ class _FirstVisit:
 
 
 class _Static(StaticFiles):
-    """Static files that a browser asks after each time: a new version is seen at the next reload, the same one costs a 304."""
+    """Static files that a browser revalidates each time: a new version shows at the next reload, an unchanged one costs a 304."""
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         return super().lookup_path(path) if path.endswith(STATIC) else ("", None)

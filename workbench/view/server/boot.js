@@ -1,4 +1,4 @@
-// First on every page: the theme, then whatever the page holds. Gradio draws its components when it likes, so we wait for ours to appear.
+// Loaded first on every page: sets the theme, then mounts the page's modules. Gradio creates its elements late, so this waits for them.
 
 import { routes } from "../common/fetch.js";
 
@@ -19,7 +19,7 @@ function theme() {
 
 const navigate = (url) => location.assign(url);
 
-/** Calls `found` with the element once it is in the page. */
+/** Calls `found` with the element once it exists. */
 function whenThere(selector, found) {
   const look = () => {
     const element = document.querySelector(selector);
@@ -31,7 +31,7 @@ function whenThere(selector, found) {
   observer.observe(document.documentElement, { childList: true, subtree: true });
 }
 
-// The menu of a phone closes behind a choice, and when the page is tapped elsewhere.
+// The phone menu closes after a choice, and when the page is tapped elsewhere.
 document.addEventListener("click", ({ target }) => {
   const menu = document.querySelector(".wb-menu[open]");
   if (menu && !target.closest(".wb-menu summary")) menu.open = false;

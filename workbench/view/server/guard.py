@@ -1,8 +1,7 @@
-"""The door of the dashboard: every request of every route, Gradio's included, passes here first.
+"""Checks every request to the dashboard, of all routes, Gradio's included: host name, origin, token, size, read-only.
 
-Pure ASGI. In: a request. Out: the request, or a refusal in one sentence. The dashboard runs its owner's
-code by design, so whoever may talk to it has a shell: only this machine, only under names we know, only
-pages of our own, only with the token.
+Pure ASGI. In: a request. Out: the request, or a refusal in one sentence. The dashboard runs its owner's code by design, so access to
+it is access to a shell: only this machine, only known host names, only pages of our own, only with the token.
 """
 
 import hashlib
@@ -19,12 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 MANIFEST = "/manifest.json"
-"""Browsers ask for it without cookies, so no key can come with it; nobody installs this page, so it is empty."""
+"""Browsers request it without cookies, so without the token; as this page is not an installable app, it is empty."""
 BODY_LIMIT = 4 * 2**20
 """Bytes of one request. Data sets and models are named by path, never uploaded."""
 
-# Gradio needs inline scripts and eval (its config block, templates of gr.HTML); everything that could carry
-# a completion's text out of the machine is closed.
+# Gradio needs inline scripts and eval (its config block, templates of gr.HTML); everything that could send a completion's text to
+# another machine is forbidden.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
@@ -51,7 +50,7 @@ class _Refusal(Exception):
 
 
 class Guard:
-    """ASGI middleware. `token` None = whoever reaches this machine's loopback may use the dashboard."""
+    """ASGI middleware. `token` None: every user of this machine's loopback interface may use the dashboard."""
 
     def __init__(
         self,
@@ -67,8 +66,7 @@ class Guard:
         self._token = token
         self._hosts = LOOPBACK | {host.lower() for host in hosts}
         self._body_limit = body_limit
-        # Cookies know no ports: the name tells two dashboards on one machine apart without giving the token
-        # away.
+        # Cookies ignore ports: the name distinguishes two dashboards on one machine without revealing the token.
         self.cookie = "workbench-" + hashlib.sha256((token or "").encode()).hexdigest()[:8]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,14 +78,14 @@ class Guard:
             self._check_host(headers)
             self._check_origin(scope, headers)
             if self._token is not None:
-                entrance = self._entrance(scope)
-                if entrance is not None:
+                target = self._without_token(scope)
+                if target is not None:
                     await _redirect(
-                        send, entrance, f"{self.cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
+                        send, target, f"{self.cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
                     )
                     return
                 if scope["type"] == "http" and scope["path"] == MANIFEST:
-                    await _nothing(send)
+                    await _empty_manifest(send)
                     return
                 self._check_token(headers)
             self._check_length(headers)
@@ -108,23 +106,22 @@ class Guard:
             )
 
     def _check_origin(self, scope: Scope, headers: dict[str, str]) -> None:
-        """A page of another site may link here, and nothing else."""
+        """A page of another site may link here, and do nothing else."""
         changes = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
         site = headers.get("sec-fetch-site", "none")
         navigates = headers.get("sec-fetch-mode") == "navigate"
         if site not in ("same-origin", "none") and (changes or not navigates):
             raise _Refusal(403, "This request came from another site's page. Nothing was done.")
-        origin = headers.get("origin")
-        if origin is not None and changes:
-            parts = urlsplit(origin)
+        sender = headers.get("origin")
+        if sender is not None and changes:
+            parts = urlsplit(sender)
             own = parts.netloc.lower() == headers.get("host", "").lower()
             if parts.scheme not in ("http", "https") or not own:
-                sentence = f"This request came from {origin[:80]!r}, not from the dashboard's own page."
+                sentence = f"This request came from {sender[:80]!r}, not from the dashboard's own page."
                 raise _Refusal(403, f"{sentence} Nothing was done.")
 
-    def _entrance(self, scope: Scope) -> str | None:
-        """Where to go on when the address carries the right token: the same address without it. None = it
-        carries none."""
+    def _without_token(self, scope: Scope) -> str | None:
+        """The URL without its token, to redirect to, where it carries the right one; None where it carries none."""
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             return None
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -170,7 +167,7 @@ class Guard:
 
     @staticmethod
     def _check_reading(scope: Scope) -> None:
-        """Everything that changes a run or runs code goes by another method, Gradio's own events among it."""
+        """Everything that changes a run or executes code uses another method, Gradio's own events included."""
         if scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS:
             raise _Refusal(
                 403,
@@ -179,7 +176,7 @@ class Guard:
             )
 
     def _counted(self, receive: Receive) -> Receive:
-        """Bodies without a length are counted as they come; past the limit the sender is treated as gone."""
+        """Counts bodies without a length as they arrive; past the limit the client is treated as disconnected."""
         seen = 0
 
         async def counted() -> Message:
@@ -192,8 +189,7 @@ class Guard:
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """Header names to values. A security header given twice is taken as an attack: the values are joined
-    and match nothing."""
+    """Header names to values. A header given twice is treated as an attack: the joined values match nothing."""
     found: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
@@ -234,8 +230,8 @@ async def _redirect(send: Send, location: str, cookie: str) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _nothing(send: Send) -> None:
-    """An empty web manifest: it tells a stranger nothing, and the console of the owner no fault."""
+async def _empty_manifest(send: Send) -> None:
+    """An empty web manifest: reveals nothing, and leaves no error in the browser's console."""
     headers = [
         (b"content-type", b"application/manifest+json"),
         (b"content-length", b"2"),

@@ -1,7 +1,6 @@
-"""From a runs folder to an address to open: the token, the socket, the server.
+"""Serves the dashboard of a runs folder: token, socket, server.
 
-There is no way from here to a public share link: Gradio's `launch`, which reads GRADIO_SHARE, is never
-called.
+A public share link is impossible: Gradio's `launch`, which reads GRADIO_SHARE, is never called.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from workbench.view.server import app as application
 
 DEFAULT_PORT = 7860
 TRIES = 20
-"""Ports after the default one that are tried when it is busy."""
+"""Ports from the default one on that are tried when it is busy."""
 
 
 def serve(
@@ -37,7 +36,7 @@ def serve(
     """Serves the dashboard of the runs below `root` until it is interrupted.
 
     `port` None takes 7860 or the next free one; 0 takes any. Without `token` a random one is made. With
-    `read_only` runs can be looked at and nothing else. Raises ConfigError (busy port, open network without a token) and RunError (runs cannot be kept in `root`).
+    `read_only` runs can be viewed and nothing else. Raises ConfigError (busy port, open network without a token) and RunError (runs cannot be kept in `root`).
     """
     check_host(host, use_token)
     key = (token or secrets.token_urlsafe(24)) if use_token else None
@@ -46,7 +45,7 @@ def serve(
         address = f"http://{_shown(host)}:{listener.getsockname()[1]}/"
         names = [*allow_hosts, *([] if _is_any(host) else [_shown(host)])]
         built = application.build(root, token=key, hosts=names, read_only=read_only)
-        # What modules brought stays for good: a collection in the middle of an answer need not walk all of it.
+        # Objects of imported modules stay: a garbage collection during a request need not walk them.
         gc.collect()
         gc.freeze()
         # Requests are not logged: the first one carries the token.
@@ -56,26 +55,26 @@ def serve(
         logging.getLogger("httpx").setLevel(logging.WARNING)
         announce(f"The workbench is at {address}{f'?token={key}' if key else ''}")
         if _is_any(host) and not allow_hosts:
-            announce("Others reach it only under a name you allow: start it with --allow-host NAME.")
-        logging.getLogger("uvicorn.error").addFilter(_is_news)
+            announce("Other machines reach it only under a name you allow: start it with --allow-host NAME.")
+        logging.getLogger("uvicorn.error").addFilter(_is_worth_logging)
         uvicorn.Server(settings).run(sockets=[listener])
     finally:
         listener.close()
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether to log it. A page left open is cut off when the server stops: that takes no traceback."""
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Whether to log it. A page that is open when the server stops is disconnected: that needs no traceback."""
     cut = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
     return not cut and "timeout graceful shutdown exceeded" not in record.getMessage()
 
 
 def check_host(host: str, use_token: bool) -> None:
-    """Refuses to open the dashboard to a network without a token. Raises ConfigError."""
+    """Raises ConfigError for a dashboard that is open to the network without a token."""
     if use_token or _is_loopback(host):
         return
     message = (
         f"host = {host} opens the dashboard to the network, and it runs code: that needs the token. "
-        "Leave --no-token away, or use "
+        "Leave --no-token out, or use "
         "127.0.0.1."
     )
     raise ConfigError(message, {"host": message})
@@ -116,7 +115,7 @@ def _is_any(host: str) -> bool:
 
 
 def _shown(host: str) -> str:
-    """The host as it stands in an address."""
+    """The host as written in a URL."""
     if _is_any(host):
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
