@@ -172,22 +172,22 @@ def test_case_10_a_crash_ends_the_job_alone(sandbox: Sandbox) -> None:
 def test_case_11_a_killed_fork_server_is_replaced_and_its_job_done_again() -> None:
     with Sandbox(servers=1, backend="guard", probed=False) as made:
         (before,) = made.server_pids
-        answers: list[Result] = []
+        results: list[Result] = []
         slow = Job("import time\ndef f():\n  time.sleep(1)\n  return 'done'", (Call("f"),))
-        asking = threading.Thread(target=lambda: answers.append(made.run(slow)))
+        asking = threading.Thread(target=lambda: results.append(made.run(slow)))
         asking.start()
         (job,) = wait_until(lambda: jobs_of(made), what="the job runs")
         os.kill(before, signal.SIGKILL)
         asking.join()
-        assert [answer.values for answer in answers] == [("done",)]
+        assert [result.values for result in results] == [("done",)]
         assert made.server_pids != [before]
         wait_until(lambda: not job.is_running(), what="the first attempt died with its server")
 
 
 def test_case_11_a_fork_server_killed_twice_says_nothing_about_the_program() -> None:
     with Sandbox(servers=1, backend="guard", probed=False) as made:
-        answers: list[Result] = []
-        asking = threading.Thread(target=lambda: answers.append(made.run(Job("while True: pass"))))
+        results: list[Result] = []
+        asking = threading.Thread(target=lambda: results.append(made.run(Job("while True: pass"))))
         asking.start()
         killed: set[int] = set()
         for _ in range(2):
@@ -197,8 +197,8 @@ def test_case_11_a_fork_server_killed_twice_says_nothing_about_the_program() -> 
             os.kill(fork_server, signal.SIGKILL)
             wait_until(lambda job=job: not job.is_running(), what="the job died with its server")
         asking.join()
-        assert (answers[0].status, answers[0].values) == ("infra_error", (None,))
-        assert "tried twice" in str(answers[0].error)
+        assert (results[0].status, results[0].values) == ("infra_error", (None,))
+        assert "tried twice" in str(results[0].error)
         assert made.run(FINE).values == ("fine",)
 
 

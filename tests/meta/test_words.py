@@ -71,7 +71,11 @@ ANSWER = re.compile(
 ANSWER_NAMES = re.compile(
     r"(?:reference|final|expected|boxed|right|wrong|correct)_answers?|answers?(?:_column|_tag|_columns)?|.*_answer_column"
 )
-PUBLIC = {("run.py", "tell")}
+PUBLIC = {
+    ("run.py", "tell"),
+    ("rewards/api/dialects.py", "parse_answer"),  # a method of the `parser` that verifiers passes
+    ("rewards/builtin/answers.py", "partial_credit"),  # the name of a reward in configs
+}
 """Names that users already have in their notebooks, by file."""
 FILES = re.compile(r"sandbox/programs/|vendor/|common/fonts/")
 

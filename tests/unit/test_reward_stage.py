@@ -108,7 +108,7 @@ def test_what_nobody_rated_in_time_is_absent_and_no_failure(tmp_path: Path, huma
     Notes(stage.folder).thumb(Visit(1), TWO[0].prompt.id, "good one", True)
     scores = stage.scoring(*human).score(TWO, 3, stage.phase)
     assert [score.values["human"] for score in scores] == [1.0, None, None, None]
-    assert scores[1].reasons["human"] == "No value: nobody has rated this answer."
+    assert scores[1].reasons["human"] == "No value: nobody has rated this sample."
     assert scores[1].reward == 0.0 and human[0].error_rate == {"human": 0.0, "correct": 0.0}
 
 

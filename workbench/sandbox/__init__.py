@@ -1,6 +1,6 @@
-"""Runs model-written code: in goes a program with its inputs, out come plain JSON values and a status.
+"""Runs model-written code. In: a program with its inputs. Out: plain JSON values and a status.
 
-Standard library only. Expected answers stay outside; `compare_exact` compares in the caller's process.
+Standard library only. Expected values stay outside; `compare_exact` compares in the caller's process.
 """
 
 from workbench.sandbox.compare import compare_exact

@@ -1,4 +1,4 @@
-"""What this machine offers: whether code can be contained, and the command that starts a fork-server."""
+"""Whether this machine can contain code, and the command that starts a fork-server."""
 
 import json
 import os
@@ -31,7 +31,7 @@ SCRATCH_BYTES = 512 << 20
 
 
 def require_guard() -> None:
-    """SandboxError unless this machine has all that the guard is made of."""
+    """SandboxError unless this machine has everything that the guard uses."""
     machine = os.uname().machine if hasattr(os, "uname") else sys.platform
     if not sys.platform.startswith("linux"):
         problem = f"this system is {sys.platform}"

@@ -1,7 +1,4 @@
-"""Compares an expected answer with a value out of the sandbox, in the caller's process.
-
-Expected answers never enter the sandbox.
-"""
+"""Compares an expected value with a value out of the sandbox, in the caller's process: expected values never enter it."""
 
 from typing import Any
 
@@ -13,10 +10,9 @@ SCALARS = (type(None), bool, int, float, str)
 def compare_exact(expected: Any, got: Any) -> bool:
     """Whether both are the same JSON value of exactly the same types.
 
-    `True` is not 1, 1 is not 1.0, and a subclass is nothing at all. A tuple counts as a list, since values
-    travel as JSON. NaN equals NaN (it is the same answer), 0.0 equals -0.0. No tolerance: that is a reward's
-    decision. The order of a dict's keys does not count. SandboxError if `expected` itself is not a JSON
-    value.
+    `True` is not 1, 1 is not 1.0, and an instance of a subclass equals nothing. A tuple counts as a list, since values travel as
+    JSON. NaN equals NaN, 0.0 equals -0.0. No tolerance: that is a reward's decision. The order of a dict's keys does not count.
+    SandboxError if `expected` itself is not a JSON value.
     """
     pairs = [(expected, got)]
     while pairs:

@@ -23,8 +23,7 @@ def run_suite() -> dict[str, Any]:
     """Attack the sandbox with everything there is.
 
     {attacks, contained, escaped, tricks, tricks_failed, benign, benign_ok, median_ms, backend, seconds}:
-    `tricks` are wrong solutions that want to pass, `median_ms` is the time of one small job in a warm
-    sandbox.
+    `tricks` are wrong solutions that try to pass, `median_ms` is the time of one small job in a sandbox that is running.
     """
     started = time.monotonic()
     with Sandbox(probed=False) as sandbox:

@@ -1,4 +1,4 @@
-"""The nouns of the sandbox: what is to be run, under which limits, and what came of it."""
+"""The types of the sandbox: what is run, under which limits, and its result."""
 
 import json
 from collections.abc import Mapping
@@ -66,11 +66,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A program and what to do with it: calls, or stdin texts, or neither (run it once with empty input).
+    """A program, and calls to make, or stdin texts, or neither (run it once with empty input).
 
     With calls the program is imported (its `__name__` is "solution") and the values are what the calls
     return. Otherwise it runs as `__main__`, once for each text, and the values are what it prints. Expected
-    answers are not part of a job.
+    values are not part of a job.
     """
 
     source: str
@@ -95,7 +95,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a job. `values` and `errors` run parallel to the calls (or stdin texts)."""
+    """The result of a job. `values` and `errors` run parallel to the calls (or stdin texts)."""
 
     status: Status
     values: tuple[Any, ...] = ()

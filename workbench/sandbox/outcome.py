@@ -1,4 +1,4 @@
-"""Turns what a process left behind into a `Result`: the parent's reading of untrusted bytes.
+"""From the untrusted bytes that a job's process wrote to a `Result`.
 
 Neither the exit code nor anything printed is ever a verdict. A value counts only when it came in a line of
 the result pipe that carries the job's nonce.
@@ -80,7 +80,7 @@ def _messages(report: bytes, nonce: str) -> tuple[list[dict[str, Any]], bool]:
 
 
 def _depth(value: object) -> int:
-    """How many lists and dicts lie in one another, found without recursion: what comes next may recurse."""
+    """How deeply lists and dicts are nested, found without recursion, since what reads the value next may recurse."""
     deepest, rest = 0, [(value, 1)]
     while rest:
         item, depth = rest.pop()
@@ -93,12 +93,12 @@ def _depth(value: object) -> int:
 def _status(
     raw: Raw, messages: list[dict[str, Any]], tampered: bool, limits: Limits
 ) -> tuple[Status, str | None, int | None]:
-    """Status, words, line. The order says which of several causes is the one to tell."""
+    """Status, error, line. The order of the checks decides which of several causes is reported."""
     done = next((message for message in messages if "done" in message), None)
     if not any("begun" in message for message in messages):
         why = _text(_tail(raw.stderr)) or f"exit code {raw.exit_code}"
         return "infra_error", f"the job's process failed before the program ran: {why}", None
-    # From here on it has begun: whatever happens is the program's doing, and it cannot claim otherwise.
+    # From here on it has begun: whatever happens is caused by the program.
     if tampered:
         return "error", TAMPERED, None
     if raw.stopped == "output":
@@ -152,5 +152,5 @@ def _tail(data: bytes) -> str:
 
 
 def _text(value: object) -> str:
-    """Words that can be stored and shown: lone surrogates and NUL escaped."""
+    """Text that can be stored and shown: lone surrogates and NUL escaped."""
     return str(value).replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()

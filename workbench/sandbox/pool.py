@@ -1,4 +1,4 @@
-"""The sandbox: a few warm fork-servers, and jobs that run in them.
+"""The sandbox: a few fork-servers that keep running, and jobs that run in them.
 
     with Sandbox() as sandbox:
         result = sandbox.run(Job("def solve(n): return n * n", calls=(Call("solve", (7,)),)))
@@ -106,7 +106,7 @@ class Sandbox:
                 server.close()
 
     def _start_all(self) -> None:
-        """All at once, since each takes its time to warm up."""
+        """All at once, since each takes some time to start."""
         for slot in range(len(self._servers)):
             self._servers[slot] = Server(self.backend)
         for slot, server in enumerate(self._servers):
@@ -157,8 +157,8 @@ class Sandbox:
 
 
 def _payload(job: Job, as_program: bool) -> tuple[str, bytes]:
-    """A fresh nonce, and everything the job's process is told. It holds no expected answer."""
+    """A fresh nonce, and everything that is sent to the job's process. It holds no expected value."""
     nonce = secrets.token_hex(16)
     calls = [(call.name, call.args) for call in job.calls]
-    told = {"nonce": nonce, "source": job.source, "calls": calls, "as_program": as_program}
-    return nonce, json.dumps(told).encode()
+    payload = {"nonce": nonce, "source": job.source, "calls": calls, "as_program": as_program}
+    return nonce, json.dumps(payload).encode()

@@ -1,4 +1,4 @@
-"""Attacks the sandbox before it is trusted, harmlessly, and watches from outside what comes of it.
+"""Harmless attacks on the sandbox before it is trusted, observed from outside.
 
 In: how to run a job. Out: a `Badge` for the screen, and the names of the attempts that got out.
 """
@@ -29,7 +29,7 @@ WORDS = {"bwrap": "bubblewrap around Landlock and seccomp", "guard": "Landlock a
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """What the interface shows about the sandbox."""
+    """What pages show about the sandbox."""
 
     backend: Backend
     contained: int
@@ -40,7 +40,7 @@ class Badge:
 
 
 def not_probed(backend: Backend) -> Badge:
-    """For a sandbox that was told not to attack itself."""
+    """For a sandbox without the escape attempts."""
     return Badge(backend, 0, 0, f"Model-written code runs inside {WORDS[backend]}; not probed.")
 
 
@@ -61,15 +61,15 @@ def attempt(
 ) -> dict[str, Result]:
     """Run attacks one after the other; those that were not contained, by name."""
     escaped = {}
-    with Stage() as stage:
+    with Targets() as targets:
         for attack in attacks:
             given = limits_for(attack, limits)
-            result = run(Job(attack.source, (Call("attack", (stage.target,)),), limits=given))
+            result = run(Job(attack.source, (Call("attack", (targets.paths,)),), limits=given))
             expected = programs.CONTAINED.get(attack.name, programs.DENIED)
             if (
                 result.status not in expected
                 or result.values[0] not in (False, None)
-                or not stage.untouched()
+                or not targets.untouched()
             ):
                 escaped[attack.name] = result
     return escaped
@@ -80,16 +80,16 @@ def limits_for(program: programs.Program, limits: Limits) -> Limits:
     return replace(limits, wall_s=WAIT_S) if program.name in programs.WAITING else limits
 
 
-class Stage:
-    """Things to steal, reach and break, all our own, and a look at each of them afterwards."""
+class Targets:
+    """Targets of the attacks, all of them made here: files, a process, sockets; and whether each is untouched afterwards."""
 
-    def __enter__(self) -> "Stage":
-        self._folder = Path(tempfile.mkdtemp(prefix="workbench-stage-"))
+    def __enter__(self) -> "Targets":
+        self._folder = Path(tempfile.mkdtemp(prefix="workbench-targets-"))
         self._secret, self._victim_file = self._folder / "secret", self._folder / "victim"
         self._secret.write_text(secrets.token_hex())
         self._victim_file.write_text("unchanged")
         self._victim_file.chmod(0o640)
-        self._before = self._look()
+        self._before = self._files()
         waits = "import sys; sys.stdin.read()"  # ends when we do
         self._victim = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", waits], stdin=subprocess.PIPE, env={}
@@ -103,7 +103,7 @@ class Stage:
         for listener in (self._tcp, self._udp, self._abstract):
             listener.setblocking(False)
         self._memory = ctypes.create_string_buffer(16)
-        self.target: dict[str, Any] = {
+        self.paths: dict[str, Any] = {
             "folder": str(self._folder),
             "secret_file": str(self._secret),
             "victim_file": str(self._victim_file),
@@ -126,15 +126,15 @@ class Stage:
         cleaning.remove(str(self._folder))
 
     def untouched(self) -> bool:
-        """Nothing was changed, killed, or reached since the stage was set."""
-        return self._look() == self._before and self._victim.poll() is None and not self._heard()
+        """Nothing was changed, killed, or reached since the targets were made."""
+        return self._files() == self._before and self._victim.poll() is None and not self._was_reached()
 
-    def _look(self) -> tuple[object, ...]:
+    def _files(self) -> tuple[object, ...]:
         found = self._victim_file.stat() if self._victim_file.exists() else None
         mode = found and (stat.S_IMODE(found.st_mode), found.st_mtime_ns, found.st_nlink)
         return sorted(os.listdir(self._folder)), mode, found and self._victim_file.read_text()
 
-    def _heard(self) -> bool:
+    def _was_reached(self) -> bool:
         try:
             self._tcp.accept()[0].close()
             return True

@@ -23,8 +23,8 @@ from workbench.sandbox.inside.guard import Caps
 from workbench.sandbox.job import Limits
 
 START_S = 30.0
-ANSWER_S = 10.0
-"""How long the fork-server may take to fork, or to report a job that has been killed."""
+REPLY_S = 10.0
+"""Seconds the fork-server may take to fork, or to report a job that has been killed."""
 CHUNK = 1 << 16
 
 
@@ -33,7 +33,7 @@ class ServerLost(Exception):
 
 
 class Raw(NamedTuple):
-    """What a job left behind, untrusted bytes and the kernel's figures."""
+    """The output of a job: untrusted bytes, and the kernel's figures."""
 
     stdout: bytes
     stderr: bytes
@@ -41,14 +41,14 @@ class Raw(NamedTuple):
     exit_code: int
     """Negative: the signal that ended it."""
     stopped: str | None
-    """timeout | output | disk | threads: who passed a limit and was killed for it."""
+    """timeout | output | disk | threads: the limit that was passed and that the job was killed for."""
     wall: float
     cpu: float
     maxrss: int
 
 
 class Server:
-    """One warm fork-server, one job at a time."""
+    """One fork-server that keeps running, one job at a time."""
 
     def __init__(self, backend: Backend) -> None:
         self._base = tempfile.mkdtemp(prefix="workbench-sandbox-")
@@ -78,10 +78,10 @@ class Server:
         return self._process.pid
 
     def wait_ready(self) -> None:
-        """Block until the fork-server has confined itself. ServerLost with its own words if it could not."""
-        answer, _ = self._receive(START_S)
-        if "ready" not in answer:
-            raise ServerLost(f"the fork-server could not confine itself: {answer.get('failed')}")
+        """Block until the fork-server has confined itself. ServerLost with its message if it could not."""
+        reply, _ = self._receive(START_S)
+        if "ready" not in reply:
+            raise ServerLost(f"the fork-server could not confine itself: {reply.get('failed')}")
 
     def run(self, payload: bytes, stdin: bytes, limits: Limits) -> Raw:
         """Run one job to its end, or to a limit."""
@@ -103,12 +103,12 @@ class Server:
             finally:
                 for descriptor in theirs:
                     os.close(descriptor)
-            _, descriptors = self._receive(ANSWER_S)
+            _, descriptors = self._receive(REPLY_S)
             pidfd = descriptors[0]
             close.callback(os.close, pidfd)
             try:
                 outputs, stopped, wall = self._follow(ours, pidfd, limits)
-                ended, _ = self._receive(ANSWER_S)
+                ended, _ = self._receive(REPLY_S)
             except BaseException:
                 _kill(pidfd)
                 raise
@@ -140,7 +140,7 @@ class Server:
         line on the result pipe: what came before was our work, however busy the machine is.
         """
         *_, report = ours
-        started, deadline = None, time.monotonic() + ANSWER_S
+        started, deadline = None, time.monotonic() + REPLY_S
         kept = {descriptor: bytearray() for descriptor in ours}
         poll = select.poll()
         for descriptor in ours:
@@ -152,7 +152,7 @@ class Server:
             if left <= 0 and stopped is None:
                 stopped = "timeout"
                 _kill(pidfd)
-            if left < -ANSWER_S:
+            if left < -REPLY_S:
                 raise ServerLost("a killed job did not end")
             for descriptor, _ in poll.poll(max(1.0, left * 1000) if stopped is None else 1000):
                 if descriptor == self._control.fileno():
@@ -166,9 +166,9 @@ class Server:
                 if descriptor == report and started is None:
                     started = time.monotonic()
                     deadline = started + limits.wall_s
-                room = limits.output_bytes - len(kept[descriptor])
-                kept[descriptor] += chunk[:room]
-                if len(chunk) > room and stopped is None:
+                free = limits.output_bytes - len(kept[descriptor])
+                kept[descriptor] += chunk[:free]
+                if len(chunk) > free and stopped is None:
                     stopped = "output"
                     _kill(pidfd)
         stdout, stderr, lines = (bytes(kept[descriptor]) for descriptor in ours)
@@ -185,13 +185,13 @@ class Server:
         except OSError as error:
             raise ServerLost(f"the fork-server is gone: {error}") from None
         if not message:
-            raise ServerLost(f"the fork-server ended: {self._last_words()}")
+            raise ServerLost(f"the fork-server ended: {self._last_line()}")
         return json.loads(message), list(descriptors)
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         self._log.seek(0)
         lines = self._log.read()[-4000:].decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "without a word"
+        return lines[-1] if lines else "without an error message"
 
 
 def _memory_file(data: bytes) -> int:

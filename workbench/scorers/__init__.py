@@ -1,1 +1,1 @@
-"""Models that score answers. Loaded by name in reward processes; no other room imports them."""
+"""Models that score completions. Imported by name in reward processes; no other room imports them."""

@@ -1,6 +1,6 @@
 """Sequence classifiers as scorers: a reward model with one output, or the probability of a label.
 
-In: prompt and answer texts. Out: one float each. Loads torch and transformers; safetensors only, no remote
+In: texts of prompts and completions. Out: one float each. Loads torch and transformers; safetensors only, no remote
 code.
 """
 
@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from workbench.core.errors import ModelError
 
 _LONGEST = 4096
-"""Tokens of a scored text where the model does not name its own limit; the front is cut, the answer stays."""
+"""Tokens of a scored text where the model names no limit of its own; the front is cut, the completion stays."""
 
 
 class SequenceScorer:
@@ -26,7 +26,7 @@ class SequenceScorer:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
                 model, padding_side="right", truncation_side="left"
             )
-            loaded, facts = AutoModelForSequenceClassification.from_pretrained(
+            network, facts = AutoModelForSequenceClassification.from_pretrained(
                 model, output_loading_info=True, use_safetensors=True, dtype=torch.float32
             )
         except (OSError, ValueError) as error:
@@ -42,10 +42,10 @@ class SequenceScorer:
             )
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
-        loaded.config.pad_token_id = self._tokenizer.pad_token_id
-        self._model = loaded.to(where).eval()
+        network.config.pad_token_id = self._tokenizer.pad_token_id
+        self._model = network.to(where).eval()
         self._batch_size = batch_size
-        limit = getattr(loaded.config, "max_position_embeddings", None) or _LONGEST
+        limit = getattr(network.config, "max_position_embeddings", None) or _LONGEST
         self._longest = min(int(limit), _LONGEST)
 
     @property
@@ -55,7 +55,7 @@ class SequenceScorer:
         return [names[index] for index in range(len(names))]
 
     def rewards(self, prompt: str, completions: Sequence[str]) -> list[float]:
-        """The one output of a reward model for each answer, with the chat template where there is one."""
+        """The one output of a reward model for each completion, with the chat template where there is one."""
         if len(self.labels) != 1:
             raise ModelError(
                 f"A reward model has one output, this one has {len(self.labels)}: {', '.join(self.labels)}. "
@@ -64,13 +64,13 @@ class SequenceScorer:
         return [float(row[0]) for row in self._logits([self._dialogue(prompt, text) for text in completions])]
 
     def probabilities(self, completions: Sequence[str], label: str) -> list[float]:
-        """Probability of a label for each answer: sigmoid for several labels at once, softmax otherwise."""
+        """Probability of a label for each completion: sigmoid for several labels at once, softmax otherwise."""
         if label not in self.labels:
             raise ModelError(f"The classifier knows no label {label!r}. It has: {', '.join(self.labels)}.")
         logits = torch.stack(self._logits(completions))
         several = self._model.config.problem_type == "multi_label_classification" or len(self.labels) == 1
-        shares = logits.sigmoid() if several else logits.softmax(-1)
-        return [float(share) for share in shares[:, self.labels.index(label)]]
+        probabilities = logits.sigmoid() if several else logits.softmax(-1)
+        return [float(one) for one in probabilities[:, self.labels.index(label)]]
 
     def _dialogue(self, prompt: str, completion: str) -> str:
         if not self._tokenizer.chat_template:

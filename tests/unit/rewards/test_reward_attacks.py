@@ -68,7 +68,7 @@ def test_a_score_carries_its_example_and_its_reasons(tmp_path):
     sources = resolve([RewardSpec(name="format")], tmp_path)
     (first, *_) = attack(sources[0], of_rows(ROWS))
     assert (first.name, first.completion, first.score) == ("empty", "", 0.0)
-    assert first.about == "Says nothing. It earns 0; answers earn 0 to 1."
+    assert first.about == "Says nothing. It earns 0; honest samples earn 0 to 1."
 
 
 @pytest.mark.parametrize("name", TRICKS)

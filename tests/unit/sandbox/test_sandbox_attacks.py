@@ -44,10 +44,10 @@ def test_an_attack_reaches_its_goal_where_nothing_contains_it(name: str, tmp_pat
     """Otherwise the test above would prove nothing."""
     attack = next(attack for attack in ATTACKS if attack.name == name)
     start = "import json, os\nprint(json.dumps([attack(json.loads(os.environ['TARGET'])), 'over']))"
-    with probe.Stage() as stage, open(os.devnull) as inherited:
+    with probe.Targets() as targets, open(os.devnull) as inherited:
         done = subprocess.run(
             [sys.executable, "-c", f"{attack.source}\n{start}"],
-            env={"TARGET": json.dumps(stage.target), "HOME": str(tmp_path)},
+            env={"TARGET": json.dumps(targets.paths), "HOME": str(tmp_path)},
             cwd=tmp_path,
             pass_fds=[inherited.fileno()]
             if name != "inherited_descriptors"
@@ -58,7 +58,7 @@ def test_an_attack_reaches_its_goal_where_nothing_contains_it(name: str, tmp_pat
     assert json.loads(done.stdout) == [True, "over"], done.stderr.decode()
 
 
-def test_the_stage_notices_what_was_done_to_it() -> None:
+def test_the_targets_show_what_was_done_to_them() -> None:
     attacks = {attack.name: attack for attack in ATTACKS}
     for name in (
         "change_file",
@@ -69,12 +69,12 @@ def test_the_stage_notices_what_was_done_to_it() -> None:
         "kill_victim",
         "write_outside",
     ):
-        with probe.Stage() as stage:
-            assert stage.untouched()
+        with probe.Targets() as targets:
+            assert targets.untouched()
             space: dict[str, object] = {}
             exec(attacks[name].source, space)
-            assert space["attack"](stage.target)  # type: ignore[operator]
-            wait_until(lambda stage=stage: not stage.untouched(), what=name)  # type: ignore[misc]
+            assert space["attack"](targets.paths)  # type: ignore[operator]
+            wait_until(lambda targets=targets: not targets.untouched(), what=name)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("trick", TRICKS, ids=names(TRICKS))

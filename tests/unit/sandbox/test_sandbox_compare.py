@@ -1,4 +1,4 @@
-"""Exact comparison of an expected answer with a value out of the sandbox."""
+"""Exact comparison of an expected value with a value out of the sandbox."""
 
 import math
 

@@ -29,7 +29,7 @@ def header(machine: str) -> dict[str, int]:
 
 
 def verdict(code: bytes, arch: int, number: int, arguments: Sequence[int] = ()) -> str:
-    """What the kernel would answer: classic BPF over struct seccomp_data, as linux/filter.h defines it."""
+    """What the kernel would return: classic BPF over struct seccomp_data, as linux/filter.h defines it."""
     padded = [value & (1 << 64) - 1 for value in (*arguments, *[0] * 6)][:6]
     data = struct.pack("<IIQ6Q", number & (1 << 32) - 1, arch, 0, *padded)
     steps = [struct.unpack_from("=HBBI", code, at) for at in range(0, len(code), 8)]
@@ -117,7 +117,7 @@ def test_limits_may_be_read_and_never_set(machine: str) -> None:
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_a_descriptor_cannot_be_made_to_send_signals(machine: str) -> None:
-    for command, answer in (
+    for command, outcome in (
         (1, ALLOWED),
         (4, ALLOWED),
         (1030, ALLOWED),
@@ -125,7 +125,7 @@ def test_a_descriptor_cannot_be_made_to_send_signals(machine: str) -> None:
         (10, DENIED),
         (15, DENIED),
     ):
-        assert ask(machine, "fcntl", 3, command) == answer
+        assert ask(machine, "fcntl", 3, command) == outcome
 
 
 @pytest.mark.parametrize("machine", MACHINES)

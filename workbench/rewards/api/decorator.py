@@ -32,7 +32,7 @@ class Declared:
     example: Example | None = None
     range: tuple[float, float] | None = None
     group: bool = False
-    """It gets a whole group: plural `completions`; prompt, answer and columns stay single values."""
+    """It gets a whole group: plural `completions`; prompt, `answer` and columns stay single values."""
     alone: bool = False
     """It holds a model and gets a process of its own, one whatever the size of the pool."""
     outside: bool = False

@@ -1,7 +1,7 @@
-"""One group as plain JSON values: what travels from the pool to a reward process.
+"""One group as plain JSON values: what rewards are given their arguments from.
 
-In: `Group`s with their rollouts, or plain rows (recorded samples, a person's own cases). Out: `RewardInput`s.
-Imported in every reward process, so it must stay light.
+In: `Group`s with their rollouts, or plain rows (recorded samples, typed ones). Out: `RewardInput`s. Imported in every reward
+process, so it must stay light.
 """
 
 import re
@@ -15,7 +15,7 @@ _PIECE = re.compile(r"\w+|[^\w\s]|\s+")
 
 
 class RewardInput(TypedDict):
-    """All answers to one prompt; lists run in sample order."""
+    """All completions of one prompt; lists run in sample order."""
 
     id: str
     prompt: str
@@ -27,15 +27,15 @@ class RewardInput(TypedDict):
     lengths: list[int | None]
     finish_reasons: list[str]
     ratings: list[float | None]
-    """What a person said about each answer, 0 to 1; None where nobody said anything."""
+    """A person's rating of each completion, 0 to 1; None where there is none."""
 
 
 Ratings = Mapping[tuple[str, str], float]
-"""What people's ratings are worth, by (prompt id, text of the answer)."""
+"""People's ratings from 0 to 1, by (prompt id, text of the completion)."""
 
 
 class Row(TypedDict):
-    """One answer as a plain row. Everything that is not named here goes into `columns`."""
+    """One completion as a plain row. Every other key goes into `columns`."""
 
     completion: str
     prompt: NotRequired[str]
@@ -46,12 +46,12 @@ class Row(TypedDict):
     finish_reason: NotRequired[str]
     rating: NotRequired[float | None]
     group: NotRequired[object]
-    """Neighbours with the same value are one group; without it, those with the same prompt and answer."""
+    """Neighbours with the same value are one group; without it, those with the same prompt, `answer` and columns."""
 
 
 def of_groups(groups: Iterable[Any], tokens: bool, ratings: Ratings | None = None) -> list[RewardInput]:
-    """`types.Group`s, flat sample order kept; token ids only where asked for, they are most of the bytes."""
-    said = ratings or {}
+    """From `types.Group`s, in the same order; token ids only where `tokens`, they are most of the bytes."""
+    rated = ratings or {}
     return [
         RewardInput(
             id=group.prompt.id,
@@ -63,14 +63,14 @@ def of_groups(groups: Iterable[Any], tokens: bool, ratings: Ratings | None = Non
             tokens=[rollout.token_ids.tolist() for rollout in group.rollouts] if tokens else None,
             lengths=[rollout.length for rollout in group.rollouts],
             finish_reasons=[rollout.finish_reason for rollout in group.rollouts],
-            ratings=[said.get((group.prompt.id, rollout.text)) for rollout in group.rollouts],
+            ratings=[rated.get((group.prompt.id, rollout.text)) for rollout in group.rollouts],
         )
         for group in groups
     ]
 
 
 def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[RewardInput]:
-    """Plain rows; neighbours with one `group` (or one prompt and answer) are a group. Raises RewardError."""
+    """From plain rows (`Row`). Raises RewardError for a row without a completion."""
     groups: list[RewardInput] = []
     last: object = object()
     for number, row in enumerate(rows):
@@ -109,7 +109,7 @@ def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[RewardInput]:
 
 
 def with_completions(group: RewardInput, completions: Sequence[str]) -> RewardInput:
-    """The same prompt with other answers; words and signs stand in for tokens, which would need a model."""
+    """The same prompt with other completions. Their tokens are words and punctuation, since a tokenizer would need the model."""
     tokens = [
         [zlib.crc32(piece.encode("utf-8", "replace")) for piece in _PIECE.findall(text)]
         for text in completions
@@ -125,7 +125,7 @@ def with_completions(group: RewardInput, completions: Sequence[str]) -> RewardIn
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON knows it: arrays become lists, numpy numbers plain ones, anything else its text."""
+    """A value as JSON: arrays become lists, numpy scalars plain numbers, anything else its text."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Is the answer the gold answer? Compared as text, as a number, or with credit for being on the way."""
+"""Whether the final answer is the reference answer: compared as text, as a number, or with partial rewards."""
 
 import re
 
@@ -17,9 +17,9 @@ _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+
     ),
 )
 def correct(completion: str, answer: str | None, finish_reason: str) -> float | None:
-    """1 where the text in the `<answer>` that ends the completion is exactly the gold answer, else 0.
+    """1 where the text in the `<answer>` that ends the completion is exactly the reference answer, else 0.
 
-    The answer must have stopped by itself. None where the prompt has no gold answer.
+    0 where the completion was truncated. None where the prompt has no reference answer.
     """
     if answer is None:
         return None
@@ -34,27 +34,27 @@ def is_right(completion: str, answer: str, finish_reason: str) -> bool:
 @reward(
     title="Right number",
     range=(0.0, 1.0),
-    weakness="It reads the last number of the answer, so a list of guesses that ends well passes.",
+    weakness="It reads the last number of the sample, so a list of guesses that ends well passes.",
     example=Example({"completion": "So it is <answer>1,200.0</answer>", "answer": "1200"}, 1.0),
 )
 def number(completion: str, answer: str | None, *, tolerance: float = 1e-6) -> float | None:
-    """1 where the last number of the answer equals the gold number within a relative tolerance, else 0.
+    """1 where the last number of the completion equals the reference number within a relative tolerance, else 0.
 
-    Reads the `<answer>` tag at the end, or what follows the thoughts; knows 1,200, 3/4, 1e3 and 12 %. None
-    where the gold answer is no number.
+    Reads the `<answer>` tag at the end, or what follows `</think>`; knows 1,200, 3/4, 1e3 and 12 %. None where the
+    reference answer is no number.
     """
-    gold = None if answer is None else read_number(answer)
-    if gold is None:
+    expected = None if answer is None else read_number(answer)
+    if expected is None:
         return None
     given = last_number(final_answer(completion))
-    return 1.0 if given is not None and _equal(given, gold, tolerance) else 0.0
+    return 1.0 if given is not None and _equal(given, expected, tolerance) else 0.0
 
 
 @reward(
     title="Right answer, with partial credit",
     range=(0.0, 1.0),
     weakness=(
-        "Whatever earns the partial credit is easier than the answer: above about .2 it gets stuck there."
+        "Whatever earns the partial reward is easier than a right answer: above about .2 a model gets stuck there."
     ),
     example=Example(
         {"completion": "<think>2+2</think><answer>6</answer>", "answer": "4", "finish_reason": "stop"}, 0.1
@@ -63,11 +63,10 @@ def number(completion: str, answer: str | None, *, tolerance: float = 1e-6) -> f
 def partial_credit(
     completion: str, answer: str | None, finish_reason: str, *, form: float = 0.1, near: float = 0.0
 ) -> float | None:
-    """1 for the right answer; else `form` for any tagged answer at the end, plus up to `near` for a number
-    close by.
+    """1 for the right answer; else `form` for any final answer in its tag at the end, plus up to `near` for a number close by.
 
-    The credit for closeness is near / (1 + distance). Against sparse rewards: a group without a right answer
-    still has something to compare. None where the prompt has no gold answer.
+    Closeness earns near / (1 + distance). Against sparse rewards: a group without a right answer still has something to compare.
+    None where the prompt has no reference answer.
     """
     if answer is None:
         return None
@@ -76,8 +75,8 @@ def partial_credit(
     tagged = answer_tag(completion)
     if tagged is None or not tagged or finish_reason != "stop":
         return 0.0
-    gold, given = read_number(answer), read_number(tagged)
-    closeness = 0.0 if gold is None or given is None else near / (1.0 + abs(given - gold))
+    expected, given = read_number(answer), read_number(tagged)
+    closeness = 0.0 if expected is None or given is None else near / (1.0 + abs(given - expected))
     return form + closeness
 
 
@@ -102,5 +101,5 @@ def _value(text: str) -> float | None:
         return None
 
 
-def _equal(given: float, gold: float, tolerance: float) -> bool:
-    return abs(given - gold) <= tolerance * max(1.0, abs(gold))
+def _equal(given: float, expected: float, tolerance: float) -> bool:
+    return abs(given - expected) <= tolerance * max(1.0, abs(expected))

@@ -51,7 +51,7 @@ FAMILIES: tuple[ModuleType, ...] = (
 
 
 class RewardInfo(NamedTuple):
-    """What a person needs to know to choose a reward."""
+    """What a user needs to know to choose a reward."""
 
     name: str
     title: str
@@ -63,10 +63,10 @@ class RewardInfo(NamedTuple):
     options: dict[str, Any]
     """Name and default of each."""
     needs: tuple[str, ...]
-    """Columns the data must have; `answer` where it compares with one."""
+    """Columns the data must have; `answer` where it compares with the reference answer."""
     range: tuple[float, float]
     group_level: bool
-    """Looks at all answers of a group at once."""
+    """Gets all completions of a group at once."""
 
 
 def _describe(function: Callable[..., Any], family: str) -> RewardInfo:

@@ -1,4 +1,4 @@
-"""Multiple choice: which letter was chosen?"""
+"""Multiple choice: whether the chosen letter is the right one."""
 
 import re
 
@@ -17,13 +17,12 @@ _BRACKETED = re.compile(r"[(\[]([A-Z])[)\]]")
     example=Example({"completion": "Cold air sinks, so the answer is (B).", "answer": "B"}, 1.0),
 )
 def choice(completion: str, answer: str | None) -> float | None:
-    """1 where the chosen letter is the gold letter, else 0.
+    """1 where the chosen letter is that of the reference answer, else 0.
 
-    Reads the answer tag, `answer: B`, or the last letter in brackets. None where the gold answer names no
-    letter.
+    Reads the answer tag, `answer: B`, or the last letter in brackets. None where the reference answer names no letter.
     """
-    gold = _letter_at_start(answer or "")
-    return None if gold is None else float(chosen(final_answer(completion)) == gold)
+    expected = _letter_at_start(answer or "")
+    return None if expected is None else float(chosen(final_answer(completion)) == expected)
 
 
 def chosen(text: str) -> str | None:

@@ -9,7 +9,7 @@ from workbench.rewards.api.decorator import Example, reward
 from workbench.rewards.builtin.text import answer_tag
 
 _LONGEST = 500
-"""Characters; real answers are far shorter, and a deep expression would exhaust the parser."""
+"""Characters; sensible expressions are far shorter, and a deep one would exhaust the parser."""
 
 
 @reward(

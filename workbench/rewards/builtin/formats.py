@@ -1,4 +1,4 @@
-"""Does the answer keep the form that was asked for?"""
+"""Whether a completion keeps the format `<think>…</think><answer>…</answer>`."""
 
 import re
 
@@ -17,7 +17,7 @@ _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 def format(completion: str, rendered: str) -> float:
     """1 where the completion is exactly `<think>…</think><answer>…</answer>`, each tag once, else 0.
 
-    Where the prompt itself ends with `<think>`, the completion starts inside the thoughts. (DeepSeek-R1,
+    Where the prompt itself ends with `<think>`, the completion starts inside the reasoning. (DeepSeek-R1,
     2501.12948)
     """
     text = completion.strip()

@@ -1,4 +1,4 @@
-"""Is the reasoning in the wanted language? Counted by script; lingua tells languages of one script apart."""
+"""Whether the reasoning is in the target language: counted by script; lingua distinguishes languages of one script."""
 
 import functools
 import unicodedata
@@ -66,8 +66,8 @@ def prepare(detector: str = "script") -> None:
 def language(completion: str, *, language: str = "en", detector: str = "script") -> float | None:
     """Share of the words of the reasoning that are in the target language. (DeepSeek-R1 2501.12948 eq 7)
 
-    detector `script` counts by Unicode script, each character of unspaced scripts as a word; `lingua` also
-    tells languages of one script apart (pip install lingua-language-detector). None where there are no words.
+    detector `script` counts by Unicode script, each character of unspaced scripts as a word; `lingua` also distinguishes
+    languages of one script (pip install lingua-language-detector). None where there are no words.
     """
     text, code = thoughts(completion), _NAMES.get(language.casefold(), language.casefold())
     if code not in SCRIPTS:

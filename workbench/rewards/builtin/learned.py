@@ -1,6 +1,6 @@
-"""Models as rewards: a reward model, or any text classifier. The model lives in a process of its own.
+"""Models as rewards: a reward model, or any text classifier. The model is loaded in a process of its own.
 
-What holds it is found by name, so that this room stays free of torch.
+Its class is imported by name, so that `rewards` stays free of torch.
 """
 
 import functools
@@ -24,13 +24,13 @@ def prepare(model: str = "", device: str = "auto", batch_size: int = 8) -> None:
     group=True,
     alone=True,
     weakness=(
-        "It is optimised against: after some hundred steps answers please the model and no longer people."
+        "It is optimised against: after some hundred steps samples please the model and no longer people."
     ),
 )
 def reward_model(
     completions: Sequence[str], prompt: str, *, model: str = "", device: str = "auto", batch_size: int = 8
 ) -> list[float]:
-    """The score of a trained reward model for prompt and answer, as it comes: usually -10 to 10.
+    """The score of a trained reward model for prompt and final answer, unscaled: usually -10 to 10.
 
     `model`: a folder or id with a sequence-classification head of one output. Never None.
     """
@@ -50,7 +50,7 @@ def reward_model(
 def classifier(
     completions: Sequence[str], *, model: str = "", label: str = "", device: str = "auto", batch_size: int = 8
 ) -> list[float]:
-    """Probability that a classifier gives to `label` for the answer (a sentiment, a topic, no toxicity).
+    """Probability that a classifier gives to `label` for the final answer (a sentiment, a topic, no toxicity).
 
     `model`: a folder or id with a sequence-classification head. Never None.
     """

@@ -1,6 +1,6 @@
-"""Mathematical answers, compared as mathematics by math-verify.
+"""Mathematical final answers, compared as mathematics by math-verify.
 
-It limits its own time by a signal, which works only in the main thread of a process: here it has one.
+It limits its own time by a signal, which works only in the main thread of a process, where rewards are called.
 """
 
 from importlib import import_module
@@ -25,19 +25,19 @@ def prepare() -> None:
     example=Example({"completion": r"The result is \boxed{\frac{2}{4}}", "answer": r"$\frac{1}{2}$"}, 1.0),
 )
 def math(completion: str, answer: str | None) -> float | None:
-    """1 where the final expression equals the gold one as mathematics (LaTeX or plain), else 0.
+    """1 where the final expression equals the reference as mathematics (LaTeX or plain), else 0.
 
-    None where the gold answer cannot be read. (math-verify)
+    None where the reference answer cannot be read. (math-verify)
     """
     if answer is None:
         return None
     library = _library()
-    gold = _read(library, answer)
-    if not gold:
+    expected = _read(library, answer)
+    if not expected:
         return None
     tagged = answer_tag(completion)
     given = _read(library, tagged if tagged is not None else completion)
-    return 1.0 if given and library.verify(gold, given, timeout_seconds=_LIMIT_S) else 0.0
+    return 1.0 if given and library.verify(expected, given, timeout_seconds=_LIMIT_S) else 0.0
 
 
 def _read(library: Any, text: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Model-written programs, run in the sandbox against test cases. Expected answers stay on this side."""
+"""Model-written programs, run in the sandbox against test cases. Expected values stay on this side."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def code_tests(
 
     The column `tests` holds cases `{"args": [...], "expected": ...}` for the column `function`, or cases
     `{"stdin": text, "expected": text}` for a whole program. The program is the last code block, or everything
-    after the thoughts. `seconds` are for all tests together.
+    after `</think>`. `seconds` are for all tests together.
     """
     cases = json.loads(tests) if isinstance(tests, str) else list(tests)
     if not cases:
@@ -70,12 +70,12 @@ def code_tests(
         result = _run(Job(source, calls=calls, limits=limits))
     else:
         result = _run(Job(source, stdin=tuple(str(case["stdin"]) for case in cases), limits=limits))
-    passed = [_passes(case, result, place, by_call) for place, case in enumerate(cases)]
+    passed = [_is_passed(case, result, place, by_call) for place, case in enumerate(cases)]
     return sum(passed) / len(passed) if partial else float(all(passed))
 
 
 def program(completion: str) -> str:
-    """The last code block after the thoughts, or all of what stands there."""
+    """The last code block after `</think>`, or everything there."""
     text = completion.rpartition("</think>")[2]
     blocks = _BLOCK.findall(text)
     return str(blocks[-1]) if blocks else text
@@ -90,7 +90,7 @@ def _run(job: Job) -> Result:
     return result
 
 
-def _passes(case: Mapping[str, Any], result: Result, place: int, by_call: bool) -> bool:
+def _is_passed(case: Mapping[str, Any], result: Result, place: int, by_call: bool) -> bool:
     if result.errors[place] is not None:
         return False
     value = result.values[place]

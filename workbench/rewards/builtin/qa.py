@@ -1,4 +1,4 @@
-"""Short factual answers: the same after normalisation, or word by word."""
+"""Short factual final answers: the same after normalisation, or word by word."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from workbench.rewards.builtin.text import final_answer, normalised
     ),
 )
 def qa_match(completion: str, answer: str | None, accepted: Sequence[str] | None = None) -> float | None:
-    """1 where the answer equals the gold one, or one of the column `accepted`, after normalisation, else 0.
+    """1 where the final answer equals the reference, or one of the column `accepted`, after normalisation, else 0.
 
-    Normalisation drops case, punctuation and English articles (SQuAD, 1606.05250). None without gold.
+    Normalisation drops case, punctuation and English articles (SQuAD, 1606.05250). None without a reference.
     """
-    golds = _golds(answer, accepted)
-    return float(normalised(final_answer(completion)) in golds) if golds else None
+    references = _references(answer, accepted)
+    return float(normalised(final_answer(completion)) in references) if references else None
 
 
 @reward(
@@ -33,22 +33,22 @@ def qa_match(completion: str, answer: str | None, accepted: Sequence[str] | None
     ),
 )
 def qa_f1(completion: str, answer: str | None, accepted: Sequence[str] | None = None) -> float | None:
-    """F1 of the answer's words against the gold answer, the best over the column `accepted`.
+    """F1 of the final answer's words against the reference, the best over the column `accepted`.
 
-    Words after normalisation as in `qa_match`. None without gold.
+    Words after normalisation as in `qa_match`. None without a reference.
     """
-    golds = _golds(answer, accepted)
+    references = _references(answer, accepted)
     given = normalised(final_answer(completion)).split()
-    return max((f1(given, gold.split()) for gold in golds), default=None)
+    return max((f1(given, reference.split()) for reference in references), default=None)
 
 
-def f1(given: Sequence[str], gold: Sequence[str]) -> float:
+def f1(given: Sequence[str], reference: Sequence[str]) -> float:
     """Harmonic mean of precision and recall of words, each counted as often as it occurs."""
-    shared = (Counter(given) & Counter(gold)).total()
-    return 2 * shared / (len(given) + len(gold)) if shared else 0.0
+    shared = (Counter(given) & Counter(reference)).total()
+    return 2 * shared / (len(given) + len(reference)) if shared else 0.0
 
 
-def _golds(answer: str | None, accepted: Sequence[str] | None) -> list[str]:
+def _references(answer: str | None, accepted: Sequence[str] | None) -> list[str]:
     texts = [] if answer is None else [answer]
     texts += [accepted] if isinstance(accepted, str) else list(accepted or [])
     return [plain for text in texts if (plain := normalised(str(text)))]

@@ -1,7 +1,7 @@
-"""Rewards that ask a server over HTTP, and how every reward that asks one does it.
+"""Rewards that ask a server over HTTP, and what every reward that does so shares.
 
-Requests run side by side, are tried again when a server is busy, and the same content is asked only once. A
-server that stays away is a failure of the infrastructure, never a score. Keys come from the environment.
+Requests run concurrently, are tried again when a server is busy, and the same content is sent only once. A server that cannot be
+reached is a failure of the infrastructure, never a score. Keys come from the environment.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ _SIDE_BY_SIDE = 16
 
 
 class Memory:
-    """Answers by content, the oldest dropped first."""
+    """Replies by content, the oldest dropped first."""
 
     def __init__(self, size: int = _REMEMBERED) -> None:
         self._size = size
         self._kept: dict[str, Any] = {}
 
     def get(self, question: Any, ask: Callable[[], Any]) -> Any:
-        """The remembered answer, or that of `ask`."""
+        """The remembered reply, or that of `ask`."""
         key = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
         if key not in self._kept:
             self._kept[key] = ask()
@@ -64,13 +64,13 @@ async def http_score(
     key_env: str = "",
     tries: int = 3,
 ) -> float | None:
-    """The number that a server answers to a POST of prompt, completion, answer and columns as JSON.
+    """The number that a server replies to a POST of prompt, completion, `answer` and columns as JSON.
 
-    It answers with a number, or with `{"score": number}`; null means that it does not apply: None. `key_env`
+    It replies with a number, or with `{"score": number}`; null means that it does not apply: None. `key_env`
     names an environment variable whose content is sent as bearer token.
     """
     if not url:
-        raise RewardError("This reward needs the option `url`, where it sends its questions.")
+        raise RewardError("This reward needs the option `url`, where it sends its requests.")
     question = {"prompt": prompt, "completion": completion, "answer": answer, "columns": dict(columns)}
     post = functools.partial(_post, url, question, secret(key_env), tries)
     reply = await beside(memory.get, [url, question], post)

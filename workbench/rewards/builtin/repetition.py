@@ -1,4 +1,4 @@
-"""Does the answer go round in circles?"""
+"""Whether a completion repeats itself."""
 
 from collections.abc import Sequence
 
@@ -13,5 +13,5 @@ from workbench.rewards.builtin import formulas
     example=Example({"tokens": [5, 5, 5, 5, 5], "n": 2}, -0.75),
 )
 def repetition(tokens: Sequence[int], *, n: int = 3, max_penalty: float = -1.0) -> float:
-    """max_penalty x the share of the answer's n-grams of tokens that occurred before. (2502.03373 C.2)"""
+    """max_penalty x the share of the completion's n-grams of tokens that occurred before. (2502.03373 C.2)"""
     return formulas.repetition_penalty(tokens, n, max_penalty)

@@ -1,4 +1,4 @@
-"""Free writing: not repeating itself, not repeating its siblings, keeping what was asked."""
+"""Free writing: varied words, unlike the other completions of the group, within given constraints."""
 
 from collections.abc import Sequence
 
@@ -20,14 +20,14 @@ def distinct(completion: str, *, n: int = 2) -> float:
 
 
 @reward(
-    title="Unlike its siblings",
+    title="Unlike the rest of its group",
     range=(0.0, 1.0),
     group=True,
     weakness="Nonsense is unlike everything: use it beside a reward for quality.",
     example=Example({"completions": ["a red fox", "a red hen", "one blue cow"]}, [0.5, 0.5, 1.0]),
 )
 def variety(completions: Sequence[str], *, n: int = 2) -> list[float]:
-    """For each answer the share of its n-grams of words that no other answer of the group has."""
+    """For each completion the share of its n-grams of words that no other completion of the group has."""
     own = [set(ngrams(words(final_answer(text)), n)) for text in completions]
     scores = []
     for place, mine in enumerate(own):

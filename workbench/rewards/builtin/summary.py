@@ -66,7 +66,7 @@ def grounded(completion: str, source: str) -> float:
     ),
 )
 def summary_length(completion: str, source: str, *, least: float = 0.05, most: float = 0.4) -> float:
-    """1 where the summary has between `least` and `most` of the source's words, falling in a line outside.
+    """1 where the summary has between `least` and `most` of the source's words, falling linearly outside.
 
     It reaches 0 at no words and at twice `most`.
     """

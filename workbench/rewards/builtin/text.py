@@ -1,10 +1,10 @@
-"""What several rewards need to know about a text: the part that was said, its words, its plain form."""
+"""Parts and forms of a completion's text that several rewards need: final answer, reasoning, words, normalised text."""
 
 import re
 import string
 import unicodedata
 
-_ANSWER_AT_END = re.compile(r"<answer>([^<]*)</answer>\s*\Z")
+_TAG_AT_END = re.compile(r"<answer>([^<]*)</answer>\s*\Z")
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation + "¿¡«»“”„‘’…–—")
@@ -12,18 +12,18 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation + "¿¡«»“”„‘�
 
 def answer_tag(completion: str) -> str | None:
     """The text inside the `<answer>` that ends the completion, or None where there is no such thing."""
-    found = _ANSWER_AT_END.search(completion)
+    found = _TAG_AT_END.search(completion)
     return found.group(1).strip() if found else None
 
 
 def final_answer(completion: str) -> str:
-    """What a completion says: the tagged answer at its end, or else all that follows the thoughts."""
+    """What a completion concludes: the text in the `<answer>` at its end, or else everything after `</think>`."""
     tagged = answer_tag(completion)
     return completion.rpartition("</think>")[2].strip() if tagged is None else tagged
 
 
 def thoughts(completion: str) -> str:
-    """What stands before `</think>`; everything where that tag is missing."""
+    """The reasoning: everything before `</think>`, or all of it where that tag is missing."""
     before, tag, _ = completion.partition("</think>")
     return before.replace("<think>", "", 1) if tag else completion
 

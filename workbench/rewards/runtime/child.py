@@ -21,8 +21,8 @@ from workbench.rewards.runtime.messages import (
     CallResult,
     CallResults,
     Load,
-    Loaded,
     LoadFailed,
+    RewardsLoaded,
     ScoreRequest,
     decode,
     encode,
@@ -76,7 +76,7 @@ def main(request_fd: int, result_fd: int, trace_fd: int, call_fd: int) -> NoRetu
     except LoadError as error:
         _write(result_fd, encode(LoadFailed(str(error))))
         _exit()
-    _write(result_fd, encode(Loaded([runner.shape for runner in runners])))
+    _write(result_fd, encode(RewardsLoaded([runner.shape for runner in runners])))
     for request in requests:
         assert isinstance(request, ScoreRequest)
         # If the parent is gone and a call never ends, nothing else ends this process.

@@ -1,6 +1,6 @@
 """The messages between the pool's process and a reward process, one JSON line each, with the same types at both ends.
 
-To the reward process: one `Load`, then `ScoreRequest`s. From it: `Loaded` or `LoadFailed`, then for each request `CallResults`
+To the reward process: one `Load`, then `ScoreRequest`s. From it: `RewardsLoaded` or `LoadFailed`, then for each request `CallResults`
 until there is one result for each of its calls, in their order.
 """
 
@@ -33,7 +33,7 @@ class Load(NamedTuple):
     facts: RunFacts
 
 
-class Loaded(NamedTuple):
+class RewardsLoaded(NamedTuple):
     """They can be called; their shapes, in order."""
 
     shapes: Sequence[Shape]
@@ -76,16 +76,16 @@ class CallResult(NamedTuple):
 
 
 class CallResults(NamedTuple):
-    """Those of the next calls, one or more: a line for each call would cost more than most calls."""
+    """The results of the next calls, one or more; a message for each call would cost more than most calls."""
 
     results: Sequence[CallResult]
 
 
-Message = Load | Loaded | LoadFailed | ScoreRequest | CallResults
+Message = Load | RewardsLoaded | LoadFailed | ScoreRequest | CallResults
 
 _DECODED: dict[str, Callable[..., Message]] = {
     "Load": lambda rewards, facts: Load([RewardCode(**code) for code in rewards], RunFacts(*facts)),
-    "Loaded": lambda shapes: Loaded([Shape.of_json(shape) for shape in shapes]),
+    "RewardsLoaded": lambda shapes: RewardsLoaded([Shape.of_json(shape) for shape in shapes]),
     "LoadFailed": LoadFailed,
     "ScoreRequest": lambda step, groups, calls: ScoreRequest(step, groups, [Call(*call) for call in calls]),
     "CallResults": lambda results: CallResults([CallResult(*result) for result in results]),

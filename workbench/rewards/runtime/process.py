@@ -128,7 +128,7 @@ class RewardProcess:
             if isinstance(reply, messages.LoadFailed):
                 self.close()
                 raise RewardError(reply.error)
-            assert isinstance(reply, messages.Loaded)
+            assert isinstance(reply, messages.RewardsLoaded)
             self._shapes, self._awaited = reply.shapes, 0
         return self._shapes
 

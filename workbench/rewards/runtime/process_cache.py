@@ -110,8 +110,8 @@ class ProcessCache:
             spares, self._spares = self._spares, []
         for one in kept:
             one.pool.close()
-        for spare in spares:
-            spare.close()
+        for process in spares:
+            process.close()
 
     def _load(
         self, specs: Sequence[RewardSpec], texts: Sequence[SourceText], max_length: int | None
@@ -138,12 +138,12 @@ class ProcessCache:
     def _start(self, rewards: Sequence[RewardCode], facts: RunFacts) -> RewardProcess:
         """A spare process that is assigned these rewards, or a new one."""
         with self._lock:
-            spare = self._spares.pop() if self._spares else None
+            process = self._spares.pop() if self._spares else None
         self.warm_up()
-        if spare is None:
+        if process is None:
             return RewardProcess(rewards, facts, self._load_timeout)
-        spare.assign(rewards, facts, self._load_timeout)
-        return spare
+        process.assign(rewards, facts, self._load_timeout)
+        return process
 
     def _start_spares(self) -> None:
         with contextlib.suppress(OSError, RewardError):  # then the next trial starts its own process
@@ -151,12 +151,12 @@ class ProcessCache:
                 with self._lock:
                     if self._closed or len(self._spares) >= SPARES:
                         return
-                spare = RewardProcess()
+                process = RewardProcess()
                 with self._lock:
                     if not self._closed and len(self._spares) < SPARES:
-                        self._spares.append(spare)
+                        self._spares.append(process)
                         continue
-                spare.close()
+                process.close()
                 return
 
 

@@ -142,14 +142,14 @@ def unique_names(texts: Sequence[SourceText]) -> list[str]:
 def _shapes(codes: Sequence[RewardCode]) -> list[Shape]:
     """Of catalogue rewards by looking, of a user's code by loading it in a process of its own."""
     own = [code for code in codes if not code.ours]
-    loaded: Iterable[Shape] = ()
+    own_shapes: Iterable[Shape] = ()
     if own:
         process = RewardProcess(own, RunFacts(DEFAULT_TIMEOUT, prepare=False))
         try:
-            loaded = process.shapes()
+            own_shapes = process.shapes()
         finally:
             process.close()
-    rest = iter(loaded)
+    rest = iter(own_shapes)
     return [
         signature.read_shape(catalogue.function_of(code.function)) if code.ours else next(rest)
         for code in codes

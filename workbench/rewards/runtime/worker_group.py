@@ -118,8 +118,8 @@ class WorkerGroup:
             self._alive.discard(process)
 
     def _score(self, groups: Sequence[RewardInput], step: int, recorded: Recorded) -> WorkerResult:
-        asked = [group for group, known in zip(groups, recorded, strict=True) if known is None]
-        found = self._by_sample(asked, self._results(asked, step))
+        unknown = [group for group, known in zip(groups, recorded, strict=True) if known is None]
+        found = self._by_sample(unknown, self._results(unknown, step))
         rest = iter(found.scores)
         scores = [
             score

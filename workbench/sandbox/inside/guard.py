@@ -1,4 +1,4 @@
-"""The guard: what a process gives up for good before it may run untrusted code.
+"""The guard: the rights that a process gives up for good before it runs untrusted code.
 
 What stays possible: to see by stat(2) that a file exists (Landlock has no right for it), and to use the
 processor and the kernel's allowed calls. It is a strong fence, not a virtual machine.
@@ -31,7 +31,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Caps(NamedTuple):
-    """Limits of one job as kernel and fork-server enforce them (on the wire a list, in this order)."""
+    """Limits of one job as kernel and fork-server enforce them (in JSON a list, in this order)."""
 
     memory_mb: int
     cpu_s: int
@@ -41,7 +41,7 @@ class Caps(NamedTuple):
 
 
 class Paths(NamedTuple):
-    """What Python itself must reach (JSON list on the wire, in this order)."""
+    """What Python itself must reach (in JSON a list, in this order)."""
 
     packages: list[str]
     """Folders of the standard library; a site-packages folder inside them stays closed."""
@@ -70,7 +70,7 @@ def confine_server(base: str, paths: Paths) -> None:
 
 
 def confine_job(server: int, work: str, paths: Paths, caps: Caps) -> None:
-    """Second layer, in the job: limits, its own folder only, nobody to signal, few system calls."""
+    """Second layer, in the job: limits, its own folder only, no process to signal, few system calls."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:
         raise OSError("the fork-server ended before the job began")

@@ -2,7 +2,7 @@
 
 In: the payload {nonce, source, calls, as_program}. Out: lines of the nonce and one JSON object: {"begun"},
 then {"call", "value"} or {"call", "error", "line"}, at last {"done": "ok" | "error" | "memory"}. No expected
-answer is ever here. The nonce keeps stray and guessed writes out; a program that digs it out of this process
+value is ever here. The nonce keeps stray and guessed writes out; a program that digs it out of this process
 gains nothing, since it could as well have returned the forged value.
 """
 

@@ -38,7 +38,7 @@ def disk_is_within(pid: int, work: str, caps: guard.Caps) -> bool:
 
 
 def _scan(folder: str) -> list[os.DirEntry[str]]:
-    for mode in (None, 0o700):  # a job may make a folder that it can fill and nobody can list
+    for mode in (None, 0o700):  # a job may make a folder that it can fill and that cannot be listed
         try:
             if mode:
                 os.chmod(folder, mode)

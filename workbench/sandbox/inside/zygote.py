@@ -1,4 +1,4 @@
-"""The fork-server: a small warm Python that confines itself and then forks one guarded child for each job.
+"""The fork-server: a small Python process that confines itself and then forks one guarded child for each job.
 
 In: requests on a socket pair, {limits} with five descriptors (payload, stdin, stdout, stderr, result). Out:
 {"pid"} with a pidfd when the job has started, {"status", "cpu", "maxrss", "stopped"} when it has ended. It
@@ -17,11 +17,11 @@ from typing import Any, NoReturn
 
 from . import cleaning, guard, landlock, runner, watch
 
-WARM = """
+PRELOADED = """
 bisect cmath collections copy dataclasses datetime decimal enum fractions functools heapq itertools math
 operator random re statistics string typing
 """
-"""What short programs usually import: loaded once, found ready in every job."""
+"""Modules that short programs usually import: loaded once, inherited by every job."""
 
 DESCRIPTORS = 5
 WATCH_S = 0.025
@@ -41,7 +41,7 @@ def main(control_fd: int, base: str, paths: guard.Paths) -> None:
     except OSError as error:
         control.send(json.dumps({"failed": str(error)}).encode())
         return
-    for name in WARM.split():
+    for name in PRELOADED.split():
         importlib.import_module(name)
     control.send(json.dumps({"ready": landlock.abi()}).encode())
     gc.collect()
@@ -138,7 +138,7 @@ def _lifted(descriptors: list[int]) -> list[int]:
 
 
 def _watch(control: socket.socket, pid: int, pidfd: int, work: str, caps: guard.Caps) -> str | None:
-    """Wait for the job's end, or kill it for what no rlimit counts: then the answer says why."""
+    """Wait for the job's end, or kill it for what no rlimit counts; then the limit it passed."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.register(control, select.POLLIN)
