@@ -15,6 +15,7 @@ from workbench.core import glossary
 from workbench.core.config import RunConfig, settings
 from workbench.core.presets import presets
 from workbench.core.setting import SECTIONS, SettingInfo
+from workbench.rewards.api.signature import STANDARD
 from workbench.rewards.builtin.catalogue import REWARDS
 
 FOLDER = Path(__file__).parent
@@ -109,16 +110,67 @@ def presets_page() -> str:
 
 
 def rewards_page() -> str:
-    """The catalogue, each reward with its known weakness."""
+    """The catalogue, each reward with its known weakness, and how a reward of one's own asks for its arguments."""
     rows = [
         [f"`{name}`", f"{info.range[0]:g} to {info.range[1]:g}", info.about, info.weakness]
         for name, info in REWARDS.items()
     ]
+    kinds = [
+        ["`def f(completion, ...)`", "one sample", _names(STANDARD["sample"])],
+        [
+            "`@reward(group=True)`",
+            "one group; prompt, `answer` and columns are single values",
+            _names(STANDARD["group"]),
+        ],
+        ["`def f(completions, ...)`, TRL's", "one group; everything is a list", _names(STANDARD["list"])],
+    ]
     return _page(
         "Rewards",
         "Generated from the catalogue. `--reward name=weight`; your own: `--reward file.py:function=1.0`.",
-        _table(["reward", "range", "what it scores", "known weakness"], rows),
+        [
+            *_table(["reward", "range", "what it scores", "known weakness"], rows),
+            "",
+            "## Your own",
+            "",
+            *_table(
+                ["signature", "called for", "arguments it can ask for, beside the columns of the data"], kinds
+            ),
+            "",
+            OWN_REWARDS,
+        ],
     )
+
+
+OWN_REWARDS = """\
+An argument with a default is an option: `options` of the reward, or a column of that name, replace the default. A reward returns
+a number, or None where it does not apply; `raise Absent("why")` (`workbench.rewards.api.outcome`) says why. Arguments of verl,
+OpenRLHF, ms-swift and verifiers (`solution_str`, `labels`, `solution`, `parser`, ...) are known too.
+
+Two properties cannot be seen in a signature. Say them, and nothing is guessed:
+
+- **Chat messages.** `@reward(messages=True)` gets `[{"role": ..., "content": ...}]` in place of each prompt and completion,
+  `messages=False` plain text. Without either, TRL's signature with lists gets messages where the data is conversational (its prompts
+  are messages) and text elsewhere, as in TRL; other signatures get text.
+- **Random numbers.** A reward must give the same value on every visit to a sample: after a resume, and whichever process calls it.
+  An argument `rng` gets a `random.Random` that is seeded for the sample (reward, step, prompt, place in the group), or
+  for the group where the call is for a whole group.
+  `@reward(random=True)` seeds `random` and `numpy.random` in the same way before each call; `random=False` leaves them alone.
+
+```python
+from workbench import reward
+
+@reward(messages=True)
+def polite(completion, rng):
+    return float("please" in completion[-1]["content"]) + 0.01 * rng.random()
+```
+
+Where neither the decorator nor an argument says it, the code is read: a function that reads `["content"]` gets messages, and a
+file in which the word `random` occurs is seeded. Every such guess is shown, before a run starts, with `try_reward` and in the lab:
+`Reward f draws random numbers, seeded for each sample (guessed from the code; say @reward(random=True) to be explicit).`"""
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _page(title: str, about: str, lines: Sequence[str]) -> str:

@@ -1,16 +1,24 @@
-"""What rewards may ask for, in our words and in those of other tools."""
+"""What rewards may ask for, by our names and by those of other tools; what they declare, and what is guessed."""
 
+import hashlib
+import random
 from pathlib import Path
 
 import pytest
 
-from tests.rewarding import group, scores_of, sources_of
-from workbench.core.config import RewardSpec
+from tests.rewarding import group, scores_of, sources_of, written
+from workbench import api
+from workbench.core.config import RewardSpec, RunConfig
 from workbench.core.errors import RewardError
+from workbench.core.types import prompt_id
+from workbench.launch import preflight
+from workbench.prompts.data import MESSAGES
+from workbench.rewards.api.dialects import CHAT_COLUMN
 from workbench.rewards.api.outcome import NOT_APPLICABLE
 from workbench.rewards.api.reward_input import of_groups
 from workbench.rewards.runtime.pool import RewardPool
 from workbench.rewards.runtime.registry import resolve
+from workbench.rewards.trial import try_reward
 
 
 def values(folder: Path, code: str, *groups, function: str = "f", **spec):
@@ -98,6 +106,154 @@ def test_trl_functions_that_read_messages_get_messages(tmp_path):
             return [float(completion[0]["content"] == "4") for completion in completions]
     """
     assert values(tmp_path, code, group("4", "5")) == [1.0, 0.0]
+
+
+CHAT = [{"role": "system", "content": "Add."}, {"role": "user", "content": "2+2?"}]
+
+
+def test_trl_functions_get_the_datas_own_messages_where_it_is_conversational_and_text_elsewhere(tmp_path):
+    code = """
+        def f(prompts, completions):
+            return [10.0 * len(p) + len(c) if isinstance(c, list) else -len(c) for p, c in zip(prompts, completions)]
+
+        @reward(messages=False)
+        def plain(prompts, completions):
+            return [float(prompt == "2+2?") - len(text) for prompt, text in zip(prompts, completions)]
+    """
+    assert CHAT_COLUMN == MESSAGES, "what the data loader writes is what rewards read"
+    for function, data, value in (
+        ("f", {MESSAGES: CHAT}, 21.0),  # two messages, and one
+        ("f", {}, -3.0),
+        ("f", {MESSAGES: "a column of that name that holds no messages"}, -3.0),
+        ("plain", {MESSAGES: CHAT}, -2.0),
+    ):
+        assert values(tmp_path, code, group("abc", **data), function=function) == [value]
+    [source] = sources_of(tmp_path, code)
+    assert source.shape.messages is None and source.shape.guessed == ()
+
+
+def test_messages_can_be_declared_and_are_guessed_and_shown_where_they_are_not(tmp_path):
+    code = """
+        @reward(messages=True)
+        def declared(prompt, completion):
+            return len(prompt) + len(completion)
+
+        @reward(messages=False)
+        def refused(completion):
+            return float(completion[0] == "4") or completion["content"]
+
+        def read(completion):
+            return float(completion[-1]["content"] == "4")
+
+        def listed(completions):
+            return [float(completion[-1]["content"] == "4") for completion in completions]
+    """
+    for function, value, guessed in (
+        ("declared", 2.0, ()),
+        ("refused", 1.0, ()),
+        (
+            "read",
+            1.0,
+            ("reads chat messages (guessed from the code; say @reward(messages=True) to be explicit)",),
+        ),
+        (
+            "listed",
+            1.0,
+            (
+                "reads chat messages, also where the data is not conversational "
+                "(guessed from the code; say @reward(messages=True) to be explicit)",
+            ),
+        ),
+    ):
+        [source] = sources_of(tmp_path, code, function)
+        assert source.shape.guessed == guessed
+        with RewardPool([source]) as pool:
+            [score] = pool.score([group("4")])
+        assert score.reward == value, score.reasons
+
+
+def drawn(name: str, step: int, index: int | None) -> float:
+    """The first random number of a reward for the sample at `index` of the usual group, worked out by hand."""
+    text = f"{name}/{step}/{prompt_id('2+2?', '4')}/{index}"
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
+    return random.Random(seed).random()
+
+
+def test_an_argument_rng_is_a_generator_seeded_for_the_sample_or_the_group(tmp_path):
+    code = """
+        def f(completion, rng):
+            return rng.random()
+
+        def listed(completions, rng):
+            return [rng.random() for _ in completions]
+
+        async def waits(completion, rng):
+            return rng.random()
+    """
+    groups = [group("a", "b"), group("a", "b")]
+    with RewardPool(sources_of(tmp_path, code), workers=2) as pool:
+        expected = [drawn("f", 3, 0), drawn("f", 3, 1)] * 2
+        assert [score.reward for score in pool.score(groups, step=3)] == expected
+        assert [score.reward for score in pool.score(groups, step=4)] == [
+            drawn("f", 4, 0),
+            drawn("f", 4, 1),
+        ] * 2
+    assert values(tmp_path, code, group("a"), function="listed") == [drawn("listed", 0, None)]
+    assert values(tmp_path, code, *groups[:1], function="waits") == [
+        drawn("waits", 0, 0),
+        drawn("waits", 0, 1),
+    ]
+
+
+def test_random_numbers_are_seeded_where_that_is_declared_and_a_guess_is_shown(tmp_path):
+    code = """
+        import random as r
+
+        @reward(random=True)
+        def declared(completion):
+            return r.random()
+
+        @reward(random=False)
+        def refused(completion):
+            return r.random()
+
+        def read(completion):
+            return r.random()
+    """
+    for function, guessed in (
+        ("declared", ()),
+        ("refused", ()),
+        (
+            "read",
+            (
+                "draws random numbers, seeded for each sample (guessed from the code; say @reward(random=True) to be explicit)",
+            ),
+        ),
+    ):
+        [source] = sources_of(tmp_path, code, function)
+        assert source.shape.guessed == guessed and source.shape.random is (function != "refused")
+        with RewardPool([source]) as pool:
+            first, second = pool.score([group("a", "b")], step=5)
+            again = [score.reward for score in pool.score([group("a", "b")], step=5)]
+        same = [first.reward, second.reward] == again
+        assert same is (function != "refused")
+        assert not same or again == [drawn(function, 5, 0), drawn(function, 5, 1)]
+    [other] = sources_of(tmp_path, "def f(completion): return 1.0")
+    assert not other.shape.random and other.shape.guessed == ()
+
+
+def test_guesses_are_shown_where_a_reward_is_tried_and_before_a_run_starts(tmp_path):
+    code = "import random\ndef f(completion):\n    return random.random()\n"
+    sentence = (
+        "Reward f draws random numbers, seeded for each sample "
+        "(guessed from the code; say @reward(random=True) to be explicit)."
+    )
+    assert try_reward(code, [{"completion": "a"}]).guessed == [sentence]
+    with pytest.warns(UserWarning, match="draws random numbers"):
+        assert api.try_reward(code, ["a"]).attrs["guessed"] == [sentence]
+    path = written(tmp_path, code)
+    report = preflight.check(RunConfig.build(None, {"rewards": ["correct", f"{path}:f"]}))
+    assert sentence in report.warnings
 
 
 def test_trl_rewards_made_by_a_factory_work_as_objects(tmp_path):
