@@ -15,7 +15,7 @@ pytestmark = pytest.mark.ui
 
 @pytest.fixture
 def evil() -> Iterator[str]:
-    """A server of somebody else's, on this machine too: same site, other origin."""
+    """Another user's server on this machine: same site, other origin."""
 
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

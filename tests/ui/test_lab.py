@@ -1,4 +1,4 @@
-"""The reward lab in a real browser: whatever is typed is answered in words, and none of it is ever lost."""
+"""The reward lab in a real browser: every error is explained in words, and nothing typed is lost."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe

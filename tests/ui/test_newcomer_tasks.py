@@ -182,7 +182,7 @@ def test_task_06_pause_change_beta_and_continue(page, clicks, dashboard, yard, t
     clicks.on("[data-key=set-beta]")
     field = page.locator("#change-beta")
     expect(field).to_be_focused()
-    # What is wrong is said beside the field, and nothing is sent.
+    # The error is shown beside the field, and nothing is sent.
     field.fill("-1")
     expect(page.locator("#change-beta-said")).to_contain_text("cannot be negative")
     field.fill("0.04")

@@ -186,7 +186,7 @@ def test_a_model_that_was_not_measured_has_no_estimated_time(model: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./nothing", "just-a-word", "a/b/c"])
-def test_a_missing_folder_is_named_and_what_is_allowed_is_said(name: str) -> None:
+def test_a_missing_folder_is_named_with_what_is_allowed(name: str) -> None:
     with pytest.raises(ModelError, match=r"no such folder.*Hugging Face id"):
         estimate.facts(name)
 

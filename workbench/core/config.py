@@ -424,8 +424,8 @@ class RunConfig(BaseModel):
     )
     importance_sampling_correction: Correction = setting(
         "off",
-        "Importance sampling correction",
-        "Weight by trainer / sampler probability where the two differ for the same token.",
+        "Sampler correction",
+        "Importance sampling: weight by trainer / sampler probability where the two differ for the same token.",
         "update",
     )
     importance_sampling_clip_max: float = setting(
@@ -534,8 +534,8 @@ class RunConfig(BaseModel):
     )
     watched_samples: int = setting(
         4,
-        "Samples per watched prompt",
-        "Samples of each watched prompt at every evaluation.",
+        "Watched samples",
+        "Samples of each watched prompt, at every evaluation.",
         "evaluation",
         ge=1,
         le=64,

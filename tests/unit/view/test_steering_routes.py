@@ -30,28 +30,28 @@ def client(run: RunFolder) -> TestClient:
     return TestClient(app, base_url="http://127.0.0.1")
 
 
-def test_a_muted_alarm_stays_muted_until_somebody_wants_it_back(client: TestClient, run: RunFolder) -> None:
-    def told(since: str = "") -> dict:  # type: ignore[type-arg]
+def test_a_muted_alarm_stays_muted_until_it_is_unmuted(client: TestClient, run: RunFolder) -> None:
+    def delta(since: str = "") -> dict:  # type: ignore[type-arg]
         return dict(client.get(f"/wb/api/runs/{run.id}/delta?since={since}").json())
 
-    first = told()
+    first = delta()
     [alarm] = first["alarms"]
     assert (alarm["muted"], alarm["label"], alarm["metric"]) == (False, "Entropy", "entropy")
     assert [sample["step"] for sample in alarm["samples"]] == [14] * 3 and alarm["figures"]["limit"] == 0.08
     for muted in (True, False):
-        before = told()["cursor"]
-        assert told(before)["alarms"] is None
-        answer = client.post(f"/wb/api/runs/{run.id}/mutes", json={"alarm": "entropy", "muted": muted})
-        assert answer.status_code == 200
-        assert [one["muted"] for one in told(before)["alarms"]] == [muted]  # a page that looks hears of it
+        before = delta()["cursor"]
+        assert delta(before)["alarms"] is None
+        response = client.post(f"/wb/api/runs/{run.id}/mutes", json={"alarm": "entropy", "muted": muted})
+        assert response.status_code == 200
+        assert [one["muted"] for one in delta(before)["alarms"]] == [muted]  # the next poll shows it
 
 
 def test_settings_are_checked_without_being_sent(client: TestClient, run: RunFolder) -> None:
     def check(args: dict) -> tuple[int, dict]:  # type: ignore[type-arg]
-        answer = client.post(
+        response = client.post(
             f"/wb/api/runs/{run.id}/commands", json={"command": "set", "args": args, "check": True}
         )
-        return answer.status_code, answer.json()["problems"]
+        return response.status_code, response.json()["problems"]
 
     assert check({"beta": "0.1"}) == (200, {})
     status, problems = check({"beta": "-1", "temperature": "0"})

@@ -23,17 +23,19 @@ def test_a_check_runs_in_the_background_and_its_figures_are_kept(
 ) -> None:
     command(monkeypatch, QUICK % theory_check.stamp())
     check = TheoryCheck(tmp_path)
-    told = check.status()
-    assert told["state"] == "none" and {curve["panel"] for curve in told["curves"]} == set(
+    check_status = check.status()
+    assert check_status["state"] == "none" and {curve["panel"] for curve in check_status["curves"]} == set(
         theory_check.PANELS
     )
-    assert not any(curve["reached"] for curve in told["curves"])  # the lines alone, until they are checked
+    assert not any(
+        curve["reached"] for curve in check_status["curves"]
+    )  # the lines alone, until they are checked
     assert check.start()["state"] in ("running", "done")
     wait_until(lambda: check.status()["state"] == "done", 30)
     assert TheoryCheck(tmp_path).status()["rows"] == [1]  # another process finds them too
 
 
-def test_figures_of_other_code_are_told_apart(tmp_path: Path) -> None:
+def test_figures_of_other_code_are_check_status_apart(tmp_path: Path) -> None:
     check = TheoryCheck(tmp_path)
     check.path.parent.mkdir()
     check.path.write_text(json.dumps({"stamp": "of another day", "rows": [1]}))

@@ -30,9 +30,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def config(client: TestClient, page: str = "") -> dict[str, Any]:
-    answer = client.get("/config", headers=KEY, params={"page": page} if page else {})
-    assert answer.status_code == 200
-    return dict(answer.json())
+    response = client.get("/config", headers=KEY, params={"page": page} if page else {})
+    assert response.status_code == 200
+    return dict(response.json())
 
 
 GRADIO = [
@@ -91,8 +91,8 @@ def test_what_runs_code_is_not_listed_as_an_api(client: TestClient) -> None:
 
 
 def test_a_first_visit_goes_to_new_run_and_later_ones_to_live(client: TestClient, tmp_path: Path) -> None:
-    answer = client.get("/?__theme=dark", headers=KEY)
-    assert (answer.status_code, answer.headers["location"]) == (307, "/new?__theme=dark")
+    response = client.get("/?__theme=dark", headers=KEY)
+    assert (response.status_code, response.headers["location"]) == (307, "/new?__theme=dark")
     write_fake_run(tmp_path, steps=1, groups=2, samples=2)
     with TestClient(app.build(tmp_path, None), base_url=HOME, follow_redirects=False) as later:
         assert later.get("/").status_code == 200
@@ -111,7 +111,7 @@ def test_the_pages_name_nothing_outside_this_machine(client: TestClient) -> None
                     )
 
 
-def test_gradio_keeps_no_history_shows_no_footer_and_tells_nobody(client: TestClient) -> None:
+def test_gradio_keeps_no_history_shows_no_footer_and_reports_to_no_server(client: TestClient) -> None:
     found = config(client)
     assert (
         not found.get("run_history")
@@ -210,26 +210,26 @@ def test_the_command_ends_with_2_and_the_sentence_alone(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["--runs", str(tmp_path), "--host", "0.0.0.0", "--no-token"]) == 2
-    said = capsys.readouterr().err
-    assert "needs the token" in said and "Traceback" not in said
+    output = capsys.readouterr().err
+    assert "needs the token" in output and "Traceback" not in output
 
 
 def test_the_printed_address_carries_the_token_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(serve.uvicorn, "Server", lambda settings: _Stub(settings, said))
-    serve.serve(tmp_path, port=0, token=TOKEN, announce=said.append)
-    assert said[0].startswith("The workbench is at http://127.0.0.1:") and said[0].count(TOKEN) == 1
-    assert said[1] == "access log False"
+    output: list[str] = []
+    monkeypatch.setattr(serve.uvicorn, "Server", lambda settings: _Stub(settings, output))
+    serve.serve(tmp_path, port=0, token=TOKEN, announce=output.append)
+    assert output[0].startswith("The workbench is at http://127.0.0.1:") and output[0].count(TOKEN) == 1
+    assert output[1] == "access log False"
 
 
 class _Stub:
-    def __init__(self, settings: Any, said: list[str]) -> None:
-        self.settings, self.said = settings, said
+    def __init__(self, settings: Any, output: list[str]) -> None:
+        self.settings, self.output = settings, output
 
     def run(self, sockets: Any) -> None:
-        self.said.append(f"access log {self.settings.access_log}")
+        self.output.append(f"access log {self.settings.access_log}")
 
 
 def test_bad_json_is_a_refusal_and_not_a_crash(client: TestClient) -> None:
-    answer = client.post("/wb/api/runs", headers={**KEY, "content-type": "application/json"}, content="{")
-    assert answer.status_code == 422 and "Traceback" not in json.dumps(answer.json())
+    response = client.post("/wb/api/runs", headers={**KEY, "content-type": "application/json"}, content="{")
+    assert response.status_code == 422 and "Traceback" not in json.dumps(response.json())

@@ -24,18 +24,18 @@ def two(tmp_path_factory):
 
 def test_only_what_differs_is_listed_core_settings_first(two):
     client, first, second = two
-    answer = get(client, f"compare?run={first.id}&run={second.id}")
-    listed = {row["name"]: row["values"] for row in answer["differences"]}
+    data = get(client, f"compare?run={first.id}&run={second.id}")
+    listed = {row["name"]: row["values"] for row in data["differences"]}
     assert listed == {"beta": [0.0, 0.04], "seed": [1, 2], "steps": [6, 4], "eval_steps": [3, 2]}
-    assert answer["differences"][-1]["name"] == "eval_steps"  # the one that is not core
-    assert answer["runs"][1]["parent"] == {"run": first.id, "step": 3}
+    assert data["differences"][-1]["name"] == "eval_steps"  # the one that is not core
+    assert data["runs"][1]["parent"] == {"run": first.id, "step": 3}
 
 
 def test_every_run_brings_its_own_curve_and_checks(two):
     client, *runs = two
-    answer = get(client, f"compare?run={runs[1].id}&run={runs[0].id}")
-    assert [run["name"] for run in answer["runs"]] == ["two", "one"]  # in the order asked for
-    for run, found in zip(reversed(runs), answer["runs"], strict=True):
+    data = get(client, f"compare?run={runs[1].id}&run={runs[0].id}")
+    assert [run["name"] for run in data["runs"]] == ["two", "one"]  # in the order asked for
+    for run, found in zip(reversed(runs), data["runs"], strict=True):
         series = Reader(run).series()
         assert found["steps"] == series["train"]["step"]
         assert found["metrics"]["reward"] == series["train"]["reward"]
@@ -50,8 +50,8 @@ def test_the_same_prompt_shows_each_runs_last_visit_up_to_the_step(two):
     prompts = get(client, f"compare?run={first.id}&run={second.id}")["prompts"]
     assert len([prompt for prompt in prompts if prompt["watched"]]) == 16
     prompt = prompts[0]["prompt_id"]
-    answer = get(client, f"compare/{prompt}?run={first.id}&run={second.id}&step=4")
-    one, two_ = answer["runs"]
+    data = get(client, f"compare/{prompt}?run={first.id}&run={second.id}&step=4")
+    one, two_ = data["runs"]
     assert (one["visit"]["step"], two_["visit"]["step"]) == (3, 4)
     k = one["visit"]["k"]
     texts = [sample["text"] for sample in Reader(first).group(3, k, "eval", "sampled")["samples"]]

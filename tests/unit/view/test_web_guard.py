@@ -25,13 +25,13 @@ class Inside:
         self.came: list[str] = []
         app = Starlette(
             routes=[
-                Route("/{path:path}", self.answer, methods=["GET", "POST"]),
+                Route("/{path:path}", self.respond, methods=["GET", "POST"]),
                 WebSocketRoute("/ws", self.socket),
             ]
         )
         self.guard = Guard(app, **{"token": None, **options})
 
-    async def answer(self, request: Request) -> PlainTextResponse:
+    async def respond(self, request: Request) -> PlainTextResponse:
         self.came.append(
             f"{request.method} {request.url.path}?{request.url.query} {len(await request.body())}"
         )
@@ -65,8 +65,8 @@ def test_this_machine_is_let_in_under_its_own_names(base: str) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_rebinding_host_is_refused_and_nothing_runs(host: str, method: str) -> None:
     inside = Inside()
-    answer = inside.client().request(method, "/gradio_api/call/launch", headers={"host": host})
-    assert answer.status_code == 421 and "--allow-host" in answer.json()["error"]
+    response = inside.client().request(method, "/gradio_api/call/launch", headers={"host": host})
+    assert response.status_code == 421 and "--allow-host" in response.json()["error"]
     assert inside.came == []
 
 
@@ -88,8 +88,8 @@ def test_another_name_is_let_in_once_it_is_allowed() -> None:
 )
 def test_a_post_from_a_foreign_page_is_refused_and_nothing_runs(origin: str) -> None:
     inside = Inside()
-    answer = inside.client().post("/gradio_api/upload", headers={"origin": origin}, content="x")
-    assert answer.status_code == 403 and "Nothing was done" in answer.json()["error"]
+    response = inside.client().post("/gradio_api/upload", headers={"origin": origin}, content="x")
+    assert response.status_code == 403 and "Nothing was done" in response.json()["error"]
     assert inside.came == []
 
 
@@ -105,8 +105,8 @@ def test_what_the_browser_says_about_the_sender_counts_too(site: str) -> None:
 
 
 def test_the_dashboards_own_page_may_post() -> None:
-    answer = Inside().client().post("/", headers={"origin": HOME, "sec-fetch-site": "same-origin"})
-    assert answer.status_code == 200
+    response = Inside().client().post("/", headers={"origin": HOME, "sec-fetch-site": "same-origin"})
+    assert response.status_code == 200
 
 
 def test_a_websocket_from_a_foreign_page_is_closed_before_it_opens() -> None:
@@ -122,12 +122,12 @@ def test_a_websocket_from_a_foreign_page_is_closed_before_it_opens() -> None:
 def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address() -> None:
     inside = Inside(token=TOKEN)
     client = inside.client(follow_redirects=False)
-    answer = client.get(f"/runs?run=a%20b&token={TOKEN}")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/runs?run=a+b")
-    cookie = answer.headers["set-cookie"]
+    response = client.get(f"/runs?run=a%20b&token={TOKEN}")
+    assert (response.status_code, response.headers["location"]) == (303, "/runs?run=a+b")
+    cookie = response.headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and "Path=/" in cookie
     assert inside.came == []  # what lies behind never saw the token
-    assert client.get(answer.headers["location"]).status_code == 200
+    assert client.get(response.headers["location"]).status_code == 200
     assert TOKEN not in inside.came[0]
 
 
@@ -147,11 +147,11 @@ def test_the_redirect_stays_on_this_machine() -> None:
         {"authorization": f"Basic {TOKEN}"},
     ],
 )
-def test_without_the_token_nobody_gets_in(headers: dict[str, str]) -> None:
+def test_without_the_token_every_request_is_refused(headers: dict[str, str]) -> None:
     inside = Inside(token=TOKEN)
-    answer = inside.client().get("/config", headers=headers)
-    assert answer.status_code == 401 and inside.came == []
-    assert "Open the address that it printed" in answer.json()["error"]
+    response = inside.client().get("/config", headers=headers)
+    assert response.status_code == 401 and inside.came == []
+    assert "Open the address that it printed" in response.json()["error"]
 
 
 def test_a_person_without_the_token_reads_a_sentence_and_a_script_reads_json() -> None:
@@ -166,16 +166,16 @@ def test_a_person_without_the_token_reads_a_sentence_and_a_script_reads_json() -
 def test_the_web_manifest_is_empty_for_whoever_asks_and_opens_nothing_else() -> None:
     """Browsers fetch it without cookies; a 401 would stand as an error in the console of the owner."""
     inside = Inside(token=TOKEN)
-    answer = inside.client().get("/manifest.json")
-    assert answer.status_code == 200 and answer.json() == {} and inside.came == []
-    assert answer.headers["content-type"] == "application/manifest+json"
+    response = inside.client().get("/manifest.json")
+    assert response.status_code == 200 and response.json() == {} and inside.came == []
+    assert response.headers["content-type"] == "application/manifest+json"
     assert inside.client().get("/manifest.json/../wb/api/runs").status_code == 401
     assert inside.client("http://evil.example").get("/manifest.json").status_code == 421
 
 
 def test_an_old_link_says_that_it_is_old() -> None:
-    answer = Inside(token=TOKEN).client().get("/?token=of-an-earlier-start")
-    assert answer.status_code == 401 and "earlier start" in answer.json()["error"]
+    response = Inside(token=TOKEN).client().get("/?token=of-an-earlier-start")
+    assert response.status_code == 401 and "earlier start" in response.json()["error"]
 
 
 def test_scripts_send_the_token_as_a_bearer() -> None:
@@ -185,20 +185,20 @@ def test_scripts_send_the_token_as_a_bearer() -> None:
     )
 
 
-def test_a_stolen_cookie_name_tells_nothing_of_the_token_and_two_dashboards_keep_apart() -> None:
+def test_a_stolen_cookie_name_reveals_nothing_of_the_token_and_two_dashboards_keep_apart() -> None:
     first, second = Inside(token="one").guard, Inside(token="two").guard
     assert first.cookie != second.cookie and "one" not in first.cookie
 
 
-def test_every_answer_carries_the_headers_that_close_the_machine() -> None:
+def test_every_response_carries_the_security_headers() -> None:
     inside = Inside(token=TOKEN)
     client = inside.client()
-    for answer in (
+    for response in (
         client.get("/", headers={"authorization": f"Bearer {TOKEN}"}),
         client.get("/"),
         client.get("/", headers={"host": "evil.example"}),
     ):
-        policy = answer.headers["content-security-policy"]
+        policy = response.headers["content-security-policy"]
         for part in (
             "connect-src 'self'",
             "img-src 'self' data: blob:",
@@ -207,14 +207,14 @@ def test_every_answer_carries_the_headers_that_close_the_machine() -> None:
             "frame-ancestors 'none'",
         ):
             assert part in policy
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert "access-control-allow-origin" not in answer.headers
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert "access-control-allow-origin" not in response.headers
 
 
 def test_a_body_that_is_too_large_is_refused_by_its_length() -> None:
     inside = Inside(body_limit=100)
-    answer = inside.client().post("/", content=b"x" * 101)
-    assert answer.status_code == 413 and inside.came == []
+    response = inside.client().post("/", content=b"x" * 101)
+    assert response.status_code == 413 and inside.came == []
     assert inside.client().post("/", content=b"x" * 100).status_code == 200
     assert inside.client().post("/", headers={"content-length": "-5"}, content=b"").status_code == 413
 
@@ -230,10 +230,10 @@ def test_a_body_without_a_length_ends_where_the_limit_is() -> None:
                 break
         await PlainTextResponse("read")(scope, receive, send)
 
-    def pieces() -> Any:
+    def chunks() -> Any:
         for _ in range(10):
             yield b"x" * 30
 
-    TestClient(Guard(read, token=None, body_limit=100), base_url=HOME).post("/", content=pieces())
+    TestClient(Guard(read, token=None, body_limit=100), base_url=HOME).post("/", content=chunks())
     assert seen[-1]["type"] == "http.disconnect"
     assert sum(len(message.get("body", b"")) for message in seen) <= 100

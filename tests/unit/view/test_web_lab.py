@@ -47,19 +47,19 @@ class Lab:
         return TestClient(app, base_url="http://127.0.0.1")
 
     def get(self, path: str = "") -> Any:
-        answer = self.client.get(f"/wb/api/lab{path}")
-        return json.loads(answer.text, parse_constant=lambda word: pytest.fail(f"{word} in an answer"))
+        response = self.client.get(f"/wb/api/lab{path}")
+        return json.loads(response.text, parse_constant=lambda word: pytest.fail(f"{word} in a response"))
 
     def post(self, path: str, body: Any, status: int = 200) -> Any:
-        answer = self.client.post(f"/wb/api/lab{path}", json=body)
-        assert answer.status_code == status, answer.text
-        return answer.json()
+        response = self.client.post(f"/wb/api/lab{path}", json=body)
+        assert response.status_code == status, response.text
+        return response.json()
 
     def tried(self, text: str, parts: Any = (), **more: Any) -> list[dict[str, Any]]:
         body = {"written": {"code": text, "parts": list(parts)}, "on": self.on, **more}
-        answer = self.client.post("/wb/api/lab/try", json=body)
-        assert answer.status_code == 200, answer.text
-        return [json.loads(line, parse_constant=pytest.fail) for line in answer.text.splitlines()]
+        response = self.client.post("/wb/api/lab/try", json=body)
+        assert response.status_code == 200, response.text
+        return [json.loads(line, parse_constant=pytest.fail) for line in response.text.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +101,10 @@ def test_two_tabs_never_write_over_each_other(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_a_trial_gives_the_rewards_and_advantages_that_a_run_would(lab: Lab) -> None:
-    pieces = lab.tried(LONG, [{"name": "long", "weight": 2.0}])
-    kinds = [piece["type"] for piece in pieces]
+    messages = lab.tried(LONG, [{"name": "long", "weight": 2.0}])
+    kinds = [message["type"] for message in messages]
     assert kinds.index("group") < kinds.index("progress") and kinds[-1] == "done"
-    done = pieces[-1]
+    done = messages[-1]
     recorded = list(Reader(lab.run).completions(since=1))
     assert (done["groups"], done["samples"], done["old_words"]) == (8, 32, "recorded")
     for k, group in enumerate(recorded):
@@ -180,7 +180,7 @@ def test_code_that_cannot_be_loaded_is_refused_with_its_line(
     assert last["type"] == "refused" and says in last["error"] and last["line"] == line
 
 
-def test_code_that_hangs_is_killed_and_said(lab: Lab) -> None:
+def test_code_that_hangs_is_killed_and_named(lab: Lab) -> None:
     started = time.monotonic()
     last = lab.tried("def f(completion):\n    while True:\n        pass\n")[-1]
     assert last["type"] == "ended" and last["tried"] == 1
@@ -214,8 +214,8 @@ def test_a_random_reward_is_found_out_and_a_constant_one_too(lab: Lab) -> None:
 
 def test_a_pasted_megabyte_is_kept_and_three_are_refused_in_words(lab: Lab) -> None:
     big = "# " + "a" * 2**20 + "\n" + LONG
-    answer = lab.post("/draft", {"written": {"code": big, "parts": []}, "base": None, "revision": 99})
-    assert answer["functions"][0]["name"] == "long" and lab.get()["draft"]["code"] == big
+    reply = lab.post("/draft", {"written": {"code": big, "parts": []}, "base": None, "revision": 99})
+    assert reply["functions"][0]["name"] == "long" and lab.get()["draft"]["code"] == big
     assert lab.tried(big)[-1]["type"] == "done"
     refused = lab.post(
         "/draft", {"written": {"code": big * 3, "parts": []}, "base": None, "revision": 100}, status=400
@@ -251,7 +251,7 @@ def test_attacks_come_with_the_worst_first_and_a_verdict_each(lab: Lab) -> None:
     assert broken["type"] == "refused" and broken["line"] == 1
 
 
-def test_own_cases_are_kept_and_grouped_by_prompt_and_answer(lab: Lab) -> None:
+def test_own_cases_are_saved_and_grouped_by_prompt_and_reference_answer(lab: Lab) -> None:
     rows = [{"prompt": "2+2?", "answer": "4", "completion": text} for text in ("4", "four", "it is 44")]
     lab.post("/cases", {"cases": [*rows, {"prompt": "1+1?", "answer": "2", "completion": "2"}]})
     lab.client = lab.open()
@@ -331,8 +331,8 @@ def test_a_read_only_dashboard_runs_and_writes_nothing_of_it(tmp_path: Path) -> 
         ("try", tried),
         ("attack", tried),
     ):
-        answer = client.post(f"/wb/api/lab/{path}", json=body)
-        assert answer.status_code == 403 and "read-only" in answer.json()["error"]
+        response = client.post(f"/wb/api/lab/{path}", json=body)
+        assert response.status_code == 403 and "read-only" in response.json()["error"]
     assert client.get("/wb/api/lab").json()["draft"]["code"] == STARTING_CODE
     assert not (tmp_path / ".workbench" / "lab").exists()
 
@@ -349,5 +349,5 @@ def test_a_page_that_turns_away_ends_its_trial_and_the_processes(lab: Lab) -> No
     started = time.monotonic()
     going.stop()
     wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids), what="their end")
-    assert time.monotonic() - started < 20  # 32 answers were asked about, at 1.5 s each
+    assert time.monotonic() - started < 20  # 32 samples would take 1.5 s each
     trials.process_cache.close()

@@ -139,7 +139,7 @@ class _Page:
                 with gr.Column(min_width=0):
                     self._field("beta")
                     self.beta_line = page_frame.markup()
-            with gr.Row(elem_classes="wb-fields six"):
+            with gr.Row(elem_classes="wb-fields three"):
                 for name in _SMALL:
                     self._field(name)
             self.choices = page_frame.markup()
