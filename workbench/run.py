@@ -128,7 +128,7 @@ class Run:
             found = [row["k"] for row in rows if k in (row["prompt_id"], row["question"])]
             if not found:
                 others = ", ".join(repr(row["question"][:40]) for row in rows[:5])
-                raise RunError(f"Step {step} did not ask {k[:80]!r}. It asked, among others: {others}.")
+                raise RunError(f"Step {step} has no prompt {k[:80]!r}. It has, among others: {others}.")
             number = int(found[0])
         return Group(self.folder, kind, self.reader.group(step, number, kind, arrays=True))
 

@@ -129,7 +129,7 @@ def test_the_help_of_run_lists_every_setting_the_core_ones_first(
     ("given", "words"),
     [
         (["--num-generations", "1"], "at least 2 samples"),
-        (["--beta", "-1"], "Beta is a penalty and cannot be negative"),
+        (["--beta", "-1"], "β is the weight of a penalty and cannot be negative"),
         (["--learning-rate", "nan"], "learning_rate = 'nan': must be a finite number"),
         (["--max-completion-length", "5000"], "reads at most 1024 tokens"),
         (["--model", "no/such/folder"], "there is no such folder"),

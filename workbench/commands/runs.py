@@ -14,7 +14,8 @@ from rich.table import Table
 from workbench import api, launch
 from workbench.commands import options
 from workbench.commands.options import DEFAULT_ROOT, AsJson, Root, RunName, print_json
-from workbench.core.config import RunConfig, settings
+from workbench.core import config
+from workbench.core.config import RunConfig
 from workbench.core.errors import ConfigError
 from workbench.launch import preflight
 from workbench.launch.follow import follow, summary
@@ -22,17 +23,18 @@ from workbench.record import folder as record
 from workbench.record.reader import Reader
 
 
-def _start(
-    preset: str | None,
-    runs: Path,
-    reward: list[str] | None,
-    detach: bool,
-    wait: bool,
-    as_json: bool,
-    given: dict[str, Any],
+def run(
+    *,
+    preset: str | None = None,
+    runs: Path = DEFAULT_ROOT,
+    reward: list[str] | None = None,
+    detach: bool = False,
+    wait: bool = False,
+    json: bool = False,
+    **settings: Any,
 ) -> int:
-    """Check, start and follow."""
-    values = {name: value for name, value in given.items() if value is not None}
+    """Start a run in the background and follow it. Ctrl-C ends only the following."""
+    values = {name: value for name, value in settings.items() if value is not None}
     if reward:
         values["rewards"] = reward
     report = preflight.check(RunConfig.build(preset, values))
@@ -41,7 +43,7 @@ def _start(
     folder = preflight.start_checked(report, runs)
     print(f"Run {folder.id} has started in {folder.path}", file=sys.stderr)
     if detach:
-        if as_json:
+        if json:
             print_json({"run": folder.id, "run_dir": str(folder.path), "state": launch.state(folder).state})
         return 0
     try:
@@ -53,17 +55,9 @@ def _start(
         print(f"Run {now.id} {now.state}: {now.reason}", file=sys.stderr)
         for line in now.log[-10:]:
             print(f"  {line}", file=sys.stderr)
-    if as_json:
+    if json:
         print_json(summary(folder))
     return 0 if now.state == "finished" else 1
-
-
-def run(**given: Any) -> int:
-    """Start a run in the background and follow it. Ctrl-C ends only the following."""
-    preset, root = given.pop("preset", None), given.pop("runs", DEFAULT_ROOT)
-    reward = given.pop("reward", None)
-    detach, wait, as_json = (given.pop(name, False) for name in ("detach", "wait", "json"))
-    return _start(preset, root, reward, detach, wait, as_json, given)
 
 
 run.__signature__ = options.signature()  # type: ignore[attr-defined]
@@ -75,12 +69,12 @@ def list_settings(*, json: AsJson = False) -> int:
         print_json(
             [
                 {**info._asdict(), "default": RunConfig().model_dump(mode="json")[info.name]}
-                for info in settings()
+                for info in config.settings()
             ]
         )
         return 0
     table = Table("setting", "default", "live", "meaning")
-    for info in settings():
+    for info in config.settings():
         table.add_row(
             info.name,
             str(RunConfig().model_dump(mode="json")[info.name]),

@@ -2,14 +2,13 @@
 `runs(root)`."""
 
 from workbench.launch.command_client import send_and_wait
-from workbench.launch.lease import device_kind, holder
+from workbench.launch.lease import device_kind
 from workbench.launch.lifecycle import logs, resume, runs, send, start, state, stop
 from workbench.launch.watch import RunState
 
 __all__ = [
     "RunState",
     "device_kind",
-    "holder",
     "logs",
     "resume",
     "runs",

@@ -101,7 +101,7 @@ def acquire(
             ahead = _living_before(folder, kind, ticket.name)
             if not ahead:
                 for device in devices:
-                    if file := _try_lock(folder / f"{_lock_name(device)}.lock"):
+                    if file := try_lock(folder / f"{_lock_name(device)}.lock"):
                         file.seek(0)
                         file.truncate()
                         file.write(run_id)
@@ -126,7 +126,7 @@ def holder(folder: Path, device: str) -> str:
     path = folder / f"{_lock_name(device)}.lock"
     if not path.exists():
         return ""
-    if file := _try_lock(path):
+    if file := try_lock(path):
         file.close()
         return ""
     return path.read_text().strip()
@@ -162,7 +162,7 @@ def _living_before(folder: Path, kind: DeviceKind, own: str) -> list[str]:
         for path in _tickets(folder, kind):
             if str(path) >= own:
                 break
-            if file := _try_lock(path):
+            if file := try_lock(path):
                 path.unlink(missing_ok=True)
                 file.close()
             else:
@@ -170,7 +170,7 @@ def _living_before(folder: Path, kind: DeviceKind, own: str) -> list[str]:
     return ahead
 
 
-def _try_lock(path: Path) -> IO[str] | None:
+def try_lock(path: Path) -> IO[str] | None:
     """The open, locked file; None where another open file holds the lock."""
     file = path.open("a+")
     try:

@@ -51,6 +51,10 @@ def run_probe(
     raise AssertionError("unreachable")
 
 
+ask = run_probe
+"""Its name in notebooks of earlier versions, as `workbench.bench.ask`."""
+
+
 def sample(
     run: RunFolder, prompt: str, count: int = 4, *, step: int | None = None, base: bool = False, **args: Any
 ) -> dict[str, Any]:

@@ -6,7 +6,6 @@ run leaves behind. Torch is imported only after the device is held, so a queued 
 
 import argparse
 import faulthandler
-import fcntl
 import importlib
 import os
 import signal
@@ -15,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 from workbench.core.config import RunConfig
 from workbench.launch import identity, lease, local, torchrun
@@ -56,7 +54,7 @@ def main(
         torchrun.exit_with_torchrun()
         if torchrun.rank():
             return _run_rank(folder, options.token)
-    lock = _lock_folder(folder)
+    lock = lease.try_lock(folder.path / "worker.lock")  # held as long as this process
     if lock is None:
         print(f"Run {folder.id} already has a worker; this second one leaves.", file=sys.stderr)
         return 3
@@ -70,17 +68,6 @@ def main(
         code = int(state == "failed")
         signals.exit_within(teardown, who, code)
     return code
-
-
-def _lock_folder(folder: RunFolder) -> IO[str] | None:
-    """The run's worker lock, held as long as this process; None where another worker holds it."""
-    file = (folder.path / "worker.lock").open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
 
 
 def _first_status(folder: RunFolder, token: str) -> Status:
