@@ -147,3 +147,20 @@ def test_case_40_an_adapter_whose_reference_moves_goes_on_bit_equal_too(tmp_path
         assert differences(straight, broken) == []
     finally:
         runs.close()
+
+
+def test_steps_that_the_record_lost_before_a_checkpoint_are_computed_again(
+    runs: Runs, straight: RunFolder
+) -> None:
+    broken = runs.create()
+    assert runs.work(broken, ("an update", 14)) == -signal.SIGKILL, broken.log_tail()
+    assert (broken.checkpoints / "step-000003").is_dir()
+    for part in ("", "-wal", "-shm"):  # a power cut takes commits that were not synced; here all of them
+        broken.db_path.with_name(broken.db_path.name + part).unlink(missing_ok=True)
+    assert runs.work(broken) == 0, broken.log_tail()
+    assert Reader(broken).steps("train") == [0, 1, 2, 3, 4, 5]
+    [started] = Reader(broken).events(kind="started")
+    assert started["data"]["notes"] == [
+        "The record lacks steps 0 to 2, which lie before checkpoint step-000003; they are computed again from the base model on"
+    ]
+    assert differences(straight, broken) == []

@@ -159,8 +159,7 @@ def closest_policy(run: RunFolder, step: int) -> tuple[str, int]:
 
 def final_model(run: RunFolder) -> Path | None:
     """A plain Hugging Face folder with the trained model or adapter; None before the run has written it."""
-    written = any((run.final / name).exists() for name in ("config.json", "adapter_config.json"))
-    return run.final if written else None
+    return None if checkpoints.final_problem(run) else run.final
 
 
 def model_folder(run: RunFolder, step: int | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""Checkpoints, complete or absent: built under a dot-name, listed in a manifest with hashes, synced, renamed.
+"""Checkpoints and the final model, complete or absent: built under a dot-name, listed in a manifest with hashes, synced, renamed.
 
 In: a caller's `write(folder)`, which writes the tensors (safetensors); this module knows only files, sizes and
 hashes. They are saved at step boundaries, so `step` is the number of finished steps. Torch-free.
@@ -10,7 +10,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,11 +57,46 @@ def save(
     """
     make_folder(folder.checkpoints)
     target = folder.checkpoints / f"step-{step:06d}"
-    building = folder.checkpoints / f".new-{step:06d}-{secrets.token_hex(4)}"
+    with _explained(f"The checkpoint after step {step}"):
+        _build(folder, target, step, write, meta or {})
+        write_bytes(folder.checkpoints / LATEST, f"{target.name}\n".encode())
+    _retire(folder, keep)
+    return target
+
+
+def save_final(folder: RunFolder, step: int, write: Callable[[Path], object]) -> Path:
+    """Creates `final/` from the files that `write` writes into the folder it is given: complete with its manifest, or absent. Raises
+    RunError."""
+    with _explained("The final model"):
+        for left in folder.path.glob(".new-final-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        _build(folder, folder.final, step, write, {})
+    return folder.final
+
+
+def final_problem(folder: RunFolder) -> str:
+    """Why a run's final model cannot be used, in a sentence; '' where it can.
+
+    A final model without a manifest was written by an earlier version: it counts where the run finished, which was recorded after its
+    last byte.
+    """
+    final = folder.final
+    if not any((final / name).is_file() for name in ("config.json", "adapter_config.json")):
+        return "there is none, the run did not finish."
+    if not (final / MANIFEST).exists() and folder.status().get("state") == "finished":
+        return ""
+    return problem(final, contents=False)
+
+
+def _build(
+    folder: RunFolder, target: Path, step: int, write: Callable[[Path], object], meta: Mapping[str, Any]
+) -> None:
+    """Write a folder under a dot-name, add its manifest, sync every file, rename. Raises OSError, SafetensorError."""
+    building = target.with_name(f".new-{target.name.removeprefix('step-')}-{secrets.token_hex(4)}")
     try:
         make_folder(building)
         write(building)
-        write_json(building / MANIFEST, _manifest(folder, building, step, meta or {}))
+        write_json(building / MANIFEST, _manifest(folder, building, step, meta))
         for path in [
             *_files(building),
             *(place for place in building.rglob("*") if place.is_dir()),
@@ -68,19 +104,23 @@ def save(
         ]:
             _sync(path)
         _replace(building, target)
-        sync_folder(folder.checkpoints)
+        sync_folder(target.parent)
         verify(target, contents=False)
-        write_bytes(folder.checkpoints / LATEST, f"{target.name}\n".encode())
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turns the system's error about a folder that could not be written into a sentence that says what to do."""
+    try:
+        yield
     except (OSError, SafetensorError) as error:  # safetensors wraps the system's error
         reason = getattr(error, "strerror", None) or str(error)
         raise (DiskFull if _is_full(error) else RunError)(
-            f"The checkpoint after step {step} could not be written ({reason}). Earlier "
+            f"{what} could not be written ({reason}). Earlier "
             "ones are untouched; free some disk space, then resume."
         ) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    _retire(folder, keep)
-    return target
 
 
 def copy_into(source: Path, folder: RunFolder, changes: Mapping[str, Mapping[str, Any]]) -> Path:
@@ -106,11 +146,13 @@ def latest(folder: RunFolder) -> Path | None:
     return newest(folder)[0]
 
 
-def newest(folder: RunFolder) -> tuple[Path | None, list[Checkpoint]]:
-    """As `latest`, with the newer ones that are damaged, newest first."""
+def newest(folder: RunFolder, up_to: int | None = None) -> tuple[Path | None, list[Checkpoint]]:
+    """As `latest`, with the damaged ones that were passed over, newest first. `up_to`: none after more finished steps than that."""
     _clear_up(folder)
     damaged: list[Checkpoint] = []
     for found in reversed(listing(folder)):
+        if up_to is not None and found.step > up_to:
+            continue
         if not (reason := found.problem or problem(found.path)):
             return found.path, damaged
         damaged.append(found._replace(problem=reason))

@@ -5,6 +5,8 @@ one generation (`prompts_per_step` groups of `num_generations` completions) with
 changes of settings happen at the boundaries between steps. (GRPO: 2402.03300, section 4)
 """
 
+from functools import partial
+
 import numpy as np
 
 from workbench.algorithm import advantages, kl_controllers
@@ -39,7 +41,8 @@ def train(
         run.recorder.wait()
         if step == run.config.steps:  # a stopped run has its checkpoint, and may go on
             run.clock.phase("save")
-            save_policy(run.policy, folder.final)
+            write = partial(save_policy, run.policy)
+            run.disk.written(partial(checkpoints.save_final, folder, step, write))
 
 
 def train_step(run: TrainingRun, step: int) -> bool:

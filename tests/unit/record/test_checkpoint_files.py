@@ -158,3 +158,32 @@ def test_every_file_is_synced_before_the_checkpoint_gets_its_name(
     before = {Path(path).name for path in synced[: named[-1]]}
     assert {"model.safetensors", "state.safetensors", "manifest.json", "optimizer"} <= before
     assert str(folder.checkpoints) in synced[named[-1] :]
+
+
+def final_model(place: Path) -> None:
+    (place / "config.json").write_text("{}")
+    save_file({"w": np.ones(8, np.float32)}, place / "model.safetensors")
+
+
+def test_a_final_model_is_complete_or_absent(folder: RunFolder) -> None:
+    def torn(place: Path) -> None:
+        final_model(place)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match=r"The final model could not be written \(No space left on device\)"):
+        checkpoints.save_final(folder, 12, torn)
+    assert not folder.final.exists() and not list(folder.path.glob(".new-*"))
+    assert checkpoints.final_problem(folder) == "there is none, the run did not finish."
+    checkpoints.save_final(folder, 12, final_model)
+    assert checkpoints.final_problem(folder) == ""
+    assert json.loads((folder.final / "manifest.json").read_text())["step"] == 12
+    (folder.final / "model.safetensors").write_bytes(b"half")
+    assert checkpoints.final_problem(folder) == "model.safetensors has 4 bytes instead of 96."
+
+
+def test_a_final_model_of_an_earlier_version_counts_only_where_the_run_finished(folder: RunFolder) -> None:
+    folder.final.mkdir()
+    (folder.final / "config.json").write_text("{}")
+    assert checkpoints.final_problem(folder) == "manifest.json is missing, so it was never finished."
+    folder.write_status({"state": "finished"})
+    assert checkpoints.final_problem(folder) == ""

@@ -24,10 +24,10 @@ def export(run: RunFolder, target: Path, step: int | None = None, merge: bool = 
     Raises RunError (no such model, target in use) or ModelError (nothing to merge).
     """
     source = run.final if step is None else checkpoints.at(run, step)
-    if not any((source / name).is_file() for name in ("config.json", ADAPTER)):
+    if step is None and (problem := checkpoints.final_problem(run)):
+        kept = ", ".join(str(found.step) for found in checkpoints.listing(run) if not found.problem)
         raise RunError(
-            f"Run {run.id} has no final model: it did not finish. Give a step with a checkpoint: "
-            f"{', '.join(str(kept.step) for kept in checkpoints.listing(run)) or 'there is none yet'}."
+            f"The final model of run {run.id} cannot be exported: {problem} Give a step with a checkpoint: {kept or 'there is none yet'}."
         )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RunError(f"{target} exists already and is not empty. Give a new folder.")

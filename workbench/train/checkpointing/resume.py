@@ -20,6 +20,7 @@ from workbench.record.checkpoints import Checkpoint
 from workbench.record.files import sha256
 from workbench.record.folder import RunFolder
 from workbench.record.provenance import versions
+from workbench.record.reader import Reader
 from workbench.train.checkpointing import checkpoint
 from workbench.train.checkpointing.fingerprint import digests
 from workbench.train.checkpointing.replay import Replay
@@ -76,6 +77,8 @@ def begin(
                 "or go on without it by a warm start (workbench resume RUN --warm-start)."
             )
         found = _model_of(damaged)
+    found, gap = _with_whole_record(folder, found)
+    notes += [gap] if gap else []
     step = 0
     if found is not None:
         changed = _changed(found, needs)
@@ -93,6 +96,23 @@ def begin(
             )
         notes += changed + [f"{name} was missing" for name in missing] + _other_versions(found)
     return Beginning(step, config, Replay(folder, step), notes)
+
+
+def _with_whole_record(folder: RunFolder, found: Path | None) -> tuple[Path | None, str]:
+    """The newest checkpoint before which no step is missing from the record, and what was missing: after a power cut the record may
+    end earlier than the checkpoint. Its steps are then computed again; where no earlier checkpoint is there, from the start."""
+    if found is None:
+        return None, ""
+    step, start = int(found.name.rpartition("-")[2]), int((folder.about().get("parent") or {}).get("step", 0))
+    there = set(Reader(folder).steps("train"))
+    missing = [number for number in range(start, step) if number not in there]
+    if not missing:
+        return found, ""
+    lost = f"The record lacks steps {missing[0]} to {missing[-1]}, which lie before checkpoint {found.name}"
+    earlier, _ = checkpoints.newest(folder, up_to=missing[0])
+    if earlier is None and start:
+        return found, f"{lost}; there is no earlier checkpoint, so they stay missing"
+    return earlier, f"{lost}; they are computed again from {earlier.name if earlier else 'the base model'} on"
 
 
 def needs_of(folder: RunFolder, config: RunConfig, prompts: Sequence[Prompt]) -> Needs:
