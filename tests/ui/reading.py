@@ -1,4 +1,4 @@
-"""What the reader's tests share: recorded runs, a page opened at a cursor, and the record asked directly."""
+"""What the reader's tests share: a page opened at a cursor, figures read from it, and queries of the record."""
 
 import sqlite3
 from typing import Any
@@ -21,13 +21,13 @@ def open_reader(page: Page, served: Dashboard, run: RunFolder, **cursor: object)
     view = {
         "group": ".hero",
         "prompt": ".riverpanel svg",
-        "search": ".hits li, .viewsearch h1:text('No answers')",
+        "search": ".hits li, .viewsearch h1:text('No samples')",
     }.get(str(cursor.get("view")), ".groups table, .startup")
     page.locator(view).locator("visible=true").first.wait_for()
 
 
 def ask(run: RunFolder, sql: str, *values: object) -> list[tuple[Any, ...]]:
-    """Rows of the run's record, read beside everything that the page goes through."""
+    """Rows of the run's record, read directly from the database."""
     with sqlite3.connect(f"file:{run.db_path}?mode=ro", uri=True) as database:
         return database.execute(sql, values).fetchall()
 

@@ -77,7 +77,7 @@ def open_view(page, served, run, view, theme):
     if view == "group":
         page.keyboard.press("f")
         page.locator(".tree .branch").first.wait_for()
-        page.locator(".credit .choice").first.wait_for()
+        page.locator(".tokenvalue .choice").first.wait_for()
 
 
 def _groups(run):

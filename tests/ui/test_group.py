@@ -1,4 +1,4 @@
-"""The group lens and the prompt over time in a real browser, compared with the record and with arithmetic done here."""
+"""The group lens and the prompt over time in a real browser, compared with the record and with numbers computed here."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def recorded_run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def failing_run(recorded_run):
-    """A reward that raised for some answers; below the same root."""
+    """A reward that raised for some samples; below the same root."""
     return write_fake_run(recorded_run.path.parent, steps=3, total=3, failures=0.15, seed=3, name="failing")
 
 
@@ -49,8 +49,8 @@ def test_the_formula_is_filled_with_the_numbers_of_this_group(page, served, reco
     mean, sigma = statistics.fmean(rewards(group)), statistics.stdev(rewards(group))
     shown = [number(text) for text in texts(page.locator(".eq .v"))]
     reward = rewards(group)[3]
-    asked = (reward - mean) / (sigma + 1e-4)
-    assert shown == pytest.approx([asked, reward, mean, sigma, 1e-4], abs=0.006)
+    advantage = (reward - mean) / (sigma + 1e-4)
+    assert shown == pytest.approx([advantage, reward, mean, sigma, 1e-4], abs=0.006)
     assert shown[0] == pytest.approx(group["samples"][3]["advantage"], abs=0.006)
     expect(page.locator(".arith")).to_contain_text("Sample std (n − 1), as TRL.")
 
@@ -69,7 +69,7 @@ def test_picking_a_sample_changes_the_figures_and_not_the_layout(page, served, r
     assert (after["y"], after["height"]) == (before["y"], before["height"])
 
 
-def test_another_divisor_shows_what_it_would_have_asked(page, served, recorded_run, group):
+def test_another_divisor_shows_the_advantages_it_would_give(page, served, recorded_run, group):
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"], sample=0)
     mean = statistics.fmean(rewards(group))
     page.get_by_role("button", name="Nothing").click()
@@ -86,7 +86,7 @@ def test_another_divisor_shows_what_it_would_have_asked(page, served, recorded_r
     )
 
 
-def test_siblings_say_what_was_asked_and_what_happened(page, served, recorded_run, group):
+def test_the_table_shows_advantages_and_the_effect_of_the_update(page, served, recorded_run, group):
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
     rows = {
         int(cells[0]): cells
@@ -98,20 +98,20 @@ def test_siblings_say_what_was_asked_and_what_happened(page, served, recorded_ru
         assert int(cells[3]) == sample["length"]
         assert number(cells[4]) == pytest.approx(sample["advantage"], abs=0.006)
         assert number(cells[5]) == pytest.approx(sample["delta_logp"], abs=0.006)
-    asked = [sample for sample in group["samples"] if sample["advantage"]]
+    moved = [sample for sample in group["samples"] if sample["advantage"]]
     against = [
-        s for s in asked if (s["delta_logp"] > 0) != (s["advantage"] > 0) and abs(s["delta_logp"]) >= 5e-4
+        s for s in moved if (s["delta_logp"] > 0) != (s["advantage"] > 0) and abs(s["delta_logp"]) >= 5e-4
     ]
     start = (
-        f"{len(asked) - len(against)} of {len(asked)} moved as asked."
+        f"{len(moved) - len(against)} of {len(moved)} moved with their advantage."
         if against
-        else f"All {len(asked)} moved as asked."
+        else f"All {len(moved)} moved with their advantage."
     )
     assert page.locator(".sentence").inner_text().startswith(start)
     assert page.locator(".sib .chip.warn").count() == len(against)
 
 
-def test_only_the_cards_are_drawn_token_by_token_and_they_read_as_the_answers_do(
+def test_only_the_cards_are_drawn_token_by_token_and_they_read_as_the_samples_do(
     page, served, recorded_run, group
 ):
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"], sample=2)
@@ -274,7 +274,7 @@ def test_a_failed_reward_keeps_its_text_and_says_why_it_has_no_score(page, serve
     open_reader(page, served, failing_run, view="group", step=step, prompt=prompt, sample=place)
     expect(page.locator(".parts")).to_contain_text("error: no score")
     expect(page.locator(".parts .reason")).to_have_text("ValueError: no answer tag (reward.py line 3)")
-    expect(page.locator(".arith")).to_contain_text("has no score, so nothing is asked of it")
+    expect(page.locator(".arith")).to_contain_text("has no score: it has no advantage")
     expect(page.locator(".arith")).to_contain_text("left out of mean and std")
     expect(page.locator(".card.picked .hd")).to_contain_text("no score")
     [(text,)] = ask(failing_run, "SELECT completion FROM samples WHERE reward IS NULL AND id = ?", sample)
@@ -296,7 +296,7 @@ def test_a_held_out_prompt_is_followed_from_the_base_model_on(page, served, reco
     assert page.locator(".river .visit").count() == len(visits) == 4
     first, last = (f"{round(right / n * 100)} %" for _, right, n in (visits[0], visits[-1]))
     expect(page.locator(".riverpanel h2").first).to_have_text(f"{first} → {last} right in 4 visits.")
-    said = {
+    texts_of_run = {
         json.dumps(text)
         for (text,) in ask(
             recorded_run,
@@ -305,7 +305,7 @@ def test_a_held_out_prompt_is_followed_from_the_base_model_on(page, served, reco
         )
     }
     for frame in page.locator(".frame pre").all():
-        assert json.dumps(frame.text_content()) in said
+        assert json.dumps(frame.text_content()) in texts_of_run
     page.locator(".river .visit").nth(1).click()
     expect(page.locator(".film h2")).to_have_text("Step 0 beside step 10")
 
@@ -364,7 +364,7 @@ def test_a_branch_is_reached_by_arrows_and_lays_its_answers_open(page, served, r
     below = {sample["i"] for sample in group["samples"] if sample["token_ids"][: start + 1] == prefix}
     page.keyboard.press("Enter")
     expect(page.locator(".cardshead b").first).to_have_text(
-        f"Branch of {len(below)} {'answer' if len(below) == 1 else 'answers'}"
+        f"Branch of {len(below)} {'sample' if len(below) == 1 else 'samples'}"
     )
     assert {
         int(card) for card in page.locator(".card").evaluate_all("all => all.map(one => one.dataset.card)")
@@ -389,19 +389,19 @@ def test_a_branch_asked_before_is_drawn_again_with_its_margins(page, served, rec
     open_reader(
         page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"], sample=sample, tok=tok
     )
-    credit = page.locator(".credit")
-    expect(credit.locator("h3")).to_have_text("Token 4 of #3: it lost 63 points (75 % → 13 %)")
-    expect(credit).to_contain_text("8 continuations a side; the tick is 75 % (41 % to 93 %)")
-    expect(credit.locator(".outcome")).to_have_text("13 % right 2 % to 47 %")
+    value = page.locator(".tokenvalue")
+    expect(value.locator("h3")).to_have_text("Token 4 of #3: it lost 63 points (75 % → 13 %)")
+    expect(value).to_contain_text("8 continuations a side; the tick is 75 % (41 % to 93 %)")
+    expect(value.locator(".outcome")).to_have_text("13 % right 2 % to 47 %")
     # (0.125 - 0.75) / 0.5 against the flat 0.5; half widths 0.26 and 0.225 add up to 0.343 / 0.5
-    expect(credit).to_contain_text(
-        "worth −1.25 ± 0.69; GRPO gave it, like every token of the answer, A = +0.50"
+    expect(value).to_contain_text(
+        "worth −1.25 ± 0.69; GRPO gave it, like every token of the sample, A = +0.50"
     )
-    expect(credit).to_contain_text("Continued by the policy after 10 steps; the answer is from step 12.")
+    expect(value).to_contain_text("Continued by the policy after 10 steps; the sample is from step 12.")
     page.keyboard.press("1")
-    expect(credit.get_by_role("button", name="#3 token 4")).to_be_visible()
-    credit.get_by_role("button", name="#3 token 4").click()
-    expect(credit.locator("h3")).to_contain_text("it lost 63 points")
+    expect(value.get_by_role("button", name="#3 token 4")).to_be_visible()
+    value.get_by_role("button", name="#3 token 4").click()
+    expect(value.locator("h3")).to_contain_text("it lost 63 points")
 
 
 def test_b_goes_to_the_fork_and_says_why_nobody_can_be_asked(page, served, recorded_run, group):
@@ -414,29 +414,29 @@ def test_b_goes_to_the_fork_and_says_why_nobody_can_be_asked(page, served, recor
     ids = group["samples"][int(at["sample"])]["token_ids"]
     assert any(other["token_ids"][: int(at["tok"])] == ids[: int(at["tok"])] and other["token_ids"][int(at["tok"])] != ids[int(at["tok"])]
                for other in group["samples"] if len(other["token_ids"]) > int(at["tok"]))  # fmt: skip
-    expect(page.locator(".credit h3")).to_contain_text("What was this token worth?")
+    expect(page.locator(".tokenvalue h3")).to_contain_text("What was this token worth?")
     page.keyboard.press("b")
-    expect(page.locator(".credit [role=alert]")).to_have_text("No room for a bench.")
+    expect(page.locator(".tokenvalue [role=alert]")).to_have_text("No room for a bench.")
 
 
 @pytest.mark.parametrize("width", [611, 320])
 def test_the_picture_of_a_dead_group_is_drawn_whole(page, served, recorded_run, width):
-    """A dead group's picture says in words why nothing is asked; no script or drawing complains."""
+    """A dead group's picture says in words why every advantage is 0; the console stays empty."""
     [dead] = ask(
         recorded_run,
         f"SELECT step, prompt_id FROM {GROUPS} WHERE kind = 'train' AND zero_std != '' LIMIT 1",
     )
-    said: list[str] = []
-    page.on("console", lambda message: message.type == "error" and said.append(message.text))
+    errors: list[str] = []
+    page.on("console", lambda message: message.type == "error" and errors.append(message.text))
     page.set_viewport_size({"width": width, "height": 844})
     open_reader(page, served, recorded_run, view="group", step=dead[0], prompt=dead[1])
     picture = page.locator("svg.picture")
-    expect(picture).to_contain_text("so nothing is asked.")
+    expect(picture).to_contain_text("so every advantage is 0.")
     frame = picture.bounding_box()
     for words in picture.locator("text").all():
         box = words.bounding_box()
         assert frame["x"] <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"] + 0.5
-    assert [text for text in said if "svg" in text] == []
+    assert [text for text in errors if "svg" in text] == []
 
 
 def test_a_long_answer_is_drawn_as_one_scrolls_or_asks(page, served, recorded_run, group):
@@ -466,8 +466,8 @@ def test_a_long_answer_is_drawn_as_one_scrolls_or_asks(page, served, recorded_ru
     page.locator("#long").evaluate("box => (box.scrollTop = box.scrollHeight)")
     expect(drawn).to_have_count(1000)
     expect(more).to_have_count(0)
-    said = drawn.evaluate_all("spans => spans.map(span => span.textContent.trim())")
-    assert said == [f"w{i}" for i in range(1000)]
+    words = drawn.evaluate_all("spans => spans.map(span => span.textContent.trim())")
+    assert words == [f"w{i}" for i in range(1000)]
 
 
 def test_the_browsers_own_search_finds_answers_without_a_card_and_opens_them(page, served, recorded_run):
@@ -480,9 +480,9 @@ def test_the_browsers_own_search_finds_answers_without_a_card_and_opens_them(pag
         hidden.first.evaluate("(node) => getComputedStyle(node).contentVisibility") == "hidden"
     )  # kept for the search, not laid out
     name, _, text = hidden.first.text_content().partition(" ")
-    assert text.split() and page.locator(f".card[aria-label='Answer {name}']").count() == 0
+    assert text.split() and page.locator(f".card[aria-label='Sample {name}']").count() == 0
     hidden.first.evaluate(
         "(node) => node.dispatchEvent(new Event('beforematch'))"
     )  # what the search does before it shows a find
-    expect(page.locator(f".card[aria-label='Answer {name}']")).to_be_visible()
+    expect(page.locator(f".card[aria-label='Sample {name}']")).to_be_visible()
     assert query(page)["sample"] == str(int(name.removeprefix("#")) - 1)

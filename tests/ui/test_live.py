@@ -126,7 +126,7 @@ def test_keys_walk_open_return_and_copy(page, served, recorded_run):
     page.keyboard.press("Enter")
     expect(page.locator(".viewgroup h1")).to_have_text(prompts[1])
     page.keyboard.press("y")
-    expect(page.locator(".said")).to_have_text("Link copied.")
+    expect(page.locator(".keystatus")).to_have_text("Link copied.")
     link = page.evaluate("navigator.clipboard.readText()")
     assert f"run={recorded_run.id}" in link and "view=group" in link and "step=20" in link
     page.keyboard.press("Escape")
@@ -195,7 +195,7 @@ def test_a_running_run_grows_on_screen_without_a_reload(page, dashboard, tmp_pat
             tell(0)
             served = dashboard(tmp_path)
             open_reader(page, served, folder)
-            expect(page.locator(".viewlive h1")).to_have_text("Sampling 24 answers, 9 done.")
+            expect(page.locator(".viewlive h1")).to_have_text("Drawing 24 samples, 9 done.")
             assert page.locator(".startup .on").inner_text() == "sample"
             for step in range(3):
                 record.step(make_step(step, groups=4, samples=6, steps=12, config=config))
@@ -248,7 +248,7 @@ def test_a_lost_server_is_said_in_a_thin_bar_and_found_again(page, served, recor
     page.route("**/delta*", away)
     page.goto(served.url(run=recorded_run.id))
     bar = page.locator(".lost")
-    expect(bar).to_contain_text("Not connected. The run goes on. Trying again in")
+    expect(bar).to_contain_text("Not connected. The run continues. Trying again in")
     page.unroute("**/delta*", away)
     expect(bar).to_be_hidden()
     expect(page.locator(".groups h2")).to_contain_text("Step 30")

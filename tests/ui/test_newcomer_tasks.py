@@ -184,9 +184,9 @@ def test_task_06_pause_change_beta_and_continue(page, clicks, dashboard, yard, t
     expect(field).to_be_focused()
     # The error is shown beside the field, and nothing is sent.
     field.fill("-1")
-    expect(page.locator("#change-beta-said")).to_contain_text("cannot be negative")
+    expect(page.locator("#change-beta-problem")).to_contain_text("cannot be negative")
     field.fill("0.04")
-    expect(page.locator("#change-beta-said")).to_be_empty()
+    expect(page.locator("#change-beta-problem")).to_be_empty()
     field.press("Enter")
     [event] = wait_until(lambda: Reader(run).events(kind="setting_changed"))
     assert event["data"] == {"beta": {"from": 0.0, "to": 0.04}} and event["step"] == launch.state(run).step

@@ -1,4 +1,4 @@
-"""Rating answers in a real browser: in the Group view, and on Live while a run waits for it."""
+"""Rating samples in a real browser: in the Group view, and on Live while a run waits for it."""
 
 import subprocess
 import sys
@@ -25,38 +25,38 @@ def run(tmp_path):
     return write_fake_run(tmp_path, steps=6, total=6, groups=3, samples=5, seed=4, name="rated")
 
 
-def said(run) -> dict[str, tuple[bool | None, int | None]]:
+def ratings(run) -> dict[str, tuple[bool | None, int | None]]:
     return {one.text: (one.thumb, one.place) for one in Notes(run).ratings()}
 
 
 def test_thumbs_and_places_of_a_group_come_from_the_keyboard_and_stay(page, dashboard, run):
     group = Reader(run).group(STEP, Reader(run).groups(STEP)[0]["k"])
-    answers = [sample["text"] for sample in group["samples"]]
+    samples = [sample["text"] for sample in group["samples"]]
     served = dashboard(run.path.parent)
     open_reader(page, served, run, view="group", step=STEP, prompt=group["prompt_id"], sample=0)
     page.keyboard.press("g")
     expect(page.locator('[data-card="0"] .chip.good')).to_have_text("good")
-    wait_until(lambda: said(run) == {answers[0]: (True, None)})
+    wait_until(lambda: ratings(run) == {samples[0]: (True, None)})
     page.keyboard.press("x")
     expect(page.locator('[data-card="0"] .chip.bad')).to_have_text("bad")
     page.keyboard.press("x")
-    expect(page.locator('[data-card="0"] .chip.said')).to_have_count(0)
-    wait_until(lambda: said(run) == {})
+    expect(page.locator('[data-card="0"] .chip.rated')).to_have_count(0)
+    wait_until(lambda: ratings(run) == {})
 
-    different = list(dict.fromkeys(answers))[:2]
-    numbers = [answers.index(text) + 1 for text in different]
+    different = list(dict.fromkeys(samples))[:2]
+    numbers = [samples.index(text) + 1 for text in different]
     page.keyboard.press("r")
     expect(page.locator(".raterow.ranking")).to_contain_text("Best first")
     for number in reversed(numbers):
         page.keyboard.press(str(number))
     expect(page.locator(".places .chip").first).to_have_text(f"1st #{numbers[1]}")
-    wait_until(lambda: said(run) == {different[1]: (None, 1), different[0]: (None, 2)})
+    wait_until(lambda: ratings(run) == {different[1]: (None, 1), different[0]: (None, 2)})
     page.keyboard.press("Backspace")
-    wait_until(lambda: said(run) == {different[1]: (None, 1)})
+    wait_until(lambda: ratings(run) == {different[1]: (None, 1)})
     page.keyboard.press("Escape")
     expect(page.locator(".raterow.ranking")).to_have_count(0)
     page.reload()
-    expect(page.locator(".cards .chip.said").first).to_have_text("1st")
+    expect(page.locator(".cards .chip.rated").first).to_have_text("1st")
 
 
 def test_a_refused_rating_is_taken_back_on_screen_and_said(page, dashboard, run):
@@ -64,8 +64,8 @@ def test_a_refused_rating_is_taken_back_on_screen_and_said(page, dashboard, run)
     open_reader(page, dashboard(run.path.parent), run, view="group", step=STEP, prompt=group["prompt_id"])
     run.notes_path.write_bytes(b"no database " * 100)
     page.keyboard.press("g")
-    expect(page.locator(".keys .said")).to_contain_text("file is not a database")
-    expect(page.locator(".cards .chip.said")).to_have_count(0)
+    expect(page.locator(".keys .keystatus")).to_contain_text("file is not a database")
+    expect(page.locator(".cards .chip.rated")).to_have_count(0)
 
 
 def test_live_shows_what_waits_with_the_time_left_and_takes_ratings(page, dashboard, run):
@@ -93,11 +93,11 @@ def test_live_shows_what_waits_with_the_time_left_and_takes_ratings(page, dashbo
         run.write_status(run.status() | told | {"ended": None, "heartbeat": time.time(), "until": until})
         rating.request_ratings(run, 6, until, step.groups)
         open_reader(page, dashboard(run.path.parent), run)
-        panel = page.locator(".people")
-        expect(panel).to_contain_text("6 answers of step 6 without one")
+        panel = page.locator(".pendingratings")
+        expect(panel).to_contain_text("6 samples of step 6 without one")
         assert int(panel.locator("[role=timer]").inner_text().split(":")[0]) == 9
         assert texts(panel.locator(".card pre"))[0] == hostile
-        page.keyboard.press("g")  # and on to the next answer
+        page.keyboard.press("g")  # and on to the next sample
         expect(panel.locator(".card").first.locator(".chip.good")).to_have_text("good")
         page.keyboard.press("x")
         page.keyboard.press("j")
@@ -112,7 +112,7 @@ def test_live_shows_what_waits_with_the_time_left_and_takes_ratings(page, dashbo
         }
         wait_until(lambda: {one.text: one.thumb for one in Notes(run).ratings()} == expected)
         assert {one.visit for one in Notes(run).ratings()} == {Visit(6)}
-        page.get_by_role("button", name="Go on without the rest").click()
+        page.get_by_role("button", name="Continue without the rest").click()
         wait_until(lambda: Notes(run).kept(rating.STOP_WAITING) == {"6": True})
     finally:
         worker.kill()

@@ -90,8 +90,8 @@ def test_more_hits_come_when_asked_and_all_go_into_a_file(page, served, run):
 def test_a_search_without_hits_says_so_and_a_phone_has_the_filters_in_a_fold(page, served, run):
     page.set_viewport_size({"width": 390, "height": 844})
     open_reader(page, served, run, view="search", q="zebra")
-    expect(page.locator(".viewsearch h1")).to_have_text("No answers that hold “zebra”.")
-    expect(page.get_by_label("Text in the answer or the question")).to_be_hidden()
+    expect(page.locator(".viewsearch h1")).to_have_text("No samples that hold “zebra”.")
+    expect(page.get_by_label("Text in the sample or the question")).to_be_hidden()
     page.get_by_text("Filters", exact=True).click()
     page.get_by_role("button", name="Clear").click()
     expect(page.locator(".hits li")).to_have_count(50)

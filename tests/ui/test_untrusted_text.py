@@ -41,7 +41,7 @@ SAMPLES = 4
 
 @pytest.fixture(scope="module")
 def hostile_run(tmp_path_factory):
-    """Every payload as question, gold answer, answer, token, reward name's reason, alarm, run name and log line."""
+    """Every payload as question, reference answer, completion, token, reward name's reason, alarm, run name and log line."""
     config = fake_config(
         groups=len(PAYLOADS) + 1, samples=SAMPLES, steps=2, run_name=PAYLOADS[1], probe_every=1
     )
@@ -86,7 +86,7 @@ def hostile_run(tmp_path_factory):
 
 
 def hostile_step(step: int, samples: int) -> StepRecord:
-    """Groups whose every text is a payload; one answer holds a line of a million characters."""
+    """Groups whose every text is a payload; one completion holds a line of a million characters."""
     rng = random.Random(step)
     groups, scores, ids = [], [], []
     for i, payload in enumerate((*PAYLOADS, LONG)):
@@ -189,8 +189,8 @@ def test_every_group_shows_it_as_text_under_every_lens(page, served, hostile_run
 
 
 @pytest.mark.parametrize("width", [1440, 390])
-def test_answers_of_a_model_that_was_asked_are_text(page, served, hostile_run, width):
-    """A fake worker's answers: to a prompt of one's own, and to a branch."""
+def test_samples_of_a_probe_are_text(page, served, hostile_run, width):
+    """A fake worker's replies: samples of a prompt, and a branch."""
     page.set_viewport_size({"width": width, "height": 900})
     texts = [*PAYLOADS, LONG]
     page.route(
@@ -202,7 +202,7 @@ def test_answers_of_a_model_that_was_asked_are_text(page, served, hostile_run, w
     page.goto(served.url(run=hostile_run.id, view="try"))
     page.get_by_label("Prompt", exact=True).fill(PAYLOADS[0])
     page.get_by_role("button", name="Ask both models").click()
-    expect(page.locator(".answers li")).to_have_count(2 * len(texts))
+    expect(page.locator(".trysamples li")).to_have_count(2 * len(texts))
     is_harmless(page)
     side = {"token": 1, "text": PAYLOADS[1], "right": None, "cut": 0, "example": PAYLOADS[0]}
     probe_client.save_branch(hostile_run, {
@@ -214,7 +214,7 @@ def test_answers_of_a_model_that_was_asked_are_text(page, served, hostile_run, w
         "SELECT prompt_id FROM groups WHERE group_index = 2 AND step_id = (SELECT id FROM steps WHERE step = 1)",
     )
     open_reader(page, served, hostile_run, view="group", step=1, prompt=prompt, sample=0, tok=1)
-    expect(page.locator(".credit .choice")).to_have_count(2)
+    expect(page.locator(".tokenvalue .choice")).to_have_count(2)
     is_harmless(page)
 
 

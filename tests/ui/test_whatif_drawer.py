@@ -1,4 +1,4 @@
-"""The what-if drawer in a real browser: on Live over the curves, on Group beside what was asked."""
+"""The what-if drawer in a real browser: on Live over the curves, on Group beside the recorded advantages."""
 
 import os
 import re
@@ -38,21 +38,21 @@ def row(page, name):
     )
 
 
-def test_a_smaller_group_is_asked_of_every_step_and_drawn_over_the_curves(page, served):
+def test_every_step_is_recomputed_with_a_smaller_group_and_drawn_over_the_curves(page, served):
     dashboard, run = served
     open_reader(page, dashboard, run)
     page.keyboard.press("w")
     page.get_by_label("Samples of a group, G′").fill("4")
-    answer = WhatIfDrawer().recompute(Reader(run), ["num_generations=4"], 23)
-    dead = mean(answer["asked"]["dead"])
+    found = WhatIfDrawer().recompute(Reader(run), ["num_generations=4"], 23)
+    dead = mean(found["asked"]["dead"])
     expect(row(page, "Dead groups").nth(0)).to_contain_text(f"{dead * 100:.0f} %")
-    assert dead > mean(answer["recorded"]["dead"])
+    assert dead > mean(found["recorded"]["dead"])
     assert number(row(page, "Gradient that goes elsewhere").nth(0).inner_text()) == pytest.approx(
-        mean(answer["difference"]["moved"]), abs=0.0051
+        mean(found["difference"]["moved"]), abs=0.0051
     )
     label = page.locator(".ch", has_text="Dead groups").locator(".ends span", has_text="what if")
     assert number(label.inner_text().removeprefix("what if")) == pytest.approx(
-        answer["asked"]["dead"][-1], abs=0.0051
+        found["asked"]["dead"][-1], abs=0.0051
     )
     expect(page.locator(".whatif")).to_contain_text("not how the run would have gone")
     fork = page.get_by_role("link", name="Fork from step 23 with these")
@@ -72,14 +72,14 @@ def test_tokens_are_only_spoken_of_where_they_are_kept(page, served):
     dashboard, run = served
     open_reader(page, dashboard, run, step=5, whatif="epsilon=0.01")
     expect(page.locator(".iftokens")).to_have_text(
-        "Tokens are kept of 15 of 24 steps; nothing is said of the others."
+        "Tokens are kept of 15 of 24 steps; the others are not included."
     )
     assert (
         row(page, "A further pass would clip, fell").nth(1).inner_text() == "–"
     )  # step 5 is among the others
 
 
-def test_a_rewards_weight_and_an_impossible_wish(page, served):
+def test_a_rewards_weight_and_a_reward_that_does_not_exist(page, served):
     dashboard, run = served
     open_reader(page, dashboard, run, whatif="")
     page.get_by_label("Count format").check()
@@ -87,10 +87,10 @@ def test_a_rewards_weight_and_an_impossible_wish(page, served):
     assert query(page)["whatif"] == "rewards=correct%3D1%2Cformat%3D1"
     page.get_by_label("Another reward, path/file.py:function").fill("nowhere.py:no")
     page.keyboard.press("Enter")
-    expect(page.locator(".ifsaid .crit")).to_contain_text("nowhere.py")
+    expect(page.locator(".ifstatus .crit")).to_contain_text("nowhere.py")
 
 
-def test_another_divisor_stands_beside_what_was_asked(page, served):
+def test_another_divisor_stands_beside_the_recorded_advantages(page, served):
     dashboard, run = served
     open_reader(page, dashboard, run, view="group", step=10)
     [(mixed, k)] = ask(
@@ -115,7 +115,7 @@ def test_another_divisor_stands_beside_what_was_asked(page, served):
     assert shown == pytest.approx(loo, abs=0.0051)
 
 
-def test_a_setting_changed_on_the_way_is_asked_as_each_step_had_it(page, served):
+def test_a_changed_live_setting_is_recomputed_as_each_step_had_it(page, served):
     dashboard, run = served  # step 20 set the temperature from 1.0 to 1.1; here beta moves too
     with Writer(run, run.config()) as record:
         record.event("setting_changed", {"beta": {"from": 0.0, "to": 0.04}}, 12)
@@ -123,10 +123,8 @@ def test_a_setting_changed_on_the_way_is_asked_as_each_step_had_it(page, served)
     beta = page.get_by_label("β", exact=True)
     expect(beta).to_have_value("")
     expect(beta).to_have_attribute("placeholder", "0 → 0.04")
-    answer = WhatIfDrawer().recompute(Reader(run), ["num_generations=4"])
-    assert (
-        answer["asked"]["pull"][11] == 0 < answer["asked"]["pull"][12]
-    )  # the server takes what each step had
+    found = WhatIfDrawer().recompute(Reader(run), ["num_generations=4"])
+    assert found["asked"]["pull"][11] == 0 < found["asked"]["pull"][12]  # the server takes what each step had
     beta.fill("0")  # the very value of the start is a question of its own now
     expect(row(page, "Penalty β × KL, nats a token").nth(0)).to_contain_text("→ 0")
     assert query(page)["whatif"] == "num_generations=4&beta=0"

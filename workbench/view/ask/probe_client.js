@@ -1,21 +1,21 @@
-// A question to a run's model that takes a while: put once, looked after until the answer is there.
+// Probes of a run's model: sends one and polls until the worker's reply is there.
 
 import { path } from "../common/fetch.js";
 
-const LOOK = 400; // ms between two looks
+const POLL = 400; // ms
 
-/** `ask("branch", body, onWords)` resolves to the answer, or throws a sentence; `onWords` hears what the worker is at. */
+/** A function `ask(kind, body, onProgress)` that resolves to the reply of a probe or throws its error; null without a server. */
 export function makeProbeClient({ fetchJson, postJson }, run) {
   if (!postJson) return null;
-  return async function ask(kind, body, onWords = () => {}) {
-    const put = await postJson(path(["runs", run, "ask", kind]), body);
-    onWords("Asked…", put.model);
+  return async function ask(kind, body, onProgress = () => {}) {
+    const sent = await postJson(path(["runs", run, "ask", kind]), body);
+    onProgress("Sent…", sent.model);
     for (;;) {
-      await new Promise((rest) => setTimeout(rest, LOOK));
-      const told = await fetchJson(path(["runs", run, "asked", put.folder, put.id]));
-      if (told.failed) throw Object.assign(new Error(told.words), { status: 409 });
-      if (told.result) return { ...told.result, model: put.model };
-      onWords(told.words, put.model);
+      await new Promise((rest) => setTimeout(rest, POLL));
+      const reply = await fetchJson(path(["runs", run, "asked", sent.folder, sent.id]));
+      if (reply.failed) throw Object.assign(new Error(reply.words), { status: 409 });
+      if (reply.result) return { ...reply.result, model: sent.model };
+      onProgress(reply.words, sent.model);
     }
   };
 }

@@ -1,9 +1,9 @@
-// Try it: one prompt of one's own, answered by the model the run began with and by the run's model, side by side.
+// Try it: samples of one prompt from the run's model and from the model it began with, side by side.
 
 import { h, show, visible } from "../common/dom.js";
 import { count, fixed, known } from "../common/format.js";
 
-/** `ask` is null where nobody can be asked. */
+/** `ask` sends a probe (probe_client.js); null without a server. */
 export function makeTry({ store, header, ask }) {
   const prompt = h("textarea", { name: "prompt", rows: 3, maxlength: 20000, required: true, "data-key": "try-prompt", placeholder: "a question as a person would write it", spellcheck: "false" });
   const n = h("select", { name: "n", "data-key": "try-n" }, [1, 2, 4, 8, 16].map((one) => h("option", { value: one, selected: one === 4 }, one)));
@@ -11,10 +11,10 @@ export function makeTry({ store, header, ask }) {
   const step = h("select", { name: "step", "data-key": "try-step" }, h("option", { value: "" }, "as it is now"));
   const button = h("button", { type: "submit", class: "btn pri", "data-key": "try-ask" }, "Ask both models");
   const field = (words, control) => h("label", {}, h("span", { class: "lab" }, words), control);
-  const form = h("form", { class: "panel findform ask", "aria-label": "Ask the models" }, field("Prompt", prompt), h("div", { class: "pair" }, field("Answers each", n), field("Temperature", temperature)), field("The run’s model", step), button,
-    h("p", { class: "note" }, "The prompt is put to the model as in training. A run that is going on answers between two steps."));
+  const form = h("form", { class: "panel findform ask", "aria-label": "Ask the models" }, field("Prompt", prompt), h("div", { class: "pair" }, field("Samples each", n), field("Temperature", temperature)), field("The run’s model", step), button,
+    h("p", { class: "note" }, "The prompt is rendered as in training. A run that is training replies between two steps."));
   const columns = [column("base", "Base model"), column("tuned", "This run")];
-  const element = h("div", { class: "view viewtry" }, h("div", { class: "verdict" }, h("h1", {}, "One prompt, before and after"), h("p", {}, "What the model said before training, beside what it says now.")),
+  const element = h("div", { class: "view viewtry" }, h("div", { class: "verdict" }, h("h1", {}, "One prompt, before and after"), h("p", {}, "Samples of the model before training, beside those of the model now.")),
     h("div", { class: "finding" }, form, h("div", { class: "trial" }, columns.map((one) => one.element))));
   let ready = false;
   let round = 0;
@@ -35,15 +35,15 @@ export function makeTry({ store, header, ask }) {
     button.disabled = true;
     const body = { prompt: text, n: Number(n.value), temperature: temperature.value === "" ? null : Number(temperature.value) };
     const [base, tuned] = columns;
-    // One after the other: both are answered by one worker.
+    // One worker serves both, one after the other.
     for (const [one, extra] of [[tuned, step.value === "" ? {} : { step: Number(step.value) }], [base, { base: true }]]) {
       one.say("Waiting…");
       one.ask = async () => {
         try {
-          const answer = await ask("sample", { ...body, ...extra }, (words, model) => mine === round && one.say(words, model));
-          if (mine === round) one.answers(answer);
+          const reply = await ask("sample", { ...body, ...extra }, (words, model) => mine === round && one.say(words, model));
+          if (mine === round) one.show(reply);
         } catch (error) {
-          if (mine === round) one.fail(error.status ? error.message : "No answer from the server.");
+          if (mine === round) one.fail(error.status ? error.message : "No response from the server.");
         }
       };
     }
@@ -54,7 +54,7 @@ export function makeTry({ store, header, ask }) {
   return {
     element,
     async update({ question }) {
-      if (!ask) return show(element, h("p", { class: "missing" }, "This page holds a recording only; nobody can be asked from here."));
+      if (!ask) return show(element, h("p", { class: "missing" }, "This page holds a recording only: its model cannot be reached from here."));
       prompt.value ||= question ?? "";
       if (ready) return;
       ready = true;
@@ -68,25 +68,25 @@ export function makeTry({ store, header, ask }) {
 
 function column(name, title) {
   const head = h("h2", {}, title);
-  const said = h("p", { class: "note", role: "status" }, "Not asked yet.");
-  const list = h("ol", { class: "answers" });
-  const element = h("section", { class: "panel trycolumn", "data-column": name, "aria-label": title }, h("div", { class: "ph" }, head), said, list);
+  const status = h("p", { class: "note", role: "status" }, "No samples yet.");
+  const list = h("ol", { class: "trysamples" });
+  const element = h("section", { class: "panel trycolumn", "data-column": name, "aria-label": title }, h("div", { class: "ph" }, head), status, list);
   return {
     element,
     say(words, model) {
-      said.className = "note";
-      said.textContent = model ? `${words} Asked: ${model}.` : words;
+      status.className = "note";
+      status.textContent = model ? `${words} Model: ${model}.` : words;
       show(list);
     },
     fail(words) {
-      said.className = "crit";
-      said.textContent = words;
+      status.className = "crit";
+      status.textContent = words;
     },
-    answers({ samples, model, prompt, seconds_taken: seconds }) {
+    show({ samples, model, prompt, seconds_taken: seconds }) {
       const different = new Set(samples.map((sample) => sample.text)).size;
-      said.textContent = `${model}: ${count(samples.length, "answer")}, ${different === samples.length ? "all different" : `${different} different`}${known(seconds) ? `, ${fixed(seconds, 1)} s` : ""}. Prompt of ${count(prompt.tokens, "token")}.`;
+      status.textContent = `${model}: ${count(samples.length, "sample")}, ${different === samples.length ? "all different" : `${different} different`}${known(seconds) ? `, ${fixed(seconds, 1)} s` : ""}. Prompt of ${count(prompt.tokens, "token")}.`;
       show(list, samples.map((sample, i) => h("li", {},
-        h("div", { class: "answerhead" }, h("b", {}, `#${i + 1}`), h("span", { class: "i3" }, sample.finish_reason === "length" ? `cut at ${count(sample.length, "token")}` : count(sample.length, "token")), h("span", { class: "sp" }), h("span", { class: "i3 mono", title: "log-probability of the whole answer" }, `log p ${fixed(sample.logprob_sum, 1)}`)),
+        h("div", { class: "trysamplehead" }, h("b", {}, `#${i + 1}`), h("span", { class: "i3" }, sample.finish_reason === "length" ? `cut at ${count(sample.length, "token")}` : count(sample.length, "token")), h("span", { class: "sp" }), h("span", { class: "i3 mono", title: "log-probability of the whole sample" }, `log p ${fixed(sample.logprob_sum, 1)}`)),
         h("pre", { dir: "auto" }, visible(sample.text, 20_000) || h("span", { class: "i3" }, "(empty)")))));
     },
   };

@@ -1,5 +1,5 @@
-// One small chart around uPlot: lines named at their right end, a band, bars, measured points with their margin. Three
-// ticks a side, one hairline shared by all charts of a page, and every point leads to its step.
+// One small chart around uPlot: lines labelled at their right end, a band, bars, points with their interval. Three ticks an
+// axis, one hairline shared by all charts of a page; a click on a step calls `onPick`.
 
 import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { h, show } from "./dom.js";
@@ -12,19 +12,19 @@ const LABEL_GAP = 13;
 const FONT = '11px "IBM Plex Sans", system-ui, sans-serif';
 
 /**
- * A picture is what a chart shows:
+ * What a chart shows:
  *   x        steps
  *   lines    [{values, colour, width, dash}]            colour is the name of a token, "--accent"
  *   band     {low, high}                                 arrays like values
  *   bars     [{values, colour, hatched}]                 stacked
- *   points   [{x, y, low, high, open}]                   diamonds, with a margin where there is one
- *   rules    [{x, text}]                                 dotted rules across, named on top
+ *   points   [{x, y, low, high, open}]                   diamonds, with an interval where there is one
+ *   rules    [{x, text}]                                 vertical dotted rules, labelled on top
  *   range    [lowest, highest]
  *   tick     value -> text
  *   ends     index -> [{y, text, colour, bold, icon}]    labels at the right end, for the step at that index
  *   marks    [{x, words}]                                steps at which a setting was changed: a pencil at the top
- *   limits   [{y, text}]                                 where an alarm begins: a dotted line, named at its end
- *   words    what a screen reader says
+ *   limits   [{y, text}]                                 an alarm's threshold: a dotted line, labelled at its end
+ *   words    for screen readers
  */
 export function makeChart({ title, sync, onPick }) {
   const heading = h("h3", {}, title, " ", h("span", { class: "i3 sub" }));
@@ -38,8 +38,8 @@ export function makeChart({ title, sync, onPick }) {
   let parked = null;
 
   const ink = (name) => colour(element, name);
-  // Room for the longest label at the lines' ends, in steps of 8 px so that a digit more does not rebuild the chart.
-  const room = () => {
+  // Width of the longest label at the lines' ends, in steps of 8 px so that one more digit does not rebuild the chart.
+  const labelWidth = () => {
     const longest = Math.max(0, ...picture.ends(picture.x.length - 1).map(({ text, icon }) => text.length + (icon ? 2 : 0)));
     return 8 * Math.ceil((longest * 5.8 + 12) / 8);
   };
@@ -51,7 +51,7 @@ export function makeChart({ title, sync, onPick }) {
       {
         width: plot.clientWidth || 240,
         height: plot.clientHeight || 120,
-        padding: [7, room(), 0, 0],
+        padding: [7, labelWidth(), 0, 0],
         legend: { show: false },
         cursor: { y: false, points: { show: false }, drag: { x: false, y: false }, sync: { key: sync, setSeries: false } },
         scales: { x: { time: false, range: () => [picture.x[0] ?? 0, lastX()] }, y: { range: () => picture.range } },
@@ -177,7 +177,7 @@ export function makeChart({ title, sync, onPick }) {
     labelEnds(picture.x.length - 1);
   }
 
-  // As on the ribbon, with a hairline below it.
+  // The mark of a changed setting, as on the ribbon, with a hairline below it.
   function pencil(ctx, x, top, px) {
     ctx.strokeStyle = ink("--ink2");
     ctx.fillStyle = ink("--surface");
@@ -205,17 +205,17 @@ export function makeChart({ title, sync, onPick }) {
     labelEnds(over ? idx : picture.x.length - 1);
   }
 
-  // Labels keep their places at the lines' ends; while the pointer looks at another step they say its figures.
+  // Labels keep their places at the lines' ends; while the pointer is over another step they show its values.
   function labelEnds(index) {
     if (!chart || index < 0) return show(labels);
     const last = picture.ends(picture.x.length - 1);
-    const said = picture.ends(index);
+    const shown = picture.ends(index);
     const order = last.map((_, i) => i).filter((i) => known(last[i].y)).sort((a, b) => last[b].y - last[a].y);
     const top = 7;
     const bottom = chart.bbox.height / devicePixelRatio + top;
     const places = spread(order.map((i) => chart.valToPos(last[i].y, "y") + top), LABEL_GAP, 6, bottom);
     const left = (chart.bbox.left + chart.bbox.width) / devicePixelRatio + 7;
-    show(labels, order.map((i, k) => h("span", { class: said[i].bold ? "b" : "", style: { top: `${Math.round(places[k])}px`, left: `${Math.round(left)}px`, color: `var(${said[i].colour})` } }, said[i].icon && diamond(said[i].icon === "open"), said[i].text)));
+    show(labels, order.map((i, k) => h("span", { class: shown[i].bold ? "b" : "", style: { top: `${Math.round(places[k])}px`, left: `${Math.round(left)}px`, color: `var(${shown[i].colour})` } }, shown[i].icon && diamond(shown[i].icon === "open"), shown[i].text)));
   }
 
   function nothing(words) {
@@ -234,7 +234,7 @@ export function makeChart({ title, sync, onPick }) {
 
   return {
     element,
-    /** Show a picture; `step` is where the reader is parked, null when live. */
+    /** Show `next` (see above); `step` is the parked step, null when live. */
     update(next, step) {
       picture = { lines: [], bars: [], points: [], marks: [], rules: [], limits: [], band: null, sub: "", ...next };
       const { ends, limits } = picture;
@@ -243,7 +243,7 @@ export function makeChart({ title, sync, onPick }) {
       sub.textContent = picture.sub;
       element.setAttribute("aria-label", picture.words);
       element.setAttribute("role", "group");
-      const kind = JSON.stringify([picture.lines.map(({ colour, width, dash }) => [colour, width, dash]), room()]);
+      const kind = JSON.stringify([picture.lines.map(({ colour, width, dash }) => [colour, width, dash]), labelWidth()]);
       if (!picture.x.length) return nothing("After the first step.");
       if (!picture.bars.length && !picture.lines.some((line) => line.values.some(known))) return nothing("Not recorded in this run.");
       if (kind !== drawn || !chart) {

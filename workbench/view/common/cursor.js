@@ -1,28 +1,28 @@
-// Where the reader looks: one cursor, one URL. `?run=&view=&step=&prompt=&mode=&sample=&tok=&lens=&whatif=&q=&find=`
-// No step means LIVE: glued to the newest one until somebody moves. Links restore everything, also after a restart.
+// What the reader shows, as one cursor in the URL: `?run=&view=&step=&prompt=&mode=&sample=&tok=&lens=&whatif=&q=&find=`
+// No step means live: the newest one, until the user moves. A link restores everything, also after a restart.
 
 export const LENSES = ["push", "advantage", "weight", "delta", "ratio", "mismatch", "kl", "entropy"];
 const FIELDS = {
   run: (text) => text || null,
   view: (text) => (["live", "group", "prompt", "search", "try"].includes(text) ? text : "live"),
-  step: whole,
+  step: integer,
   prompt: (text) => text || null,
-  mode: (text) => (["sampled", "greedy"].includes(text) ? text : null), // of a held-out check; training has none
-  sample: whole,
-  tok: whole,
+  mode: (text) => (["sampled", "greedy"].includes(text) ? text : null), // of a held-out evaluation; training has none
+  sample: integer,
+  tok: integer,
   lens: (text) => (LENSES.includes(text) ? text : "push"),
-  q: (text) => text || null, // the text that is searched, and the other conditions as a query string (hits.js)
+  q: (text) => text || null, // the searched text; `find` holds the other conditions as a query string (search_query.js)
   find: (text) => text || null,
-  whatif: (text) => text.slice(0, 2000), // the what-if question, "" = the drawer is open and nothing is asked
+  whatif: (text) => text.slice(0, 2000), // changed settings as a query string; "" = the drawer is open without changes
 };
-const SEARCHES = ["search", "group"]; // the views to which a search belongs
+const SEARCHES = ["search", "group"]; // the views that keep a search
 const EMPTY = { run: null, view: "live", step: null, prompt: null, mode: null, sample: null, tok: null, lens: "push", whatif: null, q: null, find: null };
 
-function whole(text) {
+function integer(text) {
   return /^\d{1,9}$/.test(text) ? Number(text) : null;
 }
 
-/** A cursor as plain fields from a query string; what is unknown or malformed is as if it were not there. */
+/** A cursor as plain fields from a query string; unknown or malformed values are ignored. */
 export function parse(search) {
   const query = new URLSearchParams(search);
   const cursor = { ...EMPTY };
@@ -30,7 +30,7 @@ export function parse(search) {
   return cursor;
 }
 
-/** The query string of a cursor, other parameters of the page kept. */
+/** The query string of a cursor; other parameters of the page stay. */
 export function format(cursor, search = "") {
   const query = new URLSearchParams(search);
   for (const name of Object.keys(FIELDS)) {
@@ -40,7 +40,7 @@ export function format(cursor, search = "") {
   return `?${query}`;
 }
 
-/** The page's cursor. `inUrl` false keeps it to itself (a notebook cell owns no address bar). */
+/** The page's cursor. `inUrl` false leaves the address alone (a notebook cell has none). */
 export function makeCursor(start, { inUrl = true } = {}) {
   let now = { ...EMPTY, ...start };
   const listeners = [];
@@ -49,7 +49,7 @@ export function makeCursor(start, { inUrl = true } = {}) {
       return now;
     },
     onChange: (listener) => listeners.push(listener),
-    /** Change some fields. A move to another group forgets the sample and token that were chosen in the last one. */
+    /** Change some fields. A move to another group resets the chosen sample and token. */
     move(change) {
       const elsewhere = ["step", "prompt", "mode"].some((name) => name in change && change[name] !== now[name]);
       const leaves = "view" in change && !SEARCHES.includes(change.view);

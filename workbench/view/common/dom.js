@@ -1,5 +1,5 @@
-// Elements and text nodes. Everything the reader shows goes through here: a value becomes a text node or an attribute,
-// never markup, so nothing that a model, a dataset or a log wrote can run or load anything.
+// Elements and text nodes. Everything a page shows goes through here: a value becomes a text node or an attribute, never
+// markup, so that text of a model, a data set or a log can neither run nor load anything.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -34,7 +34,7 @@ export function show(element, ...children) {
   return element;
 }
 
-/** Redraw a part only when what it shows has changed: what the pointer rests on or the focus is in stays as it is. */
+/** Redraws `element` only when its values have changed, so that hover and focus survive a poll. */
 export function part(element, draw) {
   let shown;
   return {
@@ -55,21 +55,20 @@ export function keepingFocus(root, change) {
   if (key) root.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
 }
 
-// What has no shape of its own, or would change the shape of its neighbours: C0 and C1 controls, direction marks and
-// overrides, zero-width joints, line and paragraph separators.
-const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+// Characters that are invisible or change how their neighbours are drawn: C0 and C1 controls, direction marks and
+// overrides, zero-width joiners, line and paragraph separators.
+const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 const code = (character) => `‹U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}›`;
 
 /** Untrusted text with its invisible characters spelled out, at most `limit` characters of it. */
 export function visible(text, limit = 20_000) {
-  const whole = String(text ?? "");
-  const kept = whole.length > limit ? whole.slice(0, limit) : whole;
-  const seen = kept.replace(UNSEEN, code);
-  return whole.length > limit ? `${seen}… (${(whole.length - limit).toLocaleString("en")} more characters)` : seen;
+  const full = String(text ?? "");
+  const shown = full.slice(0, limit).replace(INVISIBLE, code);
+  return full.length > limit ? `${shown}… (${(full.length - limit).toLocaleString("en")} more characters)` : shown;
 }
 
 /** The first line of a text, short enough for a table cell; line breaks become return marks. */
 export const oneLine = (text, limit = 120) => {
-  const whole = String(text ?? "").slice(0, limit * 2).replace(/\r?\n/g, " ↵ ");
-  return whole.length > limit ? `${visible(whole.slice(0, limit))}…` : visible(whole);
+  const line = String(text ?? "").slice(0, limit * 2).replace(/\r?\n/g, " ↵ ");
+  return line.length > limit ? `${visible(line.slice(0, limit))}…` : visible(line);
 };

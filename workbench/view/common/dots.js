@@ -1,4 +1,4 @@
-// Samples as dots. Right is filled and blue, wrong is a ring and orange, dead is grey: never by hue alone.
+// Samples as dots: right is filled and blue, wrong is a ring and orange, a dead group is grey. Shape and hue say the same.
 
 import { h, s } from "./dom.js";
 import { fixed } from "./format.js";
@@ -13,17 +13,17 @@ export function mark(sample, size = 12) {
     s("circle", { cx: 6, cy: 6, r: up ? 4.4 : 3.8, class: up ? "dot up" : "dot down" }));
 }
 
-/** The mark of a held-out check: filled for sampled answers, open for greedy ones. */
+/** The mark of a held-out evaluation: filled for sampled decoding, open for greedy decoding. */
 export const diamond = (open) => s("svg", { width: 9, height: 9, viewBox: "0 0 9 9", "aria-hidden": "true" }, s("path", { d: "M4.5 .8l3.7 3.7-3.7 3.7-3.7-3.7z", class: open ? "diamond open" : "diamond" }));
 
-/** Right where that is known, else rewarded more than its siblings. */
+/** Whether the sample is right; where correctness is not scored, whether its advantage is above 0. */
 export const isUp = (sample) => sample.right ?? (sample.advantage ?? 0) > 0;
 
 export const rightWord = (sample) => (sample.right === null || sample.right === undefined ? (isUp(sample) ? "above the mean" : "below the mean") : sample.right ? "right" : "wrong");
 
 /**
- * One row of dots, wrong to right and then by length. With `range` [lo, hi] the rewards are graded and dots stand where
- * their reward is; equal ones are stacked beside each other. Every dot carries data-sample for the click that opens it.
+ * One row of dots, wrong to right and then by length. With `range` [lo, hi] dots stand at their reward. Every dot carries
+ * data-sample for the click that opens it.
  */
 export function dotRow(samples, { width = 210, dead = "", range = null } = {}) {
   const scored = samples.filter((sample) => sample.reward !== null);

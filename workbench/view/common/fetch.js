@@ -1,13 +1,13 @@
-// The reader's only door: `fetchJson(path)`, where path is like "runs/a/steps/3". The same modules read from the app's
-// routes or from an object that a notebook cell or an exported page carries inside itself.
+// All data of a page comes through `fetchJson(path)`, where path is like "runs/a/steps/3": from the app's routes, or from an
+// object inside a notebook cell or an exported page.
 
-/** Routes below `base`. A refusal is an Error with `.status` and the server's own sentence; no answer at all has no status. */
+/** Routes below `base`. A refusal throws an Error with `.status` and the server's sentence; without a response there is no status. */
 export function routes(base = "/wb/api/") {
   const call = async (path, options) => {
     const response = await fetch(base + path, { credentials: "same-origin", ...options });
     const body = await response.json().catch(() => null);
     if (response.ok) return body;
-    const words = typeof body?.error === "string" ? body.error : `The server answered ${response.status}.`;
+    const words = typeof body?.error === "string" ? body.error : `The server returned status ${response.status}.`;
     throw Object.assign(new Error(words), { status: response.status, problems: body?.problems ?? {} });
   };
   return {
@@ -22,11 +22,11 @@ export function routes(base = "/wb/api/") {
   };
 }
 
-/** Answers that were put into the page: `{"runs/a": {...}, "runs/a/delta": {...}}`. Nothing can be commanded from there. */
-export function embedded(answers) {
+/** Responses that are part of the page: `{"runs/a": {...}, "runs/a/delta": {...}}`. Commands cannot be sent. */
+export function embedded(responses) {
   return {
     async fetchJson(path) {
-      if (Object.hasOwn(answers, path)) return answers[path];
+      if (Object.hasOwn(responses, path)) return responses[path];
       throw Object.assign(new Error("This page does not hold that part of the run."), { status: 404 });
     },
   };

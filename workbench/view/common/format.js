@@ -1,4 +1,4 @@
-// Numbers as words: a real minus, tabular figures, an en dash where there is no value. Never NaN, never a silent zero.
+// Numbers as text: a real minus sign, an en dash where there is no value, never NaN.
 
 const MINUS = "−";
 export const NONE = "–";
@@ -15,11 +15,11 @@ export const signed = (value, digits = 2) =>
 
 const rounds = (value, digits) => Math.round(value * 10 ** digits);
 
-/** A share as whole percent; what is there but rounds to nothing says "< 1 %". */
+/** A share in whole percent; a share above 0 that rounds to 0 is "< 1 %". */
 export const percent = (share) =>
   !known(share) ? NONE : share > 0 && share < 0.005 ? "< 1 %" : `${Math.round(share * 100)} %`;
 
-/** A setting or a reward as somebody would type it: 4e-4, 0.04, 12, 1.5; at most four figures. */
+/** A setting or a reward as a user would type it: 4e-4, 0.04, 12, 1.5; at most four digits. */
 export function plain(value) {
   if (!known(value)) return NONE;
   const text = value !== 0 && Math.abs(value) < 0.001 ? value.toExponential(3).replace(/\.?0+e/, "e") : String(Number(value.toPrecision(4)));
@@ -29,7 +29,7 @@ export function plain(value) {
 /** 0.0001 written out, for an operand of a formula. */
 export const decimal = (value) => (known(value) && value !== 0 && Math.abs(value) >= 1e-7 ? value.toFixed(8).replace(/\.?0+$/, "").replace(/^-/, MINUS) : plain(value));
 
-/** .58 on an axis or at a line's end, where the leading zero only takes room. */
+/** .58 on an axis or at a line's end, where space is short. */
 export const short = (value, digits = 2) => {
   if (!known(value)) return NONE;
   const text = Math.abs(value).toFixed(digits);

@@ -1,4 +1,4 @@
-// The keyboard. One table of keys; nothing happens while somebody types, holds a modifier, or has a sheet open.
+// Keyboard shortcuts. They are off while a text field has the focus, a modifier is held, or a dialog is open.
 
 const TYPING = "input, textarea, select, [contenteditable=''], [contenteditable='true'], .cm-editor";
 

@@ -1,18 +1,19 @@
-// Answers that take a while: the old picture stays, dimmed after 300 ms; an answer that comes too late is dropped.
+// Responses that take a while: the element keeps what it shows, dimmed after 300 ms; a response that a newer request has overtaken
+// is dropped.
 
-const PATIENCE = 300;
+const DIM_AFTER = 300;
 
-/** `await follow(promise)` gives the answer if nothing newer was asked for meanwhile, else undefined. */
+/** A function `follow`: `await follow(promise)` is the promise's value, or undefined when `follow` was called again meanwhile. */
 export function takeLatest(element) {
   let ticket = 0;
   let timer = null;
   return async (promise) => {
     const mine = ++ticket;
     clearTimeout(timer);
-    timer = setTimeout(() => element.classList.add("waiting"), PATIENCE);
+    timer = setTimeout(() => element.classList.add("waiting"), DIM_AFTER);
     try {
-      const answer = await promise;
-      return mine === ticket ? answer : undefined;
+      const value = await promise;
+      return mine === ticket ? value : undefined;
     } catch (error) {
       if (mine === ticket) throw error;
       return undefined;

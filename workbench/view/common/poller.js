@@ -1,14 +1,14 @@
-// One poller a page: every second while the run goes on, every ten when it is over, never while the page is hidden.
+// One poller a page: every second while the run trains, every ten seconds when it is over, never while the page is hidden.
 
 const RUNNING = new Set(["queued", "starting", "running", "paused", "stopping"]);
 const RETRIES = [1, 2, 4, 8];
 
-/** How many seconds until the next look at a run in this state. */
+/** Seconds until the next poll of a run in this state. */
 export const interval = (state) => (RUNNING.has(state) ? 1 : 10);
 
 /**
- * Call `look()` again and again; it resolves to the seconds until the next time. When it fails because nobody answered,
- * `onLost(seconds)` counts down to the next try, and `onLost(null)` says that the server is back. Returns a stop function.
+ * Calls `look()` again and again; it resolves to the seconds until the next call. While the server cannot be reached,
+ * `onLost(seconds)` counts down to the next try; `onLost(null)` means that it is back. Returns `now` (poll at once) and `stop`.
  */
 export function poll(look, onLost) {
   let timer = null;
@@ -26,7 +26,7 @@ export function poll(look, onLost) {
       if (failures) onLost(null);
       failures = 0;
     } catch (error) {
-      if (error.status) console.error(error); // the server is there and said no: try again, calmly
+      if (error.status) console.error(error); // the server refused: try again later
       seconds = error.status ? 10 : RETRIES[Math.min(failures, RETRIES.length - 1)];
       failures += error.status ? 0 : 1;
       if (!error.status) return countDown(seconds);

@@ -1,4 +1,4 @@
-// What a person says about answers: good, bad, or their places in the group, mostly from the keyboard.
+// A user's ratings of samples: good, bad, or their rank in the group, mostly from the keyboard.
 // A group is anything with {step, k, kind, mode, samples: [{index, text, thumb, place}]}: recorded, or waiting to be rated.
 
 import { h } from "./dom.js";
@@ -7,21 +7,21 @@ const ORDINALS = { 1: "1st", 2: "2nd", 3: "3rd" };
 export const ordinal = (place) => ORDINALS[place % 10 > 3 || (place % 100 > 10 && place % 100 < 14) ? 0 : place % 10]?.replace(/^\d+/, place) ?? `${place}th`;
 const known = (value) => value !== null && value !== undefined;
 
-/** What was said about an answer, as a chip; null where nothing was. */
+/** The rating of a sample as a chip; null where it has none. */
 export function ratingChip({ thumb, place }) {
   if (!known(thumb) && !known(place)) return null;
   return [
-    known(thumb) && h("span", { class: `chip said ${thumb ? "good" : "bad"}` }, thumb ? "good" : "bad"),
-    known(place) && h("span", { class: "chip said" }, ordinal(place)),
+    known(thumb) && h("span", { class: `chip rated ${thumb ? "good" : "bad"}` }, thumb ? "good" : "bad"),
+    known(place) && h("span", { class: "chip rated" }, ordinal(place)),
   ];
 }
 
-/** The answers of a group in the order in which they were ranked. */
+/** The ranked samples of a group, best first. */
 const ranked = (group) => group.samples.filter((sample) => known(sample.place)).sort((a, b) => a.place - b.place || a.index - b.index);
 
 /**
- * `onChange()` when something was said or ranking began or ended; `say(words)` for what went wrong. Without `postJson`
- * nothing can be said.
+ * `onChange()` when a rating changed or ranking began or ended; `say(words)` for what went wrong. Without `postJson` ratings
+ * are read-only.
  */
 export function makeRater({ postJson, run, onChange, say }) {
   let ranking = false;
@@ -32,12 +32,12 @@ export function makeRater({ postJson, run, onChange, say }) {
       await postJson(`runs/${encodeURIComponent(run)}/ratings`, { step, k, kind, mode: mode || null, ...change });
       return true;
     } catch (error) {
-      say(error.status ? error.message : "Not kept: the server does not answer.");
+      say(error.status ? error.message : "Not saved: the server does not respond.");
       return false;
     }
   }
 
-  /** Change answers at once, tell the server, and change them back where it refuses. Equal texts are one answer. */
+  /** Change ratings at once, send them, and undo the change where the server refuses. Samples with equal text share a rating. */
   async function set(group, name, values) {
     const texts = new Map(Object.entries(values).map(([index, value]) => [group.samples.find((sample) => sample.index === Number(index)).text, value]));
     const touched = group.samples.filter((sample) => texts.has(sample.text));
@@ -49,7 +49,7 @@ export function makeRater({ postJson, run, onChange, say }) {
     onChange();
   }
 
-  /** The next place for an answer that has none. */
+  /** Gives the next rank to a sample that has none. */
   function place(group, index) {
     const chosen = group.samples.find((sample) => sample.index === index);
     if (chosen && !known(chosen.place)) set(group, "place", { [index]: Math.max(0, ...group.samples.map((sample) => sample.place ?? 0)) + 1 });
@@ -60,13 +60,13 @@ export function makeRater({ postJson, run, onChange, say }) {
     get ranking() {
       return ranking;
     },
-    /** Call an answer good or bad; the same word again takes it back. */
+    /** Rate a sample good or bad; the same rating again removes it. */
     thumb(group, index, good) {
       const sample = group?.samples.find((one) => one.index === index);
       if (sample && postJson) set(group, "thumb", { [index]: sample.thumb === good ? null : good });
     },
     place: (group, index) => group && postJson && place(group, index),
-    /** Take the last place back. */
+    /** Remove the last rank. */
     undo(group) {
       const last = group && ranked(group).at(-1);
       if (last && ranking) set(group, "place", { [last.index]: null });
@@ -80,7 +80,7 @@ export function makeRater({ postJson, run, onChange, say }) {
   };
 }
 
-/** The line under a group's answers: rate the picked one, or rank them all. */
+/** The row of buttons under a group: rate the picked sample, or rank all of them. */
 export function ratingRow(rater, group, picked) {
   if (!rater.can) return null;
   const sample = group.samples.find((one) => one.index === picked);
@@ -89,9 +89,9 @@ export function ratingRow(rater, group, picked) {
   const rank = button(rater.ranking ? "Done" : "Rank", "r", rater.ranking, () => rater.toggle(), rater.ranking);
   if (rater.ranking) {
     const order = ranked(group);
-    return h("div", { class: "raterow ranking", role: "group", "aria-label": "Rank the answers" },
-      h("span", {}, h("b", {}, "Best first: "), "press an answer’s number, or click it."),
-      h("span", { class: "places", role: "status" }, order.length ? order.map((one) => h("span", { class: "chip said" }, `${ordinal(one.place)} #${one.index + 1}`)) : h("span", { class: "note" }, "no place given yet")),
+    return h("div", { class: "raterow ranking", role: "group", "aria-label": "Rank the samples" },
+      h("span", {}, h("b", {}, "Best first: "), "press a sample’s number, or click it."),
+      h("span", { class: "places", role: "status" }, order.length ? order.map((one) => h("span", { class: "chip rated" }, `${ordinal(one.place)} #${one.index + 1}`)) : h("span", { class: "note" }, "no rank given yet")),
       h("span", { class: "sp" }), order.length > 0 && h("button", { type: "button", class: "btn sm", "data-key": "rate-undo", on: { click: () => rater.undo(group) } }, "Undo"), rank);
   }
   return h("div", { class: "raterow", role: "group", "aria-label": "Your rating" },

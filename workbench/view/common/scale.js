@@ -9,10 +9,10 @@ export function roundUp(value) {
   return STEPS.map((step) => Number((step * power).toPrecision(3))).find((round) => round >= value * 0.999);
 }
 
-/** Axis steps from 0 to `last`: round numbers, about `room` of them, the last step always. */
-export function ticks(last, room) {
+/** Axis ticks from 0 to `last`: about `count` round numbers, and always the last step. */
+export function ticks(last, count) {
   if (last <= 0) return [0];
-  const rough = Math.max(1, last / Math.max(1, room));
+  const rough = Math.max(1, last / Math.max(1, count));
   const power = 10 ** Math.floor(Math.log10(rough));
   const by = [1, 2, 5, 10].map((k) => k * power).find((k) => k >= rough);
   const all = [];

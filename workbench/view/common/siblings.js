@@ -1,11 +1,11 @@
-// How the answers of one group relate: what they share, where they part, which of them to lay side by side.
+// The samples of one group compared: their shared prefixes, where they diverge, and which of them to show side by side.
 
 import { isUp } from "./dots.js";
 
 /** The ids of a sample's tokens, or the characters of its text where token arrays were not kept. */
 export const units = (sample) => sample.tokens?.ids ?? [...sample.text.slice(0, 4000)];
 
-/** How many units two samples have in common before they part. */
+/** How many units two samples share before they diverge. */
 export function sharedPrefix(a, b) {
   const [left, right] = [units(a), units(b)];
   const end = Math.min(left.length, right.length);
@@ -20,25 +20,25 @@ export const commonPrefix = (samples) =>
 
 const same = (a, b) => a.text === b.text;
 
-/** The other samples that say exactly this. */
+/** The other samples with exactly this text. */
 export const twins = (sample, samples) => samples.filter((other) => other.index !== sample.index && same(other, sample));
 
 const byReward = (a, b) => (b.reward ?? -Infinity) - (a.reward ?? -Infinity) || a.length - b.length || a.index - b.index;
 
-/** Its nearest opposite: the sample on the other side of the mean with the longest shared prefix. */
+/** The sample on the other side of the mean that shares the longest prefix with this one; null for none. */
 export function nearestOpposite(sample, samples) {
   const others = samples.filter((other) => isUp(other) !== isUp(sample) && other.reward !== null);
   return others.sort((a, b) => sharedPrefix(sample, b) - sharedPrefix(sample, a) || Math.abs(a.length - sample.length) - Math.abs(b.length - sample.length))[0] ?? null;
 }
 
-/** A sample that differs from those already chosen: on the same side as the first, but with another text. */
+/** One more sample with another text than those chosen: the one that shares the longest prefix with the first. */
 function another(chosen, samples) {
   const free = samples.filter((sample) => !chosen.some((other) => other.index === sample.index || same(other, sample)) && sample.reward !== null);
   return free.sort((a, b) => sharedPrefix(chosen[0], b) - sharedPrefix(chosen[0], a) || byReward(a, b))[0] ?? samples.find((sample) => !chosen.includes(sample)) ?? null;
 }
 
-/** The right and the wrong sample that go together longest before they part: the fork that this group is about. */
-export function tellingPair(samples) {
+/** The right and the wrong sample with the longest shared prefix: the choice that decided the reward. */
+export function closestPair(samples) {
   const scored = samples.filter((sample) => sample.reward !== null);
   let best = null;
   for (const up of scored.filter(isUp))
@@ -50,31 +50,31 @@ export function tellingPair(samples) {
   return best ? [best.up, best.down] : null;
 }
 
-/** The cards to show: the picked sample (or the upper one of the telling pair), one that differs, its nearest opposite. */
-export function chooseCards(samples, picked, room) {
-  const first = samples.find((sample) => sample.index === picked) ?? tellingPair(samples)?.[0] ?? [...samples].sort(byReward)[0];
+/** At most `count` samples to show as cards: the picked one (else the right one of the closest pair), some that differ, its nearest opposite. */
+export function chooseCards(samples, picked, count) {
+  const first = samples.find((sample) => sample.index === picked) ?? closestPair(samples)?.[0] ?? [...samples].sort(byReward)[0];
   if (!first) return [];
   const opposite = nearestOpposite(first, samples);
   const chosen = [first, opposite].filter(Boolean);
-  while (chosen.length < Math.min(room, samples.length)) {
+  while (chosen.length < Math.min(count, samples.length)) {
     const next = another(chosen, samples);
     if (!next) break;
     chosen.push(next);
   }
-  // The picked one first, its opposite last, so that the two sides of the group stand at the two sides of the page.
-  return opposite ? [first, ...chosen.slice(2), opposite].slice(0, Math.max(room, 2)) : chosen.slice(0, room);
+  // The picked one first and its opposite last: the two sides of the group at the two sides of the page.
+  return opposite ? [first, ...chosen.slice(2), opposite].slice(0, Math.max(count, 2)) : chosen.slice(0, count);
 }
 
-// Nats: below this nothing moved, whatever the sign.
+// Nats: a smaller change of log p counts as none.
 const NO_MOVE = 5e-4;
 
-/** Whether the update moved the sample against what was asked; null where it is not known or nothing was asked. */
+/** Whether the update changed log p against the sign of the advantage; null where either is unknown or the advantage is 0. */
 export function against({ advantage, delta_logp: move }) {
   if (move === null || move === undefined || !advantage) return null;
   return Math.abs(move) >= NO_MOVE && move > 0 !== advantage > 0;
 }
 
-/** Indices of the tokens of `a` that are in no longest common subsequence with `b`. */
+/** Indices of the tokens of `a` that are not in its longest common subsequence with `b`. */
 export function differing(a, b) {
   const [left, right] = [units(a), units(b)];
   const start = sharedPrefix(a, b);

@@ -1,4 +1,4 @@
-// Colours for canvas: the tokens of wb.css as the theme resolves them now, and a call when the theme changes.
+// Colours for canvas: the custom properties of wb.css as the current theme resolves them, and a call when the theme changes.
 
 const cache = new Map();
 const listeners = new Set();
@@ -16,7 +16,7 @@ export function colour(element, name) {
   return cache.get(name);
 }
 
-/** Call `redraw` when the page turns dark or light, by whatever hand. */
+/** Call `redraw` whenever the page turns dark or light. */
 export const onTheme = (redraw) => listeners.add(redraw);
 
 function turned() {

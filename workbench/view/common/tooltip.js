@@ -1,5 +1,5 @@
-// What explains itself: anything with data-tip opens a card after 250 ms of rest, on focus, or on a tap (then as a sheet
-// from below). Esc closes it. The card never covers what it explains.
+// Tooltips: anything with data-tip opens a card after 250 ms of hover, on keyboard focus, or on a tap (then as a sheet at the
+// bottom). Esc closes it. The card never covers its anchor.
 
 import { h, show } from "./dom.js";
 
@@ -7,12 +7,12 @@ const DELAY = 250;
 const GAP = 8;
 let cards = 0;
 
-/** An underlined word that explains itself: `term("entropy", "Entropy")`. */
+/** An underlined word with a tooltip: `term("entropy", "Entropy")`. */
 export const term = (name, ...words) => h("span", { class: "q", tabindex: 0, "data-tip": name, "data-key": `tip-${name}` }, words);
 
 /**
- * Watch `root`. `describe(anchor)` gives {title, aside, text, formula: [lines], rows: [[name, words]]}, or null for nothing
- * to say; each is optional and plain text.
+ * Tooltips of everything below `root`. `describe(anchor)` gives {title, aside, text, formula: [lines], rows: [[name, words]]}, each
+ * optional and plain text, or null for no tooltip.
  */
 export function makeTips(root, describe) {
   const card = h("div", { class: "tip", role: "tooltip", id: `wb-tip-${++cards}`, hidden: true });
@@ -75,7 +75,7 @@ export function makeTips(root, describe) {
     get isOpen() {
       return !card.hidden;
     },
-    /** Close a card whose word is no longer on the page. */
+    /** Close a card whose anchor is no longer on the page. */
     tidy: () => anchor && !anchor.isConnected && close(),
   };
 }

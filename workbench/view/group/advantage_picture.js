@@ -1,5 +1,5 @@
-// The advantage picture: rewards as scored on the upper ruler, advantages as asked on the lower one, and how the one
-// becomes the other: the mean moves to zero, one sigma becomes one.
+// Rewards on the upper axis, advantages on the lower one, and how the one becomes the other: the mean moves to zero, one std becomes
+// one.
 
 import { s } from "../common/dom.js";
 import { isUp } from "../common/dots.js";
@@ -8,12 +8,12 @@ import { fixed, known, plain, signed } from "../common/format.js";
 const FEW = 5;
 
 /**
- * `group` with `samples`; `asked` one advantage a sample (the recorded ones, or those of another divisor); `sigma` what was
- * divided by, null when nothing was; `picked` a sample index. `binary` allows the words right and wrong.
+ * `advantages`: one a sample, the recorded ones or those of another divisor; `sigma`: the divisor, null for none; `picked`: a sample
+ * index; `binary`: rewards are right and wrong.
  */
-export function picture({ group, asked, sigma, picked, binary }, width, height) {
+export function advantagePicture({ group, advantages, sigma, picked, binary }, width, height) {
   const narrow = width < 480;
-  const scored = group.samples.map((sample, i) => ({ ...sample, asked: asked?.[i] ?? null })).filter((sample) => known(sample.reward));
+  const scored = group.samples.map((sample, i) => ({ ...sample, plotted: advantages?.[i] ?? null })).filter((sample) => known(sample.reward));
   const svg = s("svg", { width, height, class: "picture", role: "img", "aria-label": words(group, scored, sigma) });
   if (!scored.length) return svg;
   const left = narrow ? 92 : 156;
@@ -28,15 +28,14 @@ export function picture({ group, asked, sigma, picked, binary }, width, height) 
   const atReward = (reward) => left + inset + ((reward - low) / (high - low)) * (width - left - right - 2 * inset);
   const centre = atReward(mean);
 
-  const advantages = scored.map((sample) => sample.asked).filter(known);
-  const largest = Math.max(0, ...advantages.map(Math.abs));
+  const largest = Math.max(0, ...scored.map((sample) => sample.plotted).filter(known).map(Math.abs));
   const unit = largest > 1e-9 ? rulerUnit(scored, centre, atReward, left - 4, width - right + 12) : 0;
   const atAdvantage = (a) => centre + a * unit;
 
   svg.append(ruler("Reward", narrow ? "r" : "r, as scored", left, width - right + 14, top));
   const values = clusters(scored, (sample) => sample.reward);
   const lanes = values.length <= FEW;
-  if (unit) svg.append(ruler("Advantage", narrow ? "A" : "A, as asked", left, width - right + 14, bottom));
+  if (unit) svg.append(ruler("Advantage", narrow ? "A" : "A, group-relative", left, width - right + 14, bottom));
   if (unit) svg.append(flows(lanes ? values : scored.map((sample) => ({ value: sample.reward, samples: [sample] })), { atReward, atAdvantage, top, bottom, lanes, narrow }));
   svg.append(dots(values, { atReward, top, picked, narrow, span: width - left - right, binary, centre }));
   for (const value of binary ? [0, 1] : [low, high]) svg.append(tick(atReward(value), top, plain(value), "t2"));
@@ -47,7 +46,7 @@ export function picture({ group, asked, sigma, picked, binary }, width, height) 
     s("line", { x1: centre, x2: centre, y1: meanTop, y2: (unit ? bottom : top) + 6, class: "meanrule" }),
     s("text", { x: centre, y: meanTop - 6, "text-anchor": "middle", class: "t1" }, `mean ${narrow ? fixed(mean, 3).replace(/^0/, "") : fixed(mean, 3)}`));
   if (!unit) {
-    const lines = narrow ? ["σ = 0: nobody scored more than", "anybody else, so nothing is asked."] : ["σ = 0: nobody scored more than anybody else, so nothing is asked."];
+    const lines = narrow ? ["σ = 0: all samples scored the same,", "so every advantage is 0."] : ["σ = 0: all samples scored the same, so every advantage is 0."];
     if (group.divisor) svg.append(...lines.map((line, i) => s("text", { x: left, y: bottom - 6 + 17 * i, class: "t2" }, line)));
     return svg;
   }
@@ -56,11 +55,11 @@ export function picture({ group, asked, sigma, picked, binary }, width, height) 
   return svg;
 }
 
-// The lower ruler is stretched as far as its own ends allow, up to 1.28 times, so that the ribbons are seen to part.
+// Pixels of one unit of advantage: stretched up to 1.28 times where the axis has room, so that the bands visibly diverge.
 function rulerUnit(scored, centre, atReward, from, to) {
-  const moved = scored.filter((sample) => known(sample.asked) && Math.abs(sample.asked) > 1e-9);
-  const natural = Math.max(...moved.map((sample) => Math.abs(atReward(sample.reward) - centre) / Math.abs(sample.asked)));
-  const fits = Math.min(...moved.map((sample) => (sample.asked > 0 ? to - centre : centre - from) / Math.abs(sample.asked)));
+  const moved = scored.filter((sample) => known(sample.plotted) && Math.abs(sample.plotted) > 1e-9);
+  const natural = Math.max(...moved.map((sample) => Math.abs(atReward(sample.reward) - centre) / Math.abs(sample.plotted)));
+  const fits = Math.min(...moved.map((sample) => (sample.plotted > 0 ? to - centre : centre - from) / Math.abs(sample.plotted)));
   return Math.min(natural * 1.28, fits);
 }
 
@@ -78,11 +77,11 @@ function clusters(samples, of) {
 function flows(lanes, { atReward, atAdvantage, top, bottom, lanes: wide, narrow }) {
   const middle = (top + bottom) / 2;
   return s("g", {}, lanes.map(({ value, samples }) => {
-    const asked = samples[0].asked;
-    if (!known(asked)) return null;
-    const [from, to] = [atReward(value), atAdvantage(asked)];
+    const advantage = samples[0].plotted;
+    if (!known(advantage)) return null;
+    const [from, to] = [atReward(value), atAdvantage(advantage)];
     const half = wide ? Math.max(1.5, Math.min(narrow ? 24 : 42, samples.length * (narrow ? 2.4 : 5))) : 0;
-    const look = asked > 1e-9 ? "up" : asked < -1e-9 ? "down" : "zero";
+    const look = advantage > 1e-9 ? "up" : advantage < -1e-9 ? "down" : "zero";
     if (!half) return s("path", { d: `M${from} ${top}C${from} ${middle} ${to} ${middle} ${to} ${bottom}`, class: `thread ${look}` });
     return s("path", { class: `flow ${look}`, d: `M${from - half} ${top}C${from - half} ${middle} ${to - half} ${middle} ${to - half} ${bottom}L${to + half} ${bottom}C${to + half} ${middle} ${from + half} ${middle} ${from + half} ${top}Z` });
   }));
@@ -92,10 +91,10 @@ function dots(values, { atReward, top, picked, narrow, span, binary, centre }) {
   const group = s("g", {});
   values.forEach(({ value, samples }, k) => {
     const x = atReward(value);
-    const room = Math.min(...values.filter((_, j) => j !== k).map((other) => Math.abs(atReward(other.value) - x)), span) * 0.9;
+    const space = Math.min(...values.filter((_, j) => j !== k).map((other) => Math.abs(atReward(other.value) - x)), span) * 0.9;
     const size = samples.length > 24 ? 3 : narrow ? 3.2 : 4.6;
     const step = size * 2 + (narrow ? 1.6 : 3.6);
-    const perRow = Math.max(1, Math.min(samples.length, Math.floor(room / step), narrow ? 9 : 16));
+    const perRow = Math.max(1, Math.min(samples.length, Math.floor(space / step), narrow ? 9 : 16));
     const rows = Math.ceil(samples.length / perRow);
     const rise = Math.min(size * 2 + 2, (top - 24) / rows);
     samples.forEach((sample, i) => {
@@ -134,8 +133,8 @@ function advantageTicks(largest, at, y, from, to) {
 }
 
 function ends(scored, { atAdvantage, bottom, narrow, width, left }) {
-  const asked = scored.map((sample) => sample.asked).filter(known);
-  const [low, high] = [Math.min(...asked), Math.max(...asked)];
+  const values = scored.map((sample) => sample.plotted).filter(known);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
   const one = (a, side) => {
     if (Math.abs(a) < 1e-9 || Math.sign(a) !== side) return null;
     const x = atAdvantage(a);
@@ -150,5 +149,5 @@ function ends(scored, { atAdvantage, bottom, narrow, width, left }) {
 }
 
 const words = (group, scored, sigma) =>
-  `Rewards of ${scored.length} answers: mean ${fixed(group.reward_mean, 3)}${sigma > 0 ? `, sigma ${fixed(sigma, 3)}` : ""}. ` +
-  `Advantages from ${signed(Math.min(...scored.map((sample) => sample.asked ?? 0)))} to ${signed(Math.max(...scored.map((sample) => sample.asked ?? 0)))}.`;
+  `Rewards of ${scored.length} samples: mean ${fixed(group.reward_mean, 3)}${sigma > 0 ? `, sigma ${fixed(sigma, 3)}` : ""}. ` +
+  `Advantages from ${signed(Math.min(...scored.map((sample) => sample.plotted ?? 0)))} to ${signed(Math.max(...scored.map((sample) => sample.plotted ?? 0)))}.`;

@@ -1,34 +1,34 @@
-// The group as a tree: where siblings part, and how those below each branch fared. One row a sample, tokens from left to
-// right; a box is a run of tokens that all its rows share, coloured by the mean advantage of those rows.
+// The group as a prefix tree: where its samples diverge, and how those of each branch scored. One row a sample, tokens from left to
+// right; a box is a stretch of tokens that all its rows share, coloured by their mean advantage.
 
 import { h, oneLine, s } from "../common/dom.js";
 import { isUp } from "../common/dots.js";
 import { count, fixed, known, listed, signed } from "../common/format.js";
 import { units } from "../common/siblings.js";
 
-const LETTER = 6.7; // px of a character of the labels
-const DIVERGING = [0.04, 0.2, 0.5];
+const CHARACTER_WIDTH = 6.7; // px, of the labels
+const LEVELS = [0.04, 0.2, 0.5]; // |A|, as the lenses colour it
 
-/** {from, to, samples, children, advantage}: the tokens that all of `samples` share from `from` on, and how they go on. */
+/** {from, to, samples, children, ended, advantage}: the tokens [from, to) that all of `samples` share, and a child for each next token. */
 export function prefixTree(samples, from = 0) {
   const all = samples.map(units);
   const shortest = Math.min(...all.map((ids) => ids.length));
   let to = from;
   while (to < shortest && all.every((ids) => ids[to] === all[0][to])) to++;
-  const ways = new Map();
+  const next = new Map();
   samples.forEach((sample, i) => {
-    if (all[i].length > to) ways.set(all[i][to], [...(ways.get(all[i][to]) ?? []), sample]);
+    if (all[i].length > to) next.set(all[i][to], [...(next.get(all[i][to]) ?? []), sample]);
   });
   const ended = samples.filter((_, i) => all[i].length === to);
-  const children = samples.length === 1 || ended.length === samples.length ? [] : [...ways.values()].map((those) => prefixTree(those, to));
+  const children = samples.length === 1 || ended.length === samples.length ? [] : [...next.values()].map((those) => prefixTree(those, to));
   if (samples.length === 1) to = all[0].length;
-  const asked = samples.map((sample) => sample.advantage).filter(known);
-  const advantage = asked.length ? asked.reduce((sum, a) => sum + a, 0) / asked.length : null;
+  const advantages = samples.map((sample) => sample.advantage).filter(known);
+  const advantage = advantages.length ? advantages.reduce((sum, a) => sum + a, 0) / advantages.length : null;
   children.sort((a, b) => (b.advantage ?? -Infinity) - (a.advantage ?? -Infinity) || b.samples.length - a.samples.length);
   return { from, to, samples, children, ended: children.length ? ended : [], advantage };
 }
 
-/** Every node with its first row and its depth, parents before children; answers that end at a fork stand under it. */
+/** Every node with its first row and its depth, parents before children; samples that end where others go on come last. */
 export function rows(node, row = 0, depth = 1, parent = null, out = []) {
   const here = { node, row, depth, parent };
   out.push(here);
@@ -40,8 +40,8 @@ export function rows(node, row = 0, depth = 1, parent = null, out = []) {
   return out;
 }
 
-// Token positions to pixels: a stretch between two forks is as wide as the logarithm of its tokens, so that a fork at
-// token 20 and an end at token 1,000 both find room.
+// Token positions to pixels: a stretch between two forks is as wide as the logarithm of its length, so that a fork at token 20 and an
+// end at token 1,000 both fit.
 function scale(placed, width) {
   const stops = [...new Set([0, ...placed.flatMap(({ node }) => [node.from, node.to])])].sort((a, b) => a - b);
   const weights = stops.slice(1).map((stop, i) => Math.log2(2 + stop - stops[i]));
@@ -53,42 +53,42 @@ function scale(placed, width) {
 
 const shade = (advantage) => {
   if (!known(advantage)) return "";
-  const level = DIVERGING.filter((cut) => Math.abs(advantage) >= cut).length;
+  const level = LEVELS.filter((cut) => Math.abs(advantage) >= cut).length;
   return level ? `${advantage > 0 ? "p" : "n"}${level}` : "";
 };
 
-// The answers that end in a box, each with its row: all of a leaf, or those that stop where the others part.
+// The samples that end in a box, each with its row: all of a leaf, or those that end where the others go on.
 const ends = ({ node, row }) => (node.children.length ? node.ended.map((sample, i) => [sample, row + node.samples.length - node.ended.length + i]) : node.samples.map((sample, i) => [sample, row + i]));
 
 const number = (sample) => `#${sample.index + 1}`;
-const spoken = (node) => {
+const nodeText = (node) => {
   const { tokens, text } = node.samples[0];
   return tokens ? tokens.text.slice(node.from, Math.min(node.to, node.from + 200)).join("") : [...text].slice(node.from, node.to).join("");
 };
 
-/** A branch in a sentence: who goes this way, how they fared, what was asked of them on average. */
-export function sentence(node) {
+/** A branch in a sentence: its samples, how they scored, and their mean advantage. */
+export function describeBranch(node) {
   const { samples, from, to, advantage } = node;
-  const all = samples.length === 1 ? `${number(samples[0])} alone` : samples.length <= 6 ? listed(samples.map(number)) : `${samples.length} answers`;
+  const all = samples.length === 1 ? `${number(samples[0])} alone` : samples.length <= 6 ? listed(samples.map(number)) : `${samples.length} samples`;
   const graded = samples.some((sample) => sample.right === null);
   const scored = samples.map((sample) => sample.reward).filter(known);
-  const fared = graded || !scored.length ? (scored.length ? `mean reward ${fixed(scored.reduce((a, b) => a + b, 0) / scored.length)}` : "no reward") : `${samples.filter((sample) => sample.right).length} of ${samples.length} right`;
+  const outcome = graded || !scored.length ? (scored.length ? `mean reward ${fixed(scored.reduce((a, b) => a + b, 0) / scored.length)}` : "no reward") : `${samples.filter((sample) => sample.right).length} of ${samples.length} right`;
   const unit = samples[0].tokens ? "token" : "character";
   const stretch = to - from < 2 ? `${unit} ${from + 1}` : `${unit}s ${from + 1} to ${to}`;
-  return `${all}, ${stretch}: ${fared}${known(advantage) ? `, ${samples.length > 1 ? "mean " : ""}A ${signed(advantage)}` : ""}.`;
+  return `${all}, ${stretch}: ${outcome}${known(advantage) ? `, ${samples.length > 1 ? "mean " : ""}A ${signed(advantage)}` : ""}.`;
 }
 
 /**
- * The picture. `chosen` is the set of sample indices that are laid open below; `onPick(node)` follows a click or Enter.
- * One box is in the tab order; arrows go to the parent, the first child and the boxes above and below.
+ * The tree as SVG. `chosen`: indices of the samples whose cards are open; `onPick(node)` is called on click or Enter, `onRest(node)` on
+ * hover. One box is in the tab order; arrows move to the parent, the first child and the boxes above and below.
  */
 export function treePicture({ samples, chosen, width, onPick, onRest }) {
   const tree = prefixTree(samples);
   const placed = rows(tree);
   const high = samples.length > 24 ? 14 : samples.length > 12 ? 18 : 20;
   const x = scale(placed, width);
-  const whole = (node) => chosen && node.samples.length === chosen.size && node.samples.every((sample) => chosen.has(sample.index));
-  const home = placed.find(({ node }) => whole(node)) ?? placed[0];
+  const isChosen = (node) => chosen && node.samples.length === chosen.size && node.samples.every((sample) => chosen.has(sample.index));
+  const home = placed.find(({ node }) => isChosen(node)) ?? placed[0];
   const boxes = new Map();
 
   const box = (here) => {
@@ -98,11 +98,11 @@ export function treePicture({ samples, chosen, width, onPick, onRest }) {
     const tall = node.samples.length * high - 2;
     const alone = node.samples.length === 1;
     const name = alone ? `${number(node.samples[0])} ` : "";
-    const room = Math.floor((wide - (ends(here).length ? 20 : 8)) / LETTER) - name.length;
-    const words = room >= 1 && tall >= 11 ? oneLine(spoken(node).replace(/\n/g, "↵"), room) : "";
+    const characters = Math.floor((wide - (ends(here).length ? 20 : 8)) / CHARACTER_WIDTH) - name.length;
+    const words = characters >= 1 && tall >= 11 ? oneLine(nodeText(node).replace(/\n/g, "↵"), characters) : "";
     const drawn = s("g", {
-      class: `branch ${whole(node) ? "picked" : ""}`, role: "treeitem", tabindex: here === home ? 0 : -1, "aria-level": depth, "aria-selected": String(Boolean(whole(node))),
-      "aria-label": `${sentence(node)} ${oneLine(spoken(node), 60)}`, "data-branch": `${node.from}-${node.samples[0].index}`, "data-key": `branch-${node.from}-${node.samples[0].index}`,
+      class: `branch ${isChosen(node) ? "picked" : ""}`, role: "treeitem", tabindex: here === home ? 0 : -1, "aria-level": depth, "aria-selected": String(Boolean(isChosen(node))),
+      "aria-label": `${describeBranch(node)} ${oneLine(nodeText(node), 60)}`, "data-branch": `${node.from}-${node.samples[0].index}`, "data-key": `branch-${node.from}-${node.samples[0].index}`,
       on: { click: () => onPick(node), pointerenter: () => onRest(node), focus: () => onRest(node), pointerleave: () => onRest(null) },
     },
       s("rect", { x: left, y: row * high, width: wide, height: Math.max(3, tall), rx: 2, class: shade(node.advantage) }),
@@ -115,7 +115,7 @@ export function treePicture({ samples, chosen, width, onPick, onRest }) {
   const first = Math.max(...placed.map(({ node }) => node.to));
   const ticks = [...new Set([tree.to, first])].filter((token) => token > 0);
   const height = samples.length * high;
-  const svg = s("svg", { width, height: height + 16, class: "tree", role: "tree", "aria-label": "Where the answers part" },
+  const svg = s("svg", { width, height: height + 16, class: "tree", role: "tree", "aria-label": "Where the samples diverge" },
     placed.map(box),
     ticks.map((token, i) => s("text", { x: i === ticks.length - 1 ? width - 2 : x(token), y: height + 12, "text-anchor": i === ticks.length - 1 ? "end" : "middle" }, i === ticks.length - 1 ? `token ${token}` : token)));
 
@@ -142,17 +142,17 @@ export function treePicture({ samples, chosen, width, onPick, onRest }) {
   return svg;
 }
 
-/** The fold above the cards: the tree, and the sentence of the branch under the pointer. */
+/** The tree with a line that describes the branch under the pointer. */
 export function treePanel({ group, chosen, width, onPick }) {
   const forks = rows(prefixTree(group.samples)).filter(({ node }) => node.children.length + node.ended.length > 1).length;
-  const rest = chosen ? "" : forks ? `${count(forks, "fork")}. Blue leads up, orange down. Tap a branch to lay its answers open.` : "Every answer is the same.";
-  const said = h("p", { class: "note", role: "status" });
-  const tell = (node) => (said.textContent = node ? sentence(node) : chosen ? sentence({ ...branchOf(group.samples, chosen) }) : rest);
-  const picture = treePicture({ samples: group.samples, chosen, width, onPick, onRest: tell });
-  tell(null);
-  return h("div", { class: "treebox" }, picture, said);
+  const rest = chosen ? "" : forks ? `${count(forks, "fork")}. Blue leads up, orange down. Tap a branch to show its samples.` : "All samples are the same.";
+  const line = h("p", { class: "note", role: "status" });
+  const describe = (node) => (line.textContent = node ? describeBranch(node) : chosen ? describeBranch({ ...branchOf(group.samples, chosen) }) : rest);
+  const picture = treePicture({ samples: group.samples, chosen, width, onPick, onRest: describe });
+  describe(null);
+  return h("div", { class: "treebox" }, picture, line);
 }
 
-// The node whose samples these are.
+// The node with exactly these samples.
 const branchOf = (samples, chosen) =>
   rows(prefixTree(samples)).map(({ node }) => node).find((node) => node.samples.length === chosen.size && node.samples.every((sample) => chosen.has(sample.index))) ?? prefixTree(samples.filter((sample) => chosen.has(sample.index)));

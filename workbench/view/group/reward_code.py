@@ -55,7 +55,7 @@ def reward_code(reader: Reader, name: str, step: int | None = None) -> Json:
 
 
 def _changed(reader: Reader, name: str, step: int | None) -> tuple[int, SourceText] | None:
-    """The code that somebody gave the running run for this reward, and the step from which on it has been in force; None where
+    """The code that replaced this reward while the run trained, and the step from which on it has been in force; None where
     the code of the start still was."""
     records = reader.folder.about().get("rewards", [])
     found: tuple[int, SourceText] | None = None

@@ -1,73 +1,73 @@
-// Credit at a token: what an answer was worth just before it and just after each choice there, against the one advantage
-// that GRPO gave to every token. Asked of the run's model with K continuations a side; kept, and drawn again later.
+// The value of a token: mean reward of continuations sampled just before it and just after each choice there, beside the one advantage
+// that GRPO gives to every token. The run's model samples them on request; results are saved and shown again later.
 
 import { h, oneLine, show } from "../common/dom.js";
 import { count, fixed, known, percent, signed } from "../common/format.js";
 
 const COUNTS = [16, 32, 64, 128];
 const number = (sample) => `#${sample + 1}`;
-const place = (sample, tok) => `${sample}/${tok}`;
+const keyOf = (sample, tok) => `${sample}/${tok}`;
 
-/** `ask` is null where nobody can be asked; `go` moves the cursor. */
+/** `ask` sends a probe, null where no server is reached; `go` moves the cursor. */
 export function makeTokenValue({ store, ask, go }) {
-  const element = h("section", { class: "credit", "aria-label": "Credit at a token", hidden: true });
-  let of = null; // the group that `found` belongs to
-  let found = new Map(); // results by place
-  let asking = null; // {place, words, model} while one is under way
-  let failed = null; // {place, words}
+  const element = h("section", { class: "tokenvalue", "aria-label": "Value of a token", hidden: true });
+  let loadedGroup = null; // the group that `found` belongs to
+  let found = new Map(); // results by sample and token
+  let running = null; // {key, words, model} of the probe under way
+  let failed = null; // {key, words}
   let n = COUNTS[0];
   let at = null; // {group, sample, tok}
 
   async function load(group) {
-    of = group;
+    loadedGroup = group;
     found = new Map();
     failed = null;
-    const answer = await store.branches(group.step, group.k, group.mode).catch(() => null);
-    if (of !== group || !answer) return;
-    for (const one of answer.branches) found.set(place(one.sample, one.tok), one);
+    const saved = await store.branches(group.step, group.k, group.mode).catch(() => null);
+    if (loadedGroup !== group || !saved) return;
+    for (const one of saved.branches) found.set(keyOf(one.sample, one.tok), one);
     draw();
   }
 
   async function start() {
-    if (!ask || asking || !at || at.tok === null) return;
+    if (!ask || running || !at || at.tok === null) return;
     const { group, sample, tok } = at;
-    const here = place(sample, tok);
-    asking = { place: here, words: "Asking…", model: "" };
+    const here = keyOf(sample, tok);
+    running = { key: here, words: "Sending…", model: "" };
     failed = null;
     draw();
     try {
       const result = await ask("branch", { step: group.step, k: group.k, kind: group.kind, mode: group.mode, sample, tok, n }, (words, model) => {
-        asking = { place: here, words, model };
+        running = { key: here, words, model };
         draw();
       });
-      if (of === group) found.set(here, result);
+      if (loadedGroup === group) found.set(here, result);
     } catch (error) {
-      failed = { place: here, words: error.status ? error.message : "No answer from the server." };
+      failed = { key: here, words: error.status ? error.message : "No response from the server." };
     }
-    asking = null;
+    running = null;
     draw();
   }
 
   const button = (words) => ask && h("span", { class: "askrow" },
-    h("button", { type: "button", class: "btn sm", disabled: Boolean(asking), "data-key": "branch-start", on: { click: start } }, words, h("kbd", { class: "desk" }, "b")),
+    h("button", { type: "button", class: "btn sm", disabled: Boolean(running), "data-key": "branch-start", on: { click: start } }, words, h("kbd", { class: "desk" }, "b")),
     h("label", { class: "note" }, "with ", h("select", { "aria-label": "Continuations a side", "data-key": "branch-n", on: { change: (event) => (n = Number(event.target.value)) } }, COUNTS.map((one) => h("option", { value: one, selected: one === n }, one))), " continuations a side"));
 
   function draw() {
     if (!at) return;
     const { group, sample, tok } = at;
-    const here = tok === null ? null : place(sample, tok);
-    const others = [...found.values()].filter((one) => place(one.sample, one.tok) !== here);
+    const here = tok === null ? null : keyOf(sample, tok);
+    const others = [...found.values()].filter((one) => keyOf(one.sample, one.tok) !== here);
     const result = found.get(here);
     const token = here && group.samples.find((one) => one.index === sample)?.tokens?.text[tok];
-    element.hidden = !((ask && token !== undefined && token !== null) || result || others.length || asking);
+    element.hidden = !((ask && token !== undefined && token !== null) || result || others.length || running);
     if (element.hidden) return;
     const focus = element.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     show(element,
       result ? drawn(result, group) : token !== undefined && token !== null && ask
         ? h("div", { class: "splithead" }, h("h3", {}, "What was this token worth? "), h("span", { class: "tk split" }, oneLine(token.replace(/\n/g, "↵") || "end", 18)), h("span", { class: "note" }, `token ${tok + 1} of ${number(sample)}`))
         : null,
-      asking ? h("p", { class: "note", role: "status" }, asking.place === here ? "" : `${asking.place.split("/").map((one) => Number(one) + 1).join(", token ").replace(/^/, "#")}: `, asking.words, asking.model && ` Asked: ${asking.model}.`) : here && token !== undefined && button(result ? "Branch again " : "Branch from this token "),
-      failed?.place === here && h("p", { class: "crit", role: "alert" }, failed.words),
+      running ? h("p", { class: "note", role: "status" }, running.key === here ? "" : `${running.key.split("/").map((one) => Number(one) + 1).join(", token ").replace(/^/, "#")}: `, running.words, running.model && ` Model: ${running.model}.`) : here && token !== undefined && button(result ? "Branch again " : "Branch from this token "),
+      failed?.key === here && h("p", { class: "crit", role: "alert" }, failed.words),
       others.length > 0 && h("p", { class: "note" }, "Branched before: ", others.slice(0, 8).map((one, i) => [i ? ", " : "", h("button", { type: "button", class: "link", "data-key": `branched-${one.sample}-${one.tok}`, on: { click: () => go({ sample: one.sample, tok: one.tok }) } }, `${number(one.sample)} token ${one.tok + 1}`)])));
     if (focus) element.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
   }
@@ -75,10 +75,10 @@ export function makeTokenValue({ store, ask, go }) {
   return {
     element,
     start,
-    /** Show what is known about a token of the group; `tok` null where none is chosen. */
+    /** Show a token of the group; `tok` is null where none is chosen. */
     update(group, sample, tok) {
       at = { group, sample, tok };
-      if (of !== group) load(group);
+      if (loadedGroup !== group) load(group);
       draw();
     },
   };
@@ -86,36 +86,37 @@ export function makeTokenValue({ store, ask, go }) {
 
 function drawn(result, group) {
   const [before, own, ...others] = result.sides;
-  const shares = [before, own, ...others].every((side) => side.right !== null && side.value >= 0 && side.value <= 1);
-  const figure = (value) => (shares ? percent(value) : fixed(value));
+  const inPercent = [before, own, ...others].every((side) => side.right !== null && side.value >= 0 && side.value <= 1);
+  const figure = (value) => (inPercent ? percent(value) : fixed(value));
   const low = Math.min(0, ...result.sides.map((side) => side.low));
-  const high = Math.max(1e-9, shares ? 1 : 0, ...result.sides.map((side) => side.high));
+  const high = Math.max(1e-9, inPercent ? 1 : 0, ...result.sides.map((side) => side.high));
   const x = (value) => `${(100 * (value - low)) / (high - low)}%`;
   const side = (one, mine) => h("div", { class: "choice" },
-    h("div", {}, h("span", { class: "tk split" }, oneLine((one.text || "end").replace(/\n/g, "↵"), 18)), h("span", { class: "note nw" }, mine ? number(result.sample) : "a sibling’s choice")),
+    h("div", {}, h("span", { class: "tk split" }, oneLine((one.text || "end").replace(/\n/g, "↵"), 18)), h("span", { class: "note nw" }, mine ? number(result.sample) : "another sample’s choice")),
     h("div", { class: "outcome" },
       h("span", { class: "track worth" }, h("span", { class: "teal", style: { width: x(one.value) } }), h("i", { class: "margin", style: { left: x(one.low), width: `calc(${x(one.high)} - ${x(one.low)})` } }), h("i", { class: "tick", style: { left: x(before.value) } })),
-      h("b", { class: "acc nw" }, `${figure(one.value)}${shares ? " right" : ""}`, h("span", { class: "note" }, one.n > 1 ? ` ${figure(one.low)} to ${figure(one.high)}` : " certain"))));
+      h("b", { class: "acc nw" }, `${figure(one.value)}${inPercent ? " right" : ""}`, h("span", { class: "note" }, one.n > 1 ? ` ${figure(one.low)} to ${figure(one.high)}` : " certain"))));
   return [
-    h("div", { class: "splithead" }, h("h3", {}, `Token ${result.tok + 1} of ${number(result.sample)}: ${verdict(before, own, figure, shares)}`)),
+    h("div", { class: "splithead" }, h("h3", {}, `Token ${result.tok + 1} of ${number(result.sample)}: ${verdict(before, own, figure, inPercent)}`)),
     h("div", { class: "choices" }, [own, ...others].map((one, i) => side(one, i === 0))),
-    h("p", { class: "note" }, `${count(result.n, "continuation")} a side; the tick is ${figure(before.value)} (${figure(before.low)} to ${figure(before.high)}), the value just before the choice; thin lines are 95 % margins. `, against(result, before, own, group), policy(result)),
+    h("p", { class: "note" }, `${count(result.n, "continuation")} a side; the tick is ${figure(before.value)} (${figure(before.low)} to ${figure(before.high)}), the value just before the choice; thin lines are 95 % intervals. `, besideAdvantage(result, before, own, group), policyWords(result)),
   ];
 }
 
-const noise = (before, own) => Math.hypot((before.high - before.low) / 2, (own.high - own.low) / 2);
+// Half-width of the 95 % interval of the difference of two means.
+const margin = (before, own) => Math.hypot((before.high - before.low) / 2, (own.high - own.low) / 2);
 
-function verdict(before, own, figure, shares) {
+function verdict(before, own, figure, inPercent) {
   const gain = own.value - before.value;
-  const words = shares ? `${Math.round(Math.abs(gain) * 100)} points` : fixed(Math.abs(gain));
-  if (Math.abs(gain) <= noise(before, own)) return `no more than chance (${figure(before.value)} → ${figure(own.value)})`;
+  const words = inPercent ? `${Math.round(Math.abs(gain) * 100)} points` : fixed(Math.abs(gain));
+  if (Math.abs(gain) <= margin(before, own)) return `no more than chance (${figure(before.value)} → ${figure(own.value)})`;
   return `it ${gain > 0 ? "gained" : "lost"} ${words} (${figure(before.value)} → ${figure(own.value)})`;
 }
 
-/** The token's own credit in units of σ, beside the flat A. */
-function against({ advantage, reward_std: sigma }, before, own) {
+/** The token's value in units of σ, beside the advantage of the whole sample. */
+function besideAdvantage({ advantage, reward_std: sigma }, before, own) {
   if (!known(advantage) || !known(sigma) || sigma <= 0) return "";
-  return `In units of this group’s σ the choice was worth ${signed((own.value - before.value) / sigma)} ± ${fixed(noise(before, own) / sigma)}; GRPO gave it, like every token of the answer, A = ${signed(advantage)}. `;
+  return `In units of this group’s σ the choice was worth ${signed((own.value - before.value) / sigma)} ± ${fixed(margin(before, own) / sigma)}; GRPO gave it, like every token of the sample, A = ${signed(advantage)}. `;
 }
 
-const policy = ({ policy_step: at, step }) => (known(at) ? `Continued by ${at === 0 ? "the base model" : `the policy after ${count(at, "step")}`}; the answer is from step ${step}. ` : "");
+const policyWords = ({ policy_step: at, step }) => (known(at) ? `Continued by ${at === 0 ? "the base model" : `the policy after ${count(at, "step")}`}; the sample is from step ${step}. ` : "");

@@ -1,18 +1,18 @@
-// Tokens coloured by a lens. Scales are fixed, never stretched to a sample, so that two cards can be compared.
+// Tokens coloured by a lens: one figure a token. Scales are fixed, so that two cards can be compared.
 
 import { h, oneLine, visible } from "../common/dom.js";
 import { count, fixed, known, signed } from "../common/format.js";
 
 const DIVERGING = [0.04, 0.2, 0.5];
 const SEQUENTIAL = [0.08, 0.25, 0.5, 0.75, 0.92]; // of the domain: below the first a token stays unmarked
-const FIRST = 320; // tokens of an answer that are drawn at once; more than a card shows
-const AHEAD = 64; // tokens drawn behind the fork or the chosen token
-const LONG = 14; // characters; a longer token may break inside, or it would not fit a card
+const FIRST = 320; // tokens of a sample that are drawn at once; more than a card shows
+const AHEAD = 64; // tokens drawn after the fork or the chosen token
+const LONG = 14; // characters; a longer token may wrap, or it would not fit a card
 
 const policy = (tokens) => tokens.policy ?? tokens.sampler;
 const k3 = (logRatio) => Math.exp(logRatio) - logRatio - 1;
 
-/** Lenses by name: what a token's value is, which arrays it needs, how it is coloured, what it means. */
+/** Lenses by name: the value of token i from its arrays t and its advantage a, the arrays that needs, its colours and its formula. */
 export const LENSES = {
   push: { label: "Push", needs: [], value: (t, i, a) => a * (1 - Math.exp(policy(t)[i])), signed: true, ends: ["push down", "up"], formula: "push = A · (1 − p)" },
   advantage: { label: "A", needs: [], value: (t, i, a) => a, signed: true, ends: ["down", "up"], formula: "A, the same for every token" },
@@ -27,7 +27,7 @@ export const LENSES = {
 /** Whether the arrays that a lens needs were recorded for these tokens. */
 export const available = (name, tokens) => Boolean(tokens && policy(tokens)) && LENSES[name].needs.every((array) => tokens[array]);
 
-/** The class that colours a value under a lens: n3..n1, p1..p3, e1..e5, or nothing. */
+/** The class that colours a value under a lens: n3..n1, p1..p3, e1..e5, or none. */
 export function step(name, value) {
   const lens = LENSES[name];
   if (!known(value)) return "";
@@ -46,14 +46,14 @@ export const lensLegend = (name) => {
 };
 
 /**
- * One sample's tokens as spans. `cut` is the number of shared tokens before the split (outlined), `different` a set of
- * indices to underline, `onPick(index)` follows a click, `first` is how many tokens are drawn before somebody scrolls. Without token arrays the text is shown plain.
+ * One sample's tokens as spans. `cut`: number of shared tokens before the samples diverge; `different`: a set of indices to underline;
+ * `onPick(index)` is called on click; `first`: tokens drawn before the card is scrolled. Without token arrays the text is plain.
  */
 export function tokenText(sample, { lens, cut = 0, different = null, picked = null, onPick, shared = true, first = FIRST }) {
   const { tokens } = sample;
   if (!tokens) return h("div", { class: "toks plain", dir: "auto" }, visible(sample.text));
   const colour = available(lens, tokens) ? (i) => step(lens, LENSES[lens].value(tokens, i, sample.advantage ?? 0)) : () => "";
-  const box = h("div", { class: "toks", dir: "auto", tabindex: 0, role: "group", "aria-label": `Tokens of answer ${sample.index + 1}`, "data-sample-tokens": sample.index, "data-key": `toks-${sample.index}` });
+  const box = h("div", { class: "toks", dir: "auto", tabindex: 0, role: "group", "aria-label": `Tokens of sample ${sample.index + 1}`, "data-sample-tokens": sample.index, "data-key": `toks-${sample.index}` });
   const last = tokens.text.length - 1;
   const from = shared ? 0 : Math.max(0, cut - 4);
   if (from) box.append(h("span", { class: "i3" }, "… "));
@@ -61,7 +61,7 @@ export function tokenText(sample, { lens, cut = 0, different = null, picked = nu
   const draw = (start, end) => {
     const part = document.createDocumentFragment();
     for (let i = start; i < end; i++) {
-      if (i === cut && cut > 0) unbroken(part).append(h("span", { class: "cut lab" }, h("span", {}, `${cut} ${cut === 1 ? "token" : "tokens"} shared, then`)));
+      if (i === cut && cut > 0) withoutTrailingBreak(part).append(h("span", { class: "cut lab" }, h("span", {}, `${cut} ${cut === 1 ? "token" : "tokens"} shared, then`)));
       const text = tokens.text[i];
       const ends = i === last && sample.finish_reason === "stop" && (text === "" || /^<.*>$/.test(text)) && !sample.text.endsWith(text || "\u0000");
       const span = document.createElement("span");
@@ -85,8 +85,8 @@ export function tokenText(sample, { lens, cut = 0, different = null, picked = nu
   return box;
 }
 
-// The tokens of a long answer that nobody has scrolled to yet: a button, pressed by itself when it comes into sight.
-// Its text stands there unseen, so that the browser's own search finds it; found, it is shown plain until somebody wants its colours.
+// The rest of a long sample: a button that presses itself when it scrolls into view. The text is there but hidden, so that the browser's
+// own search finds it; found text is shown plain until the button is pressed.
 function rest(tokens, start, end, draw) {
   const button = h("button", { type: "button", class: "link moretokens" }, `… ${count(end - start, "more token")}`);
   const plain = h("span", { hidden: "until-found", class: "unread", on: { beforematch: () => (watch.disconnect(), (button.textContent = "colour the rest")) } }, visible(tokens.text.slice(start, end).join(""), 200_000));
@@ -102,15 +102,15 @@ function rest(tokens, start, end, draw) {
   return [button, plain];
 }
 
-// The rule of the split stands on a line of its own: a break right before it would leave an empty one.
-function unbroken(part) {
+// The rule at the split takes a line of its own: a line break right before it would leave an empty one.
+function withoutTrailingBreak(part) {
   const spans = part.querySelectorAll(".tk");
   const last = spans[spans.length - 1]?.lastChild;
   if (last?.nodeType === Node.TEXT_NODE && last.data === "\n") last.remove();
   return part;
 }
 
-// A line break is a grey return mark and then the break itself, both on the token's own ground.
+// A line break is a grey return mark and then the break itself, both with the token's background.
 function fillToken(span, text) {
   if (!text.includes("\n")) return void (text && span.append(document.createTextNode(visible(text, 4000))));
   const lines = text.split("\n");
@@ -120,7 +120,7 @@ function fillToken(span, text) {
   });
 }
 
-/** What a token's tooltip says: p before and after, the base model's p, entropy, and the lens' value. */
+/** The tooltip of a token: its probability before and after the step and in the reference, entropy, and the lens' value. */
 export function describeToken(sample, i, lens) {
   const { tokens } = sample;
   const p = (array) => (array && known(array[i]) ? fixed(Math.exp(array[i]), 3) : null);

@@ -1,4 +1,4 @@
-// The alarms of a run as cards: what is wrong, from what to what, since when, and what to do about it. One click applies.
+// The open alarms of a run as cards: claim, evidence, and remedies that one click applies.
 
 import { h, oneLine, part, show, visible } from "../common/dom.js";
 import { mark } from "../common/dots.js";
@@ -8,22 +8,22 @@ import { count, fixed, signed } from "../common/format.js";
 const WORDS = { critical: "Act now", warning: "Warning", info: "Observation" };
 const MARKS = { critical: "!", warning: "!", info: "i" };
 
-/** The badge of a level; what is unknown is an observation. */
+/** The badge of a level; an unknown level counts as an observation. */
 export const badge = (level) => h("span", { class: `badge ${level in WORDS ? level : "info"}`, role: "img", "aria-label": WORDS[level] ?? WORDS.info }, MARKS[level] ?? "i");
 
-/** Alarms that are neither muted nor mere observations. */
-export const loud = (alarms) => alarms.filter((alarm) => alarm.level !== "info" && !alarm.muted);
+/** Warnings and critical alarms that are not muted. */
+export const pressing = (alarms) => alarms.filter((alarm) => alarm.level !== "info" && !alarm.muted);
 
-/** The panel. `update(alarms)`; `showing` tells whether there is anything. */
+/** The panel of alarms. */
 export function makeAlarms({ store, go, link, commands }) {
   const element = h("section", { class: "panel alarms", "aria-label": "Alarms" });
   let unfolded = false;
 
   const panel = part(element, (alarms, open) => {
-    const heard = alarms.filter((alarm) => !alarm.muted);
+    const shown = alarms.filter((alarm) => !alarm.muted);
     const muted = alarms.filter((alarm) => alarm.muted);
     return [
-      heard.map((alarm) => card(alarm)),
+      shown.map((alarm) => card(alarm)),
       muted.length > 0 && h("div", { class: "muted" },
         h("button", { type: "button", class: "link quiet", "data-key": "muted", "aria-expanded": String(open), on: { click: () => ((unfolded = !unfolded), panel.update(alarms, unfolded, commands.alive)) } }, `${count(muted.length, "alarm")} muted ${open ? "▴" : "▾"}`)),
       open && muted.map((alarm) => card(alarm)),
@@ -58,10 +58,10 @@ export function makeAlarms({ store, go, link, commands }) {
     sheet.addEventListener("close", () => sheet.remove());
     sheet.showModal();
     const groups = await Promise.all(alarm.samples.map(({ step, group }) => store.group(step, group).catch((error) => ({ error }))));
-    show(list, alarm.samples.map((sample, i) => shown(sample, groups[i], sheet)));
+    show(list, alarm.samples.map((sample, i) => sampleArticle(sample, groups[i], sheet)));
   }
 
-  function shown(at, group, sheet) {
+  function sampleArticle(at, group, sheet) {
     if (group.error) return h("p", { class: "i3" }, visible(group.error.message, 300));
     const sample = group.samples.find((one) => one.index === at.index);
     if (!sample) return null;
@@ -71,7 +71,7 @@ export function makeAlarms({ store, go, link, commands }) {
       h("h3", { class: "mono" }, oneLine(group.question, 60), group.answer !== null && h("span", { class: "i3" }, ` = ${oneLine(group.answer, 16)}`)),
       h("p", { class: "facts" }, mark(sample), h("b", {}, sample.right === null ? "" : sample.right ? "right" : "wrong"), h("span", {}, `reward ${fixed(sample.reward)}`), h("span", { class: `mono ${(sample.advantage ?? 0) > 0 ? "pos" : (sample.advantage ?? 0) < 0 ? "neg" : ""}` }, `A ${signed(sample.advantage)}`), h("span", { class: "i3" }, count(sample.length, "token"), sample.finish_reason === "length" && ", cut")),
       reasons.slice(0, 2).map(([name, words]) => h("p", { class: "reason" }, `${oneLine(name, 40)}: ${visible(words, 300)}`)),
-      h("pre", { dir: "auto", tabindex: 0, "aria-label": "The answer" }, visible(sample.text, 3000)),
+      h("pre", { dir: "auto", tabindex: 0, "aria-label": "The sample" }, visible(sample.text, 3000)),
       h("a", { class: "link", href: link(to), on: { click: (event) => (event.preventDefault(), sheet.close(), go(to)) } }, "Open its group"));
   }
 
@@ -79,7 +79,7 @@ export function makeAlarms({ store, go, link, commands }) {
     element,
     update(alarms) {
       element.hidden = !alarms.length;
-      panel.update(alarms.map(({ step, figures, ...told }) => told), unfolded, commands.alive);
+      panel.update(alarms.map(({ step, figures, ...row }) => row), unfolded, commands.alive);
     },
   };
 }

@@ -1,4 +1,4 @@
-// The four curves of the Live view: reward, dead groups, answer length, entropy and drift.
+// The four charts of the Live view: reward, dead groups, completion length, entropy and KL.
 
 import { makeChart } from "../common/chart.js";
 import { h } from "../common/dom.js";
@@ -18,7 +18,7 @@ const lastKnown = (values, index) => {
   return null;
 };
 
-/** The what-if column of a name on the steps of the charts; null where nothing is asked, or it asks for the same. */
+/** The recomputed values of `name` on the steps of the charts; null without a what-if, or where nothing changes. */
 function overlay(store, other, name) {
   if (!other || JSON.stringify(other.asked[name]) === JSON.stringify(other.recorded[name])) return null;
   const found = new Map(other.steps.map((step, i) => [step, other.asked[name][i]]));
@@ -33,15 +33,15 @@ function reward({ store, header, other }) {
   const counting = names.filter((name) => weights[name]?.enabled !== false && weights[name]?.weight !== 0);
   const drawn = counting.length > 1 ? counting.slice(0, 3) : [];
   const [bottom, top] = header.reward_range ?? [Math.min(0, least(values)), roundUp(most(values)) || 1];
-  const asked = overlay(store, other, "reward");
+  const recomputed = overlay(store, other, "reward");
   const points = checks.map(({ step, mode, accuracy, low, high }) => ({ x: step, y: accuracy, low, high, open: mode === "greedy" }));
   const lastCheck = (mode, step) => checks.filter((check) => check.mode === mode && check.step <= step).at(-1)?.accuracy;
   return {
     x: steps,
-    sub: `mean of ${header.prompts_per_step * header.num_generations} answers`,
-    lines: [...drawn.map((name, i) => ({ values: parts[name], colour: "--ink3", width: 1.4, dash: [[], [4, 2.5], [1, 2]][i] })), { values, colour: "--accent", width: 2 }, ...(asked ? [{ values: asked, colour: "--accent", width: 1.6, dash: [5, 3] }] : [])],
+    sub: `mean of ${header.prompts_per_step * header.num_generations} samples`,
+    lines: [...drawn.map((name, i) => ({ values: parts[name], colour: "--ink3", width: 1.4, dash: [[], [4, 2.5], [1, 2]][i] })), { values, colour: "--accent", width: 2 }, ...(recomputed ? [{ values: recomputed, colour: "--accent", width: 1.6, dash: [5, 3] }] : [])],
     points,
-    range: [Math.min(bottom, least(asked ?? [])), Math.max(top, bottom + 1e-6, roundUp(most(asked ?? [])))],
+    range: [Math.min(bottom, least(recomputed ?? [])), Math.max(top, bottom + 1e-6, roundUp(most(recomputed ?? [])))],
     tick: (value) => short(value, value * 10 === Math.round(value * 10) ? 1 : 2).replace(/\.0$/, ""),
     ends(index) {
       const step = index === steps.length - 1 ? Infinity : steps[index];
@@ -50,7 +50,7 @@ function reward({ store, header, other }) {
       return [
         { y: lastCheck("greedy", step), icon: "open", text: `greedy ${short(lastCheck("greedy", step))}`, colour: "--ink2" },
         { y: train, text: `train ${short(train)}`, colour: "--accent", bold: true },
-        ...(asked ? [{ y: lastKnown(asked, index), text: `what if ${short(lastKnown(asked, index))}`, colour: "--accent" }] : []),
+        ...(recomputed ? [{ y: lastKnown(recomputed, index), text: `what if ${short(lastKnown(recomputed, index))}`, colour: "--accent" }] : []),
         { y: lastCheck("sampled", step), icon: "filled", text: `held-out ${short(lastCheck("sampled", step))}`, colour: "--ink" },
         ...drawn.map((name) => ({ y: lastKnown(parts[name], index), text: `${name.length > 12 ? `${name.slice(0, 11)}…` : name} ${short(lastKnown(parts[name], index))}`, colour: "--ink3" })),
       ];
@@ -59,7 +59,7 @@ function reward({ store, header, other }) {
   };
 }
 
-// The recorded share of groups that are dead on one side; older records leave it to the ribbon's cells.
+// The recorded share of groups that are dead on one side; older records lack it, so there it is counted from the ribbon's cells.
 function deadShares(store, side) {
   const recorded = column(store, `${DEAD}/${side === "tied" ? side : `all_${side}`}`);
   if (recorded.length) return recorded;
@@ -73,13 +73,13 @@ function dead({ store, header, other }) {
   const { steps } = store.data;
   const [right, wrong, tied] = ["right", "wrong", "tied"].map((side) => deadShares(store, side));
   const all = steps.map((_, i) => (right[i] ?? 0) + (wrong[i] ?? 0) + (tied[i] ?? 0));
-  const asked = overlay(store, other, "dead");
-  const high = Math.min(1, Math.max(0.2, roundUp(most(all, asked ?? []))));
+  const recomputed = overlay(store, other, "dead");
+  const high = Math.min(1, Math.max(0.2, roundUp(most(all, recomputed ?? []))));
   const say = (share, words) => `${percent(share ?? null)} ${words}`;
   return {
     x: steps,
     sub: `share of ${header.prompts_per_step}`,
-    lines: asked ? [{ values: asked, colour: "--ink", width: 1.6, dash: [5, 3] }] : [],
+    lines: recomputed ? [{ values: recomputed, colour: "--ink", width: 1.6, dash: [5, 3] }] : [],
     bars: [{ values: right, colour: "--line2" }, { values: tied, colour: "--line2" }, { values: wrong, colour: "--ink2", hatched: true }],
     range: [0, high],
     tick: percent,
@@ -87,7 +87,7 @@ function dead({ store, header, other }) {
       if (narrow()) return [{ y: all[index], text: percent(all[index]), colour: "--ink", bold: true }];
       return [
         { y: (right[index] ?? 0) + 0.01 * high, text: say(right[index], "all right"), colour: "--ink", bold: (right[index] ?? 0) >= (wrong[index] ?? 0) },
-        ...(asked ? [{ y: lastKnown(asked, index), text: `what if ${percent(lastKnown(asked, index))}`, colour: "--ink2" }] : []),
+        ...(recomputed ? [{ y: lastKnown(recomputed, index), text: `what if ${percent(lastKnown(recomputed, index))}`, colour: "--ink2" }] : []),
         ...(most(tied) > 0 ? [{ y: (right[index] ?? 0) + (tied[index] ?? 0), text: say(tied[index], "all the same"), colour: "--ink2" }] : []),
         { y: wrong[index] > 0 ? all[index] : 0, text: say(wrong[index], "all wrong"), colour: wrong[index] > 0 ? "--ink" : "--ink3", bold: (wrong[index] ?? 0) > (right[index] ?? 0) },
       ];
@@ -122,7 +122,7 @@ function length({ store, header }) {
         { y: p10[index], text: `p10 ${n(p10[index])}`, colour: "--ink3" },
       ];
     },
-    words: `Answer length, ${n(values[0])} tokens at the start, ${n(values.at(-1))} now`,
+    words: `Sample length, ${n(values[0])} tokens at the start, ${n(values.at(-1))} now`,
   };
 }
 
@@ -130,7 +130,7 @@ function drift({ store }) {
   const { steps } = store.data;
   const entropy = column(store, "entropy");
   const kl = column(store, "kl");
-  // A reference that moves makes its KL a sawtooth; the distance from the start is then a line of its own.
+  // The KL to a reference that is synchronised is a sawtooth; the KL to the initial policy is then a second line.
   const initial = column(store, "kl_initial");
   const moving = initial.some(known);
   const drifts = moving ? [["KL to reference", kl, [1, 2]], ["KL to start", initial, [4, 2.5]]] : [["KL to base", kl, [4, 2.5]]];
@@ -151,19 +151,19 @@ function drift({ store }) {
   };
 }
 
-// Each with the metrics whose alarms draw their limit into it.
+// [glossary name, title, what it draws, metrics whose alarms draw their limit into it]
 const CHARTS = [
   ["reward", "Reward", reward, []],
   [DEAD, "Dead groups", dead, [`${DEAD}/all_right`, `${DEAD}/all_wrong`, `${DEAD}/tied`]],
-  [`${LENGTH}/mean_length`, "Answer length", length, []],
+  [`${LENGTH}/mean_length`, "Sample length", length, []],
   ["entropy", "Entropy and drift", drift, ["entropy"]],
 ];
 
-/** The limits that alarms have crossed in this chart: a dotted line each, named at its end. */
+/** The thresholds that alarms of this chart's metrics have crossed: a dotted line each, labelled at its end. */
 const limitsOf = (alarms, watches) => alarms.filter((alarm) => !alarm.muted && watches.includes(alarm.metric) && known(alarm.figures?.limit)).slice(0, 1)
   .map(({ figures }) => ({ y: figures.limit, text: `alarm at ${figures.limit < 1 && watches[0] !== "entropy" ? percent(figures.limit) : short(figures.limit)}` }));
 
-/** All four, with one hairline. `update(state)` with `store`, `header` and `step` (null when live). */
+/** All four charts with one shared hairline. `update({store, header, step, other})`: `step` is null when live, `other` the what-if or null. */
 export function makeCharts({ onPick, name }) {
   const made = CHARTS.map(([metric, title, picture, watches]) => ({
     watches,
@@ -173,7 +173,7 @@ export function makeCharts({ onPick, name }) {
   return {
     element: h("div", { class: "charts" }, made.map(({ chart }) => chart.element)),
     update(state) {
-      const marks = [...settingsChanged(state.store.data.events)].filter(([x]) => x <= (state.store.data.steps.at(-1) ?? -1)).map(([x, words]) => ({ x, words })); // one of a step to come has no place yet
+      const marks = [...settingsChanged(state.store.data.events)].filter(([x]) => x <= (state.store.data.steps.at(-1) ?? -1)).map(([x, words]) => ({ x, words })); // a change that takes effect at a later step is not drawn yet
       for (const { chart, picture, watches } of made) chart.update({ ...picture(state), marks, limits: narrow() ? [] : limitsOf(state.store.data.alarms, watches) }, state.step);
     },
   };

@@ -1,4 +1,4 @@
-// This step's groups: one row a prompt, one dot a sample, sorted by share of the gradient; dead groups folded into a line.
+// A step's groups: one row a prompt, one dot a sample, sorted by share of the gradient; dead groups folded into one line.
 
 import { h, oneLine, part } from "../common/dom.js";
 import { dotRow, mark, shareBar } from "../common/dots.js";
@@ -7,7 +7,7 @@ import { term } from "../common/tooltip.js";
 
 const NAMED = 3;
 
-/** Whether rewards of this step are graded: more than two values, or right and wrong not known. */
+/** Whether rewards are graded: more than two values, or correctness not scored. */
 export const isGraded = (groups) =>
   groups.some((group) => group.samples.some((sample) => sample.reward !== null && (sample.right === null || sample.right === undefined))) ||
   new Set(groups.flatMap((group) => group.samples.map((sample) => sample.reward)).filter((reward) => reward !== null)).size > 2;
@@ -18,8 +18,8 @@ const ends = (group) => {
   return [Math.min(...all), Math.max(...all)];
 };
 
-/** How many characters of whole words all questions begin with: "Chain: " fills a phone's column and tells none apart. */
-function shared(groups) {
+/** Length of the prefix of whole words that all questions share: on a phone "Chain: " fills the column and identifies no prompt. */
+function sharedPrefixLength(groups) {
   const [first, ...rest] = groups.map((group) => group.question);
   if (!rest.length) return 0;
   let length = 0;
@@ -27,7 +27,7 @@ function shared(groups) {
   return first.slice(0, length).search(/\S*$/);
 }
 
-/** The panel. `onOpen(group, sampleIndex|null)` and `link(group)` lead to the group lens. */
+/** The panel. `onOpen(group, sampleIndex|null)` opens the Group view, `link(group)` is its address. */
 export function makeGroups({ onOpen, link }) {
   const element = h("section", { class: "panel groups", "aria-label": "Groups of this step" });
   let rows = [];
@@ -38,17 +38,17 @@ export function makeGroups({ onOpen, link }) {
     const dead = groups.filter((group) => group.dead);
     const largest = Math.max(0, ...alive.map((group) => group.gradient_share ?? 0));
     rows = alive;
-    const row = (group) => groupRow(group, { graded, range: graded ? range : null, narrow, prefix: shared(groups), largest, onOpen, link });
+    const row = (group) => groupRow(group, { graded, range: graded ? range : null, narrow, prefix: sharedPrefixLength(groups), largest, onOpen, link });
     return [
       h("div", { class: "ph" },
         h("h2", {}, `Step ${step}: where the gradient comes from`),
-        h("span", { class: "note desk" }, "one row per prompt, one dot per answer; ", graded ? "at its reward, " : [mark({ right: true }, 11), " right ", mark({ right: false }, 11), " wrong, "], "size = length"),
+        h("span", { class: "note desk" }, "one row per prompt, one dot per sample; ", graded ? "at its reward, " : [mark({ right: true }, 11), " right ", mark({ right: false }, 11), " wrong, "], "size = length"),
         h("span", { class: "sp" }),
         h("span", { class: "note desk" }, "sorted by share of the gradient")),
       alive.length > 0 && h("table", {},
         !narrow && h("thead", {}, h("tr", {},
-          h("th", { scope: "col" }, "Prompt = gold answer"),
-          h("th", { scope: "col" }, graded ? `Answers, reward ${fixed(range[0], 0)} to ${fixed(range[1], 0)}` : "Answers, wrong to right"),
+          h("th", { scope: "col" }, "Prompt = reference answer"),
+          h("th", { scope: "col" }, graded ? `Samples, reward ${fixed(range[0], 0)} to ${fixed(range[1], 0)}` : "Samples, wrong to right"),
           h("th", { class: "r", scope: "col" }, graded ? "Mean" : "Right"),
           h("th", { class: "r", scope: "col" }, term("reward_std", "σ of reward")),
           h("th", { class: "r", scope: "col" }, term("advantage", graded ? "Lowest A" : "A if wrong")),
@@ -78,9 +78,9 @@ export function makeGroups({ onOpen, link }) {
 
   return {
     element,
-    /** `answer` is that of the step route; `chosen` the prompt under the cursor, or null for the first row. */
-    update(answer, { range, chosen, narrow }) {
-      last = [answer.step, answer.groups, range, narrow];
+    /** `stepGroups`: the response of the step route; `chosen`: the prompt of the cursor, null for the first row. */
+    update(stepGroups, { range, chosen, narrow }) {
+      last = [stepGroups.step, stepGroups.groups, range, narrow];
       draw.update(...last, !folded);
       choose(chosen ?? rows[0]?.prompt_id ?? null);
     },
@@ -110,7 +110,7 @@ function groupRow(group, { graded, range, narrow, prefix, largest, onOpen, link 
     h("td", { class: "r b sharecol" }, group.dead ? "0 %" : percent(group.gradient_share)));
 }
 
-const WHY = { right: (n) => `all ${n} right, σ = 0, A = 0, no gradient:`, wrong: (n) => `all ${n} wrong, σ = 0, A = 0, no gradient:`, tied: () => "every answer scored the same, σ = 0, A = 0, no gradient:" };
+const WHY = { right: (n) => `all ${n} right, σ = 0, A = 0, no gradient:`, wrong: (n) => `all ${n} wrong, σ = 0, A = 0, no gradient:`, tied: () => "every sample scored the same, σ = 0, A = 0, no gradient:" };
 
 function deadLine(dead, unfolded, narrow, { onOpen, link }) {
   const kinds = Object.groupBy(dead, (group) => group.dead);

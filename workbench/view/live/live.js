@@ -1,4 +1,4 @@
-// The Live view: a sentence first, then the picture, then the numbers.
+// The Live view: the verdict, the ribbon and charts of the whole run, the groups of one step, alarms and details beside them.
 
 import { makeAlarms } from "./alarms.js";
 import { makeCharts } from "./charts.js";
@@ -16,10 +16,10 @@ import { takeLatest } from "../common/latest.js";
 const isNarrow = () => matchMedia("(max-width: 600px)").matches;
 
 /**
- * `go(change)` moves the cursor, `link(change)` is the address of such a move, `command(name, args, words)` posts,
- * or is null where nothing can be commanded.
+ * `go(change)` moves the cursor, `link(change)` is the address of such a move; `commands` sends commands to the run; `toggleWhatIf`
+ * opens and closes the what-if drawer, null where the server cannot be reached.
  */
-export function makeLive({ store, header, go, link, commands, people, whatIf, askWhatIf }) {
+export function makeLive({ store, header, go, link, commands, pendingRatings, whatIf, toggleWhatIf }) {
   const ribbon = makeRibbon({ onPick: (step) => go({ step }) });
   const charts = makeCharts({ onPick: (step) => go({ step }), name: store.run });
   const open = (step) => (group, sample) => go({ view: "group", step, prompt: group.prompt_id, mode: null, sample });
@@ -32,23 +32,23 @@ export function makeLive({ store, header, go, link, commands, people, whatIf, as
   const crash = h("section", { class: "crash" });
   const rail = h("div", { class: "rail" });
   const alarms = makeAlarms({ store, go, link, commands });
-  const says = h("section", { class: "panel says", "aria-label": "What it says now" });
+  const currentSamples = h("section", { class: "panel currentsamples", "aria-label": "Two samples of this step" });
   const start = h("section", { class: "panel startup", "aria-label": "Progress" });
-  const meters = makeReflectionAndLength({ store, header, go, link });
-  const spent = makeStepTime({ store });
-  rail.append(alarms.element, meters.element, spent.element, says);
+  const reflection = makeReflectionAndLength({ store, header, go, link });
+  const stepTime = makeStepTime({ store });
+  rail.append(alarms.element, reflection.element, stepTime.element, currentSamples);
   const grid = h("div", { class: "grid" }, h("div", { class: "maincol" }, charts.element, groups.element), rail);
   const slot = h("div", { class: "slot" });
-  const element = h("div", { class: "view viewlive" }, h("div", { class: "rib" }, ribbon.element), verdict, slot, crash, people.element, start, grid);
+  const element = h("div", { class: "view viewlive" }, h("div", { class: "rib" }, ribbon.element), verdict, slot, crash, pendingRatings.element, start, grid);
   const follow = takeLatest(groups.element);
-  const followSays = takeLatest(says);
+  const followSamples = takeLatest(currentSamples);
 
-  groups.element.hidden = meters.element.hidden = spent.element.hidden = says.hidden = true; // until there is something to show
+  groups.element.hidden = reflection.element.hidden = stepTime.element.hidden = currentSamples.hidden = true; // until there is something to show
 
-  const verdictPart = part(verdict, (sentence, facts, graded, narrow, asking) => [
+  const verdictPart = part(verdict, (sentence, facts, graded, narrow, whatIfOpen) => [
     h("h1", {}, visible(sentence, 200)),
     h("div", { class: "verdictside" }, legend({ graded, narrow }),
-      askWhatIf && h("button", { type: "button", class: "btn sm", "aria-expanded": String(asking), "data-key": "whatif", on: { click: askWhatIf } }, "What if… ", h("kbd", { class: "desk" }, "w"))),
+      toggleWhatIf && h("button", { type: "button", class: "btn sm", "aria-expanded": String(whatIfOpen), "data-key": "whatif", on: { click: toggleWhatIf } }, "What if… ", h("kbd", { class: "desk" }, "w"))),
     facts && h("p", {}, visible(facts, 600)),
   ]);
   const crashPart = part(crash, (log, resume) => [
@@ -70,29 +70,30 @@ export function makeLive({ store, header, go, link, commands, people, whatIf, as
     sheet.querySelector("pre").scrollTop = 1e9;
   }
 
-  async function showSays(step, answer) {
-    const group = answer.groups.find((one) => !one.dead) ?? answer.groups[0];
-    if (!group) return show(says);
-    const whole = await followSays(store.group(step, group.k)).catch(() => undefined);
-    if (whole) show(says, saysPanel(whole, (sample) => open(step)(group, sample.index)));
+  async function showSamples({ step, groups: rows }) {
+    const row = rows.find((one) => !one.dead) ?? rows[0];
+    if (!row) return show(currentSamples);
+    const group = await followSamples(store.group(step, row.k)).catch(() => undefined);
+    if (group) show(currentSamples, samplesPanel(group, (sample) => open(step)(group, sample.index)));
   }
 
   let seen = "";
   let overlaid = null;
   let drawn = null;
   async function showStep(step, cursor) {
-    const answer = await follow(store.step(step)).catch((error) => ({ error }));
-    if (!answer) return;
-    groups.element.hidden = Boolean(answer.error);
-    says.hidden = Boolean(answer.error);
-    if (answer.error) meters.element.hidden = spent.element.hidden = true;
-    if (answer.error) return;
-    shownStep = answer.step;
-    groups.update(answer, { range: header.reward_range ?? range(answer), chosen: cursor.prompt, narrow: isNarrow() });
-    meters.update(answer, answer.step);
-    spent.update(answer.step);
-    if (drawn !== answer) await showSays(step, answer);
-    drawn = answer;
+    const found = await follow(store.step(step)).catch((error) => ({ error }));
+    if (!found) return;
+    groups.element.hidden = currentSamples.hidden = Boolean(found.error);
+    if (found.error) {
+      reflection.element.hidden = stepTime.element.hidden = true;
+      return;
+    }
+    shownStep = found.step;
+    groups.update(found, { range: header.reward_range ?? range(found), chosen: cursor.prompt, narrow: isNarrow() });
+    reflection.update(found, found.step);
+    stepTime.update(found.step);
+    if (drawn !== found) await showSamples(found);
+    drawn = found;
   }
 
   return {
@@ -102,17 +103,17 @@ export function makeLive({ store, header, go, link, commands, people, whatIf, as
     update({ cursor, step, newest }) {
       const { status, verdict: words, alarms: list } = store.data;
       if (!status) return;
-      people.update(status);
+      pendingRatings.update(status);
       const narrow = isNarrow();
       const graded = header.binary === false || (header.binary === undefined && drawn !== null && isGraded(drawn.groups));
-      const answers = header.prompts_per_step * header.num_generations;
+      const samples = header.prompts_per_step * header.num_generations;
       const other = whatIf?.columns ?? null;
       const key = JSON.stringify([store.version, cursor.step, step, narrow, graded, isOver(status.state)]);
       const changed = key !== seen || other !== overlaid;
       overlaid = other;
       seen = key;
       if (changed) ribbon.update(ribbonState({ store, header, cursor, step, newest, graded, narrow }));
-      const doing = phase(status, answers);
+      const doing = phase(status, samples);
       ribbon.say(newest === null ? "" : doing);
       verdictPart.update(...sentences(store, header, newest, doing), graded, narrow, cursor.whatif !== null);
       crash.hidden = !isBad(status.state);
@@ -131,7 +132,7 @@ export function makeLive({ store, header, go, link, commands, people, whatIf, as
   };
 }
 
-/** What the ribbon needs to know; the small one above the group lens takes the same. */
+/** The state of a ribbon; the small one above the other views takes the same. */
 export const ribbonState = ({ store, header, cursor, step, newest, graded, narrow }) => ({
   store,
   total: Math.max(store.data.status.steps ?? 0, (newest ?? -1) + 1, 1),
@@ -145,12 +146,12 @@ export const ribbonState = ({ store, header, cursor, step, newest, graded, narro
   narrow,
 });
 
-const range = (answer) => {
-  const rewards = answer.groups.flatMap((group) => group.samples.map((sample) => sample.reward)).filter(known);
+const range = ({ groups }) => {
+  const rewards = groups.flatMap((group) => group.samples.map((sample) => sample.reward)).filter(known);
   return [Math.min(0, ...rewards), Math.max(1e-6, ...rewards)];
 };
 
-/** The verdict and its second line. What went wrong comes first; before the first group there is only what is being done. */
+/** The verdict and its second line: a failure first; before the first recorded step, what the worker is doing. */
 function sentences({ data: { status, verdict } }, header, newest, doing) {
   if (isBad(status.state) && !/^(Crashed|Failed)/.test(verdict?.sentence ?? "")) {
     const what = `${status.state === "failed" ? "Failed" : "Crashed"} at step ${status.step}`;
@@ -159,7 +160,7 @@ function sentences({ data: { status, verdict } }, header, newest, doing) {
   if (verdict && (newest !== null || isOver(status.state))) return [verdict.sentence, verdict.facts];
   if (newest !== null) return [`Step ${newest} is done.`, ""];
   if (isOver(status.state)) return ["Nothing was recorded.", ""];
-  return [`${doing}.`.replace("..", "."), `Each step asks ${header.prompts_per_step} prompts, samples ${header.num_generations} answers to each, scores them, and pushes the model towards those that scored above their own group’s mean.`];
+  return [`${doing}.`.replace("..", "."), `Each step takes ${header.prompts_per_step} prompts, draws ${header.num_generations} samples of each, scores them, and makes those likelier that scored above their own group’s mean.`];
 }
 
 function progress({ state, waits_for: ahead, phase: now, phase_done: done, phase_total: total }, doing) {
@@ -173,18 +174,18 @@ function progress({ state, waits_for: ahead, phase: now, phase_done: done, phase
   ];
 }
 
-/** The best right answer beside its nearest wrong sibling. */
-function saysPanel(group, onOpen) {
+/** A right sample beside its nearest wrong one. */
+function samplesPanel(group, onOpen) {
   const pair = chooseCards(group.samples, null, 2).slice(0, 2);
   const graded = isGraded([group]);
   return [
-    h("div", { class: "ph" }, h("h2", {}, "What it says now"), h("span", { class: "sp" }),
+    h("div", { class: "ph" }, h("h2", {}, "Two samples of this step"), h("span", { class: "sp" }),
       h("span", { class: "i3 mono clip" }, `${oneLine(group.question, 60)}${group.answer === null ? "" : ` = ${oneLine(group.answer, 16)}`}`)),
     h("div", { class: `two ${pair.length}` }, pair.map((sample) => h("div", {},
-      h("button", { type: "button", class: `sayhead ${(sample.advantage ?? 0) > 0 ? "up" : "down"}`, on: { click: () => onOpen(sample) } },
+      h("button", { type: "button", class: `samplehead ${(sample.advantage ?? 0) > 0 ? "up" : "down"}`, on: { click: () => onOpen(sample) } },
         mark(sample), h("b", {}, sample.right === null || graded ? `reward ${fixed(sample.reward)}` : sample.right ? "right" : "wrong"),
         h("span", { class: `mono ${(sample.advantage ?? 0) > 0 ? "pos" : "neg"}` }, signed(sample.advantage))),
       h("pre", { dir: "auto" }, visible(sample.text, 600))))),
-    group.dead && h("p", { class: "note" }, `Every group of this step is dead: all answers scored ${percent(group.reward_mean)}.`),
+    group.dead && h("p", { class: "note" }, `Every group of this step is dead: all samples scored ${percent(group.reward_mean)}.`),
   ];
 }

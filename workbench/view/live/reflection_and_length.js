@@ -1,61 +1,61 @@
-// Two honest meters of the Live view. Reflection: how often answers look back, whether those that do are right more often,
-// and how often the base model did. Length: the quantiles of right, wrong and cut answers of the step.
+// Two details of a step on the Live page. Reflection: the share of samples with a reflective word, their accuracy beside that of the
+// others, and the share at the base model. Length: quantiles of the right, wrong and truncated samples.
 
 import { h, part, s } from "../common/dom.js";
 import { fixed, known, percent, plain } from "../common/format.js";
-import { fields } from "../search/hits.js";
 import { roundUp } from "../common/scale.js";
+import { cursorFields } from "../common/search_query.js";
 import { term } from "../common/tooltip.js";
 
-const POOLED = 5; // steps whose answers count together: one step alone has few that look back
+const POOLED = 5; // steps that are counted together, since one step has few samples with a reflective word
 
 /** `go(change)` moves the cursor, `link(change)` is the address of such a move. */
 export function makeReflectionAndLength({ store, header, go, link }) {
-  const element = h("section", { class: "panel meters", "aria-label": "Reflection and length" });
+  const element = h("section", { class: "panel stepdetails", "aria-label": "Reflection and length" });
   const draw = part(element, (now, base, lengths, step) => [
     now && reflection(now, base, header.search && { go, link, words: header.reflection_words }),
     lengths && lengthPicture(lengths, step),
   ]);
   return {
     element,
-    /** `answer` is that of the step route, `step` the step under the cursor. */
-    update(answer, step) {
+    /** `stepGroups`: the response of the step route; `step`: the step of the cursor. */
+    update(stepGroups, step) {
       const { steps } = store.data;
       const at = steps.indexOf(step);
       const base = at > 0 && steps[0] === 0 ? pooled(store.data, 0, 0) : null;
       const now = at >= 0 ? pooled(store.data, Math.max(base ? 1 : 0, at - POOLED + 1), at) : null;
-      const lengths = lengthsOf(answer);
+      const lengths = lengthsOf(stepGroups);
       element.hidden = !now && !lengths;
       draw.update(now, base, lengths, step);
     },
   };
 }
 
-/** Answers with a reflective word and without, and how many of each are right, over the steps at these places. */
+/** Samples with and without a reflective word, and how many of each are right, over the steps at these indices. */
 function pooled({ steps, metrics }, from, to) {
   const of = (name, i) => metrics[name]?.[i];
-  const sum = { from: steps[from], to: steps[to], answers: 0, having: 0, rightWith: 0, rightWithout: 0 };
+  const sum = { from: steps[from], to: steps[to], samples: 0, having: 0, rightWith: 0, rightWithout: 0 };
   for (let i = from; i <= to; i++) {
     const [share, mean, tokens] = [of("reflection/share", i), of("completions/mean_length", i), of("completions/tokens", i)];
     if (![share, mean, tokens].every(known) || !mean) continue;
     const n = Math.round(tokens / mean);
     const having = Math.round(share * n);
-    sum.answers += n;
+    sum.samples += n;
     sum.having += having;
     sum.rightWith += Math.round(having * (of("reflection/accuracy_with", i) ?? 0));
     sum.rightWithout += Math.round((n - having) * (of("reflection/accuracy_without", i) ?? 0));
   }
-  return sum.answers ? sum : null;
+  return sum.samples ? sum : null;
 }
 
-const share = ({ having, answers }) => having / answers;
+const share = ({ having, samples }) => having / samples;
 const outOf = (right, n) => (n ? `${right} of ${n} right (${percent(right / n)})` : "none");
 
-/** Whether the difference of two shares is more than chance would give (two-proportion z at 95 %). */
-function judged({ having, answers, rightWith, rightWithout }) {
-  const lacking = answers - having;
+/** Whether the two accuracies differ by more than chance (two-proportion z test at 95 %). */
+function judged({ having, samples, rightWith, rightWithout }) {
+  const lacking = samples - having;
   if (having < 5 || lacking < 5) return "Too few to tell whether it helps.";
-  const both = (rightWith + rightWithout) / answers;
+  const both = (rightWith + rightWithout) / samples;
   const spread = Math.sqrt(both * (1 - both) * (1 / having + 1 / lacking));
   const gap = rightWith / having - rightWithout / lacking;
   if (!(Math.abs(gap) > 1.96 * spread)) return "No clear difference.";
@@ -63,14 +63,14 @@ function judged({ having, answers, rightWith, rightWithout }) {
 }
 
 function reflection(now, base, search) {
-  const to = search && { view: "search", ...fields({ kind: "train", words: search.words.join(" "), step_min: now.from, step_max: now.to }) };
+  const to = search && { view: "search", ...cursorFields({ kind: "train", words: search.words.join(" "), step_min: now.from, step_max: now.to }) };
   return [
-    h("h3", {}, term("reflection/share", "Looking back"), h("span", { class: "i3" }, now.from === now.to ? ` step ${now.to}` : ` steps ${now.from} to ${now.to}`)),
-    h("p", { class: "meterline" }, base && h("span", { class: "i3" }, `${percent(share(base))} → `), h("b", {}, percent(share(now))), " of answers hold a word like “wait” or “check”."),
-    h("dl", { class: "meterrows" },
+    h("h3", {}, term("reflection/share", "Reflection"), h("span", { class: "i3" }, now.from === now.to ? ` step ${now.to}` : ` steps ${now.from} to ${now.to}`)),
+    h("p", { class: "detailline" }, base && h("span", { class: "i3" }, `${percent(share(base))} → `), h("b", {}, percent(share(now))), " of samples hold a word like “wait” or “check”."),
+    h("dl", { class: "detailrows" },
       h("dt", {}, "with"), h("dd", {}, outOf(now.rightWith, now.having)),
-      h("dt", {}, "without"), h("dd", {}, outOf(now.rightWithout, now.answers - now.having)),
-      base && [h("dt", {}, "base model"), h("dd", {}, `${base.having} of ${base.answers} at step 0${base.having ? `, ${base.rightWith} of these right` : ""}`)]),
+      h("dt", {}, "without"), h("dd", {}, outOf(now.rightWithout, now.samples - now.having)),
+      base && [h("dt", {}, "base model"), h("dd", {}, `${base.having} of ${base.samples} at step 0${base.having ? `, ${base.rightWith} of these right` : ""}`)]),
     h("p", { class: "note" }, now.having ? judged(now) : "Nothing to compare.",
       to && now.having > 0 && [" ", h("a", { class: "link nw", href: search.link(to), "data-key": "reflecting", on: { click: (event) => (event.preventDefault(), search.go(to)) } }, `Show the ${now.having}`)]),
   ];
@@ -82,9 +82,9 @@ const quantile = (sorted, q) => {
   return sorted[low] + (sorted[Math.min(sorted.length - 1, low + 1)] - sorted[low]) * (at - low);
 };
 
-/** [{name, n, p10, p50, p90}] of right, wrong and cut answers, those that there are. */
-function lengthsOf(answer) {
-  const samples = answer.groups.flatMap((group) => group.samples);
+/** [{name, n, p10, p50, p90}] of right, wrong and truncated samples; kinds without a sample are left out. */
+function lengthsOf({ groups }) {
+  const samples = groups.flatMap((group) => group.samples);
   const rows = [
     ["right", (sample) => sample.right === true],
     ["wrong", (sample) => sample.right === false],
@@ -100,7 +100,7 @@ function lengthPicture(rows, step) {
   const height = 22 * rows.length + 18;
   return [
     h("h3", {}, term("completions/mean_length", "Length"), h("span", { class: "i3" }, ` step ${step}, tokens: p10, median, p90`)),
-    s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "lengthrows", role: "img", "aria-label": rows.map((row) => `${row.name}: ${row.n} answers, median ${fixed(row.p50, 0)} tokens, p10 ${fixed(row.p10, 0)}, p90 ${fixed(row.p90, 0)}`).join("; ") },
+    s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "lengthrows", role: "img", "aria-label": rows.map((row) => `${row.name}: ${row.n} samples, median ${fixed(row.p50, 0)} tokens, p10 ${fixed(row.p10, 0)}, p90 ${fixed(row.p90, 0)}`).join("; ") },
       s("line", { x1: x(0), x2: x(high), y1: height - 15, y2: height - 15, class: "hair" }),
       [0, high].map((value) => s("text", { x: x(value), y: height - 3, "text-anchor": value ? "end" : "start" }, plain(value))),
       rows.map((row, i) => {

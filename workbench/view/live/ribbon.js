@@ -1,15 +1,16 @@
-// One picture of the whole run, and the only navigation in time: a column a step, a cell a prompt, best on top. Cells are
-// drawn on canvas; marks, the cursor and the axis lie over it. Past one column a pixel, a column is the mean of its steps.
+// The ribbon: a heat map of the whole run and its slider for the step. A column a step, a cell a group coloured by pass rate, best
+// on top. Cells are drawn on canvas; marks, the cursor and the axis are SVG over it. Where steps are narrower than NARROWEST pixels,
+// a column is the mean of several.
 
-import { loud } from "./alarms.js";
+import { pressing } from "./alarms.js";
 import { h, oneLine, s, show } from "../common/dom.js";
 import { percent, plain } from "../common/format.js";
 import { ticks } from "../common/scale.js";
 import { colour, hatch, onTheme } from "../common/theme.js";
 
 const DECILES = 10;
-const MANY = 24;
-const NARROWEST = 3;
+const MANY = 24; // groups; more are drawn as deciles
+const NARROWEST = 3; // pixels of a column
 
 /** How many rows the ribbon draws for groups of this number. */
 export const rowCount = (groups) => (groups > MANY ? DECILES : groups);
@@ -27,7 +28,7 @@ export function bins(ribbon, total, per, rows) {
 
 function fitted(cells, rows) {
   if (cells.length === rows) return cells;
-  if (cells.length < rows) return [...new Array(rows - cells.length).fill(null), ...cells]; // ragged: worst stays at the bottom
+  if (cells.length < rows) return [...new Array(rows - cells.length).fill(null), ...cells]; // fewer groups than usual: the worst stay at the bottom
   return Array.from({ length: rows }, (_, row) =>
     merged(cells.slice(Math.floor((row * cells.length) / rows), Math.floor(((row + 1) * cells.length) / rows))));
 }
@@ -40,7 +41,7 @@ function merged(cells) {
   return [mean, dead.length * 2 > there.length ? dead[0][1] : ""];
 }
 
-/** The ribbon. `mini` is the small one above the group lens. `onPick(step)` is called on click, drag and arrow keys. */
+/** The ribbon; `mini` is the small one above the other views. `onPick(step)` is called on click, drag and arrow keys. */
 export function makeRibbon({ mini = false, onPick }) {
   const canvas = h("canvas", { "aria-hidden": "true" });
   const over = s("svg", { "aria-hidden": "true" });
@@ -69,21 +70,21 @@ export function makeRibbon({ mini = false, onPick }) {
     const at = state.step ?? 0;
     stage.setAttribute("aria-valuemax", Math.max(0, state.newest ?? 0));
     stage.setAttribute("aria-valuenow", at);
-    stage.setAttribute("aria-valuetext", says(at));
+    stage.setAttribute("aria-valuetext", describe(at));
   }
 
   function cells() {
     const { width, columns, step, rows, cell, top, height } = shape;
     const ratio = devicePixelRatio || 1;
-    const whole = height + top + 18;
-    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(whole * ratio)) {
+    const full = height + top + 18;
+    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(full * ratio)) {
       canvas.width = Math.round(width * ratio);
-      canvas.height = Math.round(whole * ratio);
+      canvas.height = Math.round(full * ratio);
     }
-    stage.style.height = `${whole}px`;
+    stage.style.height = `${full}px`;
     const context = canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, width, whole);
+    context.clearRect(0, 0, width, full);
     const teal = [0, 1, 2, 3, 4, 5].map((k) => colour(element, `--r${k}`));
     const grey = colour(element, "--line2");
     const empty = colour(element, "--sunken");
@@ -114,7 +115,7 @@ export function makeRibbon({ mini = false, onPick }) {
     over.setAttribute("width", width);
     over.setAttribute("height", height + top + 18);
     const axis = ticks(total - 1, Math.max(2, width / (mini ? 160 : state.narrow ? 75 : 240)));
-    // The newest step is named among the axis' figures, not on the cells; the figures it would touch give way.
+    // The newest step is labelled on the axis; ticks whose labels it would overlap are left out.
     const rule = newest !== null && !live ? left(newest) + step : null;
     const named = `${state.over ? "last" : "live"} ${newest}`;
     const ends = rule !== null && rule > width - 7 * named.length;
@@ -133,7 +134,7 @@ export function makeRibbon({ mini = false, onPick }) {
     seen = newest;
   }
 
-  function says(step) {
+  function describe(step) {
     const cells = state.store.data.ribbon.get(step);
     if (!cells) return `step ${step}`;
     const known = cells.filter((cell) => cell[0] !== null);
@@ -160,7 +161,7 @@ export function makeRibbon({ mini = false, onPick }) {
     if (dragging) onPick(step);
     if (event.pointerType === "touch") return;
     note.hidden = false;
-    note.textContent = says(step);
+    note.textContent = describe(step);
     const x = Math.max(0, Math.min(shape.width - note.offsetWidth, middle(step) - note.offsetWidth / 2));
     note.style.setProperty("transform", `translateX(${Math.round(x)}px)`);
   });
@@ -179,7 +180,7 @@ export function makeRibbon({ mini = false, onPick }) {
 
   return {
     element,
-    /** What the worker is at, in the column that comes next, where there is room for it. */
+    /** Shows what the worker is doing in the column of the next step, where it fits. */
     say(words) {
       if (!shape || !state) return;
       const x = state.newest === null ? 0 : left(state.newest) + shape.step;
@@ -187,7 +188,7 @@ export function makeRibbon({ mini = false, onPick }) {
       doing.textContent = fits ? words : "";
       doing.style.setProperty("transform", `translate(${Math.round(x + 10)}px, ${Math.round(shape.top + shape.height / 2 - 8)}px)`);
     },
-    /** `store`, `total` steps, `newest`, `step` (the cursor), `live`, `over`, `ended` badly, `graded`, `groups`, `narrow`. */
+    /** `next`: see `ribbonState` in live.js; `ended`: the run failed, so a rule marks its last step. */
     update(next) {
       state = next;
       draw();
@@ -211,7 +212,7 @@ function checkMarks(checks, middle, top, width, quiet) {
   });
 }
 
-/** What was changed at which step: Map of step to words, "beta 0 → 0.04". */
+/** Live settings that were changed: Map of step to words, "beta 0 → 0.04". */
 export function settingsChanged(events) {
   const found = new Map();
   for (const { kind, step, data } of events) {
@@ -225,11 +226,11 @@ export function settingsChanged(events) {
 const figure = (value) => (Array.isArray(value) ? value.map((one) => `${oneLine(one?.name, 30)} × ${one?.enabled === false ? 0 : plain(one?.weight)}`).join(", ") : typeof value === "number" ? plain(value) : oneLine(value, 30));
 
 function eventMarks(data, middle, top, quiet) {
-  const flags = [...new Map(loud(data.alarms).reverse().map((alarm) => [alarm.since ?? alarm.step, alarm])).values()];
+  const flags = [...new Map(pressing(data.alarms).reverse().map((alarm) => [alarm.since ?? alarm.step, alarm])).values()];
   const changes = [...settingsChanged(data.events)];
   const checks = data.checks.map((check) => middle(check.step));
   const place = (alarm) => { const x = middle(alarm.since ?? alarm.step ?? 0); return checks.includes(x) ? x - 14 : x; };
-  // Words stand where they end before the next mark and do not run into those of a check.
+  // A label is drawn only where it ends before the next mark and does not touch that of an evaluation.
   const fits = (x, words) => !checks.some((check) => x - check > 0 && x - check < 60) && ![...checks, ...flags.map(place)].some((mark) => mark > x && mark < x + 17 + words.length * 6);
   const beside = (step) => data.checks.some((check) => check.step === step) || flags.some((alarm) => alarm.since === step);
   return [
@@ -242,7 +243,7 @@ function eventMarks(data, middle, top, quiet) {
   ];
 }
 
-/** What the colours of the ribbon mean; it has no line ends to carry labels. */
+/** The legend of the ribbon's colours and marks. */
 export function legend({ graded, narrow }) {
   const hatched = s("svg", { width: 14, height: 9, class: "swatch" },
     s("path", { d: "M-1 6l7 -7M2 10l10 -10M7 11l8 -8M12 11l4 -4", class: "hatchline" }));

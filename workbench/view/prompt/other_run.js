@@ -1,16 +1,16 @@
-// The same prompt in another run, below its own river: prompts have the same id in every run.
+// The same prompt in another run, below this run's: prompts have the same id in every run.
 
 import { h, oneLine, part } from "../common/dom.js";
 import { percent } from "../common/format.js";
-import { river } from "./final_answers.js";
+import { stackedFlow } from "./final_answers.js";
 
-/** A panel. `complete` makes a visit of the route what the river draws. */
+/** The panel. `complete` turns a visit of the route into one that `stackedFlow` draws; `sentence` describes all visits. */
 export function makeOtherRun({ store, complete, sentence }) {
-  const element = h("section", { class: "panel riverpanel beside", "aria-label": "The same prompt in another run", hidden: true });
-  let runs = null; // the other runs, asked for once
+  const element = h("section", { class: "panel riverpanel otherrun", "aria-label": "The same prompt in another run", hidden: true });
+  let runs = null; // the other runs, loaded once
   let chosen = null;
-  let answer = null;
-  let asked = "";
+  let history = null;
+  let loadedKey = "";
   let last = null;
 
   const draw = part(element, (others, now, visits, missing, width, narrow) => [
@@ -20,30 +20,30 @@ export function makeOtherRun({ store, complete, sentence }) {
       visits?.length > 0 && h("b", {}, sentence(visits)),
       h("span", { class: "sp" }), visits?.length > 0 && h("a", { class: "link nw", href: `/?${new URLSearchParams({ run: now, view: "prompt", prompt: last.prompt })}` }, "Open it there")),
     missing && h("p", { class: "note", style: { padding: "6px 14px 0" } }, missing),
-    visits?.length > 0 && river(visits, -1, width, narrow ? 170 : 200),
+    visits?.length > 0 && stackedFlow(visits, -1, width, narrow ? 170 : 200),
     visits?.length > 0 && h("p", { class: "note", style: { padding: "4px 14px 0" } }, `right on each visit: ${visits.map((visit) => `step ${visit.step} ${visit.pass_rate === null ? "–" : percent(visit.pass_rate)}`).slice(-10).join(", ")}`),
   ]);
 
   function choose(run) {
     chosen = run;
-    answer = null;
-    look();
+    history = null;
+    load();
   }
 
-  async function look() {
+  async function load() {
     const { prompt, mode, width, narrow } = last;
     runs ??= await store.runs().then((list) => list.filter((run) => run.id !== store.run && !run.damaged)).catch(() => null);
     element.hidden = !runs?.length;
     if (element.hidden) return;
     const key = JSON.stringify([chosen, prompt]);
-    if (chosen && key !== asked) {
-      asked = key;
+    if (chosen && key !== loadedKey) {
+      loadedKey = key;
       const mine = chosen;
-      answer = await store.promptOf(mine, prompt).catch((error) => ({ error }));
+      history = await store.promptOf(mine, prompt).catch((error) => ({ error }));
       if (mine !== chosen || prompt !== last.prompt) return;
     }
-    const missing = chosen && answer?.error ? (answer.error.status ? answer.error.message : "No answer from the server yet.") : "";
-    const all = chosen && answer && !answer.error ? answer.visits : [];
+    const missing = chosen && history?.error ? (history.error.status ? history.error.message : "No response from the server yet.") : "";
+    const all = chosen && history && !history.error ? history.visits : [];
     const same = all.filter((visit) => (mode ? visit.mode === "sampled" : !visit.mode));
     draw.update(runs, chosen, (same.length ? same : all.filter((visit) => visit.mode === "sampled")).map(complete), missing, width, narrow);
   }
@@ -52,7 +52,7 @@ export function makeOtherRun({ store, complete, sentence }) {
     element,
     update(next) {
       last = next;
-      look();
+      load();
     },
   };
 }

@@ -1,16 +1,16 @@
-// The Prompt view: one prompt on every visit. Its answers as a river, then length, entropy and variety per visit, then the
-// best, the median and the worst answer of the first visit and of the one under the cursor.
+// The Prompt view: one prompt on every visit. Its final answers as a stacked flow, then length, entropy and distinct final answers a visit,
+// then the best, the median and the worst sample of the first visit and of the cursor's.
 
 import { makeOtherRun } from "./other_run.js";
 import { h, oneLine, s, show, visible } from "../common/dom.js";
 import { mark } from "../common/dots.js";
 import { count, fixed, known, percent, plain } from "../common/format.js";
-import { answersOf, river, WIDEST } from "./final_answers.js";
+import { tallyFinal, stackedFlow, WIDEST } from "./final_answers.js";
 import { roundUp } from "../common/scale.js";
 import { term } from "../common/tooltip.js";
 import { takeLatest } from "../common/latest.js";
 
-/** Up to so many visits, the river stands beside the answers instead of above them. */
+/** Up to this many visits, the flow stands beside the samples instead of above them. */
 const FEW = 2;
 const isNarrow = () => matchMedia("(max-width: 600px)").matches;
 
@@ -18,11 +18,11 @@ const isNarrow = () => matchMedia("(max-width: 600px)").matches;
 export function makePrompt({ store, header, go, link }) {
   const head = h("div", { class: "head" });
   const side = h("section", { class: "panel promptlist", "aria-label": "Prompts" });
-  const flow = h("section", { class: "panel riverpanel", "aria-label": "Answers over time" });
-  const strip = h("section", { class: "panel film", "aria-label": "Answers then and now" });
+  const flow = h("section", { class: "panel riverpanel", "aria-label": "Final answers over time" });
+  const strip = h("section", { class: "panel film", "aria-label": "Samples then and now" });
   const missing = h("p", { class: "missing", role: "status", hidden: true });
-  const beside = makeOtherRun({ store, complete: completed, sentence });
-  const column = h("div", { class: "maincol" }, flow, strip, beside.element);
+  const otherRun = makeOtherRun({ store, complete: completed, sentence });
+  const column = h("div", { class: "maincol" }, flow, strip, otherRun.element);
   const body = h("div", { class: "overtime" }, side, column);
   const element = h("div", { class: "view viewprompt" }, head, missing, body);
   const follow = takeLatest(body);
@@ -30,29 +30,29 @@ export function makePrompt({ store, header, go, link }) {
   let lists = { step: [], watched: [] };
 
   function paint() {
-    const { answer, visits, at, cursor } = shown;
+    const { history, visits, at, cursor } = shown;
     const narrow = isNarrow();
     const visit = visits[at];
     const first = visits[0];
     show(head,
-      h("h1", { dir: "auto" }, visible(answer.question, 300)),
-      h("span", { class: "gold i2" }, answer.answer !== null && ["gold answer ", h("b", { class: "mono" }, oneLine(answer.answer, 80))]),
+      h("h1", { dir: "auto" }, visible(history.question, 300)),
+      h("span", { class: "reference i2" }, history.answer !== null && ["reference answer ", h("b", { class: "mono" }, oneLine(history.answer, 80))]),
       h("span", { class: "sp" }),
       !visit.mode && h("a", { class: "btn", href: link({ view: "group", step: visit.step, mode: visit.mode }), on: { click: (event) => (event.preventDefault(), go({ view: "group", step: visit.step, mode: visit.mode })) } }, `Open the group of step ${visit.step} `, h("kbd", { class: "desk" }, "enter")));
     column.classList.toggle("few", visits.length <= FEW && !narrow);
     const width = Math.max(300, flow.clientWidth - 28);
     show(flow,
-      h("div", { class: "ph" }, h("h2", {}, sentence(visits)), h("span", { class: "sp" }), visits.length > FEW && h("span", { class: "note desk" }, "a column a visit, a band an answer; height = share of the group")),
-      visits.some((one) => one.answers?.length) ? river(visits, at, width, narrow ? 190 : 230) : null,
+      h("div", { class: "ph" }, h("h2", {}, sentence(visits)), h("span", { class: "sp" }), visits.length > FEW && h("span", { class: "note desk" }, "a column per visit, a band per final answer; height = share of the group")),
+      visits.some((one) => one.answers?.length) ? stackedFlow(visits, at, width, narrow ? 190 : 230) : null,
       multiples(visits, at, width, narrow),
       visits.length === 1 && !visit.mode && lists.watched.length > 0 && h("p", { class: "note followhint" }, "Watched prompts come again at every check: ",
         h("button", { type: "button", class: "link", "data-key": "follow-watched", on: { click: () => go({ prompt: lists.watched[0].prompt_id, mode: "sampled" }) } }, "follow one from the first step")));
     show(strip,
-      h("div", { class: "ph" }, h("h2", {}, visits.length > 1 && at > 0 ? `Step ${first.step} beside step ${visit.step}` : "Its answers"), h("span", { class: "sp" }), h("span", { class: "note desk" }, "the best, the median and the worst answer by reward")),
+      h("div", { class: "ph" }, h("h2", {}, visits.length > 1 && at > 0 ? `Step ${first.step} beside step ${visit.step}` : "Its samples"), h("span", { class: "sp" }), h("span", { class: "note desk" }, "the best, the median and the worst sample by reward")),
       h("div", { class: "frames" }, (at > 0 ? [first, visit] : [visit]).map((one) => h("div", { class: "filmrow" },
         h("div", { class: "filmhead" }, h("b", {}, `Step ${one.step}`), h("span", {}, `${known(one.pass_rate) ? `${percent(one.pass_rate)} right` : `mean ${fixed(one.reward_mean)}`}`)),
         ["best", "median", "worst"].map((which) => frame(which, one[which], one, { go, cursor }))))));
-    beside.update({ prompt: cursor.prompt, mode: visit.mode, width, narrow });
+    otherRun.update({ prompt: cursor.prompt, mode: visit.mode, width, narrow });
     paintLists();
   }
 
@@ -86,7 +86,7 @@ export function makePrompt({ store, header, go, link }) {
   new ResizeObserver(() => shown && element.offsetParent && paint()).observe(flow);
   element.addEventListener("click", (event) => {
     const column = event.target.closest("[data-visit]");
-    if (column && shown && !beside.element.contains(column)) go({ step: shown.visits[Number(column.dataset.visit)].step });
+    if (column && shown && !otherRun.element.contains(column)) go({ step: shown.visits[Number(column.dataset.visit)].step });
   });
 
   return {
@@ -102,21 +102,21 @@ export function makePrompt({ store, header, go, link }) {
       if (step === null) return say("No prompt yet. The first appears after the first step.");
       try {
         const checked = store.data.checks.filter((check) => check.mode === "sampled").at(-1)?.step ?? null;
-        const [answer, watched] = await Promise.all([store.step(step).catch(() => ({ groups: [] })), checked === null ? { groups: [] } : store.step(checked, "sampled").catch(() => ({ groups: [] }))]);
-        lists = { step: answer.groups, at: step, title: `Step ${step}`, watched: watched.groups.filter((group) => group.n > 1), checked };
+        const [here, watched] = await Promise.all([store.step(step).catch(() => ({ groups: [] })), checked === null ? { groups: [] } : store.step(checked, "sampled").catch(() => ({ groups: [] }))]);
+        lists = { step: here.groups, at: step, title: `Step ${step}`, watched: watched.groups.filter((group) => group.n > 1), checked };
         const prompt = cursor.prompt ?? lists.step[0]?.prompt_id ?? lists.watched[0]?.prompt_id;
         if (!prompt) return say("This step has no groups.");
-        const answered = shown?.answer.prompt_id === prompt && shown.newest === store.newest ? shown.answer : await follow(store.prompt(prompt));
-        if (!answered) return;
-        const train = answered.visits.filter((visit) => !visit.mode);
-        const visits = (train.length ? train : answered.visits.filter((visit) => visit.mode === "sampled")).sort((a, b) => a.step - b.step).map(completed);
+        const history = shown?.history.prompt_id === prompt && shown.newest === store.newest ? shown.history : await follow(store.prompt(prompt));
+        if (!history) return;
+        const train = history.visits.filter((visit) => !visit.mode);
+        const visits = (train.length ? train : history.visits.filter((visit) => visit.mode === "sampled")).sort((a, b) => a.step - b.step).map(completed);
         if (!visits.length) return say("This prompt was not visited yet.");
-        if (shown?.answer === answered && shown.from === cursor && shown.step === step) return;
+        if (shown?.history === history && shown.from === cursor && shown.step === step) return;
         let at = cursor.step === null ? visits.length - 1 : visits.findLastIndex((visit) => visit.step <= step);
         if (at < 0) at = 0;
-        shown = { answer: answered, visits, at, cursor: { ...cursor, prompt }, from: cursor, step, newest: store.newest };
+        shown = { history, visits, at, cursor: { ...cursor, prompt }, from: cursor, step, newest: store.newest };
       } catch (error) {
-        return say(error.status ? error.message : "No answer from the server yet.");
+        return say(error.status ? error.message : "No response from the server yet.");
       }
       missing.hidden = true;
       body.hidden = false;
@@ -139,7 +139,7 @@ export function makePrompt({ store, header, go, link }) {
   };
 }
 
-// A visit with what its samples tell: the answers, the mean entropy, the best, the median and the worst.
+// A visit with figures from its samples: final answers, mean entropy and length, the best, the median and the worst sample.
 function completed(visit) {
   const samples = visit.samples ?? [];
   const ranked = [...samples].filter((sample) => known(sample.reward)).sort((a, b) => b.reward - a.reward || a.length - b.length);
@@ -148,7 +148,7 @@ function completed(visit) {
     return there.length ? there.reduce((a, b) => a + b, 0) / there.length : null;
   };
   const [best, median, worst] = [ranked[0], ranked[ranked.length >> 1], ranked[ranked.length - 1]].map((sample) => sample && { index: sample.i, ...sample });
-  return { answers: answersOf(samples), entropy_mean: mean("entropy"), length_mean: mean("length"), best, median, worst, ...visit, mode: visit.mode || null };
+  return { answers: tallyFinal(samples), entropy_mean: mean("entropy"), length_mean: mean("length"), best, median, worst, ...visit, mode: visit.mode || null };
 }
 
 /** "4 % to 92 % right in 7 visits." */
@@ -158,9 +158,9 @@ function sentence(visits) {
   return visits.length === 1 ? `Seen once: ${say(first)}.` : `${say(first).replace(/ right$/, "")} → ${say(last)} in ${count(visits.length, "visit")}.`;
 }
 
-// Small multiples on the river's own x axis: what changed beside the answers.
+// Small multiples on the x axis of the flow: length, entropy and distinct final answers a visit.
 function multiples(visits, at, width, narrow) {
-  const distinct = visits.map((visit) => (visit.answers.some(([said]) => said !== undefined) ? visit.answers.length : null));
+  const distinct = visits.map((visit) => (visit.answers.some(([final]) => final !== undefined) ? visit.answers.length : null));
   const rows = [
     ["completions/mean_length", "Length", visits.map((visit) => visit.length_mean), (v) => `${Math.round(v)} tokens`, ""],
     ["entropy", "Entropy", visits.map((visit) => visit.entropy_mean ?? null), (v) => `${fixed(v)} nats`, "plum"],

@@ -1,6 +1,6 @@
-// The reader: takes JSON through one fetchJson(path), draws one run, knows nothing of what page it stands on.
-// `mount(element, {fetchJson, postJson, navigate})` serves the dashboard; a notebook cell or an exported page gives the
-// answers themselves (fetch.js, `embedded`), a cursor to start from, and no postJson.
+// The reader: one run in one element, with the views Live, Group, Prompt, Search and Try it. It takes JSON through one fetchJson(path) and
+// knows nothing of the page around it. `mount(element, {fetchJson, postJson, navigate})` serves the dashboard; a notebook cell or an
+// exported page gives embedded responses (fetch.js, `embedded`), a cursor to start from, and no postJson.
 
 import { makeProbeClient } from "../ask/probe_client.js";
 import { makeLiveSettings } from "../live/live_settings.js";
@@ -9,7 +9,7 @@ import { format, makeCursor, parse } from "../common/cursor.js";
 import { h, show } from "../common/dom.js";
 import { tooltipText } from "./tooltip_text.js";
 import { makeGroup } from "../group/group.js";
-import { makeHits, searching } from "../search/hits.js";
+import { makeHits } from "../search/hits.js";
 import { listen } from "../common/keys.js";
 import { makeLive, ribbonState } from "../live/live.js";
 import { makePendingRatings } from "../live/pending_ratings.js";
@@ -18,42 +18,45 @@ import { makePrompt } from "../prompt/prompt.js";
 import { makeRibbon } from "../live/ribbon.js";
 import { makeHitBar, makeSearch } from "../search/search.js";
 import { makeRater } from "../common/ratings.js";
-import { makeBottomBar, makeCommands, makeHelp, makeKeyBar, makeLostBar, makeStrip } from "./shell.js";
+import { makeCommands } from "./commands.js";
+import { makeHelp, makeKeyBar } from "./keyboard_help.js";
+import { makeBottomBar, makeLostBar, makeStrip } from "./run_strip.js";
 import { makeStore } from "./store.js";
+import { hasSearch } from "../common/search_query.js";
 import { makeTry } from "../ask/try_it.js";
 import { makeTips } from "../common/tooltip.js";
-import { makeWhatIf } from "../whatif/drawer.js";
+import { makeWhatIfDrawer } from "../whatif/drawer.js";
 
-const NO_WORDS = { metrics: {}, settings: {} };
-const STILL = matchMedia("(prefers-reduced-motion: reduce)");
+const NO_GLOSSARY = { metrics: {}, settings: {} };
+const REDUCED_MOTION = matchMedia("(prefers-reduced-motion: reduce)");
 const isNarrow = () => matchMedia("(max-width: 600px)").matches;
 
 /**
  * Draw a run into `element`. `start` is a cursor to begin with ({run, step, ...}); without it the page's address is the
- * cursor. `live` false asks once and never again. Resolves to {update, stop} once the run's header is there.
+ * cursor. `live` false loads once and does not poll. Resolves to {update, stop} once the run's header is there.
  */
 export async function mount(element, { fetchJson, postJson = null, navigate = null, start = null, live = true }) {
   element.classList.add("wb", "wb-reader");
   const cursor = makeCursor(start ?? parse(location.search), { inUrl: !start });
   const say = (...words) => show(element, h("p", { class: "missing", role: "status" }, words));
-  const patience = setTimeout(say, 400, "Opening the run…");
+  const notice = setTimeout(say, 400, "Opening the run…");
   try {
     const run = cursor.now.run ?? (await fetchJson("runs")).runs[0]?.id;
     if (!run) return say("No runs yet. ", navigate && postJson && h("a", { class: "link", href: "/new" }, "Start one"));
     const store = makeStore({ fetchJson, postJson }, run);
-    const [header, glossary] = await Promise.all([store.header(), store.glossary().catch(() => NO_WORDS)]);
-    clearTimeout(patience);
+    const [header, glossary] = await Promise.all([store.header(), store.glossary().catch(() => NO_GLOSSARY)]);
+    clearTimeout(notice);
     return assemble(element, { cursor, store, hits: makeHits({ fetchJson }, run), ask: makeProbeClient({ fetchJson, postJson }, run), header, glossary, postJson, navigate, live });
   } catch (error) {
     if (!error.status && error.name !== "TypeError") throw error;
     return say(error.status ? error.message : "Not connected. Reload the page to try again.");
   } finally {
-    clearTimeout(patience);
+    clearTimeout(notice);
   }
 }
 
 function assemble(element, { cursor, store, hits, ask, header, glossary, postJson, navigate, live }) {
-  const { held = null, excerpt = null } = header; // an exported page holds some steps only: the cursor stays among them
+  const { held = null, excerpt = null } = header; // an exported page may hold some steps only: the cursor stays among them
   const go = (change) => cursor.move(held && Number.isInteger(change.step) ? { ...change, step: nearest(held, change.step) } : change);
   const link = (change) => format({ ...cursor.now, tok: null, ...change }, location.search);
   const newest = () => store.newest;
@@ -62,28 +65,29 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
 
   const miniRibbon = makeRibbon({ mini: true, onPick: (step) => go({ step, prompt: cursor.now.view === "group" ? null : cursor.now.prompt }) });
   const lost = makeLostBar();
-  const change = makeLiveSettings({ header, store, commands });
-  const strip = makeStrip({ commands, change, fork: (step) => forkLink(store.run, step), ribbon: miniRibbon, onLive: () => go({ step: null }) });
-  const whatIf = makeWhatIf({ store, header, go, onAnswer: () => draw(), canRun: Boolean(navigate && postJson) });
-  const askWhatIf = navigate ? () => go({ whatif: cursor.now.whatif === null ? "" : null }) : null; // a page without a server cannot ask
-  const rater = makeRater({ postJson, run: store.run, onChange: () => (cursor.now.view === "live" ? people.paint() : groupView.repaint()), say: (words) => keyBar.say(words) });
-  const people = makePendingRatings({ store, rater, goOn: () => commands.post("waiting/go-on", {}, "Goes on with the ratings there are.") });
-  const liveView = makeLive({ store, header, go, link, commands, people, whatIf, askWhatIf });
-  const groupView = makeGroup({ store, header, rater, go, turn, walk, whatIf, askWhatIf, ask });
+  const liveSettings = makeLiveSettings({ header, store, commands });
+  const strip = makeStrip({ commands, liveSettings, fork: (step) => forkLink(store.run, step), ribbon: miniRibbon, onLive: () => go({ step: null }) });
+  const whatIf = makeWhatIfDrawer({ store, header, glossary, go, onResult: () => draw(), canRun: Boolean(navigate && postJson) });
+  const toggleWhatIf = navigate ? () => go({ whatif: cursor.now.whatif === null ? "" : null }) : null; // needs a server
+  const rater = makeRater({ postJson, run: store.run, onChange: () => (cursor.now.view === "live" ? pendingRatings.paint() : groupView.repaint()), say: (words) => keyBar.say(words) });
+  const pendingRatings = makePendingRatings({ store, rater, goOn: () => commands.post("waiting/go-on", {}, "Continues with the ratings so far.") });
+  const liveView = makeLive({ store, header, go, link, commands, pendingRatings, whatIf, toggleWhatIf });
+  const scalings = (glossary.variants?.scalings ?? []).filter(({ settings }) => "scale_rewards" in settings); // what total rewards alone can show
+  const groupView = makeGroup({ store, header, scalings, rater, go, turn, walk, whatIf, toggleWhatIf, ask });
   const promptView = makePrompt({ store, header, go, link });
   const searchView = makeSearch({ store, hits, header, go, link });
   const tryView = makeTry({ store, header, ask });
   const hitBar = makeHitBar({ hits, go });
   const views = { live: liveView, group: groupView, prompt: promptView, search: searchView, try: tryView };
-  const idle = [...(askWhatIf ? [] : ["w"]), ...(ask ? [] : ["a", "b"]), ...(rater.can ? [] : ["g", "r"])];
+  const idle = [...(toggleWhatIf ? [] : ["w"]), ...(ask ? [] : ["a", "b"]), ...(rater.can ? [] : ["g", "r"])];
   const keyBar = makeKeyBar(idle);
   const help = makeHelp(header.search, idle);
-  const bottom = makeBottomBar({ commands, change, fork: (step) => forkLink(store.run, step), onAlarms: liveView.showAlarms, onStep: turn, onAll: groupView.toggleAll });
-  show(element, lost.element, excerpt && h("p", { class: "excerpt", role: "note" }, excerpt), strip.element, hitBar.element, liveView.element, groupView.element, promptView.element, searchView.element, tryView.element, keyBar.element, bottom.element, bottom.sheet, help.element, change.element);
+  const bottom = makeBottomBar({ commands, liveSettings, fork: (step) => forkLink(store.run, step), onAlarms: liveView.showAlarms, onStep: turn, onAll: groupView.toggleAll });
+  show(element, lost.element, excerpt && h("p", { class: "excerpt", role: "note" }, excerpt), strip.element, hitBar.element, liveView.element, groupView.element, promptView.element, searchView.element, tryView.element, keyBar.element, bottom.element, bottom.sheet, help.element, liveSettings.element);
   const tips = makeTips(element, (anchor) => tooltipText(anchor, { glossary, store, header, step: stepNow(), group: groupView.shown, lens: cursor.now.lens }));
 
-  /** What rating keys speak to: the group on screen, or on Live the answers that wait. */
-  const rating = () => (cursor.now.view === "group" ? groupView : cursor.now.view === "live" && people.active ? people : null);
+  /** The view that rating keys act on: the group on screen, or on Live the samples that wait for ratings. */
+  const rating = () => (cursor.now.view === "group" ? groupView : cursor.now.view === "live" && pendingRatings.active ? pendingRatings : null);
 
   /** To another step; past the newest is live again. */
   function turn(by) {
@@ -107,7 +111,7 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
   /** To another group of this step, in the order of the Live view. */
   function walk(by) {
     if (cursor.now.view === "search") return searchView.walk(by);
-    if (rating() === people) return people.walk(by);
+    if (rating() === pendingRatings) return pendingRatings.walk(by);
     if (cursor.now.view === "try") return;
     if (cursor.now.view === "prompt") {
       const next = promptView.neighbour(by);
@@ -122,7 +126,7 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
 
   function openGroup() {
     if (cursor.now.view === "search") return searchView.chosen() && go(searchView.chosen());
-    const prompt = cursor.now.prompt ?? (cursor.now.view === "live" ? liveView.groups()[0]?.prompt_id : promptView.shown?.answer.prompt_id) ?? null;
+    const prompt = cursor.now.prompt ?? (cursor.now.view === "live" ? liveView.groups()[0]?.prompt_id : promptView.shown?.history.prompt_id) ?? null;
     go({ view: "group", step: stepNow(), prompt });
   }
 
@@ -153,7 +157,7 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
     element.dataset.view = view;
     for (const [name, one] of Object.entries(views)) one.element.hidden = name !== view;
     strip.update(state);
-    if (askWhatIf) {
+    if (toggleWhatIf) {
       views[view].slot?.append(whatIf.element);
       whatIf.update(cursor.now, state.step);
     }
@@ -161,8 +165,8 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
     if (view !== "live" && store.data.status && over !== overview) miniRibbon.update(ribbonState({ ...state, graded: header.binary === false, narrow: true }));
     overview = over;
     views[view].update(state);
-    hitBar.update(cursor.now, view === "group" && searching(cursor.now));
-    keyBar.update(rating() === people ? "people" : view, view === "group" && searching(cursor.now));
+    hitBar.update(cursor.now, view === "group" && hasSearch(cursor.now));
+    keyBar.update(rating() === pendingRatings ? "ratings" : view, view === "group" && hasSearch(cursor.now));
     bottom.update({ ...state, groupSize: groupView.shown?.group.n });
     markTopBar(view);
     tips.tidy();
@@ -172,9 +176,9 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
   let drawn = "";
   const poller = poll(async () => {
     const delta = await store.refresh();
-    // The running dot breathes with the answers that come in: an endless CSS animation would cost more than all the rest.
-    if (!STILL.matches) element.classList.toggle("beat");
-    // While parked, new steps only move the ribbon and the curves; what the pointer rests on stays.
+    // The dot of a running run pulses once per poll: an endless CSS animation would cost more than everything else on the page.
+    if (!REDUCED_MOTION.matches) element.classList.toggle("beat");
+    // Draw only when something changed, so that hover and focus survive a poll.
     const key = JSON.stringify([delta.steps.length, delta.checks.length, delta.events.length, delta.alarms, store.data.status, store.data.verdict]);
     if (key !== drawn) draw();
     drawn = key;
@@ -199,18 +203,18 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
     f: () => cursor.now.view === "group" && groupView.toggleTree(),
     d: () => cursor.now.view === "group" && groupView.toggleCompare(),
     y: copyLink,
-    ...(askWhatIf ? { w: () => ["live", "group"].includes(cursor.now.view) && askWhatIf() } : {}),
+    ...(toggleWhatIf ? { w: () => ["live", "group"].includes(cursor.now.view) && toggleWhatIf() } : {}),
     digit: (number) => rating()?.pickNumber(number),
     g: () => rating()?.thumb(true),
     x: () => rating()?.thumb(false),
     r: () => rating() && rater.toggle(),
     Backspace: () => rating()?.undo(),
     Enter: () => cursor.now.view !== "group" && openGroup(),
-    Escape: () => (rater.ranking ? rater.toggle() : tips.isOpen ? tips.close() : cursor.now.view === "group" && searching(cursor.now) ? go({ view: "search" }) : cursor.now.view !== "live" && go({ view: "live" })),
+    Escape: () => (rater.ranking ? rater.toggle() : tips.isOpen ? tips.close() : cursor.now.view === "group" && hasSearch(cursor.now) ? go({ view: "search" }) : cursor.now.view !== "live" && go({ view: "live" })),
     " ": () => go({ step: cursor.now.step === null ? newest() : null }),
     "?": help.open,
-    n: () => cursor.now.view === "group" && searching(cursor.now) && hitBar.step(1),
-    N: () => cursor.now.view === "group" && searching(cursor.now) && hitBar.step(-1),
+    n: () => cursor.now.view === "group" && hasSearch(cursor.now) && hitBar.step(1),
+    N: () => cursor.now.view === "group" && hasSearch(cursor.now) && hitBar.step(-1),
     ...(header.search ? { "/": openSearch } : {}),
   });
   element.addEventListener("keydown", (event) => {
@@ -224,7 +228,7 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
       if (span) tips.open(span);
     });
   });
-  for (const item of document.querySelectorAll("#wb-top [data-page=runs]")) item.href = `/runs?${new URLSearchParams({ run: store.run })}`; // there it is ticked for Compare
+  for (const item of document.querySelectorAll("#wb-top [data-page=runs]")) item.href = `/runs?${new URLSearchParams({ run: store.run })}`; // where it is selected for Compare
   const leaveTopBar = takeTopBar({ go, help, search: header.search ? openSearch : null, trial: ask ? openTry : null });
   addEventListener("popstate", () => cursor.move(parse(location.search)));
   matchMedia("(max-width: 600px)").addEventListener("change", draw);
@@ -241,7 +245,7 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
 
 const nearest = (steps, wanted) => steps.reduce((best, step) => (Math.abs(step - wanted) < Math.abs(best - wanted) ? step : best), steps[0] ?? wanted);
 
-// The page's own top bar, where there is one: its Live, Group and Prompt switch views here, its right end shows the keys.
+// The page's top bar, where there is one: its links to Live, Group and Prompt switch views here, its right end offers Try it, Search and Keys.
 function takeTopBar({ go, help, search, trial }) {
   const end = document.getElementById("wb-top-end");
   if (end) show(end, trial && h("button", { type: "button", class: "link quiet desk", on: { click: trial } }, "Try it ", h("kbd", {}, "a")), search && h("button", { type: "button", class: "link quiet desk", on: { click: search } }, "Search samples ", h("kbd", {}, "/")), h("button", { type: "button", class: "link quiet desk", on: { click: help.open } }, "Keys ", h("kbd", {}, "?")));

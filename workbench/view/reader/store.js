@@ -1,12 +1,12 @@
-// What the reader knows of one run: the header, everything that deltas have brought so far, and the few steps and groups
-// that were looked at lately. Draws nothing.
+// The data of one run: its header, everything that deltas have brought so far, and the steps and groups that were used last. Draws
+// nothing.
 
 import { path } from "../common/fetch.js";
 
 const KEPT_STEPS = 32;
 const KEPT_GROUPS = 24;
 
-const SIDES = { ".": "", r: "right", w: "wrong", t: "tied" }; // why a group is dead, by the letter a column carries
+const SIDES = { ".": "", r: "right", w: "wrong", t: "tied" }; // why a group is dead, by its letter in a ribbon column
 
 const EMPTY = () => ({
   cursor: null,
@@ -23,29 +23,29 @@ const EMPTY = () => ({
   thinned: 1,
 });
 
-/** Answers by path, the least lately used forgotten first; a refusal is not remembered. */
-function remembering(fetchJson, limit) {
-  const known = new Map();
+/** A least-recently-used cache of responses by path; errors are not cached. */
+function cached(fetchJson, limit) {
+  const responses = new Map();
   return {
     get(key) {
-      const answer = known.get(key) ?? fetchJson(key);
-      known.delete(key);
-      known.set(key, answer);
-      if (known.size > limit) known.delete(known.keys().next().value);
-      answer.catch(() => known.get(key) === answer && known.delete(key));
-      return answer;
+      const response = responses.get(key) ?? fetchJson(key);
+      responses.delete(key);
+      responses.set(key, response);
+      if (responses.size > limit) responses.delete(responses.keys().next().value);
+      response.catch(() => responses.get(key) === response && responses.delete(key));
+      return response;
     },
-    clear: () => known.clear(),
+    clear: () => responses.clear(),
   };
 }
 
-/** The store of run `run`. `data` is replaced by nothing and grows by `refresh()`. */
+/** The store of run `run`. `refresh()` adds what is new to `data`. */
 export function makeStore({ fetchJson, postJson }, run) {
   const data = EMPTY();
   let version = 0;
-  const steps = remembering(fetchJson, KEPT_STEPS);
-  const groups = remembering(fetchJson, KEPT_GROUPS);
-  const once = remembering(fetchJson, 8);
+  const steps = cached(fetchJson, KEPT_STEPS);
+  const groups = cached(fetchJson, KEPT_GROUPS);
+  const once = cached(fetchJson, 8);
   const kindOf = (mode) => (mode ? { kind: "eval", mode } : {});
 
   function merge(delta) {
@@ -73,7 +73,7 @@ export function makeStore({ fetchJson, postJson }, run) {
     data,
     header: () => once.get(path(["runs", run])),
     glossary: () => once.get("glossary"),
-    /** Ask for what is new. Resolves to whether anything was. */
+    /** Loads what is new. Resolves to the delta. */
     async refresh() {
       const delta = await fetchJson(path(["runs", run, "delta"], { since: data.cursor }));
       merge(delta);
@@ -84,20 +84,20 @@ export function makeStore({ fetchJson, postJson }, run) {
       groups.get(path(["runs", run, "steps", step, "groups", k], { ...kindOf(mode), tokens: 1 })),
     prompt: (id) => fetchJson(path(["runs", run, "prompts", id])),
     promptOf: (other, id) => fetchJson(path(["runs", other, "prompts", id])),
-    runs: () => fetchJson("runs").then((answer) => answer.runs),
+    runs: () => fetchJson("runs").then(({ runs }) => runs),
     searchChoices: () => once.get(path(["runs", run, "search", "choices"])),
-    /** The lines of one of its rewards, as they were in force at a step. */
+    /** The code of one of its rewards, as it was in force at a step. */
     code: (name, step) => once.get(path(["runs", run, "rewards", name], { step })),
-    /** What every recorded step would have asked for with `sets`, a list of "name=value". */
+    /** Every recorded step recomputed with `sets`, a list of "name=value"; for `step` also the advantages of its samples. */
     whatif: (sets, step) => fetchJson(path(["runs", run, "whatif"], { set: sets, step })),
-    /** Begin to score the recorded answers with a reward that the run never had; the dashboard's server runs it. */
+    /** Starts to score the recorded samples with a reward that the run never had; the dashboard's server runs it. */
     score: (reward) => postJson(`${path(["runs", run, "whatif", "score"])}`, { reward }),
     whatifTokens: (sets, after) => fetchJson(path(["runs", run, "whatif", "tokens"], { set: sets, after })),
     waiting: async () => (await fetchJson(path(["runs", run, "waiting"]))).waiting,
     branches: (step, k, mode = null) => fetchJson(path(["runs", run, "steps", step, "groups", k, "branches"], kindOf(mode))),
     askChoices: () => once.get(path(["runs", run, "ask", "choices"])),
     log: (lines) => fetchJson(path(["runs", run, "log"], { lines })),
-    /** Counts up whenever something was recorded; a mere change of phase leaves it. */
+    /** Counts up whenever something was recorded; a change of phase alone does not count. */
     get version() {
       return version;
     },
@@ -112,13 +112,13 @@ export function makeStore({ fetchJson, postJson }, run) {
   };
 }
 
-// A held-out check: how many of the problems were right, and the margin of that figure.
+// A held-out evaluation: its accuracy with the confidence interval, and the number of problems.
 function check({ step, mode, n, metrics }) {
   const of = (name) => metrics[`heldout/${mode}/${name}`] ?? null;
   return { step, mode, n: n ?? of("problems"), accuracy: of("accuracy"), low: of("accuracy_low"), high: of("accuracy_high") };
 }
 
-// A metric that appears late has nulls before it; one that is missing from a delta has nulls there.
+// Appends columns. A metric that appears late gets nulls before it; one that is missing from a delta gets nulls there.
 function grow(columns, added, before, count) {
   for (const name of Object.keys(added)) columns[name] ??= new Array(before).fill(null);
   for (const [name, column] of Object.entries(columns)) column.push(...(added[name] ?? new Array(count).fill(null)));

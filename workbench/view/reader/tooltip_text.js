@@ -1,13 +1,13 @@
-// What a tooltip says: the glossary's words for a metric, and the formula once more with this step's own numbers.
+// The text of tooltips: the glossary's words for a metric, and its formula with this step's numbers.
 
 import { decimal, fixed, known, percent, plain, signed } from "../common/format.js";
 import { describeToken } from "../group/tokens.js";
 
-/** The content of the card for `anchor` (something with data-tip), or null. */
+/** The content of the tooltip of `anchor` (an element with data-tip), or null. */
 export function tooltipText(anchor, { glossary, store, header, step, group, lens }) {
   const name = anchor.dataset.tip;
   if (name === "token") return token(anchor, group, lens);
-  if (name.startsWith("lens-")) return { title: LENS_WORDS[name.slice(5)][0], text: LENS_WORDS[name.slice(5)][1], formula: LENS_WORDS[name.slice(5)][2], rows: LENS_WORDS[name.slice(5)][3] };
+  if (name.startsWith("lens-")) return lensContent(name.slice(5));
   if (name.startsWith("alarm-")) return alarm(glossary.alarms?.[name.slice(6)], glossary);
   if (name.startsWith("setting-")) return setting(glossary.settings?.[name.slice(8)]);
   const metric = glossary.metrics[name] ?? FALLBACK[name];
@@ -21,6 +21,11 @@ export function tooltipText(anchor, { glossary, store, header, step, group, lens
     rows: [["Unit", metric.unit], ["Healthy", metric.healthy], ["High", metric.high], ["Low", metric.low], ["Do", metric.do]].filter(([, words]) => words),
   };
 }
+
+const lensContent = (name) => {
+  const [title, text, formula, rows] = LENS_WORDS[name];
+  return { title, text, formula, rows };
+};
 
 const alarm = (row, { metrics }) => row && { title: row.label, aside: "alarm", text: row.cause, formula: [], rows: [["Raised", row.condition], ["Watches", metrics[row.metric]?.label ?? row.metric]] };
 
@@ -37,7 +42,7 @@ const plainNumber = (name, metric, store, step) => {
   return known(value) ? `this step: ${plain(value)}` : "";
 };
 
-// The formula with this step's, or this group's, numbers.
+// Formulas with the numbers of this step or group.
 const NUMBERS = {
   frac_reward_zero_std({ store, step }) {
     const cells = store.data.ribbon.get(step);
@@ -69,21 +74,21 @@ const NUMBERS = {
   },
 };
 
-// Words for what is drawn but is no recorded metric of its own.
+// Figures that are drawn but are no recorded metric.
 const FALLBACK = {
-  advantage: { label: "Advantage, A", meaning: "How much better than its own group an answer scored. It is the same for every token of the answer.", formula: "(reward − group mean) ÷ (group std + eps)", high: "make this answer more likely", low: "make it less likely" },
-  reward_std: { label: "Group std, σ", meaning: "How far rewards in a group lie from their mean. It sets how hard the group pushes.", formula: "√( Σ(r − mean)² ÷ (n − 1) )", low: "near 0, a tiny gap in reward becomes a full-size A; at 0 the group is dead" },
+  advantage: { label: "Advantage, A", meaning: "How much better than its own group a sample scored. It is the same for every token of the sample.", formula: "(reward − group mean) ÷ (group std + eps)", high: "make this sample more likely", low: "make it less likely" },
+  reward_std: { label: "Group std, σ", meaning: "How far rewards in a group lie from their mean. Advantages are divided by it.", formula: "√( Σ(r − mean)² ÷ (n − 1) )", low: "near 0, a tiny gap in reward becomes a full-size A; at 0 the group is dead" },
   gradient_share: { label: "Share of the gradient", meaning: "How much of the step’s update comes from here: not |A| × length, since sure tokens hardly push.", formula: "Σ |A| · ‖one-hot − p‖ over tokens, as percent of the step" },
-  delta_logp: { label: "Δ log p", meaning: "How much likelier the same answer became by this update: the same tokens read again with the new weights.", formula: "Σ over tokens of log p after − log p before", unit: "nats", high: "above 0 where A > 0: as asked", low: "below 0 where A > 0: the update undid the ask" },
-  frac_reward_zero_std: { label: "Dead groups", meaning: "Groups in which every answer got the same reward. Their σ is 0, so every advantage is 0.", formula: "groups with σ = 0 ÷ groups", healthy: "under 50 %", high: "all right: prompts too easy now; all wrong: too hard, add partial credit" },
+  delta_logp: { label: "Δ log p", meaning: "How much likelier the same sample became by this update: the same tokens scored again with the new weights.", formula: "Σ over tokens of log p after − log p before", unit: "nats", high: "above 0 where A > 0: the update followed the advantage", low: "below 0 where A > 0: the update went against it" },
+  frac_reward_zero_std: { label: "Dead groups", meaning: "Groups in which every sample got the same reward. Their σ is 0, so every advantage is 0.", formula: "groups with σ = 0 ÷ groups", healthy: "under 50 %", high: "all right: prompts too easy now; all wrong: too hard, add partial credit" },
 };
 
 const LENS_WORDS = {
   push: ["Push", "How far an on-policy step pulls this token’s logit up or down. Sure tokens hardly move, forks do.", ["push = A · (1 − p)"], [["Scale", "fixed: steps at .04, .2 and .5"]]],
-  advantage: ["Advantage", "What the group asked of the answer. Every token of it carries the same A.", ["A = (r − mean) ÷ σ"], [["Scale", "fixed: steps at .04, .2 and .5"]]],
+  advantage: ["Advantage", "The advantage of the sample. Every token of it carries the same A.", ["A = (r − mean) ÷ σ"], [["Scale", "fixed: steps at .04, .2 and .5"]]],
   delta: ["Δ log p", "What the update did to this token: its log-probability after the step less the one before.", ["log p after − log p before"], [["Scale", "fixed: steps at .04, .2 and .5 nats"]]],
-  weight: ["Weight in the loss", "What the loss asked of this token: clip, normaliser and KL included. Where every token counts alike and nothing was clipped it is A.", ["−∂loss/∂log p × tokens of the update"], [["Scale", "fixed: steps at .04, .2 and .5"]]],
-  ratio: ["Policy ratio", "How many times likelier this token became by the step’s updates. A further pass over the same answers would meet this ratio, and clip it beyond ε.", ["exp(log p after − log p before)"], [["Scale", "fixed: steps at .04, .2 and .5 away from 1; .2 is the usual ε"]]],
+  weight: ["Weight in the loss", "The gradient of the loss for this token, with clip, normaliser and KL. Where every token counts alike and nothing was clipped it is A.", ["−∂loss/∂log p × tokens of the update"], [["Scale", "fixed: steps at .04, .2 and .5"]]],
+  ratio: ["Policy ratio", "How many times likelier this token became by the step’s updates. A further pass over the same samples would see this ratio, and clip it beyond ε.", ["exp(log p after − log p before)"], [["Scale", "fixed: steps at .04, .2 and .5 away from 1; .2 is the usual ε"]]],
   mismatch: ["Trainer against sampler", "The same weights should give the same probability. Where they differ, sampler and trainer compute differently.", ["log( p trainer ÷ p sampler )"], [["Healthy", "nothing coloured"]]],
   kl: ["KL to the base", "How far this token’s probability has moved from the base model’s.", ["exp(d) − d − 1,  d = log p base − log p"], [["Scale", "0 to 1 nat; higher is drawn as 1"]]],
   entropy: ["Entropy", "How open the choice was when this token was drawn.", ["−Σ p log p over the vocabulary"], [["Scale", "0 to ln 2 = 0.69 nats; higher is drawn as ln 2"]]],

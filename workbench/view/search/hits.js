@@ -1,21 +1,9 @@
-// What a search found, page after page, and which of it is being looked at. Draws nothing.
+// The hits of a search, loaded page by page, and which of them the cursor is at. Draws nothing.
 
 import { path } from "../common/fetch.js";
+import { queryOf } from "../common/search_query.js";
 
 const PAGE = 50;
-
-/** A search as the address keeps it: the text as `q`, all else as one query string in `find`. */
-export const asked = ({ q, find }) => ({ ...Object.fromEntries(new URLSearchParams(find ?? "")), ...(q ? { text: q } : {}) });
-
-/** The same as fields of the cursor; what is empty is left out. */
-export function fields(values) {
-  const { text, ...rest } = values;
-  const query = new URLSearchParams(Object.entries(rest).filter(([, value]) => value !== "" && value !== null && value !== undefined));
-  return { q: text || null, find: query.toString() || null };
-}
-
-/** Whether a cursor carries a search. */
-export const searching = ({ q, find }) => q !== null || find !== null;
 
 const same = (hit, { step, prompt, mode, sample }) => hit.step === step && hit.prompt_id === prompt && (hit.mode ?? null) === mode && hit.index === sample;
 
@@ -28,16 +16,16 @@ export function makeHits({ fetchJson }, run) {
   let found = null;
   let more = null;
 
-  const ask = (cursor, after) => fetchJson(path(["runs", run, "search"], { ...asked(cursor), after, limit: PAGE }));
+  const load = (cursor, after) => fetchJson(path(["runs", run, "search"], { ...queryOf(cursor), after, limit: PAGE }));
 
   return {
-    /** {rows, after, ranked} of the cursor's search; asked once, unless `anew`. */
+    /** {rows, after, ranked} of the cursor's search, loaded once unless `anew`. */
     async load(cursor, anew = false) {
-      const wanted = JSON.stringify(asked(cursor));
+      const wanted = JSON.stringify(queryOf(cursor));
       if (wanted !== key || !found || anew) {
         key = wanted;
         more = null;
-        const mine = (found = ask(cursor, null).then((page) => ({ rows: page.hits, after: page.after, ranked: page.ranked })));
+        const mine = (found = load(cursor, null).then((page) => ({ rows: page.hits, after: page.after, ranked: page.ranked })));
         mine.catch(() => found === mine && (found = null));
       }
       return found;
@@ -46,7 +34,7 @@ export function makeHits({ fetchJson }, run) {
     async more(cursor) {
       const all = await this.load(cursor);
       if (all.after === null) return all;
-      more ??= ask(cursor, all.after).then((page) => {
+      more ??= load(cursor, all.after).then((page) => {
         all.rows.push(...page.hits);
         all.after = page.after;
         more = null;
@@ -54,19 +42,19 @@ export function makeHits({ fetchJson }, run) {
       });
       return more;
     },
-    /** The hit `by` places from the one at the cursor, further pages fetched where they are needed; null at the ends. */
-    async beside(cursor, by) {
+    /** The hit `by` places from the one at the cursor, loading further pages as needed; null at the ends. */
+    async neighbour(cursor, by) {
       const all = await this.load(cursor);
       const at = all.rows.findIndex((hit) => same(hit, cursor));
       const to = at < 0 ? 0 : at + by;
       if (to >= all.rows.length && all.after !== null) await this.more(cursor);
       return all.rows[to] ?? null;
     },
-    /** {place, count, more}: which of the hits the cursor is at, 1 for the first, 0 for none of them. */
+    /** {place, count, more}: which hit the cursor is at, 1 for the first, 0 for none. */
     async where(cursor) {
       const all = await this.load(cursor);
       return { place: all.rows.findIndex((hit) => same(hit, cursor)) + 1, count: all.rows.length, more: all.after !== null };
     },
-    file: (cursor, format) => path(["runs", run, "search", "file"], { ...asked(cursor), format }),
+    file: (cursor, format) => path(["runs", run, "search", "file"], { ...queryOf(cursor), format }),
   };
 }

@@ -1,26 +1,27 @@
-// The Search view: what to find on the left, what was found on the right. Every change is in the address at once.
+// The Search view: conditions on the left, hits on the right. Every change is in the address at once.
 
 import { h, keepingFocus, oneLine, part, show, visible } from "../common/dom.js";
 import { mark } from "../common/dots.js";
 import { count, fixed, known, listed, signed } from "../common/format.js";
-import { asked, fields, placeOf } from "./hits.js";
 import { takeLatest } from "../common/latest.js";
+import { cursorFields, queryOf } from "../common/search_query.js";
+import { placeOf } from "./hits.js";
 
-const PAUSE = 250; // ms of rest after a key before the search is asked
+const PAUSE = 250; // ms without a key before the search is sent
 const SORTS = { newest: "newest first", oldest: "oldest first", best: "highest reward first", worst: "lowest reward first", longest: "longest first", shortest: "shortest first", up: "largest A first", down: "smallest A first", share: "largest share of the gradient first" };
 const ANY = ["", "any"];
 
 /** `go(change)` moves the cursor, `link(change)` is the address of such a move. */
 export function makeSearch({ store, hits, header, go, link }) {
   const form = h("form", { class: "panel findform", role: "search", "aria-label": "Find samples" });
-  const said = h("h1", {});
+  const headline = h("h1", {});
   const facts = h("p", { class: "i2" });
   const tools = h("div", { class: "findtools" });
   const list = h("ol", { class: "hits" });
   const foot = h("div", { class: "findfoot" });
-  const results = h("section", { class: "panel findings", "aria-label": "What was found" }, tools, list, foot);
+  const results = h("section", { class: "panel findings", "aria-label": "Hits" }, tools, list, foot);
   const fold = h("details", { class: "findfold" }, h("summary", { class: "btn" }, "Filters"), form);
-  const element = h("div", { class: "view viewsearch" }, h("div", { class: "verdict" }, said, facts), h("div", { class: "finding" }, fold, results));
+  const element = h("div", { class: "view viewsearch" }, h("div", { class: "verdict" }, headline, facts), h("div", { class: "finding" }, fold, results));
   const follow = takeLatest(list);
   let choices = null;
   let timer = null;
@@ -38,7 +39,7 @@ export function makeSearch({ store, hits, header, go, link }) {
     const rewards = choices?.rewards ?? [];
     const pairs = rewards.flatMap((a, i) => rewards.slice(i + 1).map((b) => [`${a}|${b}`, `${oneLine(a, 30)} and ${oneLine(b, 30)} disagree`]));
     show(form,
-      field("Text in the answer or the question", text),
+      field("Text in the sample or the question", text),
       h("label", {}, h("span", { class: "lab" }, "Marker words, any of"), h("input", { name: "words", maxlength: 300, placeholder: "wait check", "data-key": "find-words", autocomplete: "off", spellcheck: "false" }),
         choices && h("button", { type: "button", class: "link note", "data-key": "find-r1", title: choices.words.join(" "), on: { click: () => ((form.elements.words.value = choices.words.join(" ")), changed(0)) } }, "R1’s reflective words")),
       range("Reward", "reward", { step: "any" }),
@@ -48,7 +49,7 @@ export function makeSearch({ store, hits, header, go, link }) {
         field("Advantage", choice("advantage", [ANY, ["up", "above 0"], ["down", "below 0"], ["zero", "0"]])),
         field("Ended", choice("finish", [ANY, ["stop", "by itself"], ["length", "cut off"]]))),
       h("div", { class: "pair" },
-        field("Answer", choice("right", [ANY, ["true", "right"], ["false", "wrong"]])),
+        field("Correct", choice("right", [ANY, ["true", "right"], ["false", "wrong"]])),
         field("From", choice("kind", [ANY, ["train", "training"], ["eval", "held-out checks"]]))),
       pairs.length > 0 && field("Rewards that disagree", choice("disagree", [["", "any"], ...pairs])),
       field("A reward that failed", choice("failed", [["", "any"], ...rewards.map((name) => [name, oneLine(name, 40)])])),
@@ -59,14 +60,14 @@ export function makeSearch({ store, hits, header, go, link }) {
 
   function changed(pause) {
     clearTimeout(timer);
-    timer = setTimeout(() => ask(asked(last).sort), pause);
+    timer = setTimeout(() => submit(queryOf(last).sort), pause);
   }
 
-  // What stands in the fields, in this order, becomes the search.
-  function ask(sort = "newest") {
+  // The values of the fields become the search.
+  function submit(sort = "newest") {
     clearTimeout(timer);
-    const { style, prompt } = asked(last); // come from links only; no field shows them
-    const next = fields({ style, prompt, ...values(), sort: sort === "newest" ? "" : sort });
+    const { style, prompt } = queryOf(last); // set by links only; they have no field
+    const next = cursorFields({ style, prompt, ...values(), sort: sort === "newest" ? "" : sort });
     if (next.q !== last.q || next.find !== last.find) chosen = 0;
     go(next);
   }
@@ -79,14 +80,14 @@ export function makeSearch({ store, hits, header, go, link }) {
     if (event.key === "Enter" && event.target.tagName === "INPUT") (event.preventDefault(), event.target.blur(), changed(0));
   });
 
-  /** Put what the address asks into the fields, but never under the hand of whoever types. */
+  /** Put the search of the address into the fields, except the one that has the focus. */
   function fill(cursor) {
-    const wanted = asked(cursor);
+    const wanted = queryOf(cursor);
     for (const control of form.elements) if (control.name && control !== document.activeElement) control.value = wanted[control.name] ?? "";
   }
 
   const toolsPart = part(tools, (sort, jsonl, parquet, any) => [
-    h("label", { class: "sorting" }, h("span", { class: "lab" }, "Sorted by "), h("select", { "data-key": "find-sort", on: { change: (event) => ask(event.target.value) } },
+    h("label", { class: "sorting" }, h("span", { class: "lab" }, "Sorted by "), h("select", { "data-key": "find-sort", on: { change: (event) => submit(event.target.value) } },
       Object.entries(SORTS).map(([value, words]) => h("option", { value, selected: value === sort }, words)))),
     h("span", { class: "sp" }),
     any && [h("span", { class: "note desk" }, "Save all hits as"), h("a", { class: "btn sm", href: jsonl, download: "", "data-key": "find-jsonl" }, "JSONL"), h("a", { class: "btn sm", href: parquet, download: "", "data-key": "find-parquet" }, "Parquet")],
@@ -94,8 +95,8 @@ export function makeSearch({ store, hits, header, go, link }) {
 
   function paint() {
     const { all, cursor } = shown;
-    const sought = asked(cursor);
-    said.textContent = sentence(sought, all);
+    const sought = queryOf(cursor);
+    headline.textContent = sentence(sought, all);
     facts.hidden = !all.ranked;
     facts.textContent = all.ranked ? `Sorted among the newest ${count(all.ranked, "hit")} of this text. Narrow the search to sort all of them.` : "";
     toolsPart.update(sought.sort ?? "newest", `/wb/api/${hits.file(cursor, "jsonl")}`, `/wb/api/${hits.file(cursor, "parquet")}`, all.rows.length > 0);
@@ -148,18 +149,18 @@ export function makeSearch({ store, hits, header, go, link }) {
       fill(cursor);
       try {
         const all = await follow(hits.load(cursor, shown === null));
-        if (!all || (shown?.all === all && JSON.stringify(asked(shown.cursor)) === JSON.stringify(asked(cursor)) && list.childElementCount)) return;
+        if (!all || (shown?.all === all && JSON.stringify(queryOf(shown.cursor)) === JSON.stringify(queryOf(cursor)) && list.childElementCount)) return;
         shown = { all, cursor };
         paint();
       } catch (error) {
         shown = null;
-        said.textContent = error.status ? error.message : "No answer from the server yet.";
+        headline.textContent = error.status ? error.message : "No response from the server yet.";
         show(list);
       }
     },
     /** Put the cursor into the text field. */
     focus: () => requestAnimationFrame(() => (text.focus(), text.select())),
-    /** The search that was asked last, for the way back here. */
+    /** The last search, for the way back here. */
     get last() {
       return last;
     },
@@ -175,18 +176,18 @@ export function makeSearch({ store, hits, header, go, link }) {
   };
 }
 
-/** What was found, as somebody would say it. */
+/** The headline over the hits. */
 function sentence(sought, { rows, after }) {
   const conditions = described(sought);
   const that = conditions.length ? ` that ${listed(conditions.length > 3 ? [...conditions.slice(0, 2), `meet ${conditions.length - 2} more conditions`] : conditions)}` : "";
-  if (!rows.length) return that ? `No answers${that}.` : "No answers yet.";
+  if (!rows.length) return that ? `No samples${that}.` : "No samples yet.";
   const order = SORTS[sought.sort ?? "newest"];
-  return after !== null ? `The first ${rows.length} answers${that}, ${order}.` : `${count(rows.length, "answer")}${that}${rows.length > 1 ? `, ${order}` : ""}.`;
+  return after !== null ? `The first ${rows.length} samples${that}, ${order}.` : `${count(rows.length, "sample")}${that}${rows.length > 1 ? `, ${order}` : ""}.`;
 }
 
 const between = (words, low, high) => (low && high ? `${words} ${low} to ${high}` : low ? `${words} ${low} or more` : `${words} ${high} or less`);
 
-/** The conditions of a search, each as the end of "answers that ...". */
+/** The conditions of a search, each as the end of "samples that ...". */
 function described(sought) {
   const { text, words, right, finish, advantage, kind, style, prompt, failed, disagree } = sought;
   const range = (words, name) => (sought[`${name}_min`] || sought[`${name}_max`] ? between(words, sought[`${name}_min`], sought[`${name}_max`]) : "");
@@ -203,11 +204,11 @@ function described(sought) {
     disagree && "divide two rewards",
     failed && `have no ${oneLine(failed, 30)}`,
     style && `are ${oneLine(style, 20)}`,
-    prompt && "answer one prompt",
+    prompt && "belong to one prompt",
   ].filter(Boolean);
 }
 
-// The surroundings of what was found, the find itself marked; line breaks as return marks.
+// The text around the first match, matches marked; line breaks as return marks.
 function excerpt(hit, marked) {
   const shown = hit.text.replace(/\r?\n/g, "↵");
   const lower = shown.toLowerCase();
@@ -225,7 +226,7 @@ function excerpt(hit, marked) {
   return parts;
 }
 
-/** The bar above a group that a search led to: which hit it is, the ones beside it, the way back. */
+/** The bar above a group that was opened from a search: which hit it is, previous and next hit, the way back. */
 export function makeHitBar({ hits, go }) {
   const element = h("div", { class: "hitbar", role: "status", hidden: true });
   const bar = part(element, (words, first, last) => [
@@ -240,7 +241,7 @@ export function makeHitBar({ hits, go }) {
 
   async function step(by) {
     if (!now) return;
-    const hit = await hits.beside(now, by).catch(() => null);
+    const hit = await hits.neighbour(now, by).catch(() => null);
     if (hit) go(placeOf(hit));
   }
 

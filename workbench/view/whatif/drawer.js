@@ -1,41 +1,36 @@
-// The what-if drawer: other settings asked of every recorded step, without a GPU. It says what a step would have asked for,
-// never how the run would have gone. The question lies in the cursor, so a link carries it.
+// The what-if drawer: advantages of every recorded step recomputed with other settings, without a GPU. It shows what a step would have
+// computed, never how the run would have gone. The changed settings are part of the cursor, so a link carries them.
 
 import { h, oneLine, part, show } from "../common/dom.js";
 import { forkLink } from "../common/fork_link.js";
 import { count, fixed, known, percent, plain, short } from "../common/format.js";
 
-const WAIT = 120; // milliseconds after the last change before the server is asked
-const AGAIN = 700; // while a reward is being scored
-const LOSSES = ["grpo", "dapo", "dapo_group", "bnpo", "dr_grpo", "cispo", "sapo", "luspo"];
-const DIVIDE = [
-  ["Group std", { scale_rewards: "group" }],
-  ["Batch std", { scale_rewards: "batch" }],
-  ["Nothing", { scale_rewards: "none" }],
-  ["RLOO", { scale_rewards: "none", advantage_baseline: "leave_one_out" }],
-  ["GDPO", { multi_objective_aggregation: "normalize_then_sum" }],
-];
-const DIVIDING = ["scale_rewards", "advantage_baseline", "multi_objective_aggregation"];
-const TOKENS = ["loss_type", "epsilon", "epsilon_high"];
+const WAIT = 120; // ms after the last change before the server is called
+const AGAIN = 700; // ms between two calls while a reward is being scored
+const CHOICE_LABELS = { sample: "n − 1", population: "n", loss: "the loss", reward: "the reward" };
 
-/** The question of a cursor as {name: text}. */
-export const question = (cursor) => (cursor.whatif === null ? null : Object.fromEntries(new URLSearchParams(cursor.whatif)));
+/** The changed settings of a cursor as {name: text}; null while the drawer is closed. */
+const changedSettings = (cursor) => (cursor.whatif === null ? null : Object.fromEntries(new URLSearchParams(cursor.whatif)));
 const written = (sets) => String(new URLSearchParams(sets));
 const lines = (sets) => Object.entries(sets).map(([name, value]) => `${name}=${value}`);
 
-/** `go(change)` moves the cursor; `onAnswer()` when there is a new answer to draw; `canRun` where code may be run and New run opened. */
-export function makeWhatIf({ store, header, go, onAnswer, canRun }) {
+/**
+ * `go(change)` moves the cursor; `onResult()` is called when there are new figures to draw; `canRun`: reward code may be run and New run
+ * opened. Choices, ranges and defaults of settings come from the glossary.
+ */
+export function makeWhatIfDrawer({ store, header, glossary, go, onResult, canRun }) {
   let cursor = null;
   let step = null;
-  let answer = null; // of the sample-level question, with the sets and the step it was asked for
-  let tokens = null;
-  let trouble = "";
+  let result = null; // the recomputed figures, with the step they were computed for
+  let tokens = null; // the same for settings that need tokens
+  let problem = "";
   let timer = null;
-  let asked = "";
+  let loadedKey = "";
   let round = 0;
 
-  const now = () => question(cursor) ?? {};
-  // A setting that people changed on the way has no one value: every step is asked with the one it had, unless another is named.
+  const now = () => changedSettings(cursor) ?? {};
+  const needsTokens = (sets) => (glossary.token_settings ?? []).some((name) => name in sets);
+  // A live setting that was changed has no single value: each step is recomputed with the value it had, unless the drawer sets one.
   const held = (name) => [[0, header.config[name]], ...store.data.events.filter(({ kind, data }) => kind === "setting_changed" && data[name] && "to" in data[name]).map((event) => [event.step ?? 0, event.data[name].to])];
   const moved = (name) => held(name).length > 1;
   const base = (name) => held(name).findLast(([since]) => since <= (step ?? Infinity))[1];
@@ -47,72 +42,72 @@ export function makeWhatIf({ store, header, go, onAnswer, canRun }) {
     go({ whatif: written(sets) });
   }
 
-  const controls = makeControls({ header, value, way, set, score: canRun ? score : null });
-  const head = h("div", { class: "ph" }, h("h2", {}, "What if"), h("span", { class: "note" }, "what each recorded step would have asked for with these, not how the run would have gone"), h("span", { class: "sp" }),
+  const controls = makeControls({ header, glossary, value, way, set, score: canRun ? score : null });
+  const head = h("div", { class: "ph" }, h("h2", {}, "What if"), h("span", { class: "note" }, "what each recorded step would have computed with these, not how the run would have gone"), h("span", { class: "sp" }),
     h("button", { type: "button", class: "link quiet", "aria-label": "Close what if", on: { click: () => go({ whatif: null }) } }, "Close ", h("kbd", { class: "desk" }, "w")));
-  const said = h("div", { class: "ifsaid", role: "status" });
+  const figures = h("div", { class: "ifstatus", role: "status" });
   const acts = h("div", { class: "acts" });
-  const element = h("section", { class: "panel whatif", "aria-label": "What if", hidden: true }, head, h("div", { class: "ifbody" }, controls.element, h("div", { class: "ifresult" }, said, acts)));
+  const element = h("section", { class: "panel whatif", "aria-label": "What if", hidden: true }, head, h("div", { class: "ifbody" }, controls.element, h("div", { class: "ifresult" }, figures, acts)));
 
-  const saidPart = part(said, (sets, result, token, at, wrong) => [
+  const figuresPart = part(figures, (sets, found, token, at, wrong) => [
     wrong && h("p", { class: "crit" }, wrong),
-    !wrong && (Object.keys(sets).length ? table(result, token, at) : h("p", { class: "i2" }, "Change something on the left. Every recorded step is asked again in the time of a click; curves then carry a dashed line.")),
+    !wrong && (Object.keys(sets).length ? table(found, token, at) : h("p", { class: "i2" }, "Change something on the left. Every recorded step is recomputed at once; curves then show a dashed line.")),
   ]);
   const actsPart = part(acts, (sets, at) => Object.keys(sets).length > 0 && [
     canRun && at !== null && h("a", { class: "btn pri", href: forkLink(store.run, at, sets), "data-key": "iffork" }, `Fork from step ${at} with these`),
     h("button", { type: "button", class: "btn", "data-key": "ifreset", on: { click: () => go({ whatif: "" }) } }, "As recorded"),
   ]);
 
-  /** Have the server score every recorded answer with a reward; what it says against it is shown. */
+  /** Start to score every recorded sample with a reward on the server; a refusal is shown. */
   async function score(name) {
     try {
       await store.score(name);
-      trouble = "";
-      asked = "";
+      problem = "";
+      loadedKey = "";
     } catch (error) {
-      trouble = error.status ? error.message : "Not sent: the server does not answer.";
-      drawSaid();
+      problem = error.status ? error.message : "Not sent: the server does not respond.";
+      draw();
       throw error;
     }
   }
 
-  async function look() {
+  async function load() {
     const mine = ++round;
     const sets = now();
-    const question = lines(sets);
+    const query = lines(sets);
     try {
-      const found = question.length ? await store.whatif(question, step) : null;
+      const found = query.length ? await store.whatif(query, step) : null;
       if (mine !== round) return;
-      trouble = "";
-      answer = found && { ...found, step };
-      if (!TOKENS.some((name) => name in sets)) tokens = null;
-      drawSaid();
-      onAnswer();
-      if (found?.scoring && found.scoring.done < found.scoring.of) timer = setTimeout(look, AGAIN);
-      else if (TOKENS.some((name) => name in sets)) await lookAtTokens(question, mine);
+      problem = "";
+      result = found && { ...found, step };
+      if (!needsTokens(sets)) tokens = null;
+      draw();
+      onResult();
+      if (found?.scoring && found.scoring.done < found.scoring.of) timer = setTimeout(load, AGAIN);
+      else if (needsTokens(sets)) await loadTokens(query, mine);
     } catch (error) {
       if (mine !== round) return;
-      trouble = error.status ? error.message : "No answer from the server yet.";
-      answer = tokens = null;
-      drawSaid();
-      onAnswer();
+      problem = error.status ? error.message : "No response from the server yet.";
+      result = tokens = null;
+      draw();
+      onResult();
     }
   }
 
-  async function lookAtTokens(question, mine) {
-    let whole = null;
+  async function loadTokens(query, mine) {
+    let all = null;
     for (let after = null, more = true; more; ) {
-      const some = await store.whatifTokens(question, after);
+      const some = await store.whatifTokens(query, after);
       if (mine !== round) return;
-      whole = whole ? { ...some, ...Object.fromEntries(["steps", "recorded", "asked", "moved"].map((name) => [name, [...whole[name], ...some[name]]])) } : some;
-      tokens = whole;
+      all = all ? { ...some, ...Object.fromEntries(["steps", "recorded", "asked", "moved"].map((name) => [name, [...all[name], ...some[name]]])) } : some;
+      tokens = all;
       after = some.next;
       more = after !== null;
-      drawSaid();
+      draw();
     }
   }
 
-  const drawSaid = () => (saidPart.update(now(), answer && Object.keys(now()).length ? answer : null, tokens, step, trouble), actsPart.update(now(), step));
+  const draw = () => (figuresPart.update(now(), result && Object.keys(now()).length ? result : null, tokens, step, problem), actsPart.update(now(), step));
 
   return {
     element,
@@ -121,35 +116,35 @@ export function makeWhatIf({ store, header, go, onAnswer, canRun }) {
       const open = cursor.whatif !== null && ["live", "group"].includes(cursor.view);
       element.hidden = !open;
       if (!open) {
-        if (answer || asked) {
+        if (result || loadedKey) {
           clearTimeout(timer);
           round++;
-          answer = tokens = null;
-          asked = "";
+          result = tokens = null;
+          loadedKey = "";
         }
         return;
       }
       step = at;
       controls.sync();
-      drawSaid();
+      draw();
       const key = JSON.stringify([cursor.whatif, step, cursor.step === null ? store.newest : null]);
-      if (key === asked) return;
-      asked = key;
+      if (key === loadedKey) return;
+      loadedKey = key;
       clearTimeout(timer);
-      timer = setTimeout(look, WAIT);
+      timer = setTimeout(load, WAIT);
     },
-    /** The columns to draw dashed over the curves, by step; null while nothing is asked. */
+    /** The recomputed columns, drawn dashed over the curves; null while no setting is changed. */
     get columns() {
-      return answer && cursor.whatif ? answer : null;
+      return result && cursor.whatif ? result : null;
     },
-    /** What the group `k` of a step would have been asked, in sample order; null where it is not known. */
-    advantages: (at, k) => (answer && cursor.whatif && answer.step === at ? (answer.groups?.[k] ?? null) : null),
+    /** The recomputed advantages of group `k` of a step, in sample order; null where they are not loaded. */
+    advantages: (at, k) => (result && cursor.whatif && result.step === at ? (result.groups?.[k] ?? null) : null),
   };
 }
 
 // -- controls --------------------------------------------------------------------------------------
 
-function makeControls({ header, value, way, set, score }) {
+function makeControls({ header, glossary, value, way, set, score }) {
   const syncs = [];
   const field = (title, ...children) => h("div", { class: "iffield" }, h("span", { class: "lab" }, title), h("div", { class: "ifctl" }, children));
 
@@ -168,7 +163,7 @@ function makeControls({ header, value, way, set, score }) {
     function sync() {
       const changed = way(name);
       input.placeholder = changed ?? empty;
-      input.title = changed ? `${label} was changed on the way: every step is asked with the one it had, unless you name another.` : "";
+      input.title = changed ? `${label} was changed on the way: every step is recomputed with the value it had, unless you set one.` : "";
       if (document.activeElement !== input) input.value = changed ? "" : (value(name) ?? "");
     }
     syncs.push(sync);
@@ -180,14 +175,19 @@ function makeControls({ header, value, way, set, score }) {
   const shown = h("b", { class: "ifout" });
   syncs.push(() => ((slider.value = value("num_generations")), (shown.textContent = `${value("num_generations")} of ${size}`)));
 
-  const own = { ...Object.fromEntries(DIVIDING.map((name) => [name, header.config[name]])) };
-  const plainDivision = { scale_rewards: "group", advantage_baseline: "mean", multi_objective_aggregation: "sum_then_normalize" };
-  const divide = segment("Divide by", DIVIDE.map(([label, changes]) => [label, { ...plainDivision, ...changes }]), () =>
-    DIVIDE.findIndex(([, changes]) => Object.entries({ ...plainDivision, ...changes }).every(([name, text]) => String(value(name) ?? own[name]) === text)));
-  const std = segment("Std", [["n − 1", { advantage_std: "sample" }], ["n", { advantage_std: "population" }]], () => ["sample", "population"].indexOf(value("advantage_std")));
-  const kl = segment("KL goes into", [["the loss", { kl_in: "loss" }], ["the reward", { kl_in: "reward" }]], () => ["loss", "reward"].indexOf(value("kl_in")));
-  const loss = h("select", { class: "ifnumber", "aria-label": "Loss", "data-set": "loss_type", on: { change: () => set({ loss_type: loss.value }) } }, LOSSES.map((name) => h("option", { value: name }, name)));
+  // A scaling is a few settings at once: those it does not name have their defaults.
+  const scalings = glossary.variants?.scalings ?? [];
+  const defaults = Object.fromEntries(scalings.flatMap(({ settings }) => Object.keys(settings)).map((name) => [name, glossary.settings[name].default]));
+  const divide = segment("Divide by", scalings.map(({ title, settings }) => [title, { ...defaults, ...settings }]), () =>
+    scalings.findIndex(({ settings }) => Object.entries({ ...defaults, ...settings }).every(([name, text]) => String(value(name)) === text)));
+  const choices = (name) => glossary.settings[name]?.choices ?? [];
+  const choiceSegment = (title, name) => segment(title, choices(name).map((one) => [CHOICE_LABELS[one] ?? one, { [name]: one }]), () => choices(name).indexOf(value(name)));
+  const std = choiceSegment("Std", "advantage_std");
+  const kl = choiceSegment("KL goes into", "kl_in");
+  const loss = h("select", { class: "ifnumber", "aria-label": "Loss", "data-set": "loss_type", on: { change: () => set({ loss_type: loss.value }) } },
+    Object.entries(glossary.variants?.losses ?? {}).map(([name, { words, formula }]) => h("option", { value: name, title: `${words}: ${formula}` }, name)));
   syncs.push(() => (loss.value = value("loss_type")));
+  const limits = (name) => ({ min: glossary.settings[name]?.min, max: glossary.settings[name]?.max });
 
   const rewards = makeRewards({ header, value, set, score });
   syncs.push(rewards.sync);
@@ -195,13 +195,13 @@ function makeControls({ header, value, way, set, score }) {
   return {
     element: h("div", { class: "ifcontrols" },
       h("div", { class: "ifcol" }, field("Samples of a group, G′", slider, shown), field("Divide by", divide), field("Std over", std)),
-      h("div", { class: "ifcol" }, field("Rewards", rewards.element), field("β", numberBox("beta", "β", { min: 0, step: "any" }), kl)),
-      h("div", { class: "ifcol" }, field("Loss, of kept tokens", loss), field("Clip below, above", numberBox("epsilon", "Clip below", { min: 0, max: 1, step: 0.05 }), numberBox("epsilon_high", "Clip above", { min: 0, step: 0.05, placeholder: "as below" })))),
+      h("div", { class: "ifcol" }, field("Rewards", rewards.element), field("β", numberBox("beta", "β", { ...limits("beta"), step: "any" }), kl)),
+      h("div", { class: "ifcol" }, field("Loss, of kept tokens", loss), field("Clip below, above", numberBox("epsilon", "Clip below", { ...limits("epsilon"), step: 0.05 }), numberBox("epsilon_high", "Clip above", { ...limits("epsilon_high"), step: 0.05, placeholder: "as below" })))),
     sync: () => syncs.forEach((one) => one()),
   };
 }
 
-// Rewards: on or off, with a weight; and one that the run never had, from a file.
+// Rewards: on or off, with a weight; and a new one, from a file.
 function makeRewards({ header, value, set, score }) {
   const body = h("div", { class: "ifrewards" });
   const specs = () => {
@@ -240,7 +240,7 @@ function makeRewards({ header, value, set, score }) {
   return { element: h("div", {}, body, score && add), sync: () => rows.update(specs()) };
 }
 
-// -- what comes out --------------------------------------------------------------------------------
+// -- figures ---------------------------------------------------------------------------------------
 
 const mean = (values) => {
   const there = values.filter(known);
@@ -249,27 +249,27 @@ const mean = (values) => {
 const digits = (value) => (known(value) ? (Math.abs(value) >= 10 ? fixed(value, 0) : short(value, Math.abs(value) < 0.1 ? 3 : 2)) : "–");
 const to = (from, next, say) => (say(from) === say(next) ? [say(next)] : [h("span", { class: "i3" }, say(from), " → "), h("b", {}, say(next))]);
 
-function table(result, token, step) {
-  if (!result) return h("p", { class: "i3" }, "Asking the record…");
-  const { recorded, asked, difference, steps, scoring } = result;
+function table(found, token, step) {
+  if (!found) return h("p", { class: "i3" }, "Recomputing…");
+  const { recorded, asked: recomputed, difference, steps, scoring } = found;
   const at = steps.indexOf(step);
-  const both = (name, say) => [to(mean(recorded[name]), mean(asked[name]), say), at < 0 ? "–" : to(recorded[name][at], asked[name][at], say)];
+  const both = (name, say) => [to(mean(recorded[name]), mean(recomputed[name]), say), at < 0 ? "–" : to(recorded[name][at], recomputed[name][at], say)];
   const one = (name) => [h("b", {}, percent(mean(difference[name]))), at < 0 ? "–" : h("b", {}, percent(difference[name][at]))];
   const rows = [
     ["Dead groups", ...both("dead", percent)],
     ["Mean |A|", ...both("size", digits)],
-    mean(recorded.reward) !== mean(asked.reward) && ["Mean reward", ...both("reward", digits)],
+    mean(recorded.reward) !== mean(recomputed.reward) && ["Mean reward", ...both("reward", digits)],
     ["Groups with another winner", ...one("winner")],
-    ["Answers pushed the other way", ...one("flipped")],
+    ["Samples pushed the other way", ...one("flipped")],
     ["Gradient that goes elsewhere", ...one("moved")],
-    ["Answers that carry a step", ...both("effective", digits)],
-    (mean(recorded.pull) ?? 0) !== (mean(asked.pull) ?? 0) && ["Penalty β × KL, nats a token", ...both("pull", digits)],
+    ["Samples that carry a step", ...both("effective", digits)],
+    (mean(recorded.pull) ?? 0) !== (mean(recomputed.pull) ?? 0) && ["Penalty β × KL, nats a token", ...both("pull", digits)],
   ].filter(Boolean);
   return [
     h("table", { class: "iftable" },
       h("thead", {}, h("tr", {}, h("th", {}, h("span", { class: "unseen" }, "what")), h("th", { class: "r", scope: "col" }, `all ${count(steps.length, "step")}`), h("th", { class: "r", scope: "col" }, step === null ? "" : `step ${step}`))),
       h("tbody", {}, rows.map(([name, all, here]) => h("tr", {}, h("td", {}, name), h("td", { class: "r" }, all), h("td", { class: "r" }, here))), token && tokenRows(token, step))),
-    scoring && h("p", { class: "note" }, `${oneLine(scoring.name, 60)}: ${scoring.done.toLocaleString("en")} of ${scoring.of.toLocaleString("en")} answers scored${scoring.failed ? `, ${scoring.failed} failed` : ""}.`),
+    scoring && h("p", { class: "note" }, `${oneLine(scoring.name, 60)}: ${scoring.done.toLocaleString("en")} of ${scoring.of.toLocaleString("en")} samples scored${scoring.failed ? `, ${scoring.failed} failed` : ""}.`),
   ];
 }
 
@@ -282,7 +282,7 @@ function tokenRows(token, step) {
     return h("tr", {}, h("td", {}, words), h("td", { class: "r" }, to(...all(name), percent)), h("td", { class: "r" }, mine ? to(...mine, percent) : "–"));
   };
   return [
-    h("tr", { class: "iftokens" }, h("td", { colspan: 3 }, `Tokens are kept of ${plain(token.steps.length)} of ${token.of.toLocaleString("en")} steps${token.next === null ? "" : ", reading on"}; nothing is said of the others.`)),
+    h("tr", { class: "iftokens" }, h("td", { colspan: 3 }, `Tokens are kept of ${plain(token.steps.length)} of ${token.of.toLocaleString("en")} steps${token.next === null ? "" : ", loading more"}; the others are not included.`)),
     row("A further pass would clip, fell", "clipped_low"),
     row("A further pass would clip, rose", "clipped_high"),
     row("Gradient on the longer half", "longer_half"),

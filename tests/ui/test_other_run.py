@@ -20,21 +20,21 @@ def test_the_same_prompt_of_another_run_stands_below(page, dashboard, tmp_path):
     watched = f"SELECT prompt_id FROM {GROUPS} WHERE mode = 'sampled' LIMIT 1"
     [(prompt,)] = ask(first, watched)
     open_reader(page, dashboard(tmp_path), first, view="prompt", prompt=prompt, mode="sampled")
-    page.locator(".beside select").select_option(second.id)
+    page.locator(".otherrun select").select_option(second.id)
     visits = ask(
         second,
         f"SELECT step, correct_count, size FROM {GROUPS} WHERE prompt_id = ? AND mode = 'sampled' ORDER BY step",
         prompt,
     )
-    columns = page.locator(".beside .river [data-visit]")
+    columns = page.locator(".otherrun .river [data-visit]")
     expect(columns).to_have_count(len(visits))
-    said = texts(page.locator(".beside .note"))[-1]
+    note = texts(page.locator(".otherrun .note"))[-1]
     for step, right, n in visits:
-        assert f"step {step} {round(100 * right / n)} %" in said
+        assert f"step {step} {round(100 * right / n)} %" in note
     before = page.url
     columns.first.click()  # another run's visits are no place of this one
     assert page.url == before
-    expect(page.locator(".beside a", has_text="Open it there")).to_have_attribute(
+    expect(page.locator(".otherrun a", has_text="Open it there")).to_have_attribute(
         "href", f"/?run={second.id}&view=prompt&prompt={prompt}"
     )
 

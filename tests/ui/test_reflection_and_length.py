@@ -31,11 +31,11 @@ def test_reflection_and_length_say_what_the_texts_say(page, dashboard, tmp_path)
     lacking = [sample for sample in last if not LOOKS_BACK.search(sample["text"])]
     base = [sample for sample in samples(0) if LOOKS_BACK.search(sample["text"])]
     open_reader(page, dashboard(tmp_path), run)
-    rows = page.locator(".meterrows dd")
+    rows = page.locator(".detailrows dd")
     expect(rows.nth(0)).to_have_text(told(having))
     expect(rows.nth(1)).to_have_text(told(lacking))
     expect(rows.nth(2)).to_contain_text(f"{len(base)} of 64 at step 0")
-    expect(page.locator(".meterline")).to_contain_text(f"{len(having) / len(last):.0%}".replace("%", " %"))
+    expect(page.locator(".detailline")).to_contain_text(f"{len(having) / len(last):.0%}".replace("%", " %"))
     newest = samples(11)
     for side in (True, False):
         lengths = [sample["length"] for sample in newest if sample["right"] is side]
@@ -45,6 +45,6 @@ def test_reflection_and_length_say_what_the_texts_say(page, dashboard, tmp_path)
         assert figures == pytest.approx(np.percentile(lengths, [10, 50, 90]), abs=0.51)
     cut = "rows => [...rows.querySelectorAll('text')].filter(text => text.getBoundingClientRect().right > rows.getBoundingClientRect().right + 0.5).length"
     assert page.locator(".lengthrows").evaluate(cut) == 0
-    page.locator(".meters .link").click()  # the answers themselves
+    page.locator(".stepdetails .link").click()  # the answers themselves
     expect(page.locator("#wb-reader")).to_have_attribute("data-view", "search")
     assert "step_min=7&step_max=11" in query(page)["find"] and "wait" in query(page)["find"]
