@@ -22,7 +22,7 @@ def group(
     rendered: str = "",
     **columns: Any,
 ) -> Group:
-    """One prompt and its answers, all of them with the same token ids."""
+    """One prompt and its completions, all of them with the same token ids."""
     tokens = np.asarray(ids, dtype=np.int32)
     rollouts = tuple(
         Rollout(tokens, np.zeros(len(tokens), np.float32), text, finish_reason) for text in texts
@@ -46,6 +46,6 @@ def sources_of(folder: Path, code: str, function: str = "f", **spec: Any) -> lis
 def scores_of(
     folder: Path, code: str, groups: Sequence[Group], timeout: float = 10.0, **spec: Any
 ) -> list[Score]:
-    """What the function `f` of that source says about the groups."""
+    """Scores of the groups by the function `f` of that source."""
     with RewardPool(sources_of(folder, code, **spec), timeout=timeout) as pool:
         return pool.score(groups)

@@ -41,7 +41,7 @@ def test_case_14_a_reward_that_raises_costs_that_sample_and_keeps_the_users_line
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (
             '"yes"',
@@ -53,15 +53,15 @@ def test_case_14_a_reward_that_raises_costs_that_sample_and_keeps_the_users_line
     ],
 )
 def test_case_15_a_value_that_is_no_number_is_absent_and_says_what_it_was(
-    tmp_path: Path, value: str, said: str
+    tmp_path: Path, value: str, message: str
 ):
     (score,) = scores_of(tmp_path, f"\ndef f(completion):\n    return {value}\n", [group("a")])
     assert score.values == {"f": None} and score.reward is None
-    assert said in score.reasons["f"]
+    assert message in score.reasons["f"]
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ("[1.0, 2.0]", "Your reward returned 2 values for 3 completions."),
         ("1.0", "Your reward returned a single number (1)."),
@@ -70,14 +70,14 @@ def test_case_15_a_value_that_is_no_number_is_absent_and_says_what_it_was(
     ],
 )
 def test_case_15_a_list_of_the_wrong_length_is_absent_for_the_whole_group(
-    tmp_path: Path, values: str, said: str
+    tmp_path: Path, values: str, message: str
 ):
     scores = scores_of(
         tmp_path, f"def f(completions, **kwargs):\n    return {values}\n", [group("a", "b", "c")]
     )
     assert [score.values for score in scores] == [{"f": None}] * 3
     assert all(
-        score.reasons["f"].startswith(said) and "Line 2 of reward.py" in score.reasons["f"]
+        score.reasons["f"].startswith(message) and "Line 2 of reward.py" in score.reasons["f"]
         for score in scores
     )
 
@@ -177,7 +177,7 @@ def _gone(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         (
             "def f(completion):\n    return 1.0 +\n",
@@ -198,12 +198,12 @@ def _gone(pid: int) -> bool:
     ],
 )
 def test_case_18_a_reward_that_cannot_be_loaded_is_refused_with_its_line(
-    tmp_path: Path, code: str, said: str
+    tmp_path: Path, code: str, message: str
 ):
     path = written(tmp_path, code)
     with pytest.raises(RewardError) as caught:
         resolve([RewardSpec(name="correct"), RewardSpec(name=f"{path}:f")], tmp_path / "sources")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert not (tmp_path / "sources").exists(), "nothing half made"
 
 
@@ -270,7 +270,7 @@ def test_a_megabyte_of_printing_harms_nothing_and_its_end_is_kept(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         ("def f(completions, **kwargs):\n    return [1.0]\n", "returned 1 value for 3 completions"),
         (
@@ -291,11 +291,11 @@ def test_a_megabyte_of_printing_harms_nothing_and_its_end_is_kept(tmp_path: Path
     ],
 )
 def test_case_15_and_18_a_reward_that_works_on_nothing_blocks_the_start_with_its_line(
-    tmp_path: Path, code: str, said: str
+    tmp_path: Path, code: str, message: str
 ):
     path = written(tmp_path, code)
     report = preflight.check(RunConfig.build(None, {"rewards": ["correct", f"{path}:f=0.5"]}))
-    assert said in report.problems["rewards"]
+    assert message in report.problems["rewards"]
     assert "line" in report.problems["rewards"].casefold()
     with pytest.raises(ConfigError, match="f"):
         preflight.start_checked(report, tmp_path / "runs")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Set
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -289,7 +290,7 @@ def test_case_13_odd_text_is_handled_and_can_be_stored(sandbox: Sandbox, source:
     result = sandbox.run(Job(source, (Call("f"),)))
     assert result.status == "error"
     assert words in str(result.error)
-    assert json.loads(json.dumps(result.to_json()))["status"] == "error"
+    assert json.loads(json.dumps(asdict(result)))["status"] == "error"
     str(result.error).encode()
 
 

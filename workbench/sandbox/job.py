@@ -1,8 +1,7 @@
 """The types of the sandbox: what is run, under which limits, and its result."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from workbench.core.errors import SandboxError
@@ -112,10 +111,6 @@ class Result:
     cpu: float = 0.0
     maxrss: int = 0
     """Bytes, the largest process."""
-
-    def to_json(self) -> Mapping[str, Any]:
-        """The fields as a dict; text may hold lone surrogates, which `json.dumps` escapes."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 def failed(status: Status, job: Job, error: str) -> Result:

@@ -205,11 +205,11 @@ def test_lingua_tells_languages_of_one_script_apart():
 
 
 def test_chrf_and_bleu_are_those_of_sacrebleu_and_order_translations():
-    gold = "Wo ist der alte Bahnhof?"
+    reference = "Wo ist der alte Bahnhof?"
     near, far = "Wo ist die alte Bahnstation?", "The soup is still too hot."
-    assert 0.0 < score("chrf", far, gold) < score("chrf", near, gold) < 1.0
-    assert score("bleu", far, gold) < 0.1 < score("bleu", near, gold) < 1.0
-    assert score("chrf", "", gold) == 0.0 and score("bleu", near, None) is None
+    assert 0.0 < score("chrf", far, reference) < score("chrf", near, reference) < 1.0
+    assert score("bleu", far, reference) < 0.1 < score("bleu", near, reference) < 1.0
+    assert score("chrf", "", reference) == 0.0 and score("bleu", near, None) is None
 
 
 @pytest.mark.parametrize(

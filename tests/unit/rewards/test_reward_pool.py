@@ -26,12 +26,12 @@ def test_the_reward_is_the_weighted_sum_of_what_counts_and_absent_is_not_zero(tm
         RewardSpec(name=f"{path}:sometimes", weight=-0.5),
     ]
     with RewardPool(resolve(specs, tmp_path / "rewards")) as pool:
-        right, neither, no_gold = pool.score([group(RIGHT, "x"), group("x", answer=None)])
+        right, neither, no_reference = pool.score([group(RIGHT, "x"), group("x", answer=None)])
     assert right.values == {"correct": 1.0, "format": 1.0, "sometimes": 3.0}
     assert right.reward == 2.0 * 1.0 - 0.5 * 3.0
     assert neither.values == {"correct": 0.0, "format": 0.0, "sometimes": None} and neither.reward == 0.0
-    assert no_gold.values == {"correct": None, "format": 0.0, "sometimes": None}
-    assert no_gold.reward is None, "format is only watched, and nothing else has a value"
+    assert no_reference.values == {"correct": None, "format": 0.0, "sometimes": None}
+    assert no_reference.reward is None, "format is only watched, and nothing else has a value"
 
 
 def test_totals_beyond_the_clip_are_clipped_and_parts_are_kept(tmp_path: Path):

@@ -33,8 +33,8 @@ class Server:
                 question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 server.asked.append(question)
                 server.keys.add(self.headers["Authorization"])
-                status, said = answer(question)
-                body = json.dumps(said).encode()
+                status, reply = answer(question)
+                body = json.dumps(reply).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
@@ -117,10 +117,10 @@ def test_a_judge_scores_from_zero_to_one_and_says_so_when_it_cannot(serve):
     first, second, third = try_reward("judge", ROWS, options=options, timeout=60).scores
     assert (first.reward, third.reward) == (0.8, 0.8)
     assert "the judge gave no score: I would rather not say." in second.reasons["judge"]
-    told, asked = (message["content"] for message in server.asked[0]["messages"])
-    assert told.startswith("You grade answers. Is the sum right?")
-    code = asked.partition("<<")[2].partition(">>")[0]
-    assert asked.count(f"<<{code}>>") == 2 and len(code) == 16, "the answer stands between lines of its own"
+    instruction, question = (message["content"] for message in server.asked[0]["messages"])
+    assert instruction.startswith("You grade answers. Is the sum right?")
+    code = question.partition("<<")[2].partition(">>")[0]
+    assert question.count(f"<<{code}>>") == 2 and len(code) == 16, "the answer stands between lines of its own"
 
 
 def test_a_comparing_judge_ranks_the_group_and_shows_answers_in_both_places(serve):

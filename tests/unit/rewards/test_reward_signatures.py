@@ -86,7 +86,7 @@ def test_trl_functions_get_lists_and_may_say_none(tmp_path):
             assert prompts == ["2+2?"] * 2 and completion_ids == [[5, 6, 7]] * 2
             assert answer == ["4"] * 2 and level == [3] * 2 and kwargs["topic"] == ["sums"] * 2
             assert trainer_state.global_step == 7
-            log_extra("said", [text.upper() for text in completions])
+            log_extra("upper", [text.upper() for text in completions])
             log_metric("longest", max(map(len, completions)))
             return [None, 0.5]
     """
@@ -95,8 +95,8 @@ def test_trl_functions_get_lists_and_may_say_none(tmp_path):
         assert pool.metrics == {"longest": 2.0}
         assert pool.error_rate == {"f": 0.0}, "a None that the reward chose is no error"
     assert (first.values, first.reasons, first.reward) == ({"f": None}, {"f": NOT_APPLICABLE}, None)
-    assert (second.values, second.logs) == ({"f": 0.5}, {"said": "BB"})
-    assert first.logs == {"said": "A"}
+    assert (second.values, second.logs) == ({"f": 0.5}, {"upper": "BB"})
+    assert first.logs == {"upper": "A"}
 
 
 def test_trl_functions_that_read_messages_get_messages(tmp_path):
@@ -297,21 +297,21 @@ def test_verl_functions_get_their_names_and_their_score_comes_out_of_a_dict(tmp_
     code = """
         def compute_score(data_source, solution_str, ground_truth, extra_info=None):
             assert data_source == "sums" and extra_info["level"] == 3
-            return {"score": float(solution_str == ground_truth), "said": solution_str}
+            return {"score": float(solution_str == ground_truth), "upper": solution_str}
     """
     sources = sources_of(tmp_path, code, "compute_score")
     assert sources[0].shape.dialect == "verl"
     with RewardPool(sources) as pool:
         first, second = pool.score([group("4", "5", level=3, data_source="sums")])
     assert (first.reward, second.reward) == (1.0, 0.0)
-    assert second.logs == {"said": "5"}
+    assert second.logs == {"upper": "5"}
 
 
 def test_ms_swift_classes_are_made_and_called(tmp_path):
     code = """
         class Right:
             def __call__(self, completions, solution, **kwargs):
-                return [float(text == gold) for text, gold in zip(completions, solution)]
+                return [float(text == right) for text, right in zip(completions, solution)]
     """
     sources = sources_of(tmp_path, code, "Right")
     assert sources[0].shape.dialect == "ms-swift"

@@ -67,7 +67,7 @@ def test_the_folder_of_a_reward_file_is_not_on_the_import_path(tmp_path: Path):
         resolve([RewardSpec(name=f"{path}:f")], tmp_path / "rewards")
 
 
-def test_names_that_nobody_knows_are_answered_with_those_there_are(tmp_path: Path):
+def test_an_unknown_name_is_refused_with_those_there_are(tmp_path: Path):
     with pytest.raises(RewardError, match=r"Reward 'corect' is not known. Did you mean correct\?"):
         find("corect")
     with pytest.raises(RewardError, match=r"nowhere\.py is not there"):
@@ -137,7 +137,7 @@ def make_closure(limit: int):
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [
         (lambda completion: 1.0, "A lambda cannot be saved with a run. Give it a name"),
         (make_closure(3), "near takes limit from the function around it"),
@@ -145,8 +145,8 @@ def make_closure(limit: int):
         ("text".count, "must be a plain function"),
     ],
 )
-def test_what_has_no_source_of_its_own_is_refused_with_the_remedy(function, said):
-    with pytest.raises(RewardError, match=said):
+def test_what_has_no_source_of_its_own_is_refused_with_the_remedy(function, message):
+    with pytest.raises(RewardError, match=message):
         try_reward(function, ROWS)
 
 

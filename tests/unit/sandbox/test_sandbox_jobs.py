@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -222,7 +223,7 @@ def test_a_program_that_is_too_long_is_refused_without_running(sandbox: Sandbox)
 
 def test_a_result_can_be_written_as_json(sandbox: Sandbox) -> None:
     result = call(sandbox, "def f(): return ['\\ud800', float('nan')]")
-    assert json.loads(json.dumps(result.to_json()))["values"][0][0] == "\ud800"
+    assert json.loads(json.dumps(asdict(result)))["values"][0][0] == "\ud800"
 
 
 def test_the_smallest_memory_still_runs_python(sandbox: Sandbox) -> None:

@@ -207,8 +207,13 @@ def test_wrong_values_are_errors_with_a_line_and_prints_are_shown_from_their_end
 
 def test_a_random_reward_is_found_out_and_a_constant_one_too(lab: Lab) -> None:
     text = "import random\n\n\ndef f(completion):\n    return random.random()\n"
-    assert lab.tried(text)[-1]["checks"]["again"] is False
+    checks = lab.tried(text)[-1]["checks"]
+    assert checks["again"] is False
+    assert checks["guessed"] == [
+        "Reward f draws random numbers, seeded for each sample (guessed from the code; say @reward(random=True) to be explicit)."
+    ]
     done = lab.tried("def f(completion):\n    return 3\n")[-1]
+    assert done["checks"]["guessed"] == []
     assert done["checks"]["constant"] and done["forecast"]["new"]["dead"] == 1.0
 
 

@@ -26,7 +26,6 @@ class Declared:
 
     name: str
     title: str = ""
-    family: str = ""
     weakness: str = ""
     """How a model can score without being good, or what the reward does not see."""
     example: Example | None = None
@@ -55,7 +54,6 @@ def reward(
     *,
     name: str | None = None,
     title: str = "",
-    family: str = "",
     weakness: str = "",
     example: Example | None = None,
     range: tuple[float, float] | None = None,
