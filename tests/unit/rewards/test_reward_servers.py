@@ -120,7 +120,9 @@ def test_a_judge_scores_from_zero_to_one_and_says_so_when_it_cannot(serve):
     instruction, question = (message["content"] for message in server.asked[0]["messages"])
     assert instruction.startswith("You grade answers. Is the sum right?")
     code = question.partition("<<")[2].partition(">>")[0]
-    assert question.count(f"<<{code}>>") == 2 and len(code) == 16, "the answer stands between lines of its own"
+    assert question.count(f"<<{code}>>") == 2 and len(code) == 16, (
+        "the answer stands between lines of its own"
+    )
 
 
 def test_a_comparing_judge_ranks_the_group_and_shows_answers_in_both_places(serve):
