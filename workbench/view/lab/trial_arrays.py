@@ -87,42 +87,42 @@ class Trial:
 
     samples: TrialSamples
     parts: list[RewardPart]
-    new: Scored
-    old_B: NDArray[np.float64] | None
-    old_words: str
+    scored: Scored
+    old_rewards_B: NDArray[np.float64] | None
+    old_name: str
     """Name of the old reward: v2, or `recorded`."""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
-    def new_B(self) -> NDArray[np.float64]:
+    def new_rewards_B(self) -> NDArray[np.float64]:
         """(B,) total reward of each sample, NaN where it was not scored."""
         clip = self.samples.config.reward_clip
-        return padded(total(self.new, self.parts, clip), sum(self.samples.sizes))
+        return padded(total(self.scored, self.parts, clip), sum(self.samples.sizes))
 
     @cached_property
     def new_advantages_B(self) -> NDArray[np.float64]:
         """(B,) advantages under the reward that is tried."""
         if self.samples.config.multi_objective_aggregation == "sum_then_normalize":
-            return self.samples.advantages(self.new_B[:, None], np.ones(1))
+            return self.samples.advantages(self.new_rewards_B[:, None], np.ones(1))
         counting = [part for part in self.parts if part.enabled]
         if not counting:
             return np.zeros(sum(self.samples.sizes))
-        columns = [padded(self.new.values_B[part.name], sum(self.samples.sizes)) for part in counting]
+        columns = [padded(self.scored.values_B[part.name], sum(self.samples.sizes)) for part in counting]
         return self.samples.advantages(np.column_stack(columns), np.array([part.weight for part in counting]))
 
     @cached_property
     def old_advantages_B(self) -> NDArray[np.float64] | None:
         """(B,) advantages under the reward it is compared with: the recorded ones where that is the run's own."""
-        if self.old_B is None:
+        if self.old_rewards_B is None:
             return None
-        if self.old_words == RECORDED and self.samples.advantage_B is not None:
+        if self.old_name == RECORDED and self.samples.advantage_B is not None:
             return np.nan_to_num(self.samples.advantage_B)
-        return self.samples.advantages(self.old_B[:, None], np.ones(1))
+        return self.samples.advantages(self.old_rewards_B[:, None], np.ones(1))
 
     @property
-    def tried(self) -> int:
+    def scored_groups(self) -> int:
         """Number of completely scored groups."""
-        return int(np.searchsorted(np.cumsum(self.samples.sizes), self.new.done, side="right"))
+        return int(np.searchsorted(np.cumsum(self.samples.sizes), self.scored.done, side="right"))
 
 
 def total(scored: Scored, parts: Sequence[RewardPart], clip: float | None) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from workbench.algorithm import advantages
 from workbench.core.errors import WorkbenchError
-from workbench.diagnose import forecast as foresee
+from workbench.diagnose import forecast as forecasting
 from workbench.rewards.api.outcome import is_failure
 from workbench.rewards.attacks import Attack
 from workbench.view.lab import reward_source
@@ -31,15 +31,15 @@ def refused(error: WorkbenchError) -> Json:
     return {"type": "refused", "error": str(error), "line": reward_source.line_of(str(error))}
 
 
-def opened(trial: Trial) -> Json:
+def overview(trial: Trial) -> Json:
     """The samples and functions of a trial."""
     return {
         "title": trial.samples.title,
         "groups": len(trial.samples.groups),
         "samples": sum(trial.samples.sizes),
-        "old_words": trial.old_words,
+        "old_words": trial.old_name,
         "parts": [part.model_dump() for part in trial.parts],
-        "size": _typical(trial.samples.sizes),
+        "size": _median_size(trial.samples.sizes),
     }
 
 
@@ -48,12 +48,12 @@ def group(trial: Trial, k: int) -> Json:
     prompt = trial.samples.groups[k]
     start = sum(trial.samples.sizes[:k])
     here = slice(start, start + len(prompt["completions"]))
-    new_G = trial.new_B[here]
-    old_G = None if trial.old_B is None else trial.old_B[here]
+    new_G = trial.new_rewards_B[here]
+    old_G = None if trial.old_rewards_B is None else trial.old_rewards_B[here]
     new = _advantages(trial, new_G)
     old = None if old_G is None else _advantages(trial, old_G)
-    new_places = foresee.ranks(_list(new_G))
-    old_places = foresee.ranks(_list(old_G)) if old_G is not None else [None] * len(new_G)
+    new_ranks = forecasting.ranks(_list(new_G))
+    old_ranks = forecasting.ranks(_list(old_G)) if old_G is not None else [None] * len(new_G)
     return {
         "k": k,
         "step": trial.samples.steps[k],
@@ -61,14 +61,14 @@ def group(trial: Trial, k: int) -> Json:
         "answer": None if prompt["answer"] is None else prompt["answer"][:MAX_TEXT],
         "std": {"old": None if old is None else _number(old.std_P[0]), "new": _number(new.std_P[0])},
         "dead": {"old": None if old is None else bool(old.zero_std_P[0]), "new": bool(new.zero_std_P[0])},
-        "tried": k < trial.tried,
+        "tried": k < trial.scored_groups,
         "samples": [
             {
                 "index": i,
                 "text": text[:MAX_TEXT],
                 "cut": max(0, len(text) - MAX_TEXT),
                 "length": prompt["lengths"][i],
-                "right": _truth(trial.samples.right_B[start + i]),
+                "right": _bool(trial.samples.right_B[start + i]),
                 "worth": _number(trial.samples.rating_B[start + i]),
                 "reward": _number(new_G[i]),
                 "advantage": _number(trial.new_advantages_B[start + i]),
@@ -76,15 +76,15 @@ def group(trial: Trial, k: int) -> Json:
                     "reward": None if old_G is None else _number(old_G[i]),
                     "advantage": None if trial.old_advantages_B is None else _number(trial.old_advantages_B[start + i]),
                 },
-                "place": new_places[i],
-                "old_place": old_places[i],
+                "place": new_ranks[i],
+                "old_place": old_ranks[i],
                 "parts": {
                     name: _number(values[start + i]) if start + i < len(values) else None
-                    for name, values in trial.new.values_B.items()
+                    for name, values in trial.scored.values_B.items()
                 },
                 "reasons": {
                     name: {"text": texts[start + i], "line": reward_source.line_of(texts[start + i]), "chosen": not is_failure(texts[start + i])}
-                    for name, texts in trial.new.reasons.items()
+                    for name, texts in trial.scored.reasons.items()
                     if start + i in texts
                 },
             }
@@ -95,37 +95,39 @@ def group(trial: Trial, k: int) -> Json:
 
 def summary(trial: Trial, size: int | None) -> Json:
     """Everything that is known once all samples are scored."""
-    count = sum(trial.samples.sizes[: trial.tried])
+    count = sum(trial.samples.sizes[: trial.scored_groups])
     found: Json = {
         "trial": trial.id,
-        **opened(trial),
-        "tried": trial.tried,
+        **overview(trial),
+        "tried": trial.scored_groups,
         "checks": checks(trial),
-        "printed": trial.new.printed,
-        "ended": trial.new.ended
-        and {"text": trial.new.ended, "line": reward_source.line_of(trial.new.ended)},
-        "range": reach(trial),
+        "printed": trial.scored.printed,
+        "ended": trial.scored.ended
+        and {"text": trial.scored.ended, "line": reward_source.line_of(trial.scored.ended)},
+        "range": reward_range(trial),
     }
     if not count:
         return {**found, "forecast": None, "prefer": None, "thumbs": None, "bars": []}
     return {
         **found,
-        "forecast": forecast(trial, size or _typical(trial.samples.sizes)),
-        "prefer": prefer(trial, count),
-        "thumbs": thumbs(trial, count),
+        "forecast": forecast(trial, size or _median_size(trial.samples.sizes)),
+        "prefer": correctness(trial, count),
+        "thumbs": rating_agreement(trial, count),
     }
 
 
 def forecast(trial: Trial, size: int) -> Json:
     """Forecast of both rewards at a group size, and each group's reward std for the bars."""
-    count = sum(trial.samples.sizes[: trial.tried])
+    count = sum(trial.samples.sizes[: trial.scored_groups])
     ids_B = trial.samples.group_ids_B[:count]
-    old_B = None if trial.old_B is None else trial.old_B[:count]
-    new_B = trial.new_B[:count]
-    found = foresee.forecast(old_B, new_B, ids_B, size, **trial.samples.advantage_arguments())
-    changed_P = _changed(trial, old_B, new_B)
+    old_rewards_B = None if trial.old_rewards_B is None else trial.old_rewards_B[:count]
+    new_rewards_B = trial.new_rewards_B[:count]
+    found = forecasting.forecast(
+        old_rewards_B, new_rewards_B, ids_B, size, **trial.samples.advantage_arguments()
+    )
+    changed_P = _changed(trial, old_rewards_B, new_rewards_B)
 
-    def side(one: foresee.Side) -> Json:
+    def side(one: forecasting.Side) -> Json:
         return {
             "dead": one.dead,
             "signal": one.signal,
@@ -137,7 +139,7 @@ def forecast(trial: Trial, size: int) -> Json:
         "size": size,
         "exact": found.exact,
         "stretched": found.stretched,
-        "groups": trial.tried,
+        "groups": trial.scored_groups,
         "old": side(found.old) if found.old else None,
         "new": side(found.new),
         "winners": found.winners,
@@ -148,8 +150,8 @@ def forecast(trial: Trial, size: int) -> Json:
 
 def checks(trial: Trial) -> Json:
     """Checks of a reward before a run uses it: repeatable, fast, finite, not constant."""
-    scored = trial.new
-    known = trial.new_B[np.isfinite(trial.new_B)]
+    scored = trial.scored
+    known = trial.new_rewards_B[np.isfinite(trial.new_rewards_B)]
     reasons = [text for texts in scored.reasons.values() for text in texts.values() if is_failure(text)]
     first = next(iter(reasons), "")
     return {
@@ -168,16 +170,16 @@ def checks(trial: Trial) -> Json:
     }
 
 
-def prefer(trial: Trial, count: int) -> Json | None:
+def correctness(trial: Trial, count: int) -> Json | None:
     """Mean reward of right and of wrong samples, and how many are pushed the wrong way. None where correctness is unknown."""
     right_B = trial.samples.right_B[:count]
     if not np.isfinite(right_B).any():
         return None
 
-    def side(rewards_B: Floats | None, pushed_B: Floats | None) -> Json | None:
-        if rewards_B is None or pushed_B is None:
+    def side(rewards_B: Floats | None, advantages_B: Floats | None) -> Json | None:
+        if rewards_B is None or advantages_B is None:
             return None
-        wrong_up, right_down = foresee.wrongly_pushed(pushed_B[:count], right_B)
+        wrong_up, right_down = forecasting.wrongly_pushed(advantages_B[:count], right_B)
         return {
             "right": _mean(rewards_B[:count][right_B == 1]),
             "wrong": _mean(rewards_B[:count][right_B == 0]),
@@ -188,19 +190,19 @@ def prefer(trial: Trial, count: int) -> Json | None:
     return {
         "right": int(np.sum(right_B == 1)),
         "wrong": int(np.sum(right_B == 0)),
-        "old": side(trial.old_B, trial.old_advantages_B),
-        "new": side(trial.new_B, trial.new_advantages_B),
+        "old": side(trial.old_rewards_B, trial.old_advantages_B),
+        "new": side(trial.new_rewards_B, trial.new_advantages_B),
     }
 
 
-def thumbs(trial: Trial, count: int) -> Json:
+def rating_agreement(trial: Trial, count: int) -> Json:
     """Whether advantages agree with the user's ratings, and the samples where they do not."""
     rating_B = trial.samples.rating_B[:count]
-    pushed_B = trial.new_advantages_B[:count]
+    advantages_B = trial.new_advantages_B[:count]
     wanted_B = np.sign(rating_B - 0.5)
     rated_B = np.isfinite(rating_B) & (wanted_B != 0)
-    against_B = rated_B & (np.sign(pushed_B) == -wanted_B)
-    silent_B = rated_B & (pushed_B == 0)
+    against_B = rated_B & (np.sign(advantages_B) == -wanted_B)
+    silent_B = rated_B & (advantages_B == 0)
     firsts = np.concatenate([[0], np.cumsum(trial.samples.sizes)])
     ids_B = trial.samples.group_ids_B
     return {
@@ -208,13 +210,13 @@ def thumbs(trial: Trial, count: int) -> Json:
         "agree": int((rated_B & ~against_B & ~silent_B).sum()),
         "silent": int(silent_B.sum()),
         "against": [
-            {"k": int(ids_B[i]), "index": int(i - firsts[ids_B[i]]), "good": bool(rating_B[i] > 0.5), "advantage": _number(pushed_B[i])}
+            {"k": int(ids_B[i]), "index": int(i - firsts[ids_B[i]]), "good": bool(rating_B[i] > 0.5), "advantage": _number(advantages_B[i])}
             for i in np.flatnonzero(against_B)[:50]
         ],
     }  # fmt: skip
 
 
-def attacked(tricks: Sequence[Attack], old: dict[str, float | None], against: int | None) -> Json:
+def attack_results(tricks: Sequence[Attack], old: dict[str, float | None], against: int | None) -> Json:
     """Attacks, the worst first."""
     rows = sorted(tricks, key=lambda trick: (_VERDICTS.index(trick.verdict), -(trick.score or 0.0)))
     return {
@@ -241,34 +243,38 @@ def _advantages(trial: Trial, rewards_G: NDArray[np.float64]) -> advantages.Adva
     )
 
 
-def _changed(trial: Trial, old_B: NDArray[np.float64] | None, new_B: NDArray[np.float64]) -> list[bool]:
+def _changed(
+    trial: Trial, old_rewards_B: NDArray[np.float64] | None, new_rewards_B: NDArray[np.float64]
+) -> list[bool]:
     """Whether the best sample of each group changes."""
-    if old_B is None:
-        return [False] * trial.tried
+    if old_rewards_B is None:
+        return [False] * trial.scored_groups
     found, start = [], 0
-    for size in trial.samples.sizes[: trial.tried]:
+    for size in trial.samples.sizes[: trial.scored_groups]:
         here = slice(start, start + size)
-        found.append(bool(foresee.changed_winners(old_B[here][None], new_B[here][None])[0]))
+        found.append(
+            bool(forecasting.changed_winners(old_rewards_B[here][None], new_rewards_B[here][None])[0])
+        )
         start += size
     return found
 
 
-def _noise(side: foresee.Side) -> int:
+def _noise(side: forecasting.Side) -> int:
     """Number of groups with less than a tenth of the median std: dividing by it amplifies noise."""
     with_signal = side.std_P[side.dead_P < 0.5]
     return int(np.sum(with_signal < 0.1 * np.median(with_signal))) if len(with_signal) > 2 else 0
 
 
-def reach(trial: Trial) -> list[float]:
+def reward_range(trial: Trial) -> list[float]:
     """Range of the reward axis: all rewards that occur, 0 included."""
-    both = [trial.new_B] + ([] if trial.old_B is None else [trial.old_B])
+    both = [trial.new_rewards_B] + ([] if trial.old_rewards_B is None else [trial.old_rewards_B])
     known = np.concatenate(both)
     known = known[np.isfinite(known)]
     low, high = min(0.0, float(known.min(initial=0.0))), max(0.0, float(known.max(initial=0.0)))
     return [low, high if high > low else low + 1.0]
 
 
-def _typical(sizes: Sequence[int]) -> int:
+def _median_size(sizes: Sequence[int]) -> int:
     return max(2, int(np.median(sizes))) if sizes else 2
 
 
@@ -285,5 +291,5 @@ def _number(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _truth(value: float) -> bool | None:
+def _bool(value: float) -> bool | None:
     return None if np.isnan(value) else bool(value)

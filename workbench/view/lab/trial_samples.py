@@ -145,7 +145,7 @@ class TrialSamples:
         }
 
 
-def load(store: RunStore, drafts: Drafts, choice: Recorded | Fresh | Cases) -> Iterator[str | TrialSamples]:
+def load(store: RunStore, drafts: Drafts, choice: Choice) -> Iterator[str | TrialSamples]:
     """Progress messages while it takes time, and finally the samples. Raises RunError and ConfigError."""
     if isinstance(choice, Cases):
         yield of_cases(drafts.cases())

@@ -91,35 +91,35 @@ class Trials:
         except WorkbenchError as error:
             yield trial_json.refused(error)
 
-    def peek(self, on: trial_samples.Recorded | trial_samples.Fresh | trial_samples.Cases) -> Json | None:
+    def peek(self, on: Choice) -> Json | None:
         """The first group as recorded, without running code; None where its samples must be drawn first. Raises WorkbenchError."""
         if isinstance(on, trial_samples.Fresh) and not trial_samples.is_cached(self.store, self.drafts, on):
             return None
-        *_, found = self._fetch(on)
-        assert isinstance(found, TrialSamples)
-        words = "" if found.reward_B is None else RECORDED
-        trial = Trial(found, [], Scored({}, {}, "", None, 0.0, 0), found.reward_B, words)
+        *_, samples = self._fetch(on)
+        assert isinstance(samples, TrialSamples)
+        words = "" if samples.reward_B is None else RECORDED
+        trial = Trial(samples, [], Scored({}, {}, "", None, 0.0, 0), samples.reward_B, words)
         self._remember(trial)
         return {
-            **trial_json.opened(trial),
+            **trial_json.overview(trial),
             "trial": trial.id,
-            "range": trial_json.reach(trial),
+            "range": trial_json.reward_range(trial),
             "group": trial_json.group(trial, 0),
         }
 
     def attack(self, body: TryBody) -> Json:
         """Score of each attack, with the old version's beside it. Raises WorkbenchError."""
-        found = self._load_samples(body)
-        ready = self._load(body.written, found)
-        groups = found.groups[:: max(1, len(found.groups) // ATTACKED)][:ATTACKED]
+        samples = self._load_samples(body)
+        ready = self._load(body.written, samples)
+        groups = samples.groups[:: max(1, len(samples.groups) // ATTACKED)][:ATTACKED]
         self._check_does_not_hang(ready, groups[0])
         tricks = attacks.attack(ready.sources, groups, pool=ready.pool)
         old: dict[str, float | None] = {}
         if body.against is not None:
             version = self.drafts.version(body.against)
-            before = self._load(RewardCode(code=version.code, parts=version.parts), found)
+            before = self._load(RewardCode(code=version.code, parts=version.parts), samples)
             old = {a.name: a.score for a in attacks.attack(before.sources, groups, pool=before.pool)}
-        return trial_json.attacked(tricks, old, body.against)
+        return trial_json.attack_results(tricks, old, body.against)
 
     # -- inside --------------------------------------------------------------------------------------------
 
@@ -133,52 +133,52 @@ class Trials:
 
     def _run(self, body: TryBody, hold: Hold) -> Iterator[Json]:
         parts = weighted_parts(body.written)  # an error in the code shows before anything is sampled
-        found: TrialSamples | None = None
+        samples: TrialSamples | None = None
         for fetched in self._fetch(body.on):
             if isinstance(fetched, TrialSamples):
-                found = fetched
+                samples = fetched
             else:
                 yield {"type": "doing", "words": fetched}
-        assert found is not None
+        assert samples is not None
         yield {"type": "doing", "words": "Loading your code…"}
         now: Trial | None = None
-        for scored in self._score(body.written, found, hold):
+        for scored in self._score(body.written, samples, hold):
             first = now is None
-            now = Trial(found, parts, scored, *self._old(body, found, None))
+            now = Trial(samples, parts, scored, *self._old(body, samples, None))
             if first:
                 yield {
                     "type": "group",
-                    **trial_json.opened(now),
-                    "range": trial_json.reach(now),
+                    **trial_json.overview(now),
+                    "range": trial_json.reward_range(now),
                     "group": trial_json.group(now, 0),
                 }
-            yield {"type": "progress", "done": scored.done, "total": sum(found.sizes)}
+            yield {"type": "progress", "done": scored.done, "total": sum(samples.sizes)}
         assert now is not None
-        old_B, old_words = self._old(body, found, hold)
-        now = dataclasses.replace(now, old_B=old_B, old_words=old_words)
+        old_rewards_B, old_name = self._old(body, samples, hold)
+        now = dataclasses.replace(now, old_rewards_B=old_rewards_B, old_name=old_name)
         self._remember(now)
-        yield {"type": "ended" if now.new.ended else "done", **trial_json.summary(now, body.size)}
+        yield {"type": "ended" if now.scored.ended else "done", **trial_json.summary(now, body.size)}
 
     def _old(
-        self, body: TryBody, found: TrialSamples, hold: Hold | None
+        self, body: TryBody, samples: TrialSamples, hold: Hold | None
     ) -> tuple[NDArray[np.float64] | None, str]:
         """The rewards to compare with, and their name; without `hold` only cached ones."""
         if body.against is None:
-            return found.reward_B, "" if found.reward_B is None else RECORDED
+            return samples.reward_B, "" if samples.reward_B is None else RECORDED
         version = self.drafts.version(body.against)
         written, words = RewardCode(code=version.code, parts=version.parts), f"v{version.number}"
         try:
             if hold is not None:
-                *_, scored = self._score(written, found, hold)
+                *_, scored = self._score(written, samples, hold)
             else:
-                known = self._scored.get(_key(written, found))
+                known = self._scored.get(_key(written, samples))
                 if known is None:
                     return None, words
                 scored = known
         except RewardError as error:
             return None, f"{words} (cannot be used: {error})"
         return padded(
-            total(scored, weighted_parts(written), found.config.reward_clip), sum(found.sizes)
+            total(scored, weighted_parts(written), samples.config.reward_clip), sum(samples.sizes)
         ), words
 
     def _remember(self, trial: Trial) -> None:
@@ -187,52 +187,50 @@ class Trials:
             while len(self._trials) > MAX_KEPT:
                 self._trials.popitem(last=False)
 
-    def _fetch(
-        self, on: trial_samples.Recorded | trial_samples.Fresh | trial_samples.Cases
-    ) -> Iterator[str | TrialSamples]:
+    def _fetch(self, on: Choice) -> Iterator[str | TrialSamples]:
         """`trial_samples.load`; recorded samples are cached until the run changes."""
         if not isinstance(on, trial_samples.Recorded):
             yield from trial_samples.load(self.store, self.drafts, on)
             return
         key = (on.model_dump_json(), trial_samples.state_of(self.store, on))
-        found = self._recorded.get(key)
-        if found is None:
-            found = trial_samples.of_run(self.store, on)
+        samples = self._recorded.get(key)
+        if samples is None:
+            samples = trial_samples.of_run(self.store, on)
             with self._lock:
-                self._recorded[key] = found
+                self._recorded[key] = samples
                 while len(self._recorded) > MAX_KEPT_RUNS:
                     self._recorded.popitem(last=False)
-        yield found
+        yield samples
 
     def _load_samples(self, body: TryBody) -> TrialSamples:
-        *_, found = self._fetch(body.on)
-        assert isinstance(found, TrialSamples)
-        return found
+        *_, samples = self._fetch(body.on)
+        assert isinstance(samples, TrialSamples)
+        return samples
 
-    def _load(self, written: RewardCode, found: TrialSamples) -> LoadedRewards:
+    def _load(self, written: RewardCode, samples: TrialSamples) -> LoadedRewards:
         parts = weighted_parts(written)
         raw = written.code.encode("utf-8", "surrogatepass")
         specs = [RewardSpec(name=part.name, weight=part.weight, enabled=part.enabled) for part in parts]
         texts = [source.SourceText(raw, part.name, CODE_FILE) for part in parts]
-        return self.process_cache.load(specs, texts, found.columns, found.config.max_completion_length)
+        return self.process_cache.load(specs, texts, samples.columns, samples.config.max_completion_length)
 
-    def _score(self, written: RewardCode, found: TrialSamples, hold: Hold) -> Iterator[Scored]:
+    def _score(self, written: RewardCode, samples: TrialSamples, hold: Hold) -> Iterator[Scored]:
         """Scores so far, repeatedly; the last is complete, or says why scoring was stopped."""
-        key = _key(written, found)
+        key = _key(written, samples)
         if (known := self._scored.get(key)) is not None:
             yield known
             return
-        ready = self._load(written, found)
+        ready = self._load(written, samples)
         tally = Tally((one.name for one in ready.sources), SECONDS, guesses(ready.sources))
         wants_tokens = any(one.shape.wants_tokens for one in ready.sources)
-        groups = found.with_tokens() if wants_tokens else found.groups
+        groups = samples.with_tokens() if wants_tokens else samples.groups
         over = False
         hold(ready)
         try:
             for part in _sliced(groups):
                 tally.take(ready.pool.score_inputs(part), ready.pool.printed)
                 lost = tally.lost()
-                complete = tally.done == sum(found.sizes) and not lost
+                complete = tally.done == sum(samples.sizes) and not lost
                 state = tally.state(lost, *self._repeated(ready, groups, tally) if complete else (None, None))
                 if complete:
                     self._keep(key, state)
@@ -301,7 +299,7 @@ def _same(one: float | None, other: float) -> bool:
     return np.isnan(other) if one is None else one == other
 
 
-def _key(written: RewardCode, found: TrialSamples) -> tuple[str, str]:
+def _key(written: RewardCode, samples: TrialSamples) -> tuple[str, str]:
     names = ",".join(part.name for part in weighted_parts(written))
-    rated = hash(found.rating_B.tobytes())  # a reward may use ratings
-    return f"{names}\n{written.code}", f"{found.key}/{found.config.max_completion_length}/{rated}"
+    rated = hash(samples.rating_B.tobytes())  # a reward may use ratings
+    return f"{names}\n{written.code}", f"{samples.key}/{samples.config.max_completion_length}/{rated}"
