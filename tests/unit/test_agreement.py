@@ -29,7 +29,7 @@ def test_thumbs_agree_where_the_group_mean_lies_on_the_right_side(run: Run) -> N
     run.rate(0, 1, 1, True)  # 1, 2, 3: exactly the mean, so the reward would not push it
     found = run.agreement(LENGTH)
     assert (found.agree, found.total) == (2, 4)
-    assert [(one.step, one.k, one.sample, one.text, one.said) for one in found.disagreements] == [
+    assert [(one.step, one.k, one.sample, one.text, one.judgement) for one in found.disagreements] == [
         (0, 0, 1, "bb:0", "good"),
         (0, 1, 1, "ff:0", "good"),
     ]
@@ -50,7 +50,7 @@ def test_places_agree_pair_by_pair(run: Run) -> None:
     found = agreement(run.reader, LENGTH)
     assert (found.agree, found.total) == (1, 2)
     (wrong,) = found.disagreements
-    assert (wrong.text, wrong.said, wrong.other, wrong.value, wrong.against) == (
+    assert (wrong.text, wrong.judgement, wrong.other, wrong.value, wrong.against) == (
         "a:1",
         "better",
         "bb:0",

@@ -129,7 +129,7 @@ def test_what_cannot_be_rescored_is_said(tmp_path: Path) -> None:
         rescore(reader, "def f(completion, nowhere):\n    return 1.0\n")
     with pytest.raises(RewardError, match="write name=weight"):
         rescore(reader, "correct=much")
-    with pytest.raises(RunError, match="no recorded answers in that part"):
+    with pytest.raises(RunError, match="no recorded samples in that part"):
         rescore(reader, "correct", since=9)
 
 

@@ -98,7 +98,7 @@ def ratings(
             "agree": held.agree,
             "of": held.total,
             "absent": held.absent,
-            "disagreements": [one._asdict() for one in held.disagreements],
+            "disagreements": [one.as_json() for one in held.disagreements],
         }
     if json:
         print_json(found)
@@ -114,7 +114,7 @@ def ratings(
         for one in held.disagreements:
             than = f" than {one.other!r}" if one.other is not None else ""
             print(
-                f"  step {one.step}, group {one.k}, sample {one.sample}: you said {one.said}{than}; it scores "
+                f"  step {one.step}, group {one.k}, sample {one.sample}: you said {one.judgement}{than}; it scores "
                 f"{one.value:.3f} against {one.against:.3f}"
             )
     return 0

@@ -1,4 +1,4 @@
-"""Whether a reward says what people said: each of their ratings against what the reward would have asked.
+"""How far a reward agrees with users' ratings: each rating against the sign of the advantage the reward would give.
 
 In: the ratings of a run and rewards. Out: how many agree, and those that do not.
 """
@@ -15,11 +15,11 @@ from workbench.record.notes import Notes, Rating, Visit
 from workbench.record.reader import Reader
 
 Json = dict[str, Any]
-Said = Literal["good", "bad", "better"]
+Judgement = Literal["good", "bad", "better"]
 
 
 class Disagreement(NamedTuple):
-    """A rating that the reward does not follow."""
+    """A rating that the reward contradicts."""
 
     step: int
     kind: str
@@ -27,33 +27,37 @@ class Disagreement(NamedTuple):
     k: int
     prompt_id: str
     sample: int
-    """Place of the answer in its group, from 0."""
+    """Index of the completion in its group."""
     text: str
-    said: Said
-    """What the person said; `better` than `other`."""
+    judgement: Judgement
+    """The user's; `better` means better than `other`."""
     value: float
-    """What the reward gives it."""
+    """Its reward."""
     against: float
-    """The mean of its group, or what the other answer gets."""
+    """The mean reward of its group, or the reward of `other`."""
     other: str | None = None
+
+    def as_json(self) -> Json:
+        """By the names that the command line prints."""
+        return {"said" if name == "judgement" else name: value for name, value in self._asdict().items()}
 
 
 class Agreement(NamedTuple):
-    """How far a reward goes along with people."""
+    """Counts of ratings, and those that the reward contradicts."""
 
     agree: int
     total: int
-    """Thumbs on scored answers, and pairs of scored answers with different places."""
+    """Thumbs on scored completions, and pairs of scored completions with different places."""
     disagreements: list[Disagreement]
     absent: int = 0
-    """Ratings of answers for which the reward has no value; not in `total`."""
+    """Ratings of completions for which the reward has no value; not in `total`."""
 
 
 def agreement(run: Reader, rewards: Rewards) -> Agreement:
-    """Hold rewards against the ratings of a run.
+    """Compares rewards with the ratings of a run.
 
-    A thumb agrees where GRPO would push the answer that way: a good one scores above the mean of its group, a bad
-    one below. A rank agrees, pair by pair, where the better answer scores more. Raises RewardError.
+    A thumb agrees where the advantage has its sign: a good completion scores above the mean of its group, a bad one
+    below. A ranking agrees, pair by pair, where the better completion scores more. Raises RewardError.
     """
     rated: dict[tuple[str, str], list[Rating]] = defaultdict(list)
     for rating in Notes(run.folder).ratings():
@@ -83,29 +87,30 @@ def agreement(run: Reader, rewards: Rewards) -> Agreement:
 
 
 def _of_group(group: Json, values: list[float | None], ratings: list[Rating]) -> Agreement:
-    """The ratings of one group against the values that a reward gives its answers."""
-    places = {text: place for place, text in reversed(list(enumerate(group["texts"])))}
-    here = [rating for rating in ratings if rating.text in places]
-    value_of = {rating.text: values[places[rating.text]] for rating in here}
+    """The ratings of one group against the rewards `values` of its completions."""
+    indices = {text: index for index, text in reversed(list(enumerate(group["texts"])))}
+    here = [rating for rating in ratings if rating.text in indices]
+    value_of = {rating.text: values[indices[rating.text]] for rating in here}
     known = [value for value in values if value is not None]
     mean = float(np.mean(known)) if known else 0.0
     agree = 0
-    against: list[Disagreement] = []
-
-    for said, rating, value, bar, other in _asked(here, value_of, mean):
-        if value < bar if said == "bad" else value > bar:
+    disagreements: list[Disagreement] = []
+    for judgement, rating, value, against, other in _comparisons(here, value_of, mean):
+        if value < against if judgement == "bad" else value > against:
             agree += 1
             continue
         at = (group["step"], group["kind"], group["mode"], group["k"], group["prompt_id"])
-        against.append(Disagreement(*at, places[rating.text], rating.text, said, value, bar, other))
+        disagreements.append(
+            Disagreement(*at, indices[rating.text], rating.text, judgement, value, against, other)
+        )
     absent = sum(value_of[rating.text] is None for rating in here)
-    return Agreement(agree, agree + len(against), against, absent)
+    return Agreement(agree, agree + len(disagreements), disagreements, absent)
 
 
-def _asked(
+def _comparisons(
     ratings: list[Rating], value_of: dict[str, float | None], mean: float
-) -> Iterator[tuple[Said, Rating, float, float, str | None]]:
-    """What was said of which answer, its value, and what that must lie above (for `bad` below)."""
+) -> Iterator[tuple[Judgement, Rating, float, float, str | None]]:
+    """A judgement and its rating, the completion's reward, and what that must be above (for `bad` below)."""
     for rating in ratings:
         value = value_of[rating.text]
         if rating.thumb is not None and value is not None:

@@ -1,5 +1,6 @@
-"""Several answers to one problem: does any hit, how many do, and what would their vote be? Right or wrong and final answers in,
-pass@k, avg@k and maj@k out.
+"""pass@k, avg@k and maj@k of problems with several completions each.
+
+In: right or wrong and final answer of each completion. Out: glossary names with values.
 """
 
 from collections.abc import Sequence
@@ -11,24 +12,25 @@ from numpy.typing import NDArray
 from workbench.diagnose import text
 
 _RIGHT = "\0right"
-"""Stands for every right answer in a vote: 42 and 42.0 are one answer."""
+"""Stands for every right answer in a vote: 42 and 42.0 are the same vote."""
 
 
 class Attempts(NamedTuple):
-    """The answers to one problem, in the order in which they were drawn."""
+    """The completions of one problem, in the order in which they were sampled."""
 
     right: NDArray[np.float64]
-    """1, 0, or NaN where nothing judged it."""
-    answers: Sequence[str | None]
-    """What each finally says, None where it says nothing."""
+    """(G,) 1, 0, or NaN where no reward judged it."""
+    final_answers: Sequence[str | None]
+    """(G,) None where a completion has none."""
 
 
 def at_k(problems: Sequence[Attempts]) -> dict[str, float]:
-    """`pass_at/<k>`, `avg_at/<k>` and `maj_at/<k>`, means over the problems with at least k judged answers.
+    """`pass_at/<k>`, `avg_at/<k>` and `maj_at/<k>`: means over the problems with at least k judged completions.
 
-    k runs over the powers of 2 and the number that every problem with several answers has. pass@k is unbiased from all of a
-    problem's answers (Chen 2021); avg@k and maj@k are of its first k; a tie goes to the answer seen first, no answer is no vote, and
-    where nobody votes the problem is left out.
+    k runs over the powers of 2 up to the smallest number of judged completions among problems with several, and that number.
+    pass@k is the unbiased estimate from all n completions, 1 - C(n - c, k) / C(n, k) with c right ones (Chen 2021, 2107.03374);
+    avg@k and maj@k use the first k. maj@k: a tie goes to the final answer seen first, a completion without one does not vote,
+    and a problem without votes is left out.
     """
     judged = [_judged(problem) for problem in problems]
     several = [len(problem.right) for problem in judged if len(problem.right) > 1]
@@ -49,13 +51,13 @@ def at_k(problems: Sequence[Attempts]) -> dict[str, float]:
 def _judged(problem: Attempts) -> Attempts:
     known = np.isfinite(problem.right)
     return Attempts(
-        problem.right[known], [a for a, there in zip(problem.answers, known, strict=True) if there]
+        problem.right[known], [a for a, there in zip(problem.final_answers, known, strict=True) if there]
     )
 
 
 def _votes(problem: Attempts, k: int) -> list[str]:
-    """The votes of the first k answers; right ones vote alike."""
-    pairs = zip(problem.answers[:k], problem.right[:k], strict=True)
+    """The votes of the first k completions; right ones vote alike."""
+    pairs = zip(problem.final_answers[:k], problem.right[:k], strict=True)
     return [_RIGHT if right else answer for answer, right in pairs if answer is not None]
 
 

@@ -1,6 +1,6 @@
-"""What is wrong with a run, on the command line and in a notebook: its alarms, and why its loss is what it is.
+"""The report of `workbench doctor RUN`: verdict, alarms with remedies, and why the loss is near 0.
 
-In: the record of a run. Out: a report as plain data, and the same in words.
+In: the record of a run. Out: plain data, and the same as text.
 """
 
 from typing import Any
@@ -13,13 +13,13 @@ from workbench.record.reader import Reader
 
 Json = dict[str, Any]
 SMALL = 1e-3
-"""A loss this close to 0 is what people ask about."""
+"""A loss below this is explained."""
 
 
 def report(reader: Reader, state: str, reason: str = "", *, over: bool = False) -> Json:
-    """{"run", "state", "verdict", "facts", "loss": [sentences], "alarms": [open ones first, most pressing first]}. `over`: nobody
-    listens any more, so what a living run would change is a fork."""
-    said = verdict.of_run(reader, state, reason)
+    """{"run", "state", "verdict", "facts", "loss": [sentences], "alarms": [open first, then by level]}. `over`: the run has ended,
+    so that a remedy which would change a live setting becomes a fork."""
+    found = verdict.of_run(reader, state, reason)
     order = {"critical": 0, "warning": 1, "info": 2}
     alarms = sorted(
         reader.alarms(),
@@ -32,10 +32,10 @@ def report(reader: Reader, state: str, reason: str = "", *, over: bool = False) 
     return {
         "run": reader.folder.id,
         "state": state,
-        "verdict": said.sentence,
-        "facts": said.facts,
+        "verdict": found.sentence,
+        "facts": found.facts,
         "loss": loss(reader, reader.config),
-        "alarms": [_told(alarm, over) for alarm in alarms],
+        "alarms": [_with_remedies(alarm, over) for alarm in alarms],
     }
 
 
@@ -52,14 +52,14 @@ def loss(reader: Reader, config: RunConfig) -> list[str]:
     if abs(value) < SMALL:
         found.append(
             "That alone says nothing: advantages sum to 0 in every group, so the loss of an on-policy step is 0 up to "
-            "answer lengths whatever is learned. The gradient is not."
+            "completion lengths whatever is learned. The gradient is not."
         )
     if beta and kl is not None and config.kl_in == "loss":
         found.append(f"Beta times KL is {_signed(beta * kl)} of it; that part rises as the model moves.")
     norm = now.get("grad_norm")
     if dead > 0.9:
         found.append(
-            f"{share(dead)} of the groups are dead (every answer scored the same), so there is next to no gradient: this "
+            f"{share(dead)} of the groups are dead (every sample scored the same), so there is next to no gradient: this "
             "run learns nothing now."
         )
     elif dead > 0.5:
@@ -97,7 +97,7 @@ def words(found: Json) -> str:
     return "\n".join(line for i, line in enumerate(lines) if line or i)
 
 
-def _told(alarm: Json, over: bool) -> Json:
+def _with_remedies(alarm: Json, over: bool) -> Json:
     row = ALARMS.get(alarm["name"])
     samples = alarm["evidence"].get("samples", [])
     return {
@@ -118,7 +118,7 @@ def _told(alarm: Json, over: bool) -> Json:
 
 
 def as_command(remedy: Json, fork_at: int | None = None) -> str:
-    """A remedy as one would type it; `fork_at`: the run is over, so its settings change in a fork from there."""
+    """A remedy as a shell command; `fork_at`: the run is over, so its settings change in a fork from that step."""
     pairs = {**remedy.get("args", {}), **remedy.get("fork", {})}
     changes = " ".join(f"{name}={_value(value)}" for name, value in pairs.items())
     if "fork" in remedy or fork_at is not None:

@@ -1,7 +1,7 @@
-"""What another reward would do to a run, from answers that are there already: no model, no GPU.
+"""What another reward would do to a run, from recorded completions: no model, no GPU.
 
-In: the same answers scored twice (NaN = absent), their groups, and a group size. Out: dead groups, signal, changed winners, spread, and
-who is pushed which way. The advantages are those of `advantages.compute`, as in the update.
+In: the same completions scored twice (NaN = absent), their groups, and a group size. Out: groups without reward spread, mean
+|advantage|, changed winners. The advantages are those of `advantages.compute`, as in the update.
 """
 
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from workbench.algorithm import advantages
 from workbench.core.variants import Baseline, Scale, Std
 
 DRAWS = 48
-"""Groups of the wanted size drawn from each group there is."""
+"""Groups of the requested size drawn from each recorded group."""
 _MOST = 400_000
-"""Answers drawn in all; with many groups each is drawn less often."""
+"""Completions drawn in all; with many groups fewer draws are made from each."""
 
 
 class Side(NamedTuple):
-    """One of the two rewards. Means are over groups drawn at the wanted size."""
+    """One of the two rewards. Means are over the drawn groups."""
 
     dead: float
-    """Share of groups in which every answer scores the same."""
+    """Share of groups in which every completion scores the same."""
     signal: float
-    """Mean |advantage| of an answer, dead groups counted as 0."""
+    """Mean |advantage| of a completion, 0 in groups without reward spread."""
     std_P: NDArray[np.float64]
-    """Mean std of the reward within each group."""
+    """(P,) mean std of the reward within each group."""
     dead_P: NDArray[np.float64]
-    """Each group's share of draws that are dead."""
+    """(P,) each group's share of draws without reward spread."""
 
 
 class Forecast(NamedTuple):
@@ -37,13 +37,13 @@ class Forecast(NamedTuple):
 
     size: int
     exact: bool
-    """Every group has this size: these are the recorded groups, nothing was drawn."""
+    """Every recorded group has this size, so none was drawn."""
     stretched: bool
-    """Some groups are smaller than the size, so their answers were drawn with replacement: rare ones are missing."""
+    """Some groups are smaller, so their completions were drawn with replacement: rare ones are missing."""
     old: Side | None
     new: Side
     winners: float | None
-    """Share of groups in which no answer that is best under the old reward is best under the new one."""
+    """Share of groups in which no completion that is best under the old reward is best under the new one."""
 
 
 def forecast(
@@ -58,7 +58,8 @@ def forecast(
     baseline: Baseline = "mean",
     seed: int = 0,
 ) -> Forecast:
-    """Draw groups of `size` from the groups there are, and give both rewards the same draws."""
+    """Draws groups of `size` from the recorded groups, the same for both (B,) rewards. The advantage settings are those of
+    `advantages.compute`."""
     groups = _members(group_ids_B)
     sizes = {len(group) for group in groups}
     exact = sizes == {size}
@@ -82,21 +83,22 @@ def forecast(
 
 
 def changed_winners(old_P_G: NDArray[np.float64], new_P_G: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(P,) whether none of the answers that are best under the old reward is best under the new one. Where
-    either has scored nothing, nobody has won."""
+    """(P,) whether no completion that is best under the old reward is best under the new one; False where either reward
+    scored none. Both arguments (P, G), NaN = absent."""
     known_P = np.isfinite(old_P_G).any(axis=1) & np.isfinite(new_P_G).any(axis=1)
     shared_P = (_best(old_P_G) & _best(new_P_G)).any(axis=1)
     return np.asarray(known_P & ~shared_P, dtype=np.bool_)
 
 
 def ranks(rewards: Sequence[float | None]) -> list[int | None]:
-    """Places within a group, 1 for the best, equal rewards sharing theirs; None where a reward is absent."""
+    """(G,) places within a group, 1 for the best, the same for equal rewards; None where a reward is absent."""
     known = [value for value in rewards if value is not None]
     return [None if value is None else 1 + sum(other > value for other in known) for value in rewards]
 
 
 def wrongly_pushed(advantages_B: NDArray[np.float64], right_B: NDArray[np.float64]) -> tuple[int, int]:
-    """How many wrong answers get a positive advantage, and how many right ones a negative. `right_B`: 1, 0, NaN unknown."""
+    """Number of wrong completions with a positive advantage, and of right ones with a negative. Both (B,); `right_B`: 1, 0, NaN
+    unknown."""
     return int(np.sum((right_B == 0) & (advantages_B > 0))), int(np.sum((right_B == 1) & (advantages_B < 0)))
 
 
@@ -115,7 +117,7 @@ def _best(rewards_P_G: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _members(group_ids_B: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Places of each group's answers, groups in ascending order of their ids."""
+    """Indices of each group's completions, groups in ascending order of their ids."""
     order_B = np.argsort(group_ids_B, kind="stable")
     cuts = np.flatnonzero(np.diff(group_ids_B[order_B])) + 1
     return np.split(order_B, cuts)
@@ -124,7 +126,7 @@ def _members(group_ids_B: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 def _draw(
     groups: Sequence[NDArray[np.int64]], size: int, draws: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Flat places of (group, draw, answer): without replacement where a group has enough answers."""
+    """Flat indices of (group, draw, completion): without replacement where a group is large enough."""
     found = []
     for group in groups:
         if len(group) >= size:

@@ -1,4 +1,4 @@
-"""How sure a share or a mean is: counts go in, 95 % intervals come out. Standard library only."""
+"""95 % interval of a share. Counts in, interval out. Standard library only."""
 
 import math
 from typing import NamedTuple
@@ -13,7 +13,10 @@ class Interval(NamedTuple):
 
 
 def wilson(right: float, total: int, z: float = 1.959964) -> Interval:
-    """Wilson score interval of a share (Wilson 1927): honest also near 0 and 1 and for few problems."""
+    """Wilson score interval of right / total (Wilson 1927), valid also near 0 and 1 and for few problems; NaN for total 0.
+
+    With p = right / total: centre (p + z²/2n) / (1 + z²/n), half-width z sqrt(p (1-p)/n + z²/4n²) / (1 + z²/n).
+    """
     if total == 0:
         return Interval(math.nan, math.nan, math.nan)
     share = right / total

@@ -1,7 +1,7 @@
-"""All metrics of the glossary that follow from one step's answers: a `StepRecord` in, name -> number out.
+"""The glossary's metrics of one step's completions: a `StepRecord` in, name -> number out.
 
-Pure numpy; called by the loop before the step is recorded. What cannot be computed is left out: absent
-rewards are absent, never 0, and a metric without anything to average does not appear.
+Numpy only; called before the step is recorded. A metric that cannot be computed is left out: absent rewards are
+absent, never 0, and a mean over nothing does not appear. Formulas: core/glossary.toml.
 """
 
 import math
@@ -22,17 +22,18 @@ from workbench.rewards.builtin.language import language
 Floats = NDArray[np.float64]
 Metrics = dict[str, float]
 TINY_STD = 0.01
-"""A group's std below this share of the step's reward range is noise that division by it would amplify."""
+"""Below this share of the step's reward range, division by a group's std amplifies noise."""
 SURE = 0.99
-BLEU_GROUPS, BLEU_ANSWERS, BLEU_WORDS = 16, 8, 128
-"""Self-BLEU costs the square of the group and is looked at in the first so many groups, answers and words only."""
+"""A token counts as sure above this probability under the sampler."""
+BLEU_GROUPS, BLEU_SAMPLES, BLEU_WORDS = 16, 8, 128
+"""Self-BLEU takes time quadratic in the group size, so it reads only the first so many groups, completions and words."""
 
 
 def step_metrics(
     record: StepRecord, config: RunConfig, token_text: Callable[[int], str | bytes] | None = None
 ) -> Metrics:
-    """Every sample-level metric of a step, by its glossary name; `token_text` gives one token's text. Fills
-    `record.styles_B` where it is empty."""
+    """Every sample-level metric of a step, by glossary name. `token_text`: the text of one token id. Sets
+    `record.styles_B` where it is None."""
     accuracy = rollup.accuracy_reward(config, record)
     numbers = rollup.sample_numbers(record, accuracy)
     if record.styles_B is None:
@@ -40,7 +41,7 @@ def step_metrics(
     ids_B = group_ids(record.groups)
     found = {
         **rewards(record.scores_B, numbers),
-        "reward/right_without_work": unworked(record.styles_B, numbers),
+        "reward/right_without_work": right_without_work(record.styles_B, numbers),
         **groups(record, numbers, config),
         **lengths(record, numbers),
         **texts(record, numbers, ids_B),
@@ -56,7 +57,7 @@ def step_metrics(
 
 
 def rewards(scores_B: Sequence[Score], numbers: rollup.SampleNumbers) -> Metrics:
-    """Total reward, accuracy, and each part's mean, spread and failures."""
+    """Total reward, accuracy, and of each single reward its mean, std and share of failures; means over (B,)."""
     found = {
         "reward": _mean(numbers.reward_B),
         "accuracy": _mean(numbers.right_B),
@@ -71,35 +72,39 @@ def rewards(scores_B: Sequence[Score], numbers: rollup.SampleNumbers) -> Metrics
     return found
 
 
-def unworked(styles_B: Sequence[str], numbers: rollup.SampleNumbers) -> float:
-    """Share of the right answers that show no work; NaN where hardly any answer shows any: then none is
-    expected."""
+def right_without_work(styles_B: Sequence[str], numbers: rollup.SampleNumbers) -> float:
+    """Share of the right completions that show no work; NaN where over 90 % of all show none: then the task expects
+    none."""
     bare_B = np.isin(np.array(styles_B, dtype=str), ["direct", "bare"])
     return _mean(bare_B[numbers.right_B == 1]) if len(bare_B) and bare_B.mean() <= 0.9 else math.nan
 
 
 def groups(record: StepRecord, numbers: rollup.SampleNumbers, config: RunConfig) -> Metrics:
-    """Spread inside groups, and dead groups by side."""
+    """Reward std within groups, and shares of groups without reward spread (`frac_reward_zero_std`).
+
+    `groups/draws_per_kept` = 1 / (1 - p^G - (1-p)^G) with p the accuracy and G the median group size: draws until a
+    group is mixed.
+    """
     found = rollup.group_numbers(record, numbers, config)
     if not found:
         return {}
     stds = np.array([_number(group.reward_std) for group in found])
-    dead = {
+    zero_std = {
         side: sum(group.zero_std == side for group in found) / len(found)
         for side in ("right", "wrong", "tied")
     }
     scored = numbers.reward_B[np.isfinite(numbers.reward_B)]
-    # All rewards may sit close to one value: then the value itself is the scale.
+    # All rewards may be close to one value: then that value is the scale.
     scale = max(float(np.ptp(scored)), float(np.abs(scored).max())) if len(scored) else math.nan
     share = _mean(numbers.right_B)
     size = float(np.median([group.size for group in found]))
     mixed = 1.0 - share**size - (1.0 - share) ** size
     return {
         "reward_std": _mean(stds),
-        "frac_reward_zero_std": sum(dead.values()),
-        "frac_reward_zero_std/all_right": dead["right"],
-        "frac_reward_zero_std/all_wrong": dead["wrong"],
-        "frac_reward_zero_std/tied": dead["tied"],
+        "frac_reward_zero_std": sum(zero_std.values()),
+        "frac_reward_zero_std/all_right": zero_std["right"],
+        "frac_reward_zero_std/all_wrong": zero_std["wrong"],
+        "frac_reward_zero_std/tied": zero_std["tied"],
         "groups/effective": float(sum(not group.zero_std for group in found)),
         "groups/draws_per_kept": 1.0 / mixed if mixed > 0 else math.nan,
         "groups/tiny_std": float(
@@ -116,7 +121,11 @@ def groups(record: StepRecord, numbers: rollup.SampleNumbers, config: RunConfig)
 def advantages(
     record: StepRecord, advantages_B: Floats, numbers: rollup.SampleNumbers, ids_B: NDArray[np.int64]
 ) -> Metrics:
-    """What the step asks, who carries it, and whether the update did it."""
+    """Size and concentration of the (B,) advantages and gradient shares, and whether the update moved log-probabilities
+    in the direction of the advantage.
+
+    `gradient/effective_samples` = (sum s)^2 / sum s^2 over gradient shares s.
+    """
     size_B = np.abs(advantages_B)
     right_P = np.bincount(ids_B, weights=np.nan_to_num(numbers.right_B), minlength=len(record.groups))
     up_B, down_B = advantages_B > 0, advantages_B < 0
@@ -134,9 +143,9 @@ def advantages(
         found["gradient/top_group_share"] = float(share_P.max())
         found["gradient/down_share"] = float(share_B[down_B].sum())
         found["gradient/effective_samples"] = float(share_B.sum() ** 2 / (share_B**2).sum())
-    asked_B = (up_B | down_B) & np.isfinite(numbers.logprob_change_B)
-    if asked_B.any():
-        same_B = np.sign(numbers.logprob_change_B[asked_B]) == np.sign(advantages_B[asked_B])
+    moved_B = (up_B | down_B) & np.isfinite(numbers.logprob_change_B)
+    if moved_B.any():
+        same_B = np.sign(numbers.logprob_change_B[moved_B]) == np.sign(advantages_B[moved_B])
         found["update/right_way"] = float(same_B.mean())
         found["update/delta_logp_up"] = _mean(numbers.logprob_change_B[up_B])
         found["update/delta_logp_down"] = _mean(numbers.logprob_change_B[down_B])
@@ -144,7 +153,7 @@ def advantages(
 
 
 def lengths(record: StepRecord, numbers: rollup.SampleNumbers) -> Metrics:
-    """Lengths over all answers, over finished ones, and split by right and wrong."""
+    """Lengths in tokens over all completions, over terminated ones (finish reason stop), and of right and wrong ones."""
     length_B = numbers.length_B.astype(np.float64)
     if not len(length_B):
         return {}
@@ -162,11 +171,11 @@ def lengths(record: StepRecord, numbers: rollup.SampleNumbers) -> Metrics:
 
 
 def texts(record: StepRecord, numbers: rollup.SampleNumbers, ids_B: NDArray[np.int64]) -> Metrics:
-    """Styles, reflection, repetition, and how much the answers of a group differ."""
+    """Styles, reflection, repetition, and how much the completions of a group differ (means over groups)."""
     texts_B = [rollout.text for rollout in record.rollouts()]
     if not texts_B:
         return {}
-    words_B = [text.words(answer) for answer in texts_B]
+    words_B = [text.words(completion) for completion in texts_B]
     styles_B = record.styles_B or []
     found = {
         f"style/{name}": styles_B.count(name) / len(texts_B) for name in dict.fromkeys([*STYLES, *styles_B])
@@ -183,7 +192,7 @@ def texts(record: StepRecord, numbers: rollup.SampleNumbers, ids_B: NDArray[np.i
         found["reflection/accuracy_with"] = _number(seen.accuracy_with)
         found["reflection/accuracy_without"] = _number(seen.accuracy_without)
     members = [np.flatnonzero(ids_B == k) for k in range(len(record.groups))]
-    answers_B = [final_answer(answer) for answer in texts_B]
+    final_B = [final_answer(completion) for completion in texts_B]
     return found | {
         "completions/repeat_3": _mean([text.repeat_fraction(words, 3) for words in words_B]),
         "completions/longest_sure_run": float(_sure_run([rollout.logprobs for rollout in record.rollouts()])),
@@ -195,17 +204,17 @@ def texts(record: StepRecord, numbers: rollup.SampleNumbers, ids_B: NDArray[np.i
         },
         "diversity/self_bleu_2": _mean(
             [
-                _number(text.self_bleu([words_B[i][:BLEU_WORDS] for i in rows[:BLEU_ANSWERS]]))
+                _number(text.self_bleu([words_B[i][:BLEU_WORDS] for i in rows[:BLEU_SAMPLES]]))
                 for rows in members[:BLEU_GROUPS]
             ]
         ),
-        "completions/language_consistency": _mean([_number(language(answer)) for answer in texts_B]),
-        **at_k([Attempts(numbers.right_B[rows], [answers_B[i] for i in rows]) for rows in members]),
+        "completions/language_consistency": _mean([_number(language(completion)) for completion in texts_B]),
+        **at_k([Attempts(numbers.right_B[rows], [final_B[i] for i in rows]) for rows in members]),
         "diversity/duplicates": _mean(
             [text.duplicate_fraction([texts_B[i] for i in rows]) for rows in members]
         ),
         "diversity/unique_answers": _mean(
-            [text.unique_final_answers([answers_B[i] for i in rows]) for rows in members]
+            [text.distinct_count([final_B[i] for i in rows]) for rows in members]
         ),
     }
 
@@ -213,24 +222,28 @@ def texts(record: StepRecord, numbers: rollup.SampleNumbers, ids_B: NDArray[np.i
 def overthinking(
     record: StepRecord, numbers: rollup.SampleNumbers, token_text: Callable[[int], str | bytes]
 ) -> Metrics:
-    """What right answers spend after they have stated the gold answer, where such a statement can be found."""
+    """Share of tokens that right completions spend after their first statement of the reference answer, over those in
+    which a statement is found."""
     right = after = total = seen = 0
-    golds = [group.prompt.answer for group in record.groups for _ in group.rollouts]
-    for rollout, gold, is_right in zip(record.rollouts(), golds, numbers.right_B, strict=True):
-        if is_right != 1 or not gold or not gold.strip():
+    references = [group.prompt.answer for group in record.groups for _ in group.rollouts]
+    for rollout, reference, is_right in zip(record.rollouts(), references, numbers.right_B, strict=True):
+        if is_right != 1 or not reference or not reference.strip():
             continue
         right += 1
-        end = text.first_statement_end(rollout.text, gold)
-        pieces = map(token_text, rollout.token_ids.tolist())
-        if end and (until := text.tokens_until(pieces, rollout.text[:end])) is not None:
+        end = text.first_statement_end(rollout.text, reference)
+        tokens = map(token_text, rollout.token_ids.tolist())
+        if end and (until := text.tokens_until(tokens, rollout.text[:end])) is not None:
             seen, after, total = seen + 1, after + rollout.length - until, total + rollout.length
     found = {"overthinking/detected": seen / right} if right else {}
     return found | ({"overthinking/share": after / total} if total else {})
 
 
 def tokens(arrays: TokenArrays, numbers: rollup.SampleNumbers) -> Metrics:
-    """Entropy, drift from the reference, the step's own move, and the sampler's mismatch; means are over all
-    tokens."""
+    """Entropy, KL to the reference, KL of the update, and the mismatch of sampler and trainer; means over all N tokens.
+
+    With d = log p_other - log p_policy per token: k3 = e^d - d - 1, k1 = -d. ESS of the ratios r = p_policy / p_sampler
+    is (sum r)^2 / (N sum r^2).
+    """
     found: Metrics = {}
     policy = rollup.joined(rollup.policy_logp(arrays))
     if not len(policy):
@@ -284,8 +297,7 @@ def _spread(length_B: Floats, which: str) -> Metrics:
 
 
 def _sure_run(logps: Sequence[NDArray[np.float32]]) -> int:
-    """Longest stretch of tokens with probability above SURE in any answer (`text.longest_run_above`, in
-    numpy)."""
+    """Longest run of tokens with probability above SURE in any completion (`text.longest_run_above`, in numpy)."""
     wall = np.full(1, -np.inf, np.float32)
     sure_N = np.concatenate([wall, *(part for logp_T in logps for part in (logp_T, wall))]) > math.log(SURE)
     edges = np.flatnonzero(np.diff(sure_N.astype(np.int8)))

@@ -1,8 +1,7 @@
-"""Recorded answers scored again by other rewards: what would have been asked of them instead. No model, no
-torch, no pandas.
+"""Recorded completions scored again by other rewards. No model, no torch, no pandas.
 
-In: a run's record, and rewards in any form a run takes them. Out: old and new reward and advantage of every
-answer, some at a time or all at once, and what the change comes to.
+In: a run's record, and rewards in any form that a run takes. Out: old and new reward and advantage of every
+completion, as a stream or all at once, and a summary of the changes.
 """
 
 import tempfile
@@ -43,16 +42,16 @@ WORKERS = 2
 
 
 class Part(NamedTuple):
-    """Some groups whose answers have been scored again."""
+    """Some groups whose completions have been scored again."""
 
     groups: list[Json]
     """As `Reader.completions` gives them."""
     scores: list[Score]
-    """Of their answers, flat, in order."""
+    """Of their completions, flat, in order."""
 
 
 class Rescored:
-    """All chosen answers of a run with their old and new rewards. Arrays have one entry an answer."""
+    """All chosen completions of a run with their old and new rewards. (B,) arrays have one entry a completion."""
 
     def __init__(self, parts: Iterable[Part], sources: Sequence[RewardSource], config: RunConfig) -> None:
         started = time.perf_counter()
@@ -65,11 +64,11 @@ class Rescored:
             self.scores += part.scores
         if not self.scores:
             raise RunError(
-                "There are no recorded answers in that part of the run, so nothing to score again."
+                "There are no recorded samples in that part of the run, so nothing to score again."
             )
         sizes_P = [len(group["texts"]) for group in self.groups]
         self.group_B = np.repeat(np.arange(len(self.groups)), sizes_P)
-        """Place of each answer's group in `groups`."""
+        """(B,) index in `groups` of each completion's group."""
         self.step_B = np.repeat([group["step"] for group in self.groups], sizes_P)
         self.index_B = np.concatenate([np.arange(size) for size in sizes_P])
         self.cut_B = np.array(
@@ -80,9 +79,9 @@ class Rescored:
         self.values_B = {
             source.name: _floats(score.values[source.name] for score in self.scores) for source in sources
         }
-        """Each reward's own new values."""
+        """New (B,) values of each single reward."""
         recorded_B = _floats(value for group in self.groups for value in group["advantages"])
-        # A held-out check asked nothing: there the old rewards are turned into advantages as the new ones are.
+        # Evaluations have no recorded advantages: compute them from the old rewards as from the new ones.
         self.old_advantage_B = (
             self._advantages(self.old_B[:, None], np.ones(1)) if np.isnan(recorded_B).all() else recorded_B
         )
@@ -91,12 +90,12 @@ class Rescored:
 
     @cached_property
     def flip_B(self) -> NDArray[np.bool_]:
-        """Answers that would have been pushed the other way."""
+        """(B,) whether old and new advantage have opposite signs."""
         return self.old_advantage_B * self.new_advantage_B < 0
 
     @cached_property
     def old_place_B(self) -> NDArray[np.int64]:
-        """Place in the group by the old reward, 1 the best, equal ones share it; 0 without a reward."""
+        """(B,) place in the group by the old reward, 1 the best, the same for equal rewards; 0 without a reward."""
         return _places(self.old_B, self.group_B)
 
     @cached_property
@@ -105,10 +104,10 @@ class Rescored:
         return _places(self.new_B, self.group_B)
 
     def summary(self) -> Json:
-        """What the change comes to, in counts. A group's winner flips where none of those that were best is best
-        any more; a dead group (all its rewards equal, or none) has no winner."""
-        dead_before, dead_after = _dead(self.old_B, self.group_B), _dead(self.new_B, self.group_B)
-        live_P = ~dead_before & ~dead_after
+        """The change in counts. A group's winner flips where no completion that was best is best any more; a group
+        without reward spread (`dead`) has no winner."""
+        tied_before, tied_after = _zero_std(self.old_B, self.group_B), _zero_std(self.new_B, self.group_B)
+        spread_P = ~tied_before & ~tied_after
         both_B = (self.old_place_B == 1) & (self.new_place_B == 1)
         still_P = np.bincount(self.group_B[both_B], minlength=len(self.groups)) > 0
         same_B = np.isclose(self.old_B, self.new_B, rtol=0, atol=1e-9, equal_nan=True)
@@ -117,15 +116,15 @@ class Rescored:
             "groups": len(self.groups),
             "changed": int((~same_B).sum()),
             "advantage_flips": int(self.flip_B.sum()),
-            "winner_flips": int((live_P & ~still_P).sum()),
-            "dead_before": int(dead_before.sum()),
-            "dead_after": int(dead_after.sum()),
+            "winner_flips": int((spread_P & ~still_P).sum()),
+            "dead_before": int(tied_before.sum()),
+            "dead_after": int(tied_after.sum()),
             "failed": self.failed(),
             "seconds": round(self.seconds, 3),
         }
 
     def frame(self) -> "pandas.DataFrame":
-        """One row an answer; see `api.rescore`."""
+        """One row a completion; see `api.rescore`."""
         import pandas as pd  # noqa: PLC0415 (only notebooks pay for it)
 
         mine = [self.groups[place] for place in self.group_B]
@@ -150,13 +149,13 @@ class Rescored:
         return frame
 
     def failed(self) -> dict[str, int]:
-        """Answers that each reward failed on."""
+        """Number of completions that each reward failed on."""
         return {name: round(share * len(self.scores)) for name, share in error_share(self.scores).items()}
 
     def _new_advantages(self) -> Floats:
         config = self.config
         if config.multi_objective_aggregation == "sum_then_normalize":
-            return self._advantages(self.new_B[:, None], np.ones(1))  # the pool has clipped the sum
+            return self._advantages(self.new_B[:, None], np.ones(1))  # already clipped by the pool
         counted = [source for source in self.sources if source.enabled and source.weight]
         columns = [np.where(np.isnan(self.new_B), np.nan, self.values_B[one.name]) for one in counted]
         return self._advantages(np.stack(columns, axis=1), np.array([one.weight for one in counted]))
@@ -164,7 +163,7 @@ class Rescored:
     def _advantages(self, rewards_B_F: Floats, weights_F: Floats) -> Floats:
         config = self.config
         alone = config.scale_rewards != "batch" and config.multi_objective_aggregation == "sum_then_normalize"
-        # Where an answer's advantage depends on its group only, all steps are one call.
+        # Where an advantage depends on its group alone, one call does for all steps.
         batches = [np.arange(len(rewards_B_F))] if alone else _runs(self.step_B)
         found_B = np.zeros(len(rewards_B_F))
         for rows in batches:
@@ -195,8 +194,8 @@ def rescore(
     timeout: float = DEFAULT_TIMEOUT,
     progress: Callable[[int], None] | None = None,
 ) -> Rescored:
-    """Score the answers of steps `since` to `until` again with these rewards alone. `progress` is told how many
-    are done. Raises RewardError where a reward cannot be loaded, RunError where nothing is recorded."""
+    """Scores the completions of steps `since` to `until` again with these rewards alone. `progress` is called with the
+    number done. Raises RewardError where a reward cannot be loaded, RunError where nothing is recorded."""
     with prepared(run, rewards, options) as sources:
         parts = stream(
             run, sources, since=since, until=until, kind=kind, mode=mode, workers=workers, timeout=timeout
@@ -216,14 +215,14 @@ def stream(
     workers: int = WORKERS,
     timeout: float = DEFAULT_TIMEOUT,
 ) -> Iterator[Part]:
-    """Answers scored again, some groups at a time, as soon as they are there; `only`: of these prompt ids."""
+    """Completions scored again, some groups at a time as they finish; `only`: of these prompt ids."""
     config = run.config
     wants_tokens = any(source.shape.wants_tokens for source in sources)
     wants_ratings = any(source.shape.wants_ratings for source in sources)
     ratings = notes.values(Notes(run.folder).ratings()) if wants_ratings else {}
     waiting: deque[Json] = deque()
 
-    def asked() -> Iterator[tuple[int, list[RewardInput]]]:
+    def batches() -> Iterator[tuple[int, list[RewardInput]]]:
         batch: list[Json] = []
         for group in run.completions(since, until, kind, mode, tokens=wants_tokens):
             if only is not None and group["prompt_id"] not in only:
@@ -244,7 +243,7 @@ def stream(
         max_steps=config.steps,
         max_length=config.max_completion_length,
     ) as pool:
-        for scores in pool.stream(asked()):
+        for scores in pool.stream(batches()):
             groups: list[Json] = []
             left = len(scores)
             while left:
@@ -257,7 +256,7 @@ def stream(
 def prepared(
     run: Reader, rewards: Rewards, options: Mapping[str, Any] | None = None
 ) -> Iterator[list[RewardSource]]:
-    """The rewards, saved and checked against the columns of this run's data. Raises RewardError."""
+    """Reward sources in a temporary folder, checked against the columns of this run's data. Raises RewardError."""
     specs, texts = [], []
     for item, weight in _pairs(rewards):
         if isinstance(item, str) and not trial.is_code(item):
@@ -277,7 +276,7 @@ def prepared(
 
 def as_reward_input(group: Json, ratings: Ratings | None = None) -> RewardInput:
     """A recorded group (`Reader.completions`) as rewards get it."""
-    said = ratings or {}
+    rated = ratings or {}
     return RewardInput(
         id=group["prompt_id"],
         prompt=group["question"],
@@ -288,7 +287,7 @@ def as_reward_input(group: Json, ratings: Ratings | None = None) -> RewardInput:
         tokens=group["tokens"],
         lengths=group["lengths"],
         finish_reasons=group["finish_reasons"],
-        ratings=[said.get((group["prompt_id"], text)) for text in group["texts"]],
+        ratings=[rated.get((group["prompt_id"], text)) for text in group["texts"]],
     )
 
 
@@ -321,11 +320,11 @@ def _floats(values: Iterable[float | None]) -> Floats:
 
 
 def _runs(values_B: NDArray[Any]) -> list[NDArray[np.int64]]:
-    """Rows of each stretch of equal neighbours."""
+    """Row indices of each run of equal neighbours."""
     return np.split(np.arange(len(values_B)), np.flatnonzero(np.diff(values_B)) + 1)
 
 
-def _dead(rewards_B: Floats, group_B: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _zero_std(rewards_B: Floats, group_B: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray(advantages.compute(rewards_B, group_B).zero_std_P)
 
 

@@ -1,7 +1,6 @@
-"""How an answer goes about it, in one word, and what it finally answers: text in, words out. No model, no
-task knowledge.
+"""The style of a completion in one word, and its final answer, by regular expressions. Text in, words out.
 
-A style is read off the form alone: whether there is thinking, whether it skips, checks itself, or never ends.
+A style depends on the form alone: whether there is thinking, whether that skips steps, checks itself, or is cut.
 """
 
 import re
@@ -15,20 +14,20 @@ STYLES: dict[Style, str] = {
     "direct": "answers without thinking",
     "jumps": "thinks, several operations a line",
     "worked": "thinks step by step",
-    "checked": "thinks and looks back",
+    "checked": "thinks and checks itself",
     "bare": "has no answer tag",
     "unfinished": "was cut at the limit",
 }
 _ANSWER = re.compile(r"<answer>(.*?)</answer>|\\boxed\{([^{}]*)\}", re.DOTALL)
 _THINKING = re.compile(r"<think>(.*?)(?:</think>|$)", re.DOTALL)
-_LOOKS_BACK = re.compile(rf"\b(?:{'|'.join(R1_WORDS)})\b", re.IGNORECASE)
+_REFLECTS = re.compile(rf"\b(?:{'|'.join(R1_WORDS)})\b", re.IGNORECASE)
 _SUM = r"\d+(?:[+\-*/]\d+)"
 _JUMP = re.compile(rf"{_SUM}{{2,}}\s*=")
 _STEP = re.compile(rf"{_SUM}\s*=")
 
 
 def final_answer(text: str) -> str | None:
-    """What stands in the last `<answer>` or `\\boxed{}`, white space trimmed; None where there is neither."""
+    """The content of the last `<answer>` or `\\boxed{}`, white space trimmed; None where there is neither."""
     found = _ANSWER.findall(text)
     return (found[-1][0] or found[-1][1]).strip() if found else None
 
@@ -43,7 +42,7 @@ def style(rollout: Rollout) -> Style:
         return "bare"
     if not thoughts:
         return "direct"
-    if _LOOKS_BACK.search(thoughts):
+    if _REFLECTS.search(thoughts):
         return "checked"
     jumps, steps = len(_JUMP.findall(thoughts)), len(_STEP.findall(thoughts))
     return "jumps" if jumps and jumps * 2 >= steps else "worked"

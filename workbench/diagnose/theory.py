@@ -1,8 +1,8 @@
-"""Closed forms of what GRPO does and where it ends up: settings in, probabilities, times and sizes out.
+"""Closed forms of GRPO's stationary policies: settings in, probabilities, times and group sizes out.
 
 One prompt, outputs drawn from a softmax policy, exact expectations, on-policy. `a` is the better of two
 outputs, p its probability, pi_ref that under the reference. Equation numbers are those of 2502.18548v3; where
-a form corrects or extends it, the function says so. The gradient flow in the logit of p is
+a form corrects or extends it, the function says so ("own"). The gradient flow in the logit of p is
 
     d logit/dt = E[group std of the rewards] - beta (p - pi_ref)                           (penalty k3)
     d logit/dt = E[group std of the rewards] - beta p (1-p) (logit p - logit pi_ref)       (penalty direct)
@@ -25,14 +25,16 @@ Penalty = Literal["k3", "direct"]
 Floats = NDArray[np.float64]
 
 FAR = 60.0
-"""Logits are searched up to here: p = 1 - 1e-26 is the end of the world."""
+"""Logits are searched up to here: p = 1 - 1e-26."""
 
 
 def logit(p: float) -> float:
+    """log(p / (1 - p))."""
     return math.log(p) - math.log1p(-p)
 
 
 def sigmoid(x: float) -> float:
+    """1 / (1 + e^-x), without overflow."""
     return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
 
 
@@ -118,7 +120,7 @@ def direct_large_group_roots(pi_ref: float, beta: float) -> Roots:
     def balance(x: float) -> float:
         return beta * (x - logit(pi_ref)) / (2 * math.cosh(x / 2)) - 1.0
 
-    peak = 2 * math.asinh(beta_critical(pi_ref))  # where the pull is strongest, whatever beta
+    peak = 2 * math.asinh(beta_critical(pi_ref))  # where the penalty is strongest, whatever beta
     if balance(peak) < 0:
         return Roots(math.nan, math.nan)
     return Roots(sigmoid(_bisect(balance, logit(pi_ref), peak)), sigmoid(_bisect(balance, peak, 4 * FAR)))
@@ -134,7 +136,7 @@ def _log_choose(n: int) -> Floats:
 
 
 def binomial(n: int, p: float) -> Floats:
-    """(n + 1,) probabilities of 0..n successes."""
+    """(n + 1,) probabilities C(n, k) p^k (1-p)^(n-k) of k = 0..n successes."""
     k = np.arange(n + 1)
     if p <= 0 or p >= 1:
         return np.asarray(k == (0 if p <= 0 else n), np.float64)
@@ -167,7 +169,7 @@ def finite_group(
     penalty: Penalty = "k3",
     rewards: tuple[float, float] = (1.0, 0.0),
 ) -> float:
-    """p for groups of any size: the first stable point that the flow meets on its way from pi_ref. (own)
+    """p for groups of any size: the first stable point that the flow reaches from pi_ref. (own)
 
     With the direct KL there may be a second one nearer 1: `stationary_points` lists all.
     """
@@ -186,7 +188,7 @@ class Point(NamedTuple):
 def stationary_points(
     push: Callable[[float], float], pi_ref: float, beta: float, penalty: Penalty = "k3", grid: int = 2400
 ) -> list[Point]:
-    """All sign changes of push(p) - penalty over logits from -30 to 30, ascending.
+    """All sign changes of push(p) - beta x penalty over logits from -30 to 30, ascending.
 
     Pairs closer together than one step of the grid, .025 in logit, are missed.
     """
@@ -203,7 +205,7 @@ def stationary_points(
 def settle(
     push: Callable[[float], float], pi_ref: float, beta: float, penalty: Penalty = "k3", step: float = 0.02
 ) -> float:
-    """Where the flow d logit/dt = push(p) - penalty comes to rest when it starts from pi_ref."""
+    """The stationary p that the flow d logit/dt = push(p) - beta x penalty reaches from pi_ref."""
     drift = _drift(push, pi_ref, beta, penalty)
     x = logit(pi_ref)
     direction = math.copysign(1.0, drift(x))
@@ -219,8 +221,8 @@ def _drift(
 ) -> Callable[[float], float]:
     def drift(x: float) -> float:
         p = sigmoid(x)
-        pull = p - pi_ref if penalty == "k3" else p * sigmoid(-x) * (x - logit(pi_ref))
-        return push(p) - beta * pull
+        slope = p - pi_ref if penalty == "k3" else p * sigmoid(-x) * (x - logit(pi_ref))
+        return push(p) - beta * slope
 
     return drift
 
@@ -229,7 +231,7 @@ def _drift(
 
 
 class GroupStatistics(NamedTuple):
-    """What a group of G answers is good for when each is right with probability p (rewards 0 and 1)."""
+    """Expectations over a group of G completions, each right with probability p (rewards 0 and 1)."""
 
     p_zero_variance: float
     """p^G + (1-p)^G: no signal."""
@@ -244,6 +246,7 @@ class GroupStatistics(NamedTuple):
 
 
 def group_statistics(p: float, group_size: int) -> GroupStatistics:
+    """Zero-variance probability p^G + (1-p)^G, expected std and gradients; see the fields."""
     dead = p**group_size + (1 - p) ** group_size
     std = expected_push(p, group_size)
     return GroupStatistics(
@@ -257,7 +260,7 @@ def group_statistics(p: float, group_size: int) -> GroupStatistics:
 
 
 def min_group_size(p: float, prob_mixed_at_least: float) -> int:
-    """Smallest G with 1 - p^G - (1-p)^G >= the wanted probability of a mixed group."""
+    """Smallest G with 1 - p^G - (1-p)^G >= `prob_mixed_at_least`, the probability of a mixed group."""
     if not (0 < p < 1 and prob_mixed_at_least < 1):
         raise ValueError(
             f"p = {p} and {prob_mixed_at_least} must lie inside 0 and 1: no group size would do."
@@ -279,7 +282,8 @@ class TimeToHalf(NamedTuple):
 def time_to_half(
     p0: float, group_size: int, beta: float = 0.0, pi_ref: float | None = None, std: Std = "population"
 ) -> TimeToHalf:
-    """How long the flow with the k3 penalty takes from p0 to 1/2; infinite where the penalty stops it before.
+    """Time of the flow with the k3 penalty from p0 to 1/2, the integral of dx / drift(x) over logits x; infinite where the
+    penalty stops it before.
 
     `pi_ref` defaults to p0.
     """
@@ -341,20 +345,20 @@ def token_level(
     std: Std = "population",
     penalty: Penalty = "k3",
 ) -> float:
-    """Probability of the one right answer of `length` tokens when the KL is taken token by token. (own)
+    """Probability of the one right completion of `length` tokens when the KL is taken token by token. (own)
 
-    Implementations do that, on the policy's own prefixes; eq 14 (at pi_ref^length) is for whole answers.
+    Implementations do that, on the policy's own prefixes; eq 14 (at pi_ref^length) is for whole sequences.
     `pi_ref`: probability of each right token under the reference.
     """
     ref = logit(pi_ref)
 
     def force(x: Floats) -> Floats:
         p = 1 / (1 + np.exp(-x))
-        whole = float(np.prod(p))
+        sequence = float(np.prod(p))
         prefix = np.concatenate([[1.0], np.cumprod(p)[:-1]])
-        pull = p - pi_ref if penalty == "k3" else p * (1 - p) * (x - ref)
-        push = expected_push(whole, group_size, std) * (1 - p) / (1 - whole)
-        return np.asarray(push - beta * prefix * pull)
+        slope = p - pi_ref if penalty == "k3" else p * (1 - p) * (x - ref)
+        push = expected_push(sequence, group_size, std) * (1 - p) / (1 - sequence)
+        return np.asarray(push - beta * prefix * slope)
 
     return float(np.prod(1 / (1 + np.exp(-_steady(force, np.full(length, ref))))))
 
@@ -363,7 +367,7 @@ def token_level(
 
 
 def kl(p: Sequence[float], q: Sequence[float]) -> float:
-    """KL(p || q) in nats of two distributions over the same outcomes."""
+    """KL(p || q) = sum p log(p / q), nats, of two (K,) distributions."""
     return sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True) if a > 0)
 
 
@@ -398,9 +402,9 @@ def _bisect(f: Callable[[float], float], low: float, high: float) -> float:
 
 
 def _steady(force: Callable[[Floats], Floats], z: Floats) -> Floats:
-    """Rest point of dz/dt = force(z), from z on.
+    """Stationary point of dz/dt = force(z), starting from z.
 
-    Implicit Euler with growing steps: it follows the flow first and ends as Newton's method.
+    Implicit Euler with growing steps: it follows the flow at first and becomes Newton's method.
     """
     step, size = 0.1, 1e-6
     for _ in range(400):
@@ -417,7 +421,7 @@ def _steady(force: Callable[[Floats], Floats], z: Floats) -> Floats:
 
 
 def compositions(total: int, parts: int) -> list[tuple[int, ...]]:
-    """All ways to share `total` draws among `parts` outputs."""
+    """All count vectors of `total` draws among `parts` outputs."""
     if math.comb(total + parts - 1, parts - 1) > 300_000:
         raise ValueError(f"{total + 1} draws of {parts} outputs are too many combinations to enumerate.")
     edges = [(-1, *bars, total + parts - 1) for bars in combinations(range(total + parts - 1), parts - 1)]

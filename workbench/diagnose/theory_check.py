@@ -1,7 +1,7 @@
-"""Runs bandit tasks through the functions that train models; out comes how near they end to the closed forms.
+"""Checks the closed forms of `theory`: trains bandits with the functions that train models, and compares end points.
 
 Groups are enumerated (expected flow) or drawn with a fixed seed (sampled), scored, turned into advantages by
-`advantages.py` and into token weights by `weights.py`; the policy's logits follow. Numpy only, some seconds.
+`advantages.py` and into d(loss)/d(log-prob) by `token_grads.py`; the policy's logits follow. Numpy only, some seconds.
 """
 
 import hashlib
@@ -24,24 +24,24 @@ from workbench.record.files import write_json
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 TOLERANCE = 0.01
-"""End points count as reached within this."""
+"""Largest difference of an end point that counts as agreement."""
 
 
 PANELS = {
-    "Groups of 2, k3: eq 14": "p = ½ (1 − x + √((1 − x)² + 4 x p_ref)) with x = β. A weak reference barely matters: k3 pulls weakly where "
-    "p_ref is small.",
-    "Groups of 2, direct KL": "logit p = logit p_ref + 1/β, the end of RLHF. k3 × ratio and k2 lead here; k1 in the loss does not pull at all. "
+    "Groups of 2, k3: eq 14": "p = ½ (1 − x + √((1 − x)² + 4 x p_ref)) with x = β. A small p_ref barely matters: the k3 penalty is weak "
+    "there.",
+    "Groups of 2, direct KL": "logit p = logit p_ref + 1/β, as in RLHF. k3 × ratio and k2 end here; k1 in the loss has no effect. "
     "TRL's defaults (sample std, k3 × ratio) end lower.",
     "Groups of 4 and 8, k3": "Where E[group std] = β (p − p_ref). Larger groups push harder against the same β.",
     "Large groups, k3": "With a verifier that is never wrong the end is eq 15, whatever the rewards are. With 30 % wrong verdicts the group's std "
     "holds that noise too: the corrected form is met, eq 15 is not.",
-    "No division by the std": "Dr. GRPO: the size of the reward counts. The pull of a gap of 1 in groups of 4 is ¾, of .6 in groups of 8 is .525.",
-    "More answers, more tokens": "Three answers worth 1, ½ and 0; and answers of two tokens, where a KL taken token by token ends below the form for "
-    "whole answers.",
+    "No division by the std": "Dr. GRPO: the size of the reward counts. The gradient of a gap of 1 in groups of 4 is ¾, of .6 in groups of 8 is .525.",
+    "More outputs, more tokens": "Three outputs with rewards 1, ½ and 0; and outputs of two tokens, where a KL taken token by token ends below the form "
+    "for whole sequences.",
 }
-"""The pictures and what each shows."""
+"""The charts of the page, each with its caption."""
 PAIRS, DIRECT, FINITE = "Groups of 2, k3: eq 14", "Groups of 2, direct KL", "Groups of 4 and 8, k3"
-LARGE, NO_STD, MORE = "Large groups, k3", "No division by the std", "More answers, more tokens"
+LARGE, NO_STD, MORE = "Large groups, k3", "No division by the std", "More outputs, more tokens"
 TWO_TOKENS = "token-level k3: two tokens, G = 2"
 SHOWN_BETA = (0.04, 4.0)
 
@@ -62,7 +62,7 @@ class Curve(NamedTuple):
     """One closed form over beta, and the end points reached on it."""
 
     panel: str
-    """Which picture it belongs to."""
+    """The chart it belongs to."""
     name: str
     pi_ref: float
     beta: list[float]
@@ -74,7 +74,7 @@ class Curve(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One prompt with one-token answers; output 0 is the better one, whose probability is looked at."""
+    """One prompt with one-token outputs; output 0 is the better one, whose probability is compared."""
 
     curve: str
     closed_form: Callable[[float], float]
@@ -91,9 +91,9 @@ class Task(NamedTuple):
     draws: int = 0
     """Groups drawn in each of the sampled steps; 0 = the expected flow."""
     panel: str = ""
-    """The picture it is drawn in; '' for the table alone."""
+    """The chart it is drawn in; '' for the table alone."""
     name: str = ""
-    """What its line is called there."""
+    """Label of its line there."""
 
     def objective(self, beta: float) -> Objective:
         return Objective(loss_type="grpo", beta=beta, kl_estimator=self.kl_estimator)
@@ -113,7 +113,7 @@ def tasks() -> list[Task]:
              panel=DIRECT, name="k3 × ratio"),
         Task("direct KL: G = 2, k2", partial(theory.direct_pair, a), (0.35, 0.7), kl_estimator="k2",
              panel=DIRECT),
-        Task("k1 in the loss does not pull", lambda beta: 1.0, (0.5, 2.0), kl_estimator="k1",
+        Task("k1 in the loss has no effect", lambda beta: 1.0, (0.5, 2.0), kl_estimator="k1",
              panel=DIRECT, name="k1 in the loss"),
         Task("finite G = 4, k3", partial(theory.finite_group, a, group_size=4), (0.25, 1.0), 4,
              panel=FINITE, name="G = 4"),
@@ -142,13 +142,13 @@ def tasks() -> list[Task]:
              name="direct, gap .6"),
         Task("eq 11: three outputs, G = 4, k3",
              lambda beta: float(theory.multi_output((1, 0.5, 0), (0.25, 0.45, 0.3), beta, 4)[0]),
-             (0.3, 1.0), 4, (1.0, 0.5, 0.0), (0.25, 0.45, 0.3), panel=MORE, name="three answers: eq 11"),
+             (0.3, 1.0), 4, (1.0, 0.5, 0.0), (0.25, 0.45, 0.3), panel=MORE, name="three outputs: eq 11"),
     ]
     # fmt: on
 
 
 def run() -> list[Row]:
-    """All comparisons: end points of all tasks and of the two-token one, the flow's identity at points."""
+    """All comparisons: end points of all tasks and of the two-token one, and the drift of the logit at some p."""
     rows = [
         _row(task.curve, beta, task.closed_form(beta), end_point(task, beta))
         for task in tasks()
@@ -160,21 +160,21 @@ def run() -> list[Row]:
 
 
 def stamp() -> str:
-    """Changes when the code that is checked does: what was found before is then no proof."""
+    """Hash of the code that is checked: results with another stamp are outdated."""
     sources = (theory, advantages, token_grads)
     files = [Path(str(module.__file__)) for module in sources] + [Path(__file__)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 def report() -> dict[str, Any]:
-    """Everything the page shows, as plain values."""
+    """Everything that the Theory page shows, as plain values."""
     started = time.perf_counter()
     rows = run()
     return {
         "stamp": stamp(),
         "made": time.time(),
         "rows": [row._asdict() for row in rows],
-        "curves": [curve._asdict() for curve in picture(rows)],
+        "curves": [curve._asdict() for curve in curves(rows)],
         "panels": PANELS,
         "tolerance": TOLERANCE,
         "beta_range": SHOWN_BETA,
@@ -182,23 +182,23 @@ def report() -> dict[str, Any]:
     }
 
 
-def picture(rows: Sequence[Row]) -> list[Curve]:
+def curves(rows: Sequence[Row]) -> list[Curve]:
     """The closed forms over beta, each with the end points of `rows` that lie on it."""
     betas = [float(beta) for beta in np.geomspace(*SHOWN_BETA, 33)]
-    curves = []
+    found = []
     for task in tasks():
         if task.panel:
-            # The same curve with drawn groups, or by another estimator, adds points and no second line.
+            # The same curve with drawn groups or another estimator adds points, not a second line.
             line = [task.closed_form(beta) for beta in betas] if task.name else []
-            curves.append(
+            found.append(
                 _curve(task.panel, task.name, task.pi_ref[0], betas, line, rows, task.curve, task.draws > 0)
             )
     wrong = [theory.eq15(0.25, beta) for beta in betas]
-    curves.append(_curve(LARGE, "30 % wrong: eq 15 fails", 0.25, betas, wrong, (), "", False))
+    found.append(_curve(LARGE, "30 % wrong: eq 15 fails", 0.25, betas, wrong, (), "", False))
     two = [theory.token_level(0.5, beta) for beta in betas]
-    curves.append(_curve(MORE, "two tokens, k3 a token", 0.25, betas, two, rows, TWO_TOKENS, False))
-    whole = [theory.eq14(0.25, beta) for beta in betas]
-    return [*curves, _curve(MORE, "two tokens, eq 14 fails", 0.25, betas, whole, (), "", False)]
+    found.append(_curve(MORE, "two tokens, k3 a token", 0.25, betas, two, rows, TWO_TOKENS, False))
+    sequence = [theory.eq14(0.25, beta) for beta in betas]
+    return [*found, _curve(MORE, "two tokens, eq 14 fails", 0.25, betas, sequence, (), "", False)]
 
 
 def _curve(
@@ -221,7 +221,7 @@ def _row(curve: str, beta: float, closed_form: float, reached: float, point: str
 
 
 def _identities() -> Iterator[Row]:
-    """d logit/dt = E[group std] - beta (p - pi_ref), as the gradient that the update would take."""
+    """d logit/dt = E[group std] - beta (p - pi_ref), compared with the gradient of the loss."""
     for group_size in (2, 8):
         for p in (0.05, 0.3, 0.8):
             task = Task(f"d logit/dt at G = {group_size}", lambda beta: beta, (0.5,), group_size)
@@ -236,9 +236,10 @@ def _identities() -> Iterator[Row]:
 def ascent(
     task: Task, beta: float, logits_V: Floats, output_B: Ints, reward_B: Floats, chance_B: Floats
 ) -> Floats:
-    """(V,) minus the gradient of the loss in the logits; each `task.group_size` samples in a row are a group.
+    """(V,) minus the gradient of the loss in the logits (V,), from (B,) samples; each `task.group_size` in a row are a
+    group.
 
-    `chance_B`: how much each sample's group counts (its probability, or 1 where it was drawn).
+    `chance_B`: weight of each sample's group: its probability, or 1 where it was drawn.
     """
     log_pi = _log_softmax(logits_V)
     ids_B = np.arange(len(output_B)) // task.group_size
@@ -258,7 +259,7 @@ def ascent(
 
 
 def enumerated(task: Task, logits_V: Floats) -> tuple[Ints, Floats, Floats]:
-    """Every group that can occur, with its probability: outputs, rewards and chances, flat."""
+    """Every possible group with its probability: outputs, rewards and probabilities, each (B,)."""
     counts_M_V = _groups(task.group_size, len(logits_V))
     log_chance_M = _log_orders(task.group_size, len(logits_V)) + counts_M_V @ _log_softmax(logits_V)
     likely = log_chance_M > np.log(1e-10)
@@ -272,7 +273,7 @@ def enumerated(task: Task, logits_V: Floats) -> tuple[Ints, Floats, Floats]:
 
 
 def drawn(task: Task, logits_V: Floats, rng: np.random.Generator) -> tuple[Ints, Floats, Floats]:
-    """`task.draws` groups sampled from the policy and scored."""
+    """`task.draws` groups sampled from the policy and scored: outputs, rewards and weights 1, each (B,)."""
     output_B = rng.choice(len(logits_V), size=task.draws * task.group_size, p=np.exp(_log_softmax(logits_V)))
     reward_B = np.array(task.rewards)[output_B]
     if task.noisy:
@@ -281,7 +282,7 @@ def drawn(task: Task, logits_V: Floats, rng: np.random.Generator) -> tuple[Ints,
 
 
 def end_point(task: Task, beta: float) -> float:
-    """Probability of output 0 where training comes to rest; sampled: at the mean of its second half."""
+    """Probability of output 0 where training converges; with drawn groups at the mean logits of the second half."""
     logits_V = np.log(np.array(task.pi_ref))
     if not task.draws:
         rest_V = _climb(lambda z: ascent(task, beta, z, *enumerated(task, z)), logits_V)
@@ -295,27 +296,27 @@ def end_point(task: Task, beta: float) -> float:
     return float(np.exp(_log_softmax(np.mean(tail, axis=0)))[0])
 
 
-# -- answers of two tokens -------------------------------------------------------------------------
+# -- outputs of two tokens -------------------------------------------------------------------------
 
 
 def two_token_end_point(beta: float) -> float:
-    """P(aa) where training rests: tokens a and b, reward 1 for aa alone, uniform reference, groups of 2, k3.
+    """P(aa) where training converges: tokens a and b, reward 1 for aa alone, uniform reference, groups of 2, k3.
 
     Three logits of a: for the first token, for the second after a, and after b.
     """
     tokens_S_T = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     place_S_T = np.array([[0, 1], [0, 1], [0, 2], [0, 2]])  # which logit decides
     counts_M_S = _groups(2, 4)
-    answer_B = np.repeat(np.tile(np.arange(4), len(counts_M_S)), counts_M_S.ravel())
-    ids_B = np.arange(len(answer_B)) // 2
-    tokens, place = tokens_S_T[answer_B], place_S_T[answer_B]
-    found = advantages.compute((answer_B == 0).astype(float), ids_B, std="population", eps=0.0)
+    output_B = np.repeat(np.tile(np.arange(4), len(counts_M_S)), counts_M_S.ravel())
+    ids_B = np.arange(len(output_B)) // 2
+    tokens, place = tokens_S_T[output_B], place_S_T[output_B]
+    found = advantages.compute((output_B == 0).astype(float), ids_B, std="population", eps=0.0)
 
     def uphill(logit_3: Floats) -> Floats:
         log_p = np.stack([-np.logaddexp(0, -logit_3), -np.logaddexp(0, logit_3)])  # of a, of b
-        log_answer_S = log_p[tokens_S_T, place_S_T].sum(1)
-        chance_B = np.repeat(np.exp(_log_orders(2, 4) + counts_M_S @ log_answer_S), 2)
-        n = token_grads.normalizer(np.full(len(answer_B), 2.0), ids_B, sample_weights_B=chance_B)
+        log_output_S = log_p[tokens_S_T, place_S_T].sum(1)
+        chance_B = np.repeat(np.exp(_log_orders(2, 4) + counts_M_S @ log_output_S), 2)
+        n = token_grads.normalizer(np.full(len(output_B), 2.0), ids_B, sample_weights_B=chance_B)
         grad_B_T = token_grads.loss_grads(
             log_p[tokens, place],
             None,
@@ -337,10 +338,10 @@ def two_token_end_point(beta: float) -> float:
 
 
 def _climb(uphill: Callable[[Floats], Floats], start: Floats, steps: int = 250) -> Floats:
-    """Follow a gradient to where it vanishes, by its signs (Rprop).
+    """Follows a gradient to where it vanishes, by its signs (Rprop).
 
-    A step grows while its sign lasts and halves when it turns, so flat stretches near 0 and 1 cost no more
-    than steep ones. Ends when every step is below 1e-5 in the logits.
+    A step grows while its sign stays and halves when it changes, so flat regions near 0 and 1 take no more
+    iterations than steep ones. Ends when every step is below 1e-5 in the logits.
     """
     place, size, before = start, np.full(len(start), 0.05), np.zeros(len(start))
     for _ in range(steps):
@@ -354,7 +355,7 @@ def _climb(uphill: Callable[[Floats], Floats], start: Floats, steps: int = 250) 
 
 @lru_cache(maxsize=32)
 def _groups(group_size: int, outputs: int) -> Ints:
-    """(M, V) how often each output occurs in each possible group."""
+    """(M, V) count of each output in each possible group."""
     return np.array(theory.compositions(group_size, outputs), np.int64)
 
 

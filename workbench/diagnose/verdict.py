@@ -1,9 +1,7 @@
-"""The run in one sentence a person would say, made from recorded metrics by rule; a second line holds the
-facts.
+"""The state of a run in one plain sentence, by rules over recorded metrics; a second line holds figures.
 
-In: series of training steps and held-out checks, the run's state, its settings. Out: a `Verdict`. Rules are
-asked in order, from what must be told first (it broke, it cheats) to what is merely so; the first that
-applies speaks.
+In: series of training steps and evaluations, the run's state, its settings. Out: a `Verdict`. Rules are tried in
+order of urgency (failed, reward hacking, ..., flat); the first that applies gives the sentence.
 """
 
 import math
@@ -22,9 +20,9 @@ Series = Mapping[str, Sequence[float | None]]
 
 LONGEST = 90
 EARLY = 5
-"""Steps before which nothing is claimed."""
+"""Fewer steps give no verdict."""
 GAIN = 0.05
-"""A change of accuracy or reward (as share of its scale) that counts as one."""
+"""Smallest change of accuracy, or of reward as a share of its scale, that counts as a change."""
 DEAD = 0.5
 SOLVED = 0.6
 ENTROPY_LEFT = 0.1
@@ -36,14 +34,14 @@ TRAIN = (
     "reward", "accuracy", "frac_reward_zero_std", "frac_reward_zero_std/all_right",
     "frac_reward_zero_std/all_wrong", "completions/mean_length", "completions/clipped_ratio", "entropy",
     "kl", "beta", "diversity/duplicates", "reward/right_without_work", "reward/unscored",
-    "record/nonfinite_dropped",
+    "record/nonfinite_dropped", "loss",
 )  # fmt: skip
 CHECK = tuple(f"heldout/{mode}/{name}" for mode in ("sampled", "greedy") for name in
               ("accuracy", "accuracy_low", "accuracy_high", "problems"))  # fmt: skip
 
 
 class Move(NamedTuple):
-    """A figure at the beginning of a stretch and now, each the mean over a few steps where it is a series."""
+    """A metric at the beginning and now, each the mean over a few steps."""
 
     first: float
     last: float
@@ -63,7 +61,7 @@ class Verdict(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What the rules look at."""
+    """The input of the rules."""
 
     train: Series
     sampled: Series
@@ -101,13 +99,12 @@ class Seen(NamedTuple):
 
     @property
     def truth(self) -> Move | None:
-        """What decides whether it learns: held-out accuracy, else the training answers'."""
+        """Accuracy that decides whether it learns: held-out, else of the training samples."""
         return self.check() or self.move("accuracy")
 
 
 def of_run(reader: Reader, state: str | None = None, reason: str = "") -> Verdict:
-    """The verdict on a run as it stands. `state` as launch derives it (crashed, interrupted); else what the
-    worker said."""
+    """The verdict on what a run has recorded. `state` as `launch` derives it (crashed, interrupted); default: status.json."""
     found = reader.ends([*TRAIN, *CHECK])
     status = reader.status
     return verdict(
@@ -131,8 +128,8 @@ def verdict(
     reason: str = "",
     steps: int | None = None,
 ) -> Verdict:
-    """The first rule that applies. Series are lists by metric name, with `step`, as `Reader.series` or `ends`
-    give them; `steps` is how many training steps there are where the series hold only some."""
+    """The verdict of the first rule that applies. Series are lists by metric name, with `step`, as `Reader.series` or
+    `ends` give them; `steps` is the number of training steps where the series hold only some."""
     number = len(train.get("step", ())) if steps is None else steps
     seen = Seen(train, sampled, greedy, config, state, reason, number)
     for rule in RULES:
@@ -144,10 +141,10 @@ def verdict(
 
 # -- the rules ------------------------------------------------------------------------------------------
 
-Answer = tuple[Word, Level, str] | None
+Ruling = tuple[Word, Level, str] | None
 
 
-def broke(seen: Seen) -> Answer:
+def broke(seen: Seen) -> Ruling:
     """The process is gone or gave up."""
     words: dict[str, Word] = {"crashed": "Crashed", "failed": "Failed", "interrupted": "Interrupted"}
     if seen.state not in words:
@@ -158,8 +155,8 @@ def broke(seen: Seen) -> Answer:
     return words[seen.state], "bad", f"{words[seen.state]} at step {seen.steps}: {why.rstrip('.')}."
 
 
-def early(seen: Seen) -> Answer:
-    """Too little to say anything."""
+def early(seen: Seen) -> Ruling:
+    """Too few steps for a verdict."""
     if seen.steps == 0:
         waits = {
             "queued": "waiting for the device",
@@ -176,8 +173,8 @@ def early(seen: Seen) -> Answer:
     return None
 
 
-def not_finite(seen: Seen) -> Answer:
-    """Numbers that are none reached the metrics lately."""
+def not_finite(seen: Seen) -> Ruling:
+    """Recent metrics were not finite."""
     lately = [value for value in seen.train.get("record/nonfinite_dropped", ())[-10:] if value]
     if not lately:
         return None
@@ -188,8 +185,8 @@ def not_finite(seen: Seen) -> Answer:
     )
 
 
-def gaming(seen: Seen) -> Answer:
-    """The reward climbs while what it stands for falls."""
+def gaming(seen: Seen) -> Ruling:
+    """The reward rises while accuracy falls."""
     reward, truth = seen.move("reward"), seen.truth
     if reward is None or truth is None:
         return None
@@ -203,19 +200,19 @@ def gaming(seen: Seen) -> Answer:
     )
 
 
-def diverging(seen: Seen) -> Answer:
-    """Ever longer answers, ever fewer of them right."""
+def diverging(seen: Seen) -> Ruling:
+    """Completions grow while accuracy falls."""
     length, truth = seen.move("completions/mean_length"), seen.truth
     if length is None or truth is None or length.last < LONGER * length.first:
         return None
     if truth.last > max(0.5 * truth.first, truth.first - 2 * GAIN):
         return None
-    grew = f"answers grew from {length.first:.0f} to {length.last:.0f} tokens"
+    grew = f"samples grew from {length.first:.0f} to {length.last:.0f} tokens"
     return "Diverging", "bad", f"Diverging: {grew} while accuracy fell to {share(truth.last)}."
 
 
-def collapsing(seen: Seen) -> Answer:
-    """Nothing new is tried any more, and it is not because everything is right."""
+def collapsing(seen: Seen) -> Ruling:
+    """Entropy, length or diversity collapse without high accuracy."""
     truth = seen.truth
     if truth is not None and (truth.last > 0.8 or truth.gain > 2 * GAIN):
         return None
@@ -225,7 +222,7 @@ def collapsing(seen: Seen) -> Answer:
         return (
             "Collapsing",
             "bad",
-            f"Collapsing: answers shrank from {length.first:.0f} to {length.last:.0f} tokens{at}.",
+            f"Collapsing: samples shrank from {length.first:.0f} to {length.last:.0f} tokens{at}.",
         )
     if entropy is not None and entropy.first > 0 and entropy.last < ENTROPY_LEFT * entropy.first:
         return (
@@ -235,12 +232,16 @@ def collapsing(seen: Seen) -> Answer:
         )
     copies = seen.move("diversity/duplicates")
     if copies is not None and copies.last > COPIES and copies.gain > 0.2:
-        return "Collapsing", "bad", f"Collapsing: {share(copies.last)} of answers copy a sibling{at}."
+        return (
+            "Collapsing",
+            "bad",
+            f"Collapsing: {share(copies.last)} of samples copy another of their group{at}.",
+        )
     return None
 
 
-def ended(seen: Seen) -> Answer:
-    """It came to its end, by itself or as asked, and none of the above was wrong."""
+def ended(seen: Seen) -> Ruling:
+    """The run is over, and no rule before applies."""
     if seen.state not in ("finished", "stopped"):
         return None
     word: Word = "Finished" if seen.state == "finished" else "Stopped"
@@ -260,17 +261,17 @@ def ended(seen: Seen) -> Answer:
     return word, "info", f"{word} after {count(seen.steps, 'step')}."
 
 
-def unscored(seen: Seen) -> Answer:
-    """Most answers have no reward at all."""
+def unscored(seen: Seen) -> Ruling:
+    """Most completions have no reward."""
     missing = seen.last("reward/unscored")
     return (
-        ("Flat", "bad", f"Flat: {share(missing)} of answers got no reward, the reward code fails.")
+        ("Flat", "bad", f"Flat: {share(missing)} of samples got no reward, the reward code fails.")
         if missing > 0.5
         else None
     )
 
 
-def nearly_done(seen: Seen) -> Answer:
+def nearly_done(seen: Seen) -> Ruling:
     """Most groups are all right."""
     solved = seen.last("frac_reward_zero_std/all_right")
     if solved < SOLVED:
@@ -282,8 +283,8 @@ def nearly_done(seen: Seen) -> Answer:
     )
 
 
-def frozen(seen: Seen) -> Answer:
-    """A strong pull to the reference, and no way from it."""
+def frozen(seen: Seen) -> Ruling:
+    """A large KL coefficient, and no movement away from the reference."""
     kl, reward = seen.move("kl"), seen.move("reward")
     beta = seen.last("beta", seen.config.beta)
     if kl is None or reward is None or beta < FROZEN_BETA or kl.last > FROZEN_KL or seen.steps < 2 * EARLY:
@@ -293,8 +294,8 @@ def frozen(seen: Seen) -> Answer:
     return "Frozen", "watch", f"Frozen: beta {beta:g} holds the model at its start (KL {figure(kl.last, 3)})."
 
 
-def learning(seen: Seen) -> Answer:
-    """The answers get better, and whether that holds on problems it never sees."""
+def learning(seen: Seen) -> Ruling:
+    """Accuracy or reward rises; whether it also does on held-out problems."""
     right, reward, check = seen.move("accuracy"), seen.move("reward"), seen.check()
     moved = right if right is not None else reward
     if moved is None or moved.gain < GAIN * max(1.0, abs(moved.first)):
@@ -306,7 +307,7 @@ def learning(seen: Seen) -> Answer:
         return (
             "Learning",
             "watch",
-            f"Learning, but guessing: {share(unworked.last)} of right answers show no work.",
+            f"Learning, but guessing: {share(unworked.last)} of right samples show no work.",
         )
     since = f"in {count(seen.steps, 'step')}"
     if check is None:
@@ -316,21 +317,28 @@ def learning(seen: Seen) -> Answer:
     return "Learning", "watch", f"Learning: {shown} {since}, but not on unseen problems."
 
 
-def flat(seen: Seen) -> Answer:
-    """Nothing moves: because nothing differs inside the groups, or for another reason."""
+def flat(seen: Seen) -> Ruling:
+    """No change: because no reward differs within groups, or for another reason; by the loss where a stage has no reward."""
     dead = seen.last("frac_reward_zero_std")
     if dead > DEAD:
         return (
             "Flat",
             "watch",
-            f"Flat: in {share(dead)} of groups every answer scored the same. There is nothing to climb.",
+            f"Flat: in {share(dead)} of groups every sample scored the same, so there is no gradient.",
         )
-    reward = seen.move("reward")
-    value = f"reward {figure(reward.first)} to {figure(reward.last)}" if reward is not None else "no reward"
-    return "Flat", "watch", f"Flat: {value} in {count(seen.steps, 'step')}."
+    reward, loss = seen.move("reward"), seen.move("loss")
+    since = f"in {count(seen.steps, 'step')}"
+    if reward is not None:
+        return "Flat", "watch", f"Flat: reward {figure(reward.first)} to {figure(reward.last)} {since}."
+    if loss is None:
+        return "Flat", "watch", f"Flat: no reward {since}."
+    falls = loss.gain <= -GAIN * max(1.0, abs(loss.first))
+    word: Word = "Learning" if falls else "Flat"
+    moved = f"loss {figure(loss.first)} to {figure(loss.last)}"
+    return word, "good" if falls else "watch", f"{word}: {moved} {since}."
 
 
-RULES: Sequence[Callable[[Seen], Answer]] = (
+RULES: Sequence[Callable[[Seen], Ruling]] = (
     broke, early, not_finite, gaming, diverging, collapsing, ended, unscored, nearly_done, frozen, learning,
     flat,
 )  # fmt: skip
@@ -340,24 +348,24 @@ RULES: Sequence[Callable[[Seen], Answer]] = (
 
 
 def facts(seen: Seen) -> str:
-    """Held-out figures with their margin, lengths from-to, and what part of the groups no longer teaches."""
-    said = []
+    """Held-out accuracy with its margin, completion lengths at first and now, truncation, and groups without gradient."""
+    sentences = []
     if held := _held_out(seen):
-        said.append(held)
+        sentences.append(held)
     length = seen.move("completions/mean_length")
     if length is not None and seen.steps >= EARLY:
         way = length.last / max(length.first, 1e-9)
         verb = "grew" if way > 1.2 else "shrank" if way < 0.8 else ""
-        said.append(f"Answers {verb} from {length.first:.0f} to {length.last:.0f} tokens." if verb
-                    else f"Answers stay near {length.last:.0f} tokens.")  # fmt: skip
+        sentences.append(f"Samples {verb} from {length.first:.0f} to {length.last:.0f} tokens." if verb
+                    else f"Samples stay near {length.last:.0f} tokens.")  # fmt: skip
     cut = seen.last("completions/clipped_ratio")
     if cut > 0.1:
-        said.append(f"{share(cut)} of answers are cut at the limit.")
+        sentences.append(f"{share(cut)} of samples are cut at the limit.")
     right, wrong = (seen.last(f"frac_reward_zero_std/all_{side}") for side in ("right", "wrong"))
     if max(right, wrong) >= 0.1:
         side, much = ("right", right) if right >= wrong else ("wrong", wrong)
-        said.append(f"{share(much)} of groups do not teach: every answer is {side}.")
-    return " ".join(said)
+        sentences.append(f"{share(much)} of groups give no gradient: every sample is {side}.")
+    return " ".join(sentences)
 
 
 def _held_out(seen: Seen) -> str:
@@ -388,14 +396,14 @@ def share(value: float) -> str:
 
 
 def part(value: float) -> str:
-    """A share as people say it, `3 of 4`."""
-    whole = min((2, 3, 4, 5), key=lambda n: abs(round(value * n) / n - value))
-    some = round(value * whole)
-    return "all" if some == whole else f"{some} of {whole}"
+    """A share as a small fraction, `3 of 4`."""
+    parts = min((2, 3, 4, 5), key=lambda n: abs(round(value * n) / n - value))
+    some = round(value * parts)
+    return "all" if some == parts else f"{some} of {parts}"
 
 
 def figure(value: float, digits: int = 2) -> str:
-    """`.85`, `1.20`, `-.03`: as figures of this field are written."""
+    """`.85`, `1.20`, `-.03`: without a leading zero."""
     text = f"{value:.{digits}f}".replace("-", "−")
     return (
         text.replace("0.", ".", 1)

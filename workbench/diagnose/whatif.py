@@ -1,8 +1,10 @@
-"""What-if, without a model: what each recorded step would have asked for with other settings.
+"""What-if without a model: the advantages that each recorded step would have had with other settings.
 
-In: the recorded samples as arrays and the changed settings. Out: the advantages they give, and step by step
-how they differ from the recorded ones. It says what a step would have asked for, never how the run would
-have gone. The arithmetic is that of the loop: `advantages.by_settings`, here with numpy.
+In: the recorded samples as arrays and the changed settings. Out: their advantages, and step by step how they differ
+from the recorded ones. It is about the gradient of each recorded step, never about how the run would have continued.
+The arithmetic is that of training, `advantages.by_settings`, called with numpy.
+
+Axes: B samples of all steps, P groups, S steps, F rewards.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,68 +23,68 @@ CHANGEABLE = (
     "num_generations", "scale_rewards", "advantage_std", "advantage_eps", "advantage_baseline",
     "multi_objective_aggregation", "reward_clip", "rewards", "beta", "kl_in", "kl_estimator",
 )  # fmt: skip
-"""Settings whose effect on what a step asks follows from its recorded samples alone."""
+"""Settings whose effect on advantages and penalty follows from the recorded samples alone."""
 _NEEDS_PARTS = ("rewards", "multi_objective_aggregation")
 Values = Mapping[str, Floats]
 
 
 class Recomputed(NamedTuple):
-    """What every recorded sample was, or would have been, asked. One entry a sample."""
+    """Advantage, reward and penalty of every recorded sample under some settings."""
 
     advantage_B: Floats
-    """0 where nothing was asked: a dead group, no score, a sample beyond the smaller group."""
+    """0 in a group without reward spread, without a reward, and for a sample beyond a smaller group size."""
     reward_B: Floats
     """The total reward; NaN where there is none."""
     inside_B: NDArray[np.bool_]
     """Whether the sample would have been drawn at all."""
     penalty_B: Floats
-    """beta x the answer's KL to the reference, nats per token: the penalty; NaN where no KL was recorded."""
+    """beta x mean KL to the reference, nats per token; NaN where no KL was recorded."""
 
 
 class Timeline(NamedTuple):
-    """What an ask comes to, one entry a step."""
+    """(S,) summaries of some settings, one entry a step."""
 
     reward_S: Floats
     size_S: Floats
     """Mean |A| of the samples drawn."""
     zero_std_S: Floats
-    """Share of groups that ask nothing."""
+    """Share of groups whose advantages are all 0."""
     all_right_S: Floats
     all_wrong_S: Floats
     effective_S: Floats
-    """Samples that the gradient effectively rests on: (sum of shares)^2 over the sum of their squares."""
+    """Effective number of samples: (sum of gradient shares)^2 / sum of their squares."""
     penalty_S: Floats
-    """Mean penalty, beta x KL, nats per token."""
+    """Mean of `penalty_B`."""
 
 
 class Difference(NamedTuple):
-    """How one ask differs from another, one entry a step."""
+    """(S,) differences between two settings, one entry a step."""
 
     winner_S: Floats
-    """Share of groups that teach both ways, but whose highest advantage belongs to other answers."""
+    """Share of groups with advantages under both, whose highest advantage belongs to other completions."""
     flipped_S: Floats
-    """Share of the samples pushed the other way."""
+    """Share of samples whose advantage has the opposite sign."""
     moved_S: Floats
-    """Share of the gradient that goes to other samples: half the sum of |difference of shares|."""
+    """Share of the gradient that goes to other samples: 1/2 sum |difference of gradient shares|."""
 
 
 def parse_changes(sets: Sequence[str]) -> dict[str, str]:
-    """`name=value` texts as changed settings. Raises ConfigError for a setting that no record can answer."""
+    """`name=value` texts as changed settings. Raises ConfigError for a setting that is not in CHANGEABLE."""
     found: dict[str, str] = {}
     for text in sets:
         name, equals, value = text.partition("=")
         if not equals or name not in CHANGEABLE:
             raise ConfigError(
-                f"{text[:60]!r} cannot be asked of recorded samples. Give name=value with one of "
+                f"{text[:60]!r} cannot be computed from recorded samples. Give name=value with one of "
                 f"{', '.join(CHANGEABLE)}.",
-                {name: "cannot be asked of recorded samples"},
+                {name: "cannot be computed from recorded samples"},
             )
         found[name] = value
     return found
 
 
 def settings_over_time(reader: Reader) -> list[tuple[int, RunConfig]]:
-    """The settings in force from each step on: those of the start, and what people changed while it went."""
+    """The settings in force from each step on: those of the start, then each live change."""
     found = [(0, reader.config)]
     for event in reader.events(kind="setting_changed", limit=100_000):
         changes = {
@@ -93,15 +95,15 @@ def settings_over_time(reader: Reader) -> list[tuple[int, RunConfig]]:
         try:
             found.append((event["step"] or 0, found[-1][1].changed(**changes)))
         except ConfigError:
-            continue  # recorded by another version: its samples still carry their own reward
+            continue  # recorded by another version; its samples still have their rewards
     return found
 
 
 def as_recorded(samples: SampleArrays, settings: Sequence[tuple[int, RunConfig]]) -> Recomputed:
-    """What was asked."""
+    """The recorded advantages and rewards, with the penalty of the settings then in force."""
     beta_B = np.array([config.beta for _, config in settings])[_segments(samples, settings)]
-    everyone_B = np.ones(len(samples.id_B), dtype=np.bool_)
-    return Recomputed(np.nan_to_num(samples.advantage_B), samples.reward_B, everyone_B, beta_B * samples.kl_B)
+    all_B = np.ones(len(samples.id_B), dtype=np.bool_)
+    return Recomputed(np.nan_to_num(samples.advantage_B), samples.reward_B, all_B, beta_B * samples.kl_B)
 
 
 def recompute(
@@ -111,12 +113,12 @@ def recompute(
     names: Mapping[str, str],
     rescored: Values | None = None,
 ) -> Recomputed:
-    """What these changes would have asked of every sample. `settings`: see `settings_over_time`. `names`: what
-    the recorded values of a reward are called, by the name it has in the settings. `rescored`: values of
-    rewards that the run never had, by the name in the changes; NaN where not scored yet.
+    """Advantages of every sample with these changes: `advantages.by_settings` on each step's rewards and groups.
 
-    Raises ConfigError: a value that cannot be, more samples than were drawn, a reward nobody has scored, a
-    penalty whose KL was not recorded.
+    `settings`: see `settings_over_time`. `names`: from a reward's name in the settings to its recorded name.
+    `rescored`: (B,) values of rewards that the run did not have, by their name in the changes; NaN where not scored yet.
+    Raises ConfigError: an invalid value, more samples than were drawn, a reward without recorded or rescored values, a
+    penalty without recorded KL.
     """
     count = len(samples.id_B)
     absent_B = np.full(count, np.nan)
@@ -154,7 +156,7 @@ def _changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
         limit = config.num_generations
         problem = (
             f"num_generations = {other.num_generations}: only {limit} samples of a group were drawn. "
-            f"Recomputed for 2 to {limit}."
+            f"Give 2 to {limit}."
         )
         raise ConfigError(problem, {"num_generations": problem})
     return other
@@ -167,8 +169,8 @@ def _rewards(
     names: Mapping[str, str],
     rescored: Values,
 ) -> tuple[Floats, Floats]:
-    """The rewards that count, a column each, and their weights. Where nobody asks for other rewards, the
-    recorded totals: they carry every weight that was ever in force."""
+    """The (B, F) rewards that count, and their (F,) weights. Without changed rewards these are the recorded totals,
+    which contain the weights in force at each step."""
     if (
         not any(name in changes for name in _NEEDS_PARTS)
         and config.multi_objective_aggregation == "sum_then_normalize"
@@ -188,13 +190,13 @@ def _rewards(
             )
             raise ConfigError(problem, {"rewards": problem})
     values_B_F = np.column_stack(columns)
-    # A sample without a score was left out whole, whatever its other parts said.
+    # A sample without a total reward was left out of its group, even where single rewards have values.
     unscored_B = np.isnan(samples.reward_B) & ("rewards" not in changes)
     return np.where(unscored_B[:, None], np.nan, values_B_F), np.array([spec.weight for spec in counted])
 
 
 def _penalty(samples: SampleArrays, config: RunConfig, inside_B: NDArray[np.bool_]) -> Floats | None:
-    """beta times each answer's recorded KL, where it goes into the reward."""
+    """(B,) beta x the recorded KL of each completion, summed over its tokens, where it is part of the reward."""
     if config.kl_in != "reward" or not config.beta:
         return None
     match config.kl_estimator.removesuffix("_ratio"):
@@ -203,56 +205,55 @@ def _penalty(samples: SampleArrays, config: RunConfig, inside_B: NDArray[np.bool
         case "k3":
             kl_B = samples.kl_B * samples.length_B
         case other:
-            problem = (
-                f"kl_estimator = {other}: each sample's k1 and k3 are recorded. Recomputed for one of these."
-            )
+            problem = f"kl_estimator = {other}: each sample's k1 and k3 are recorded. Give one of these."
             raise ConfigError(problem, {"kl_estimator": problem})
     if np.isnan(kl_B[inside_B]).all():
-        problem = "This run recorded no KL (record_kl was off), so beta in the reward cannot be asked."
+        problem = "This run recorded no KL (record_kl was off), so beta in the reward cannot be computed."
         raise ConfigError(problem, {"beta": problem})
     return config.beta * np.nan_to_num(kl_B[inside_B])
 
 
 def share_per_advantage(samples: SampleArrays) -> Floats:
-    """How far one unit of advantage moves each sample's logits, up to a constant of its step: the recorded
-    share of the gradient over |A|. Where nothing was asked nothing was measured: such a sample counts with
-    its step's mean; where a step measured nothing, every sample counts the same."""
+    """(B,) gradient share that one unit of advantage gives each sample, up to a constant of its step: the recorded share
+    over |A|. A sample with A = 0 has no measurement and gets its step's mean; in a step without any, all get 1."""
     step_B = np.searchsorted(samples.steps(), samples.step_B)
     size_B = np.abs(np.nan_to_num(samples.advantage_B))
     known_B = (size_B > 0) & np.isfinite(samples.gradient_share_B) & (samples.gradient_share_B > 0)
-    reach_B = np.where(known_B, np.nan_to_num(samples.gradient_share_B) / np.where(known_B, size_B, 1.0), 0.0)
+    per_unit_B = np.where(
+        known_B, np.nan_to_num(samples.gradient_share_B) / np.where(known_B, size_B, 1.0), 0.0
+    )
     count_S = np.bincount(step_B, weights=known_B)
-    mean_S = np.bincount(step_B, weights=reach_B) / np.maximum(count_S, 1)
-    return np.where(known_B, reach_B, np.where(count_S > 0, mean_S, 1.0)[step_B])
+    mean_S = np.bincount(step_B, weights=per_unit_B) / np.maximum(count_S, 1)
+    return np.where(known_B, per_unit_B, np.where(count_S > 0, mean_S, 1.0)[step_B])
 
 
-def timeline(samples: SampleArrays, asked: Recomputed) -> Timeline:
-    """What an ask comes to, step by step."""
+def timeline(samples: SampleArrays, found: Recomputed) -> Timeline:
+    """(S,) summaries, step by step; see the fields of `Timeline`."""
     step_B = np.searchsorted(samples.steps(), samples.step_B)
-    inside_B = asked.inside_B
-    groups = _Groups.of(samples, asked)
-    share_B = _shares(samples, asked, step_B)
+    inside_B = found.inside_B
+    groups = _Groups.of(samples, found)
+    share_B = _gradient_shares(samples, found, step_B)
     squares_S = np.bincount(step_B, weights=share_B**2)
     return Timeline(
-        _mean(asked.reward_B, step_B, inside_B & np.isfinite(asked.reward_B)),
-        _mean(np.abs(asked.advantage_B), step_B, inside_B),
-        groups.share(groups.dead_P),
-        groups.share(groups.dead_P & groups.right_P),
-        groups.share(groups.dead_P & groups.wrong_P),
+        _mean(found.reward_B, step_B, inside_B & np.isfinite(found.reward_B)),
+        _mean(np.abs(found.advantage_B), step_B, inside_B),
+        groups.share(groups.zero_std_P),
+        groups.share(groups.zero_std_P & groups.right_P),
+        groups.share(groups.zero_std_P & groups.wrong_P),
         np.bincount(step_B, weights=share_B) ** 2 / np.where(squares_S > 0, squares_S, 1.0),
-        _mean(asked.penalty_B, step_B, inside_B & np.isfinite(asked.penalty_B)),
+        _mean(found.penalty_B, step_B, inside_B & np.isfinite(found.penalty_B)),
     )
 
 
 def difference(samples: SampleArrays, one: Recomputed, other: Recomputed) -> Difference:
-    """How what `other` asks differs from what `one` asked, step by step."""
+    """(S,) differences of `other` from `one`, step by step; see the fields of `Difference`."""
     step_B = np.searchsorted(samples.steps(), samples.step_B)
     groups = _Groups.of(samples, other)
-    best_one, best_other = (_best(groups.members, ask.advantage_B) for ask in (one, other))
+    best_one, best_other = (_best(groups.members, found.advantage_B) for found in (one, other))
     both_P = best_one.any(axis=1) & best_other.any(axis=1)
     changed_P = np.asarray(both_P & ~(best_one & best_other).any(axis=1))
     flipped_B = np.sign(one.advantage_B) * np.sign(other.advantage_B) < 0
-    gap_B = np.abs(_shares(samples, one, step_B) - _shares(samples, other, step_B))
+    gap_B = np.abs(_gradient_shares(samples, one, step_B) - _gradient_shares(samples, other, step_B))
     return Difference(
         groups.share(changed_P),
         _mean(flipped_B.astype(np.float64), step_B, other.inside_B),
@@ -260,9 +261,9 @@ def difference(samples: SampleArrays, one: Recomputed, other: Recomputed) -> Dif
     )
 
 
-def _shares(samples: SampleArrays, asked: Recomputed, step_B: NDArray[np.int64]) -> Floats:
-    """Each sample's share of its step's gradient; all 0 in a step that asks nothing."""
-    push_B = np.abs(asked.advantage_B) * share_per_advantage(samples)
+def _gradient_shares(samples: SampleArrays, found: Recomputed, step_B: NDArray[np.int64]) -> Floats:
+    """(B,) each sample's share of its step's gradient, |A| x `share_per_advantage` normalised by step; 0 without any."""
+    push_B = np.abs(found.advantage_B) * share_per_advantage(samples)
     total_S = np.bincount(step_B, weights=push_B)
     return np.asarray(push_B / np.where(total_S > 0, total_S, 1.0)[step_B])
 
@@ -272,39 +273,41 @@ class _Groups(NamedTuple):
 
     members: advantages.Members
     step_P: NDArray[np.int64]
-    dead_P: NDArray[np.bool_]
+    zero_std_P: NDArray[np.bool_]
+    """All advantages are 0."""
     right_P: NDArray[np.bool_]
+    """All judged completions are right."""
     wrong_P: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, samples: SampleArrays, asked: Recomputed) -> "_Groups":
+    def of(cls, samples: SampleArrays, found: Recomputed) -> "_Groups":
         members = advantages.members(samples.group_B)
-        judged_B = asked.inside_B & np.isfinite(samples.right_B)
+        judged_B = found.inside_B & np.isfinite(samples.right_B)
         right_P = members.sum(np.where(judged_B, samples.right_B, 0.0))
         judged_P = members.sum(judged_B.astype(np.float64))
         return cls(
             members,
             np.searchsorted(samples.steps(), samples.step_B[members.table_P_G[:, 0]]),
-            members.sum((asked.advantage_B != 0).astype(np.float64)) == 0,
+            members.sum((found.advantage_B != 0).astype(np.float64)) == 0,
             (right_P == judged_P) & (judged_P > 0),
             (right_P == 0) & (judged_P > 0),
         )
 
     def share(self, chosen_P: NDArray[np.bool_]) -> Floats:
-        """Share of each step's groups."""
+        """(S,) share of each step's groups that are chosen."""
         count_S = np.bincount(self.step_P)
         return np.asarray(np.bincount(self.step_P, weights=chosen_P) / np.maximum(count_S, 1))
 
 
 def _best(members: advantages.Members, advantage_B: Floats) -> NDArray[np.bool_]:
-    """(P, G) the answers pushed up hardest; none in a group that asks nothing."""
+    """(P, G) the completions with the highest advantage; none where it is not positive."""
     gathered_P_G = members.gather(advantage_B, outside=-np.inf)
     top_P = gathered_P_G.max(axis=1, keepdims=True)
     return np.asarray((top_P > 0) & (gathered_P_G >= top_P - 1e-9 * np.abs(top_P)))
 
 
 def _mean(values_B: Floats, step_B: NDArray[np.int64], chosen_B: NDArray[np.bool_]) -> Floats:
-    """Mean over each step's chosen samples; NaN where there is none."""
+    """(S,) mean over each step's chosen samples; NaN without any."""
     steps = int(step_B[-1]) + 1 if len(step_B) else 0
     count_S = np.bincount(step_B, weights=chosen_B, minlength=steps)
     sum_S = np.bincount(step_B, weights=np.where(chosen_B, values_B, 0.0), minlength=steps)
@@ -312,7 +315,7 @@ def _mean(values_B: Floats, step_B: NDArray[np.int64], chosen_B: NDArray[np.bool
 
 
 JSON_NAMES = {"zero_std": "dead", "all_right": "dead_right", "all_wrong": "dead_wrong", "penalty": "pull"}
-"""What routes call a column, where it is not the field's name."""
+"""Keys of the JSON that differ from the field's name."""
 
 
 def as_json(columns: Timeline | Difference) -> Iterator[tuple[str, list[float | None]]]:

@@ -1,7 +1,7 @@
-"""What-if at the level of tokens: other clip ranges and losses, over the steps whose token arrays are kept.
+"""What-if for tokens: other clip ranges and losses, over the steps whose token arrays are kept.
 
-In: a step's token arrays and advantages, the run's objective and another. Out: a few shares of each. Nothing
-is said of a step whose arrays are gone. The weights are those of `weights.loss_grads`, here with numpy.
+In: a step's token arrays and advantages, and an objective. Out: clip fractions and gradient shares. The gradients
+are d(loss)/d(log-prob) of `token_grads.loss_grads`, called with numpy. Axes: B samples, T tokens.
 """
 
 from collections.abc import Sequence
@@ -25,36 +25,37 @@ TOKEN_SETTINGS = (
 
 
 class Batch(NamedTuple):
-    """The padded token arrays of one step, (B, T) each."""
+    """The padded arrays of one step, (B, T): a mask of loss tokens, and log-probabilities of the sampled tokens."""
 
     mask_B_T: Floats
     policy_B_T: Floats
-    """Before the step's first update."""
+    """The trainer's, before the step's first update."""
     reference_B_T: Floats | None
     sampler_B_T: Floats
     after_B_T: Floats | None
-    """Under the updated policy; None where the step did not look back."""
+    """Under the updated policy; None where the step has no post-update log-probabilities (`probe_every`)."""
     group_B: NDArray[np.int64]
+    """(B,) group ids."""
 
 
 class TokenView(NamedTuple):
-    """What one objective makes of a step."""
+    """Clip fractions and gradient shares of a step under one objective."""
 
     clipped_low: float | None
-    """Share of the tokens that a further pass on this batch would clip because they fell too far. None where
-    the step did not look back."""
+    """Share of loss tokens that a further pass on this batch would clip from below: ratio after / before update under
+    1 - epsilon with a negative advantage. None without post-update log-probabilities."""
     clipped_high: float | None
-    """The same, because they rose too far."""
+    """The same from above: ratio over 1 + epsilon_high with a positive advantage."""
     longer_half: float
-    """Share of the gradient that goes to the longer half of the answers."""
+    """Gradient share of the completions longer than the median."""
     share_B: Floats
-    """Each sample's share of the gradient of the first pass."""
+    """(B,) each sample's share of the gradient of the first pass, sums to 1."""
 
 
 def batch(
     tokens_B: Sequence[SampleTokens], group_B: NDArray[np.int64], excluded_B: NDArray[np.bool_]
 ) -> Batch:
-    """Pads a step's arrays. `excluded_B`: answers that the loss left out."""
+    """Pads a step's arrays to (B, T). `excluded_B`: completions that are not part of the loss (truncated ones)."""
     lengths = np.array([len(found.token_ids) for found in tokens_B])
     mask_B_T = (np.arange(max(1, lengths.max(initial=1))) < lengths[:, None]) & ~excluded_B[:, None]
 
@@ -82,8 +83,8 @@ def batch(
 
 
 def view(found: Batch, advantages_B: Floats, config: RunConfig) -> TokenView:
-    """What the objective of these settings makes of a step that asked these advantages. Raises ConfigError for a
-    penalty whose reference was not recorded."""
+    """The objective of these settings on a step with (B,) advantages. Raises ConfigError for a KL penalty where no
+    reference log-probabilities were recorded."""
     if config.beta and config.kl_in == "loss" and found.reference_B_T is None:
         problem = f"beta = {config.beta:g} needs each token's reference, which this run did not record (record_kl was off)."
         raise ConfigError(problem, {"beta": problem})

@@ -181,7 +181,7 @@ def test_held_out_accuracy_must_fall_by_more_than_both_margins() -> None:
     apart = {0: (0.5, 0.42, 0.58), 10: (0.3, 0.22, 0.38)}
     begun = first(watched(rises, checks=apart)[1], "hacking")
     assert begun.step == 10 and begun.finding is not None and begun.finding.level == "critical"
-    assert "50 % to 30 %" in begun.finding.said
+    assert "50 % to 30 %" in begun.finding.details
     near = {0: (0.5, 0.42, 0.58), 10: (0.4, 0.32, 0.48)}
     assert watched(rises, checks=near)[1] == []
 
@@ -192,7 +192,7 @@ def test_what_is_lost_while_nothing_is_gained_is_told_from_held_out_checks_too()
     lost = {0: (0.2, 0.15, 0.25), 10: (0.64, 0.58, 0.70), 20: (0.46, 0.40, 0.52)}
     begun = first(watched(falls, checks=lost)[1], "regress")
     assert begun.finding is not None and begun.finding.since == 10
-    assert "64 % → 46 % of unseen problems" in begun.finding.said
+    assert "64 % → 46 % of unseen problems" in begun.finding.details
     within = {10: (0.64, 0.58, 0.70), 20: (0.54, 0.48, 0.60)}
     assert watched(falls, checks=within)[1] == []
 
@@ -237,7 +237,7 @@ def test_remedies_keep_to_what_the_model_and_the_task_allow() -> None:
     ]
     labels = [remedy["label"] for remedy in changes[0].finding.remedies]  # type: ignore[union-attr]
     assert labels == [
-        "Fork, cut answers masked",
+        "Fork, truncated samples masked",
         "Learning rate 0.001 → 2.5e-4",
     ]  # 2 x 256 tokens do not fit into 300
     hard = watched({f"{DEAD}/all_right": at(0, 0.8, 0.8)})[1][0].finding

@@ -59,7 +59,7 @@ def test_learning_that_holds_on_unseen_problems() -> None:
     )
     assert found.sentence == "Learning: 20 % to 90 % right in 31 steps, and it holds on unseen problems."
     assert found.facts == (
-        "Held-out 87 % sampled, 100 % greedy (128 problems, ± 3 points). Answers grew from 17 to 43 tokens."
+        "Held-out 87 % sampled, 100 % greedy (128 problems, ± 3 points). Samples grew from 17 to 43 tokens."
     )
     assert found.level == "good"
 
@@ -83,7 +83,7 @@ def test_learning_without_checks_and_without_right_or_wrong() -> None:
 
 def test_learning_by_guessing() -> None:
     found = run(reward=line(0.2, 0.4), accuracy=line(0.2, 0.4), reward__right_without_work=line(0.5, 0.51))
-    assert found.sentence == "Learning, but guessing: 51 % of right answers show no work."
+    assert found.sentence == "Learning, but guessing: 51 % of right samples show no work."
 
 
 def test_flat_because_groups_are_dead() -> None:
@@ -94,9 +94,9 @@ def test_flat_because_groups_are_dead() -> None:
         frac_reward_zero_std__all_wrong=line(0.5, 0.5),
     )
     assert (
-        found.sentence == "Flat: in 58 % of groups every answer scored the same. There is nothing to climb."
+        found.sentence == "Flat: in 58 % of groups every sample scored the same, so there is no gradient."
     )
-    assert found.facts == "50 % of groups do not teach: every answer is wrong."
+    assert found.facts == "50 % of groups give no gradient: every sample is wrong."
 
 
 def test_flat_for_no_reason_seen() -> None:
@@ -106,7 +106,7 @@ def test_flat_for_no_reason_seen() -> None:
 def test_a_reward_code_that_fails_is_named() -> None:
     found = run(reward__unscored=line(0.9, 0.93))
     assert (
-        found.sentence == "Flat: 93 % of answers got no reward, the reward code fails."
+        found.sentence == "Flat: 93 % of samples got no reward, the reward code fails."
         and found.level == "bad"
     )
 
@@ -134,7 +134,7 @@ def test_diverging() -> None:
         accuracy=line(0.25, 0.02),
         completions__mean_length=line(24, 115),
     )
-    assert found.sentence == "Diverging: answers grew from 24 to 115 tokens while accuracy fell to 2 %."
+    assert found.sentence == "Diverging: samples grew from 24 to 115 tokens while accuracy fell to 2 %."
 
 
 def test_diverging_by_numbers_that_are_none() -> None:
@@ -159,7 +159,7 @@ def test_longer_answers_that_get_better_are_no_divergence() -> None:
         ({"entropy": line(0.29, 0.02)}, "Collapsing: entropy .29 to .02 while 31 % are right."),
         (
             {"diversity__duplicates": line(0.1, 0.74)},
-            "Collapsing: 74 % of answers copy a sibling while 31 % are right.",
+            "Collapsing: 74 % of samples copy another of their group while 31 % are right.",
         ),
     ],
 )
@@ -169,7 +169,7 @@ def test_collapsing(metrics: dict[str, list[float]], sentence: str) -> None:
 
 def test_collapsing_to_short_answers() -> None:
     found = run(reward=line(0.25, 0.2), accuracy=line(0.25, 0.1), completions__mean_length=line(24, 8))
-    assert found.sentence == "Collapsing: answers shrank from 24 to 8 tokens while 10 % are right."
+    assert found.sentence == "Collapsing: samples shrank from 24 to 8 tokens while 10 % are right."
 
 
 def test_low_entropy_of_a_run_that_has_learned_is_no_collapse() -> None:
@@ -244,7 +244,7 @@ def test_facts_name_cut_answers() -> None:
     found = run(
         reward=line(0.2, 0.2), completions__mean_length=line(40, 41), completions__clipped_ratio=line(0, 0.4)
     )
-    assert found.facts == "Answers stay near 41 tokens. 40 % of answers are cut at the limit."
+    assert found.facts == "Samples stay near 41 tokens. 40 % of samples are cut at the limit."
 
 
 @pytest.mark.parametrize(

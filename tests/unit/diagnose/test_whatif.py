@@ -187,5 +187,5 @@ def test_the_record_is_read_as_arrays_and_can_be_read_on(tmp_path):
 
 def test_only_what_samples_can_answer_may_be_asked():
     assert whatif.parse_changes(["beta=0.1", "rewards=a=1,b=2"]) == {"beta": "0.1", "rewards": "a=1,b=2"}
-    with pytest.raises(ConfigError, match="'temperature=2' cannot be asked"):
+    with pytest.raises(ConfigError, match="'temperature=2' cannot be computed"):
         whatif.parse_changes(["temperature=2"])

@@ -58,7 +58,7 @@ def test_every_point_of_the_pictures_lies_on_its_line() -> None:
         for task in theory_check.tasks()
         for beta in task.betas[:1]
     ]
-    curves = theory_check.picture(rows)
+    curves = theory_check.curves(rows)
     assert {curve.panel for curve in curves} == set(theory_check.PANELS)
     for curve in curves:
         assert len(curve.beta) == len(curve.closed_form)

@@ -61,7 +61,7 @@ def test_what_cannot_be_asked_is_refused_in_words(client, run):
     assert (
         "only 4 samples" in ask(client, run, "num_generations=5", status=400)["problems"]["num_generations"]
     )
-    assert "cannot be asked" in ask(client, run, "seed=5", status=400)["error"]
+    assert "cannot be computed" in ask(client, run, "seed=5", status=400)["error"]
     assert "No sample of this run was scored" in ask(client, run, "rewards=nobody=1", status=400)["error"]
     assert "epsilon" in get(client, f"runs/{run.id}/whatif/tokens?set=epsilon=-1", 400)["problems"]
 

@@ -1,1 +1,1 @@
-"""What goes wrong in GRPO runs, noticed from recorded figures: rules by family, evidence, remedies, and the watch over a run."""
+"""Alarms: rules over recorded metrics, by family, with evidence and remedies; `Watch` applies them after every step."""

@@ -1,6 +1,6 @@
-"""What an alarm's rule looks at: a run's figures step by step as far as it has come, and what it raises.
+"""Input and output of an alarm's rule: a run's metrics up to its newest step, and what a rule finds in them.
 
-In: metrics of steps and held-out checks, oldest first. Out: `History`, with the questions that rules ask.
+In: metrics of steps and evaluations, oldest first. Out: `History`, with the queries that rules share.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,34 +14,34 @@ from workbench.diagnose.verdict import Move
 Level = Literal["info", "warning", "critical"]
 Column = list[float | None]
 LONGEST_STRETCH = 1000
-"""Steps that are looked back at most for the beginning of what goes on."""
+"""Most steps that `held` goes back for the beginning of a condition."""
 GOOD = 0.8
-"""With this share right, sure and similar answers are what one wants."""
+"""From this accuracy on, low entropy and similar completions are expected."""
 BETTER = 0.1
-"""A gain in the share of right answers that no fluctuation explains."""
+"""A gain in accuracy that fluctuation does not explain."""
 PATIENCE = 6
-"""Steps that a dip may last."""
+"""Steps that a dip in accuracy may last."""
 EDGE = 3
-"""Steps that make a start or a now."""
+"""Steps whose mean is a start or a current value."""
 
 
 class Finding(NamedTuple):
-    """What a rule has to say about the newest step."""
+    """What a rule finds at the newest step."""
 
     level: Level
     claim: str
     """At most six words."""
-    said: str
-    """From-to figures; the cause follows them, from the glossary."""
+    details: str
+    """Figures from start to now; the cause from alarms.toml follows them."""
     since: int
     figures: dict[str, float]
     remedies: list[dict[str, Any]]
     aside: str = ""
-    """What speaks against taking it too seriously."""
+    """A reason why it may be harmless."""
 
 
 class Check(NamedTuple):
-    """A held-out check, sampled: accuracy with its 95 % interval, after `step` finished steps."""
+    """A sampled held-out evaluation: accuracy with its 95 % interval, after `step` finished steps."""
 
     step: int
     accuracy: float
@@ -53,7 +53,7 @@ class Excess(NamedTuple):
     """A metric above the limit of an alarm."""
 
     since: int
-    """The step from which on it was, without a break."""
+    """The step since which it has been, without a break."""
     value: float
     """Now."""
     limit: float
@@ -62,7 +62,7 @@ class Excess(NamedTuple):
 
 
 class History:
-    """A run's figures up to its newest step. `config`: the settings as they are now."""
+    """A run's metrics up to its newest step. `config`: the settings now in force."""
 
     def __init__(self, config: RunConfig, around: RunLimits | None = None) -> None:
         self.config = config
@@ -73,7 +73,7 @@ class History:
         self._columns: dict[str, Column] = {}
 
     def add(self, step: int, metrics: Mapping[str, float | None]) -> None:
-        """The figures of the next step."""
+        """Appends the metrics of the next step."""
         for name in metrics.keys() - self._columns.keys():
             self._columns[name] = [None] * len(self.steps)
         self.steps.append(step)
@@ -82,7 +82,7 @@ class History:
         self._thrived.append(self.thriving)
 
     def add_check(self, step: int, metrics: Mapping[str, float | None]) -> None:
-        """A held-out check, where it is a sampled one."""
+        """Appends a held-out evaluation, if it is a sampled one."""
         accuracy = metrics.get("heldout/sampled/accuracy")
         if accuracy is None:
             return
@@ -121,7 +121,7 @@ class History:
         return None if first is None or last is None else Move(first, last)
 
     def held(self, test: Callable[[int], bool], steps: float) -> int | None:
-        """The step since which `test(row)` holds without a break, if that is for at least so many steps."""
+        """The step since which `test(row)` has held without a break, if for at least `steps` steps."""
         row = len(self.steps)
         oldest = max(0, row - LONGEST_STRETCH)
         while row > oldest and test(row - 1):
@@ -129,14 +129,14 @@ class History:
         return self.steps[row] if len(self.steps) - row >= steps else None
 
     def above(self, name: str, limit: float, steps: float) -> int | None:
-        """`held` for a metric above a limit; where it was not recorded it is not."""
+        """`held` for a metric above a limit; a missing value is not above."""
         column = self.column(name)
         return self.held(
             lambda row: column != [] and (value := column[row]) is not None and value > limit, steps
         )
 
     def excess(self, name: str, alarm: str) -> "Excess | None":
-        """How far a metric is above what an alarm allows, if it has been for as many steps as that asks for."""
+        """How far a metric is above an alarm's limit `warn`, if it has been for the alarm's number of steps."""
         limit = limits(alarm)
         since, value = self.above(name, limit["warn"], limit["steps"]), self.now(name)
         if since is None or value is None:
@@ -153,14 +153,14 @@ class History:
 
     @property
     def truth(self) -> Move | None:
-        """Share right at the start and now: of held-out problems where there are two checks, else in training."""
+        """Accuracy at the start and now: held-out where there are two evaluations, else in training."""
         if len(self.checks) > 1:
             return Move(self.checks[0].accuracy, self.checks[-1].accuracy)
         return self.move("accuracy")
 
     @property
     def peak(self) -> tuple[int, float]:
-        """When the share of right training answers was best, and how good; the first step where it was never recorded."""
+        """Step and value of the best training accuracy; the first step and 0 where none was recorded."""
         backs = range(0, len(self.steps), EDGE)
         means = [
             (mean, self.steps[-1 - back])
@@ -172,8 +172,8 @@ class History:
 
     @property
     def thriving(self) -> bool:
-        """Whether the answers are good, or have become better and keep at least half of that: what would be an alarm
-        elsewhere may then be learning itself."""
+        """Whether accuracy is good, or has risen and kept at least half of its gain: low entropy or duplicates are then
+        part of learning."""
         right, trained = self.truth, self.move("accuracy")
         if right is None:
             return False
@@ -185,12 +185,12 @@ class History:
 
     @property
     def faltering(self) -> bool:
-        """Whether it has not been thriving for a while: a dip that passes is no reason to speak up."""
+        """Whether it has not been `thriving` in any of the last PATIENCE steps, so that a short dip raises no alarm."""
         return not any(self._thrived[-PATIENCE:])
 
 
 def limits(name: str) -> Mapping[str, float]:
-    """The numbers an alarm is judged by."""
+    """The limits of an alarm, from alarms.toml."""
     return ALARMS[name].limits
 
 

@@ -1,4 +1,4 @@
-"""Alarms about the model and its update: entropy, drift from the reference, a sampler that differs, numbers that are none."""
+"""Alarms about the policy and its update: entropy, KL to the reference, sampler mismatch, values that are not finite."""
 
 from workbench.diagnose.alarms import remedies as do
 from workbench.diagnose.alarms.history import EDGE, Finding, History, limits
@@ -6,7 +6,7 @@ from workbench.diagnose.verdict import figure, share
 
 
 def entropy(seen: History) -> Finding | None:
-    """Nothing new is tried any more. While the answers get better that is what learning looks like: an observation."""
+    """Entropy collapses. While accuracy rises that is part of learning: an observation only."""
     limit, start = limits("entropy"), seen.start("entropy")
     if not start:
         return None
@@ -17,9 +17,7 @@ def entropy(seen: History) -> Finding | None:
     gone = seen.below("entropy", limit["critical"] * start, limit["steps"]) is not None
     right = seen.truth
     if not seen.faltering and right is not None:
-        aside = (
-            f"Right answers went from {share(right.first)} to {share(right.last)}, so this may be harmless."
-        )
+        aside = f"Accuracy went from {share(right.first)} to {share(right.last)}, so this may be harmless."
     else:
         aside = ""
     return Finding(
@@ -28,8 +26,8 @@ def entropy(seen: History) -> Finding | None:
         f"{figure(start)} → {figure(now)} nats per token, below {figure(limit['warn'] * start)} since step {since}.",
         since,
         {"from": start, "value": now, "limit": limit["warn"] * start},
-        do.there(
-            do.hotter(seen.config),
+        do.available(
+            do.higher_temperature(seen.config),
             None
             if seen.thriving
             else do.fork(f"Fork from step {since}, entropy bonus", since, entropy_coef=0.01),
@@ -39,7 +37,7 @@ def entropy(seen: History) -> Finding | None:
 
 
 def regress(seen: History) -> Finding | None:
-    """What was learned is being lost, and nothing else is gained for it (that would be `hacking`)."""
+    """Accuracy falls from its best, and the reward does not rise for it (that would be `hacking`)."""
     limit = limits("regress")
     fallen = _held_out_fell(seen) or _training_fell(seen, limit["fall"], limit["steps"])
     if fallen is None:
@@ -50,13 +48,13 @@ def regress(seen: History) -> Finding | None:
         return None
     return Finding(
         "warning",
-        f"Answers fell to {share(now)} right",
+        f"Accuracy fell to {share(now)}",
         f"{share(best)} → {share(now)} of {what} are right, best after step {since}.",
         since,
         {"from": best, "value": now},
-        do.there(
+        do.available(
             do.fork(f"Fork from step {since}, slower", since, learning_rate=seen.config.learning_rate / 4),
-            do.slower(seen.config, 4),
+            do.lower_learning_rate(seen.config, 4),
         ),
     )
 
@@ -78,11 +76,11 @@ def _training_fell(seen: History, fall: float, steps: float) -> tuple[int, float
         is None
     ):
         return None
-    return since, best, now, "training answers"
+    return since, best, now, "training samples"
 
 
 def drift(seen: History) -> Finding | None:
-    """Ever further from the reference, and the reward does not rise for it."""
+    """KL to the reference rises, and the reward does not."""
     limit = limits("drift")
     window = int(limit["window"])
     kl, reward, right = (seen.move(name, window) for name in ("kl", "reward", "accuracy"))
@@ -91,7 +89,7 @@ def drift(seen: History) -> Finding | None:
     scale = max(1e-9, max(abs(value) for value in seen.column("reward") if value is not None))
     gains = reward.gain > limit["gain"] * scale or (right is not None and right.gain > limit["gain"])
     moves = kl.gain >= limit["nats"] and kl.last >= 1.5 * kl.first
-    lost = kl.last > limit["far"] and (whole := seen.move("accuracy")) is not None and whole.gain <= 0
+    lost = kl.last > limit["far"] and (overall := seen.move("accuracy")) is not None and overall.gain <= 0
     if not lost and (gains or not moves):
         return None
     since = seen.steps[-window - 1]
@@ -103,12 +101,12 @@ def drift(seen: History) -> Finding | None:
         f"reward {figure(reward.first)} → {figure(reward.last)}.",
         since,
         {"from": kl.first, "value": kl.last, "reward_from": reward.first, "reward": reward.last},
-        do.there(do.slower(seen.config, 4), do.stronger_pull(seen.config)),
+        do.available(do.lower_learning_rate(seen.config, 4), do.larger_beta(seen.config)),
     )
 
 
 def kl_target(seen: History) -> Finding | None:
-    """The controller does not hold its target."""
+    """The KL controller does not hold its target."""
     target, limit = seen.config.kl_target, limits("kl_target")
     if target is None or seen.config.beta_controller == "fixed":
         return None
@@ -122,15 +120,15 @@ def kl_target(seen: History) -> Finding | None:
         f"{figure(now)} nats against a target of {figure(target)}, since step {since}.",
         since,
         {"value": now, "limit": target},
-        do.there(do.stronger_pull(seen.config), do.slower(seen.config)),
+        do.available(do.larger_beta(seen.config), do.lower_learning_rate(seen.config)),
     )
 
 
 def kl_tail(seen: History) -> Finding | None:
-    """The penalty is made of a few tokens."""
+    """A few tokens make up most of the KL penalty."""
     limit = limits("kl_tail")
     if seen.config.beta == 0 or seen.config.kl_estimator != "k3":
-        return None  # nobody pays for the tail
+        return None  # the tail of k3 is not part of the loss
     share_of, token = seen.column("kl_max_share"), seen.column("kl_max_token")
     if not (share_of and token):
         return None
@@ -148,12 +146,14 @@ def kl_tail(seen: History) -> Finding | None:
         f"The largest token has {most:.0f} nats and makes up {share(now)} of a step's KL, since step {since}.",
         since,
         {"value": now, "most": most},
-        do.there(do.slower(seen.config), do.fork("Fork with estimator k2", since, kl_estimator="k2")),
+        do.available(
+            do.lower_learning_rate(seen.config), do.fork("Fork with estimator k2", since, kl_estimator="k2")
+        ),
     )
 
 
 def frozen(seen: History) -> Finding | None:
-    """A pull so strong that nothing moves."""
+    """The KL penalty is so strong that the policy stays at the reference."""
     limit = limits("frozen")
     beta, kl, reward = seen.now("beta"), seen.move("kl"), seen.move("reward")
     if beta is None or kl is None or reward is None or len(seen.steps) < limit["steps"]:
@@ -169,7 +169,7 @@ def frozen(seen: History) -> Finding | None:
         f"{figure(reward.last)}.",
         seen.steps[0],
         {"value": kl.last, "beta": beta},
-        do.there(
+        do.available(
             do.live(f"Beta {beta:g} → {less:g}", beta=less), do.fork(f"Fork with β {less:g}", 0, beta=less)
         ),
     )
@@ -193,18 +193,18 @@ def mismatch(seen: History) -> Finding | None:
         f"{figure(now, 3)} nats per token on average, above {figure(limit['warn'])} since step {since}.{size}",
         since,
         {"value": now, "limit": limit["warn"], **({} if left is None else {"ess": left})},
-        do.there(
+        do.available(
             do.fork("Fork in float32", since, dtype="float32") if seen.config.dtype != "float32" else None,
             do.fork("Fork with truncated correction", since, importance_sampling_correction="token_truncate")
             if corrects == "off"
             else None,
-            do.slower(seen.config),
+            do.lower_learning_rate(seen.config),
         ),
     )
 
 
 def non_finite(seen: History) -> Finding | None:
-    """A step without an update, because its numbers were none."""
+    """An update was skipped because its loss or gradient was not finite."""
     skipped = seen.column("update/skipped")
     if not skipped or not (now := skipped[-1]):
         return None
@@ -218,7 +218,7 @@ def non_finite(seen: History) -> Finding | None:
         + (f", every step since {since}." if again else "."),
         since,
         {"value": now},
-        do.there(do.slower(seen.config, 10), do.fork(f"Fork from step {since}, slower", since,
+        do.available(do.lower_learning_rate(seen.config, 10), do.fork(f"Fork from step {since}, slower", since,
                                                       learning_rate=seen.config.learning_rate / 10)),
     )  # fmt: skip
 

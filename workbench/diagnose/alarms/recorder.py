@@ -1,6 +1,6 @@
-"""The alarms of a living run: after every step the watch is asked, and what changes is written down with its evidence.
+"""Records the alarms of a running run: applies `Watch` after every step and writes what changes, with evidence.
 
-In: finished `StepRecord`s of the loop. Out: rows of the table alarms.
+In: finished `StepRecord`s of the training loop. Out: rows of the table alarms.
 """
 
 import threading
@@ -16,14 +16,14 @@ from workbench.record.writer import Writer
 
 
 class AlarmRecorder:
-    """Use from the loop: `check` and `step` with what was recorded, `end` at the end. Steps may come from another thread
-    than checks."""
+    """Called by the training loop: `check` and `step` with what was recorded, `end` at the end. Steps may come from another
+    thread than evaluations."""
 
     def __init__(
         self, folder: RunFolder, record: Writer, config: RunConfig, around: RunLimits, first: int = 0
     ) -> None:
-        """`first`: the step a resumed run goes on with; what was recorded before it counts, and an alarm that a lost
-        step had raised ends."""
+        """`first`: the step at which a resumed run continues; the steps recorded before it are replayed, and an alarm that a
+        later step had raised is cleared."""
         self.record, self._lock = record, threading.Lock()
         reader = Reader(folder)
         self.watch = replay(reader, config, around, first)[0] if first else Watch(config, around)
@@ -33,20 +33,20 @@ class AlarmRecorder:
         self._last: StepRecord | None = None
 
     def check(self, record: StepRecord) -> None:
-        """A held-out check was made."""
+        """After a held-out evaluation."""
         if record.mode == "sampled":
             with self._lock:
                 self.watch.check(record.step, record.metrics)
 
     def step(self, record: StepRecord, config: RunConfig) -> None:
-        """A training step was recorded."""
+        """After a training step was recorded."""
         with self._lock:
             self._last = record
             for change in self.watch.step(record.step, record.metrics, config):
                 self._write(change, record, config)
 
     def end(self) -> None:
-        """The run is over, its last check made."""
+        """After the last evaluation of the run."""
         with self._lock:
             if self._last is not None:
                 for change in self.watch.end():

@@ -1,6 +1,6 @@
-"""What can be done about an alarm, as one command to the run or one prefilled fork of it.
+"""Remedies of an alarm: one command to the run, or one prefilled fork of it.
 
-A remedy is plain JSON: {"label", "command", "args"}, or {"label", "fork": settings, "step": where from}.
+A remedy is plain JSON: {"label", "command", "args"}, or {"label", "fork": settings, "step": forked from}.
 """
 
 from typing import Any, NamedTuple
@@ -11,20 +11,20 @@ Remedy = dict[str, Any]
 
 
 class RunLimits(NamedTuple):
-    """What a remedy must keep to, beside the settings."""
+    """Limits on remedies beyond the settings."""
 
     context: int | None = None
-    """Tokens the model reads, prompt included."""
+    """Context length of the model, prompt included."""
     levels: tuple[int, int] | None = None
-    """Easiest and hardest level that is asked; None where prompts have none."""
+    """Lowest and highest level of the run's prompts; None where prompts have none."""
     offered: range = range(0)
-    """Levels of the task."""
+    """Levels that the task has."""
     accuracy_reward: str = "correct"
-    """The reward that tells right from wrong."""
+    """The reward that decides right or wrong."""
 
 
 def live(label: str, **settings: Any) -> Remedy:
-    """Settings to change from the next step on."""
+    """A live change of settings, from the next step on."""
     return {"label": label, "command": "set", "args": settings}
 
 
@@ -38,40 +38,42 @@ def fork(label: str, step: int, **settings: Any) -> Remedy:
     return {"label": label, "fork": settings, "step": max(0, step)}
 
 
-def hotter(config: RunConfig) -> Remedy:
-    """A fifth more temperature."""
+def higher_temperature(config: RunConfig) -> Remedy:
+    """Temperature x 1.2."""
     warmer = round(min(10.0, config.temperature * 1.2), 2)
     return live(f"Temperature {config.temperature:g} → {warmer:g}", temperature=warmer)
 
 
-def stronger_pull(config: RunConfig) -> Remedy:
-    """Twice the beta, or the one of DeepSeekMath where there was none."""
+def larger_beta(config: RunConfig) -> Remedy:
+    """Beta x 2, or .04 as in DeepSeekMath (2402.03300) where it is 0."""
     beta = 0.04 if config.beta == 0 else min(1000.0, 2 * config.beta)
     return live(f"Beta {config.beta:g} → {beta:g}", beta=beta)
 
 
-def slower(config: RunConfig, by: float = 2.0) -> Remedy:
-    """A part of the learning rate."""
+def lower_learning_rate(config: RunConfig, by: float = 2.0) -> Remedy:
+    """Learning rate / `by`."""
     rate = float(f"{config.learning_rate / by:.3g}")
     return live(f"Learning rate {compact(config.learning_rate)} → {compact(rate)}", learning_rate=rate)
 
 
 def larger_groups(config: RunConfig) -> Remedy | None:
-    """Twice the answers a prompt."""
+    """Group size x 2, up to 64."""
     size = 2 * config.num_generations
     return live(f"Group size {config.num_generations} → {size}", num_generations=size) if size <= 64 else None
 
 
-def longer_answers(config: RunConfig, around: RunLimits) -> Remedy | None:
-    """Twice the limit, as far as the model reads that much."""
+def longer_completions(config: RunConfig, around: RunLimits) -> Remedy | None:
+    """Max completion length x 2, up to 3/4 of the model's context."""
     longest = 2 * config.max_completion_length
     if around.context is not None and longest > around.context * 3 // 4:
         return None
-    return live(f"Longest answer {config.max_completion_length} → {longest}", max_completion_length=longest)
+    return live(
+        f"Max completion length {config.max_completion_length} → {longest}", max_completion_length=longest
+    )
 
 
 def levels(around: RunLimits, step: int, by: int) -> Remedy | None:
-    """Easier (by < 0) or harder prompts, where the task has levels and there are any that way."""
+    """A fork with easier (by < 0) or harder prompts, where the task has such levels."""
     if around.levels is None or not around.offered:
         return None
     low, high = around.levels
@@ -86,7 +88,7 @@ def levels(around: RunLimits, step: int, by: int) -> Remedy | None:
 
 
 def also_correct(config: RunConfig, around: RunLimits) -> Remedy | None:
-    """Count the reward that tells right from wrong, where it does not count yet."""
+    """Gives the accuracy reward weight 1, where it has none yet."""
     accuracy = around.accuracy_reward
     for i, spec in enumerate(config.rewards):
         if spec.name == accuracy:
@@ -105,7 +107,7 @@ def also_correct(config: RunConfig, around: RunLimits) -> Remedy | None:
 
 
 def without(config: RunConfig, reward: str) -> Remedy | None:
-    """Go on without one reward, where others count."""
+    """Removes one reward, where others count."""
     left = [spec for spec in config.rewards if spec.name.rpartition(":")[2] != reward]
     if len(left) == len(config.rewards) or not any(spec.enabled and spec.weight for spec in left):
         return None
@@ -113,13 +115,13 @@ def without(config: RunConfig, reward: str) -> Remedy | None:
     return {"label": f"Go on without {reward}"[:40], "command": "set", "args": {"rewards": rest}}
 
 
-def there(*remedies: Remedy | None) -> list[Remedy]:
-    """At most two of those that can be offered."""
+def available(*remedies: Remedy | None) -> list[Remedy]:
+    """The first two remedies that apply."""
     return [remedy for remedy in remedies if remedy is not None][:2]
 
 
 def compact(value: float) -> str:
-    """0.0004 as 4e-4."""
+    """0.0004 as `4e-4`."""
     if value and abs(value) < 1e-3:
         mantissa, _, exponent = f"{value:.3e}".partition("e")
         return f"{float(mantissa):g}e{int(exponent)}"

@@ -1,24 +1,24 @@
-"""Alarms about the reward and what it can tell apart: sparse, solved, tied, amplified, failing, gamed."""
+"""Alarms about the reward signal: sparse, solved, tied, amplified noise, failing, hacked."""
 
 from workbench.diagnose.alarms import remedies as do
 from workbench.diagnose.alarms.history import Check, Finding, History, limits
 from workbench.diagnose.verdict import figure, share
 
-DEAD = "frac_reward_zero_std"
+ZERO_STD = "frac_reward_zero_std"
 
 
 def all_wrong(seen: History) -> Finding | None:
-    """Most groups hold no right answer: the reward is sparse."""
-    name = f"{DEAD}/all_wrong"
+    """Most groups have no right completion: the reward is sparse."""
+    name = f"{ZERO_STD}/all_wrong"
     if (found := seen.excess(name, "all_wrong")) is None:
         return None
     return Finding(
         "critical" if found.far else "warning",
         f"{share(found.value)} of groups all wrong",
-        f"{_from_to(seen, name)} of groups, above {share(found.limit)} since step {found.since}. No answer of these is right.",
+        f"{_from_to(seen, name)} of groups, above {share(found.limit)} since step {found.since}. No sample of these is right.",
         found.since,
         {"value": found.value, "limit": found.limit},
-        do.there(
+        do.available(
             do.larger_groups(seen.config),
             do.levels(seen.around, found.since, -2)
             or do.fork("Fork with dynamic sampling", found.since, dynamic_sampling=True),
@@ -27,8 +27,8 @@ def all_wrong(seen: History) -> Finding | None:
 
 
 def all_right(seen: History) -> Finding | None:
-    """Most groups are solved. Nothing is wrong, but nothing is learned either."""
-    name = f"{DEAD}/all_right"
+    """Most groups are all right: no error, but no gradient from them."""
+    name = f"{ZERO_STD}/all_right"
     if (found := seen.excess(name, "all_right")) is None:
         return None
     return Finding(
@@ -37,29 +37,29 @@ def all_right(seen: History) -> Finding | None:
         f"{_from_to(seen, name)} of groups, above {share(found.limit)} since step {found.since}.",
         found.since,
         {"value": found.value, "limit": found.limit},
-        do.there(do.levels(seen.around, seen.steps[-1] + 1, 2), do.command("Stop and save", "stop")),
+        do.available(do.levels(seen.around, seen.steps[-1] + 1, 2), do.command("Stop and save", "stop")),
     )
 
 
 def tied(seen: History) -> Finding | None:
-    """The reward gives all answers the same, right or wrong."""
-    name = f"{DEAD}/tied"
+    """The reward is the same for all completions of most groups, right or wrong."""
+    name = f"{ZERO_STD}/tied"
     if (found := seen.excess(name, "tied")) is None:
         return None
     right = seen.now("accuracy")
-    aside = "" if right is None else f" {share(right)} of the answers are right."
+    aside = "" if right is None else f" {share(right)} of the samples are right."
     return Finding(
         "critical" if found.far else "warning",
         f"{share(found.value)} of groups score alike",
         f"{_from_to(seen, name)} of groups, above {share(found.limit)} since step {found.since}.{aside}",
         found.since,
         {"value": found.value, "limit": found.limit},
-        do.there(do.also_correct(seen.config, seen.around), do.hotter(seen.config)),
+        do.available(do.also_correct(seen.config, seen.around), do.higher_temperature(seen.config)),
     )
 
 
 def noise(seen: History) -> Finding | None:
-    """Differences of next to nothing decide whole advantages."""
+    """Advantages come from tiny reward differences, divided by their std."""
     if seen.config.scale_rewards == "none":
         return None
     name = "groups/tiny_std"
@@ -73,16 +73,16 @@ def noise(seen: History) -> Finding | None:
         f"{_from_to(seen, name)} of groups differ by less than 1 % of the reward, since step {found.since}.{about}",
         found.since,
         {"value": found.value, "limit": found.limit},
-        do.there(
+        do.available(
             do.also_correct(seen.config, seen.around),
             do.fork("Fork without dividing by σ", found.since, scale_rewards="none"),
-            do.slower(seen.config, 10),
+            do.lower_learning_rate(seen.config, 10),
         ),
     )
 
 
 def reward_failures(seen: History) -> Finding | None:
-    """A reward breaks on real answers."""
+    """A reward fails on many completions."""
     name = "reward/errors"
     if (found := seen.excess(name, "reward_failures")) is None:
         return None
@@ -90,18 +90,18 @@ def reward_failures(seen: History) -> Finding | None:
     return Finding(
         "critical" if found.far else "warning",
         f"A reward fails on {share(found.value)}",
-        f"{failing or 'One reward'} gave no value for {_from_to(seen, name)} of the answers, "
+        f"{failing or 'One reward'} gave no value for {_from_to(seen, name)} of the samples, "
         f"above {share(found.limit)} since step {found.since}.",
         found.since,
         {"value": found.value, "limit": found.limit},
-        do.there(
-            do.without(seen.config, failing) if failing else None, do.command("Pause and mend it", "pause")
+        do.available(
+            do.without(seen.config, failing) if failing else None, do.command("Pause and fix it", "pause")
         ),
     )
 
 
 def hacking(seen: History) -> Finding | None:
-    """What pays goes up while what is wanted goes down: on held-out problems, or among the answers it trains on."""
+    """The reward rises while accuracy falls: on held-out problems, or in training."""
     return _held_out_falls(seen) or _accuracy_falls(seen)
 
 
@@ -116,7 +116,7 @@ def _held_out_falls(seen: History) -> Finding | None:
     then, now = _reward_at(seen, best), seen.now("reward")
     if then is None or now is None or now < then:
         return None
-    return _gamed(seen, best.step, (best.accuracy, newest.accuracy), (then, now), "held-out accuracy")
+    return _hacked(seen, best.step, (best.accuracy, newest.accuracy), (then, now), "held-out accuracy")
 
 
 def _accuracy_falls(seen: History) -> Finding | None:
@@ -139,20 +139,20 @@ def _accuracy_falls(seen: History) -> Finding | None:
     r1, a1 = seen.now("reward"), seen.now("accuracy")
     if worse is None or r1 is None or a1 is None:
         return None
-    return _gamed(seen, worse, (a0, a1), (r0, r1), "right training answers")
+    return _hacked(seen, worse, (a0, a1), (r0, r1), "training accuracy")
 
 
-def _gamed(
+def _hacked(
     seen: History, since: int, truth: tuple[float, float], reward: tuple[float, float], what: str
 ) -> Finding:
     return Finding(
         "critical",
-        "Reward up, right answers down",
+        "Reward up, accuracy down",
         f"Reward {figure(reward[0])} → {figure(reward[1])} while {what} fell from {share(truth[0])} to {share(truth[1])}, "
         f"since step {since}.",
         since,
         {"from": truth[0], "value": truth[1], "reward_from": reward[0], "reward": reward[1]},
-        do.there(
+        do.available(
             do.also_correct(seen.config, seen.around),
             do.fork(f"Fork from step {since}, β .04", since, beta=max(0.04, 2 * seen.config.beta)),
             do.command("Stop and save", "stop"),
@@ -161,7 +161,7 @@ def _gamed(
 
 
 def _reward_at(seen: History, check: Check) -> float | None:
-    """Mean reward of the steps before a check."""
+    """Mean reward of the steps before an evaluation."""
     values = [
         value
         for step, value in zip(seen.steps, seen.column("reward"), strict=False)
@@ -171,13 +171,13 @@ def _reward_at(seen: History, check: Check) -> float | None:
 
 
 def _worst(seen: History) -> str:
-    """The reward that fails most, by its name."""
-    shares = {
+    """Name of the reward that fails most; '' where none does."""
+    failed = {
         name.removeprefix("rewards/").removesuffix("/failed"): value
         for name in seen.names
         if name.startswith("rewards/") and name.endswith("/failed") and (value := seen.column(name)[-1])
     }
-    return max(shares, key=lambda name: shares[name]) if shares else ""
+    return max(failed, key=lambda name: failed[name]) if failed else ""
 
 
 def _from_to(seen: History, name: str) -> str:

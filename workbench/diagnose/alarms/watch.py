@@ -1,7 +1,7 @@
-"""The watch over a run: asks every rule after every step, and says which alarms begin, go on and end.
+"""Applies every alarm rule after every step, and reports which alarms begin, continue and end.
 
-In: figures of steps and checks, in order. Out: `Change`s. Pure: the same figures give the same alarms in a worker, in a
-replay of a record, and in a test.
+In: metrics of steps and evaluations, in order. Out: `Change`s. Deterministic: the same metrics give the same alarms in a
+worker, in a replay of a record, and in a test.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,13 +20,13 @@ RULES: Mapping[str, Callable[[History], Finding | None]] = {
     **completions.RULES,
 }
 CALM = 6
-"""Steps without cause after which an alarm ends; fewer would make it flicker."""
+"""Steps without a finding after which an alarm ends; fewer would make it flicker."""
 RENEW = 5
-"""Steps after which an alarm that goes on says its newest figures."""
+"""Steps after which a continuing alarm is reported again with its newest figures."""
 
 
 class Change(NamedTuple):
-    """An alarm that begins or goes on (`finding`), or has ended (None)."""
+    """An alarm that begins or continues (`finding`), or has ended (None)."""
 
     name: str
     step: int
@@ -35,17 +35,17 @@ class Change(NamedTuple):
 
 
 class Open(NamedTuple):
-    """An alarm that is on."""
+    """An open alarm."""
 
     finding: Finding
-    told: int
-    """The step at which it last said its figures."""
+    reported: int
+    """The step at which it was reported last."""
     seen: int
-    """The step at which there was cause for it last."""
+    """The step at which its rule applied last."""
 
 
 class Watch:
-    """One run's alarms as it goes on."""
+    """The alarms of one run while it trains."""
 
     def __init__(self, config: RunConfig, around: RunLimits | None = None) -> None:
         self.history = History(config, around)
@@ -55,7 +55,7 @@ class Watch:
     def step(
         self, step: int, metrics: Mapping[str, float | None], config: RunConfig | None = None
     ) -> list[Change]:
-        """After a training step. `config`: the settings of that step, where people have changed them."""
+        """After a training step. `config`: the settings of that step, if they changed."""
         if config is not None:
             self.history.config = config
         self._take_checks(step)
@@ -63,12 +63,12 @@ class Watch:
         return list(self._look(step))
 
     def check(self, step: int, metrics: Mapping[str, float | None]) -> None:
-        """After a held-out check. It counts from training step `step` on, whenever it comes in: the same figures then
-        give the same alarms."""
+        """After an evaluation. It counts from training step `step` on, however late it arrives, so that alarms do not depend
+        on timing."""
         self._checks.append((step, metrics))
 
     def end(self) -> list[Change]:
-        """After the check behind the last step."""
+        """After the evaluation that follows the last step."""
         steps = self.history.steps
         if not steps or not any(step > steps[-1] for step, _ in self._checks):
             return []
@@ -95,15 +95,15 @@ class Watch:
                 continue
             finding = finding._replace(since=min(finding.since, on.finding.since))
             louder = finding.level != on.finding.level
-            told = step if louder or step - on.told >= RENEW else on.told
-            self.open[name] = Open(finding, told, step)
-            if told == step:
+            reported = step if louder or step - on.reported >= RENEW else on.reported
+            self.open[name] = Open(finding, reported, step)
+            if reported == step:
                 yield Change(name, step, finding)
 
 
 def text_of(name: str, finding: Finding) -> str:
-    """What the alarm says in full: figures, then what that does to the run."""
-    return " ".join(filter(None, (finding.said, ALARMS[name].cause, finding.aside)))
+    """The text of an alarm: figures, then its effect on the run."""
+    return " ".join(filter(None, (finding.details, ALARMS[name].cause, finding.aside)))
 
 
 def replay(
@@ -112,7 +112,7 @@ def replay(
     around: RunLimits | None = None,
     before: int | None = None,
 ) -> tuple[Watch, list[Change]]:
-    """The alarms of a recorded run as its worker gives them; with `before`, as they were when that step began."""
+    """The alarms of a recorded run, as its worker raised them; with `before`, as they were when that step began."""
     found = reader.series()
     watch = Watch(config or reader.config, around)
     for step, metrics in _rows(found["sampled"]):

@@ -23,7 +23,7 @@ def _closed_forms() -> dict[str, Any]:
     """What the plots show before the first check: the closed forms."""
     return {
         "panels": theory_check.PANELS,
-        "curves": [curve._asdict() for curve in theory_check.picture(())],
+        "curves": [curve._asdict() for curve in theory_check.curves(())],
         "beta_range": theory_check.SHOWN_BETA,
     }
 
