@@ -254,7 +254,8 @@ def test_a_lost_server_is_said_in_a_thin_bar_and_found_again(page, served, recor
     expect(page.locator(".groups h2")).to_contain_text("Step 30")
 
 
-def test_a_hidden_page_asks_nothing_and_a_shown_one_asks_at_once(page, served, recorded_run):
+def test_a_hidden_page_asks_nothing_and_a_shown_one_asks_at_once(own_page, served, recorded_run):
+    page = own_page  # its clock is that of every page of its profile
     open_reader(page, served, recorded_run)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/delta" in request.url else None)

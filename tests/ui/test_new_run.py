@@ -7,6 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.fakes import write_fake_run
+from tests.helpers import wait_until
 
 pytestmark = pytest.mark.ui
 PAYLOAD = "<img src=x onerror=document.title='owned'>${document.title='owned'}"
@@ -149,7 +150,7 @@ def test_prompts_are_previewed_as_the_model_reads_them(page, dashboard, tmp_path
     expect(page.locator(".wb-preview")).to_contain_text("36 prompts to train on, 4 held out")
     assert page.title() != "owned" and page.locator(".wb-preview img").count() == 0
     page.wait_for_function("document.querySelector('#wb-previewed .wb-preview')")
-    assert not list(root.glob("2*"))
+    wait_until(lambda: not list(root.glob("2*")), what="who answered has gone and left nothing")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
