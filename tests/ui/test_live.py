@@ -324,7 +324,7 @@ def test_an_alarm_shows_its_samples_and_is_muted_and_heard_again(page, served, r
     expect(alarm).to_be_visible()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_a_phone_has_everything_in_reach_and_nothing_overflows(page, served, recorded_run, theme):
     page.emulate_media(color_scheme=theme)
     page.set_viewport_size({"width": 390, "height": 844})
@@ -338,7 +338,7 @@ def test_a_phone_has_everything_in_reach_and_nothing_overflows(page, served, rec
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width", [1440, pytest.param(390, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious(page, served, recorded_run, theme, width):
     page.emulate_media(color_scheme=theme)

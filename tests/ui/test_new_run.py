@@ -153,7 +153,7 @@ def test_prompts_are_previewed_as_the_model_reads_them(page, dashboard, tmp_path
     wait_until(lambda: not list(root.glob("2*")), what="who answered has gone and left nothing")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_a_phone_shows_everything_and_nothing_overflows(page, served, theme):
     page.set_viewport_size({"width": 390, "height": 844})
     open_form(page, served, __theme=theme)
@@ -166,7 +166,7 @@ def test_a_phone_shows_everything_and_nothing_overflows(page, served, theme):
     page.wait_for_url("**/runs")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing_serious_on_new_run(page, served, theme):
     open_form(page, served, __theme=theme)
     found = [
