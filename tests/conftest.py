@@ -15,11 +15,11 @@ import pytest  # noqa: E402 (threads first)
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory):
     """`tests.recorded.Recorded`: shared by all test processes of the session."""
-    from tests.recorded import record  # noqa: PLC0415 (only the tests that need it pay for the imports)
+    from tests.recorded import Recorded  # noqa: PLC0415 (only the tests that need it pay for the imports)
 
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    return record(shared / "recorded")
+    return Recorded(shared / "recorded")
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-"""Three short real runs, made once a test session and shared by reader, notebook and browser tests (read only)."""
+"""Three short real runs, each made when a test of the session first asks, and shared by reader, notebook and browser tests (read only)."""
 
 import os
 import shutil
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from filelock import FileLock
 
@@ -48,37 +48,44 @@ SETTINGS = {
 }
 
 
-class Recorded(NamedTuple):
-    """The run folders."""
+class Recorded:
+    """The run folders below `root`, each made by a real worker when a test first asks for it."""
 
-    root: Path
-    normal: RunFolder
-    """The default run cut at 20 steps."""
-    dead: RunFolder
-    """Rewards format only, far too fast: most groups soon agree."""
-    failing: RunFolder
-    """A user's reward that raises on every third answer."""
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @cached_property
+    def normal(self) -> RunFolder:
+        """The default run cut at 20 steps."""
+        return record(self.root, "normal")
+
+    @cached_property
+    def dead(self) -> RunFolder:
+        """Rewards format only, far too fast: most groups soon agree."""
+        return record(self.root, "dead")
+
+    @cached_property
+    def failing(self) -> RunFolder:
+        """A user's reward that raises on every third answer."""
+        return record(self.root, "failing")
 
 
-def record(root: Path) -> Recorded:
-    """The runs below `root`, made there by real workers unless another test process has made them already."""
+def record(root: Path, name: str) -> RunFolder:
+    """The run of that name below `root`, made there unless another test process has made it already."""
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root.with_suffix(".lock")):
-        if not (root / "failing").is_dir():
-            making = root / "making"
+    with FileLock(root / f"{name}.lock"):
+        if not (root / name).is_dir():
+            making = root / f"making-{name}"
             shutil.rmtree(making, ignore_errors=True)
             script = making / "picky.py"
             script.parent.mkdir()
             script.write_text(FAILING)
-            for name, settings in SETTINGS.items():
-                rewards = {"rewards": f"{script}:picky=1"} if name == "failing" else {}
-                folder = preflight.start(
-                    RunConfig.build(None, {**settings, **rewards, "run_name": name}), making / "runs"
-                )
-
-                finish(folder)
-                os.rename(folder.path, root / name)
-    return Recorded(root, *(RunFolder(root / name) for name in SETTINGS))
+            rewards = {"rewards": f"{script}:picky=1"} if name == "failing" else {}
+            settings = {**SETTINGS[name], **rewards, "run_name": name}
+            folder = preflight.start(RunConfig.build(None, settings), making / "runs")
+            finish(folder)
+            os.rename(folder.path, root / name)
+    return RunFolder(root / name)
 
 
 def finish(folder: RunFolder, timeout: float = 600.0) -> launch.RunState:

@@ -125,9 +125,14 @@ POINTS = [
     ("a checkpoint", 1),  # between its files
     ("the last rename of a checkpoint", 1),
 ]
+QUICK = ("an update", "the last rename of a checkpoint")
+"""Points that the quick part of the suite kills at: in the middle of a step, and while something is saved."""
 
 
-@pytest.mark.parametrize(("point", "times"), POINTS)
+@pytest.mark.parametrize(
+    ("point", "times"),
+    [pytest.param(*at, marks=[] if at[0] in QUICK else pytest.mark.slow) for at in POINTS],
+)
 def test_case_40_a_run_killed_at_any_point_ends_bit_equal_to_the_uninterrupted_one(
     runs: Runs, straight: RunFolder, point: str, times: int
 ) -> None:
@@ -137,6 +142,7 @@ def test_case_40_a_run_killed_at_any_point_ends_bit_equal_to_the_uninterrupted_o
     assert differences(straight, broken) == []
 
 
+@pytest.mark.slow
 def test_case_40_an_adapter_whose_reference_moves_goes_on_bit_equal_too(tmp_path: Path) -> None:
     runs = Runs(tmp_path, use_peft=True, sync_ref_model=True, ref_model_sync_steps=2)
     try:

@@ -102,11 +102,12 @@ def test_case_19_groups_without_signal_are_told_apart_by_side(folder: RunFolder)
     }
 
 
-def test_case_32_25_kills_of_the_writer_lose_nothing_but_the_unfinished_step(
-    folder: RunFolder, victims: Victims
+@pytest.mark.parametrize("kills", [5, pytest.param(25, marks=pytest.mark.slow)])
+def test_case_32_kills_of_the_writer_lose_nothing_but_the_unfinished_step(
+    folder: RunFolder, victims: Victims, kills: int
 ) -> None:
     dice = random.Random(32)
-    for _ in range(25):
+    for _ in range(kills):
         last = victims.kill_one("steps", folder, after=dice.randint(1, 4))
         with sqlite3.connect(folder.db_path) as db:
             assert db.execute("PRAGMA quick_check").fetchone() == ("ok",)

@@ -31,6 +31,7 @@ def run_probe(client: TestClient, run: str, kind: str, body: dict[str, Any]) -> 
     return dict(found["result"])
 
 
+@pytest.mark.slow
 def test_a_token_is_worth_what_its_continuations_earn(yard: Yard, recorded: Any) -> None:
     run = yard.root / "over"
     run.parent.mkdir(parents=True, exist_ok=True)

@@ -44,6 +44,8 @@ SMALL = {
     "lr_scheduler_type": "constant",
     "warmup_steps": 0,
 }
+QUICK = ("embedded", "dapo")
+"""Presets that are run in the quick part of the suite too."""
 
 
 def run(
@@ -107,7 +109,13 @@ def values(folder: RunFolder, name: str) -> list[float]:
     return frame[frame["kind"] == "train"].sort_values("step")[name].tolist()
 
 
-@pytest.mark.parametrize("preset", [preset.name for preset in presets()])
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(preset.name, marks=[] if preset.name in QUICK else pytest.mark.slow)
+        for preset in presets()
+    ],
+)
 def test_every_preset_runs_for_two_steps(preset, tmp_path):
     small = {
         **SMALL,

@@ -11,6 +11,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_the_estimate_is_near_the_measured_peak_of_a_small_run(tmp_path):
     make = f"import sys; sys.path.insert(0, {str(BENCHMARKS / 'peer')!r}); import make_models as m; m.build('A', 0.02, {str(tmp_path / 'A')!r}); "
     make += f"m.prompts('A', 32, 40, 60, {str(tmp_path / 'prompts.jsonl')!r})"

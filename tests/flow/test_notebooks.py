@@ -10,9 +10,17 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 READS = {"02_write_a_reward", "03_rescore_a_run", "04_reward_pitfalls", "05_read_a_run"}
 """Notebooks that read runs; they find recorded ones."""
+QUICK = "05_read_a_run"
+"""The one that is run in the quick part of the suite too."""
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[] if path.stem == QUICK else pytest.mark.slow)
+        for path in NOTEBOOKS
+    ],
+)
 def test_notebook_runs_and_is_stored_without_outputs(path, tmp_path, request):
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "clear the outputs before committing"

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.recorded import SMALL, finish
 from workbench import launch
 from workbench.core.config import RunConfig
@@ -13,6 +15,7 @@ FIVES = "def fives(completion: str) -> float:\n    return float('5' in completio
 SAME = ("reward", "entropy", "kl", "loss", "grad_norm", "beta")
 
 
+@pytest.mark.slow
 def test_changes_take_effect_at_their_step_and_an_unchanged_fork_repeats_its_parent(tmp_path: Path) -> None:
     script = tmp_path / "mine.py"
     script.write_text(FIVES)

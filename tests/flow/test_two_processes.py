@@ -45,6 +45,7 @@ def processes(folder: RunFolder) -> dict[int, psutil.Process]:
     return {int(p.environ()["RANK"]): p for p in psutil.Process(leader.ppid()).children()}
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_equals_the_run_of_one(tmp_path):
     two, one = start(tmp_path / "two"), run(tmp_path / "one", **SHARED)
     finish(two)

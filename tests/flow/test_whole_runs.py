@@ -72,6 +72,7 @@ def test_final_loads_with_plain_auto_classes_and_has_learned(recorded):
     assert len(answers[0]) < len(answers[1])
 
 
+@pytest.mark.slow
 def test_a_reward_that_raises_leaves_gaps_with_reasons_and_the_run_goes_on(recorded):
     reader = Reader(recorded.failing)
     group = reader.group(1, 0)
@@ -89,6 +90,7 @@ def test_a_reward_that_raises_leaves_gaps_with_reasons_and_the_run_goes_on(recor
     assert group["samples"][0]["rewards"].keys() >= {"picky"}
 
 
+@pytest.mark.slow
 def test_groups_that_agree_are_counted_by_side(recorded):
     assert series(recorded.dead, "frac_reward_zero_std")[-1] > 0.4
     sides = [
@@ -104,7 +106,9 @@ def _embedded() -> str:
     return str(embedded_model())
 
 
-@pytest.mark.parametrize("name", ["normal", "dead", "failing"])
+@pytest.mark.parametrize(
+    "name", ["normal", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dead", "failing"))]
+)
 def test_every_recorded_metric_is_in_the_glossary(recorded, name):
     from workbench.core.glossary import metric  # noqa: PLC0415
 

@@ -6,13 +6,14 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlencode
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.helpers import wait_until
 from workbench.view.server import app
@@ -53,10 +54,32 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
-def dashboard() -> Iterator[Callable[[Path], Dashboard]]:
-    """`dashboard(root)` serves the runs below `root` until the session ends."""
-    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+Serving = list[tuple[uvicorn.Server, threading.Thread]]
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Serving]:
+    """The dashboards of a module. One left running costs 2 % of a core while nobody looks, so each ends as soon as it may."""
+    running: Serving = []
+    yield running
+    for served, _ in running:
+        served.should_exit = True
+    for _, thread in running:
+        thread.join(5)
+
+
+@pytest.fixture(autouse=True)
+def only_shared_dashboards_go_on(serving: Serving) -> Iterator[None]:
+    """Ends those that a test began for itself; those of its module's fixtures are there before it."""
+    shared = len(serving)
+    yield
+    for served, _ in serving[shared:]:
+        served.should_exit = True
+
+
+@pytest.fixture(scope="module")
+def dashboard(serving: Serving) -> Callable[[Path], Dashboard]:
+    """`dashboard(root)` serves the runs below `root` until the test that asked, or the module whose fixture asked, is over."""
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
     def serve(root: Path) -> Dashboard:
@@ -68,30 +91,60 @@ def dashboard() -> Iterator[Callable[[Path], Dashboard]]:
         )
         thread = threading.Thread(target=served.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        running.append((served, thread))
+        serving.append((served, thread))
         wait_until(lambda: served.started, what="the dashboard")
         return Dashboard(address, token)
 
-    yield serve
-    for served, thread in running:
-        served.should_exit = True
-        thread.join(5)
+    return serve
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page of 1440 x 900. Fails the test when a script of it breaks or a request leaves the machine."""
+def _profile(browser: Browser) -> BrowserContext:
     context = browser.new_context(
         viewport={"width": 1440, "height": 900}, color_scheme="light", reduced_motion="reduce"
     )
     context.grant_permissions(["clipboard-read", "clipboard-write"])
+    return context
+
+
+@pytest.fixture(scope="module")
+def profile(browser: Browser) -> Iterator[BrowserContext]:
+    """What the pages of a module share: the scripts that the browser has fetched and compiled. `page` drops the rest."""
+    context = _profile(browser)
+    context.new_page()  # stays blank; from it `page` clears what others leave
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(profile: BrowserContext) -> Iterator[Page]:
+    """A page of 1440 x 900. Fails the test when a script of it breaks or a request leaves the machine."""
+    with _watched(profile) as found:
+        yield found
+        blank, *others = profile.pages
+        for one in others:
+            one.close()
+        profile.clear_cookies()
+        everything = {"origin": "*", "storageTypes": "all"}  # the cache of scripts is none of it
+        profile.new_cdp_session(blank).send("Storage.clearDataForOrigin", everything)
+
+
+@pytest.fixture
+def own_page(browser: Browser) -> Iterator[Page]:
+    """As `page`, in a profile of its own: for tests that change more of it than can be cleared."""
+    context = _profile(browser)
+    with _watched(context) as found:
+        yield found
+        context.close()
+
+
+@contextmanager
+def _watched(context: BrowserContext) -> Iterator[Page]:
     found = context.new_page()
     found.set_default_timeout(60_000)
     troubles: list[str] = []
     found.on("pageerror", lambda error: troubles.append(f"script: {error}"))
     found.on("request", lambda sent: _at_home(sent.url) or troubles.append(f"request: {sent.url[:200]}"))
     yield found
-    context.close()
     assert troubles == []
 
 

@@ -50,7 +50,7 @@ def serious(page, within: str | None) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_nothing_serious_in_a_view(page, served, run, view, theme):
     open_view(page, served, run, view, theme)
     assert serious(page, OURS) == {}

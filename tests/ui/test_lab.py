@@ -186,7 +186,7 @@ def test_thumbs_against_the_reward_are_listed_and_lead_to_their_group(lab, share
     expect(lab.locator("#wb-lab .lab-group .step")).to_contain_text("group 4 of")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing_serious_and_a_phone_shows_everything(lab, shared, theme):
     lab.goto(shared[0].url("/lab", __theme=theme))
     lab.locator("#wb-lab[data-ready]").wait_for(timeout=60_000)

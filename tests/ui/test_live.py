@@ -254,7 +254,8 @@ def test_a_lost_server_is_said_in_a_thin_bar_and_found_again(page, served, recor
     expect(page.locator(".groups h2")).to_contain_text("Step 30")
 
 
-def test_a_hidden_page_asks_nothing_and_a_shown_one_asks_at_once(page, served, recorded_run):
+def test_a_hidden_page_asks_nothing_and_a_shown_one_asks_at_once(own_page, served, recorded_run):
+    page = own_page  # its clock is that of every page of its profile
     open_reader(page, served, recorded_run)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/delta" in request.url else None)
@@ -276,11 +277,14 @@ def test_a_hidden_page_asks_nothing_and_a_shown_one_asks_at_once(page, served, r
     wait_until(lambda: page.wait_for_timeout(20) or asked, what="a request after the page is shown")
 
 
-def test_deltas_bring_only_what_is_new(page, served, recorded_run):
+def test_deltas_bring_only_what_is_new(own_page, served, recorded_run):
+    page = own_page  # its clock is that of every page of its profile
+    page.clock.install()
     with page.expect_response("**/delta") as first:
         page.goto(served.url(run=recorded_run.id))
+    page.wait_for_selector(".groups table")
     with page.expect_response("**/delta?since=*", timeout=30_000) as second:
-        page.wait_for_selector(".groups table")
+        page.clock.fast_forward(60_000)  # a run that is over is asked about now and then only
     assert len(first.value.json()["steps"]) == 31
     assert second.value.json()["steps"] == [] and second.value.json()["ribbon"] == []
 
@@ -323,7 +327,7 @@ def test_an_alarm_shows_its_samples_and_is_muted_and_heard_again(page, served, r
     expect(alarm).to_be_visible()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_a_phone_has_everything_in_reach_and_nothing_overflows(page, served, recorded_run, theme):
     page.emulate_media(color_scheme=theme)
     page.set_viewport_size({"width": 390, "height": 844})
@@ -337,7 +341,7 @@ def test_a_phone_has_everything_in_reach_and_nothing_overflows(page, served, rec
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width", [1440, pytest.param(390, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious(page, served, recorded_run, theme, width):
     page.emulate_media(color_scheme=theme)

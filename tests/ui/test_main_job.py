@@ -35,6 +35,7 @@ def serve(runs: Path) -> tuple[subprocess.Popen[str], str]:
     return app, line.split()[-1].partition("?")[0]
 
 
+@pytest.mark.slow
 def test_a_run_outlives_page_and_app_and_a_dead_worker_shows_within_ten_seconds(page, tmp_path):
     app, address = serve(tmp_path)
     try:

@@ -7,6 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.fakes import write_fake_run
+from tests.helpers import wait_until
 
 pytestmark = pytest.mark.ui
 PAYLOAD = "<img src=x onerror=document.title='owned'>${document.title='owned'}"
@@ -149,10 +150,10 @@ def test_prompts_are_previewed_as_the_model_reads_them(page, dashboard, tmp_path
     expect(page.locator(".wb-preview")).to_contain_text("36 prompts to train on, 4 held out")
     assert page.title() != "owned" and page.locator(".wb-preview img").count() == 0
     page.wait_for_function("document.querySelector('#wb-previewed .wb-preview')")
-    assert not list(root.glob("2*"))
+    wait_until(lambda: not list(root.glob("2*")), what="who answered has gone and left nothing")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_a_phone_shows_everything_and_nothing_overflows(page, served, theme):
     page.set_viewport_size({"width": 390, "height": 844})
     open_form(page, served, __theme=theme)
@@ -165,7 +166,7 @@ def test_a_phone_shows_everything_and_nothing_overflows(page, served, theme):
     page.wait_for_url("**/runs")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing_serious_on_new_run(page, served, theme):
     open_form(page, served, __theme=theme)
     found = [

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.fakes import write_fake_run
 from tests.helpers import Yard, wait_until
 from tests.ui.reading import GROUPS, ask, number, texts
 from workbench import launch
-from workbench.record.folder import folders
+from workbench.record.folder import RunFolder, folders
 from workbench.record.reader import Reader
 from workbench.rewards.builtin import answers
 
@@ -43,10 +44,16 @@ def clicks(page: Page) -> Clicks:
     return Clicks(page)
 
 
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory):
+    """The run that every task finds; each gets a copy of its own."""
+    return write_fake_run(tmp_path_factory.mktemp("tasks"), steps=31, total=50, seed=2, name="earlier")
+
+
 @pytest.fixture
-def live(page: Page, dashboard, tmp_path):
+def live(page: Page, dashboard, earlier, tmp_path):
     """A dashboard with one recorded run, opened on Live."""
-    run = write_fake_run(tmp_path, steps=31, total=50, seed=2, name="earlier")
+    run = RunFolder(shutil.copytree(earlier.path, tmp_path / earlier.id))
     served = dashboard(tmp_path)
 
     def open_live() -> None:
@@ -56,6 +63,7 @@ def live(page: Page, dashboard, tmp_path):
     return served, run, open_live
 
 
+@pytest.mark.slow
 def test_task_01_start_the_built_in_demo_run_on_the_cpu(page, clicks, live, tmp_path):
     _, earlier, open_live = live
     open_live()

@@ -92,8 +92,8 @@ def test_no_runs_at_all_offers_to_start_one(page, dashboard, tmp_path):
     page.wait_for_url("**/new")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("width", [1440, pytest.param(390, marks=pytest.mark.slow)])
 def test_nothing_overflows_and_axe_finds_nothing_serious(page, served, theme, width):
     page.set_viewport_size({"width": width, "height": 844})
     page.goto(served.url("/runs", __theme=theme))

@@ -93,9 +93,7 @@ def test_flat_because_groups_are_dead() -> None:
         frac_reward_zero_std=line(0.5, 0.58),
         frac_reward_zero_std__all_wrong=line(0.5, 0.5),
     )
-    assert (
-        found.sentence == "Flat: in 58 % of groups every sample scored the same, so there is no gradient."
-    )
+    assert found.sentence == "Flat: in 58 % of groups every sample scored the same, so there is no gradient."
     assert found.facts == "50 % of groups give no gradient: every sample is wrong."
 
 

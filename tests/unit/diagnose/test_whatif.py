@@ -142,19 +142,21 @@ def test_settings_changed_while_it_ran_hold_from_their_step_on():
     assert whatif.timeline(found, whatif.as_recorded(found, settings)).penalty_S == pytest.approx([0.0, 0.02])
 
 
-def test_asking_nothing_else_gives_what_was_recorded(recorded):
-    for run in (recorded.normal, recorded.dead, recorded.failing):
-        reader = Reader(run)
-        found = reader.arrays()
-        same = whatif.recompute(found, whatif.settings_over_time(reader), {}, {})
-        assert len(found.id_B) and np.abs(same.advantage_B - found.advantage_B).max() < 1e-9
-        spelled = whatif.recompute(
-            found,
-            whatif.settings_over_time(reader),
-            {"rewards": [spec.model_dump() for spec in reader.config.rewards]},
-            {reader.config.rewards[0].name: reader.folder.about()["rewards"][0]["name"]},
-        )
-        assert np.abs(spelled.advantage_B - found.advantage_B).max() < 1e-9
+@pytest.mark.parametrize(
+    "name", ["normal", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dead", "failing"))]
+)
+def test_asking_nothing_else_gives_what_was_recorded(recorded, name):
+    reader = Reader(getattr(recorded, name))
+    found = reader.arrays()
+    same = whatif.recompute(found, whatif.settings_over_time(reader), {}, {})
+    assert len(found.id_B) and np.abs(same.advantage_B - found.advantage_B).max() < 1e-9
+    spelled = whatif.recompute(
+        found,
+        whatif.settings_over_time(reader),
+        {"rewards": [spec.model_dump() for spec in reader.config.rewards]},
+        {reader.config.rewards[0].name: reader.folder.about()["rewards"][0]["name"]},
+    )
+    assert np.abs(spelled.advantage_B - found.advantage_B).max() < 1e-9
 
 
 def test_the_record_is_read_as_arrays_and_can_be_read_on(tmp_path):

@@ -143,6 +143,7 @@ def test_the_tokenizer_is_rebuilt_exactly_from_the_recipe(tokenizer: Any) -> Non
     assert built(text)["input_ids"] == tokenizer(text)["input_ids"]
 
 
+@pytest.mark.slow
 def test_the_recipe_repeats_the_recorded_first_losses(tokenizer: Any) -> None:
     assert recipe.data_hash(recipe.SEED) == MANIFEST["data_sha256"]
     model = recipe.initial_model(tokenizer, recipe.SEED)

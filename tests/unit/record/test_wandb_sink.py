@@ -55,7 +55,7 @@ def test_a_run_is_read_back_by_wandbs_own_reader_and_holds_no_secret(tmp_path: P
             assert not any(secret.encode() in content for secret in secrets.values()), file
     assert not (tmp_path / ".local").exists()  # nothing is left outside the run folder
 
-    command = ["wandb", "leet", "inspect", "--json", f"{path}/wandb"]
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", f"{path}/wandb"]
     read = subprocess.run(command, capture_output=True, text=True, check=True)
     found = [json.loads(line) for line in read.stdout.splitlines()]
     history = [entry["history"]["item"] for entry in found if entry["type"] == "history"]
