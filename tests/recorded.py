@@ -66,7 +66,7 @@ class Recorded:
 
     @cached_property
     def failing(self) -> RunFolder:
-        """A user's reward that raises on every third answer."""
+        """A user's reward that raises on every third completion."""
         return record(self.root, "failing")
 
 

@@ -1,4 +1,4 @@
-"""Faults of the store: kills, full disks, locks, damage, age and size. What was committed is there, whole."""
+"""Faults of the store: kills, full disks, locks, damage, age and size. What was committed is there and complete."""
 
 import os
 import random
@@ -54,15 +54,15 @@ class Victims:
         )
 
     def kill_one(self, work: str, folder: RunFolder, after: int) -> int:
-        """Starts a child, kills it with -9 once it has done `after` pieces of work, and returns the last it
-        told."""
+        """Starts a child, kills it with -9 once it has reported `after` units of work, and returns the last it
+        reported."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(f"{work} {folder.path}\n")
-        told = [line.strip() for _, line in zip(range(1 + after), self.process.stdout, strict=False)]
-        os.kill(int(next(line for line in told if line.startswith("pid")).split()[1]), signal.SIGKILL)
+        lines = [line.strip() for _, line in zip(range(1 + after), self.process.stdout, strict=False)]
+        os.kill(int(next(line for line in lines if line.startswith("pid")).split()[1]), signal.SIGKILL)
         while (line := self.process.stdout.readline().strip()) != "gone":
-            told.append(line)
-        return max(int(line) for line in told if not line.startswith("pid"))
+            lines.append(line)
+        return max(int(line) for line in lines if not line.startswith("pid"))
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def folder(tmp_path: Path) -> RunFolder:
     return record.create(tmp_path, fake_config(groups=3, samples=4))
 
 
-def test_case_19_groups_without_signal_are_told_apart_by_side(folder: RunFolder) -> None:
+def test_case_19_groups_without_reward_spread_are_split_by_side(folder: RunFolder) -> None:
     step = make_step(0, groups=4, samples=2)
     rewards = [1.0, 1.0, 0.0, 0.0, 0.5, 0.5, 1.0, 0.0]
     right = [1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0]
@@ -112,7 +112,7 @@ def test_case_32_kills_of_the_writer_lose_nothing_but_the_unfinished_step(
         with sqlite3.connect(folder.db_path) as db:
             assert db.execute("PRAGMA quick_check").fetchone() == ("ok",)
             per_step = db.execute(WHOLE_STEPS).fetchall()
-        # Whole steps without a gap, and all that the child was told are safe; at most one more, untold.
+        # Whole steps without a gap, and all that the child reported are safe; at most one more, unreported.
         assert per_step == [(step, 3, 12, 24) for step in range(len(per_step))]
         assert last <= len(per_step) - 1 <= last + 1
     reader = Reader(folder)
@@ -121,7 +121,9 @@ def test_case_32_kills_of_the_writer_lose_nothing_but_the_unfinished_step(
         assert [path for path in folder.tokens.iterdir() if path.name.startswith(".")] == []
 
 
-def test_case_33_a_full_disk_damages_nothing_and_goes_on_when_there_is_room(folder: RunFolder) -> None:
+def test_case_33_a_full_disk_damages_nothing_and_writing_continues_when_there_is_space(
+    folder: RunFolder,
+) -> None:
     writer = Writer(folder)
     writer.step(make_step(0, groups=3, samples=4))
     writer.flush()
@@ -129,7 +131,7 @@ def test_case_33_a_full_disk_damages_nothing_and_goes_on_when_there_is_room(fold
     writer._db.execute(f"PRAGMA max_page_count = {pages + 2}")
     pushed = 50
     for step in range(1, pushed):
-        writer.step(make_step(step, groups=3, samples=4))  # nothing is lost and nobody waits
+        writer.step(make_step(step, groups=3, samples=4))  # nothing is lost, and the loop does not wait
     with pytest.raises(DiskFull, match=r"database or disk is full.*free some disk space"):
         writer.flush()
     recorded = Reader(folder).steps()
@@ -167,16 +169,16 @@ def test_case_33_a_run_waits_paused_while_the_record_does_not_fit_and_goes_on_by
 
 def disk(monkeypatch: pytest.MonkeyPatch, *free: int) -> None:
     """A disk of a terabyte with so many bytes free, one look after the other; the last figure stays."""
-    told = [*free]
+    figures = [*free]
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(
         disk_space.shutil,
         "disk_usage",
-        lambda place: usage(10**12, 0, told.pop(0) if len(told) > 1 else told[0]),
+        lambda place: usage(10**12, 0, figures.pop(0) if len(figures) > 1 else figures[0]),
     )
 
 
-def test_case_33_little_room_costs_token_arrays_first_and_then_the_run_waits(
+def test_case_33_little_space_costs_token_arrays_first_and_then_the_run_waits(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Writer(folder) as writer, Control(folder, Status()) as control:
@@ -197,7 +199,7 @@ def test_case_33_little_room_costs_token_arrays_first_and_then_the_run_waits(
     )
 
 
-def test_case_33_somebody_may_go_on_with_little_room_and_a_stop_is_heard(
+def test_case_33_a_user_may_resume_with_little_space_and_a_stop_is_obeyed(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Writer(folder) as writer, Control(folder, Status()) as control:
@@ -207,7 +209,7 @@ def test_case_33_somebody_may_go_on_with_little_room_and_a_stop_is_heard(
         folder.put("set", {"beta": 0.1})
         folder.put("resume")
         guard.wait()
-        guard.wait()  # at the next boundary nobody is asked again
+        guard.wait()  # at the next boundary it does not wait again
         assert [command.command for command in control.poll(0)] == ["set"]
         disk(monkeypatch, 10**12)
         guard.wait()
@@ -220,7 +222,7 @@ def test_case_33_somebody_may_go_on_with_little_room_and_a_stop_is_heard(
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path | None]:
-    """A disk of 3 MiB in memory; None where this machine lets nobody mount one."""
+    """A disk of 3 MiB in memory; None where this machine permits no mount."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = (
@@ -240,7 +242,7 @@ def test_case_33_a_disk_that_is_really_full_pauses_the_run_and_loses_nothing(
     folder = record.create(tiny_disk or tmp_path, fake_config(groups=3, samples=4))
     with Writer(folder) as writer, Control(folder, Status()) as control:
         control.running()
-        filler = folder.root / "somebody-elses-file"
+        filler = folder.root / "another-file"
         writer.step(make_step(0, groups=3, samples=4))
         writer.flush()
         if tiny_disk is None:
@@ -292,11 +294,11 @@ except RunError as error:
 
 def limited(what: str, path: Path, limit: int) -> str:
     """What a process says to whom the system grants files of `limit` bytes only."""
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", LIMITED, what, str(path), str(limit)], cwd=ROOT, capture_output=True, text=True
     )
-    assert told.returncode == 2, told.stderr
-    return told.stdout
+    assert process.returncode == 2, process.stderr
+    return process.stdout
 
 
 def test_case_33_a_checkpoint_that_does_not_fit_leaves_the_one_before_it(folder: RunFolder) -> None:
@@ -371,7 +373,7 @@ def test_case_35_an_old_schema_is_migrated_with_its_copy_kept_and_a_newer_one_on
 
 
 @pytest.mark.parametrize("damage", ["corrupt", "truncated", "deleted", "half-copied"])
-def test_case_36_a_damaged_run_is_listed_and_told_and_others_are_untouched(
+def test_case_36_a_damaged_run_is_listed_with_its_damage_and_others_are_untouched(
     tmp_path: Path, damage: str
 ) -> None:
     good = write_fake_run(tmp_path, steps=2, groups=2, samples=3)
@@ -450,8 +452,8 @@ def test_case_37_a_run_of_100_000_samples_is_asked_by_index(
         reader.search(filters=Filters(prompt_id=prompt), limit=20)
     assert len(found) >= 15
     for plan in found:
-        told, statement = plan.split("   <-   ")
-        steps = told.split(" | ")
+        details, statement = plan.split("   <-   ")
+        steps = details.split(" | ")
         # What is counted is capped: a scan of a subquery that ends at its LIMIT.
         capped = re.search(r"LIMIT \d+\)", statement) is not None
         small = (*SMALL, "SCAN (subquery") if capped else SMALL
@@ -468,7 +470,7 @@ def test_case_38_a_runs_root_that_cannot_be_made_is_a_clear_error(tmp_path: Path
     assert (tmp_path / "file").read_text() == "kept"
 
 
-def test_case_38_a_runs_root_without_room_is_a_clear_error_and_leaves_no_half_made_run(
+def test_case_38_a_runs_root_without_space_is_a_clear_error_and_leaves_no_half_made_run(
     tmp_path: Path,
 ) -> None:
     assert "could not be written" in limited("create", tmp_path, 0)

@@ -127,7 +127,7 @@ def test_every_alarm_has_its_words_and_watches_a_metric_of_the_glossary() -> Non
     assert "more than 50 % of the groups all wrong for 6 steps" in ALARMS["all_wrong"].condition
 
 
-def test_nothing_is_said_of_calm_figures() -> None:
+def test_calm_figures_raise_no_alarm() -> None:
     assert watched({}, steps=60)[1] == []
 
 
@@ -152,7 +152,7 @@ def test_a_second_skipped_step_in_a_row_is_critical() -> None:
     assert levels[:2] == ["warning", "critical"]
 
 
-def test_low_entropy_and_copies_are_no_alarm_while_the_answers_get_better() -> None:
+def test_low_entropy_and_copies_are_no_alarm_while_accuracy_rises() -> None:
     learns = {
         "accuracy": lambda step: min(0.9, 0.2 + 0.03 * step),
         "reward": lambda step: min(0.9, 0.2 + 0.03 * step),
@@ -186,9 +186,9 @@ def test_held_out_accuracy_must_fall_by_more_than_both_margins() -> None:
     assert watched(rises, checks=near)[1] == []
 
 
-def test_what_is_lost_while_nothing_is_gained_is_told_from_held_out_checks_too() -> None:
+def test_a_loss_of_accuracy_without_gain_is_found_in_held_out_evaluations_too() -> None:
     falls = {"reward": at(8, 0.6, 0.5)}
-    # 64 % to 46 % of 256 answers: the intervals .58 to .70 and .40 to .52 do not touch; best at the check of step 10
+    # 64 % to 46 % of 256 samples: the intervals .58 to .70 and .40 to .52 do not touch; best at the check of step 10
     lost = {0: (0.2, 0.15, 0.25), 10: (0.64, 0.58, 0.70), 20: (0.46, 0.40, 0.52)}
     begun = first(watched(falls, checks=lost)[1], "regress")
     assert begun.finding is not None and begun.finding.since == 10
@@ -252,7 +252,7 @@ def test_a_reward_that_counts_little_is_made_to_count() -> None:
     assert [(spec.name, spec.weight) for spec in wanted] == [("format", 1.0), ("correct", 1.0)]
 
 
-def test_evidence_is_the_clearest_answers_of_different_groups() -> None:
+def test_evidence_is_the_clearest_samples_of_different_groups() -> None:
     config = fake_config(groups=4, samples=4)
     record = make_step(0, groups=4, samples=4, config=config)
     record.metrics = step_metrics(record, config)
@@ -280,7 +280,7 @@ def test_every_pick_works_on_a_step_without_tokens_scores_or_failures() -> None:
         assert len(evidence.samples(name, record, config)) <= 3
 
 
-def test_equal_weights_take_one_answer_a_group_first() -> None:
+def test_equal_weights_take_one_sample_a_group_first() -> None:
     assert evidence.best(np.array([1.0, 1.0, 1.0, 1.0, 0.0]), np.array([0, 0, 1, 1, 2])) == [0, 2, 1]
 
 
@@ -298,9 +298,9 @@ def test_every_alarm_was_raised_by_a_real_run() -> None:
     """Kept by benchmarks/raise_alarms.py."""
     runs = json.loads((BENCHMARKS / "results" / "alarms.json").read_text())["runs"]
     loud = {alarm["name"] for run in runs.values() for alarm in run["alarms"] if alarm["level"] != "info"}
-    told = {alarm["name"] for run in runs.values() for alarm in run["alarms"]}
+    raised = {alarm["name"] for run in runs.values() for alarm in run["alarms"]}
     assert set(RULES) - loud == {"all_right"}  # nothing is wrong with solved prompts: always an observation
-    assert "all_right" in told
+    assert "all_right" in raised
 
 
 def test_recorded_runs_raise_what_they_raised() -> None:

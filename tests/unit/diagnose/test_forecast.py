@@ -12,7 +12,7 @@ NEW = np.array([1.0, 1, 0, 0, 0, 0, 0, 1])
 IDS = np.repeat([0, 1], 4)
 
 
-def test_groups_of_the_size_that_is_asked_for_are_taken_as_they_are():
+def test_groups_of_the_size_that_is_requested_are_taken_as_they_are():
     found = forecast(OLD, NEW, IDS, 4, eps=0.0)
     assert found.exact and not found.stretched and found.old is not None
     assert (found.old.dead, found.new.dead) == (0.5, 0.0)
@@ -50,18 +50,18 @@ def test_both_rewards_meet_the_same_draws_and_the_draws_are_the_same_again():
     assert first.new.signal == second.new.signal
 
 
-def test_a_winner_changes_where_no_best_answer_stays_best():
+def test_a_winner_changes_where_no_best_completion_stays_best():
     old = np.array([[1.0, 0, 0], [1, 1, 0], [1, 0, 0], [np.nan] * 3, [0, 0, 0]])
     new = np.array([[0.0, 1, 0], [0, 1, 0], [np.nan, 1, 0], [1, 0, 0], [0, 0, 1]])
     assert changed_winners(old, new).tolist() == [True, False, True, False, False]
 
 
-def test_an_answer_without_a_reward_is_left_out_and_has_no_place():
+def test_a_completion_without_a_reward_is_left_out_and_has_no_place():
     found = forecast(None, np.array([1.0, np.nan, 0.0]), np.zeros(3, dtype=np.int64), 3, eps=0.0)
     assert found.new.std_P == pytest.approx([math.sqrt(0.5)])
     assert ranks([0.5, None, 1.0, 0.5]) == [2, None, 1, 2]
 
 
-def test_wrong_answers_pushed_up_and_right_ones_pushed_down_are_counted():
+def test_wrong_completions_with_positive_and_right_ones_with_negative_advantage_are_counted():
     right = np.array([1.0, 0, 0, 1, np.nan])
     assert wrongly_pushed(np.array([0.5, 0.2, -0.1, -0.3, 0.9]), right) == (1, 1)

@@ -17,19 +17,21 @@ CONFIG = fake_config(groups=3, samples=2)
 HALF = math.log(0.5)
 
 
-def answer(text: str, length: int, finish: str = "stop", logp: float = HALF) -> Rollout:
+def completion(text: str, length: int, finish: str = "stop", logp: float = HALF) -> Rollout:
     return Rollout(np.zeros(length, np.int32), np.full(length, logp, np.float32), text, finish)  # type: ignore[arg-type]
 
 
 def step(**changes: object) -> StepRecord:
-    """Three groups of two: one mixed, one all right, one all wrong with a cut answer."""
+    """Three groups of two: one mixed, one all right, one all wrong with a truncated completion."""
     groups = [
         Group(
             Prompt("a", id="a"),
-            (answer("<think>1+1=2\n</think><answer>2</answer>", 4), answer("<answer>3</answer>", 2)),
+            (completion("<think>1+1=2\n</think><answer>2</answer>", 4), completion("<answer>3</answer>", 2)),
         ),
-        Group(Prompt("b", id="b"), (answer("<answer>5</answer>", 2), answer("<answer>5</answer>", 2))),
-        Group(Prompt("c", id="c"), (answer("<think>wait, wait", 10, "length"), answer("7", 1))),
+        Group(
+            Prompt("b", id="b"), (completion("<answer>5</answer>", 2), completion("<answer>5</answer>", 2))
+        ),
+        Group(Prompt("c", id="c"), (completion("<think>wait, wait", 10, "length"), completion("7", 1))),
     ]
     scores = [Score({"correct": value}, {}, value) for value in (1.0, 0.0, 1.0, 1.0, 0.0, 0.0)]
     record = StepRecord(
@@ -63,7 +65,7 @@ def test_rewards_and_accuracy() -> None:
     )
 
 
-def test_dead_groups_are_split_by_side() -> None:
+def test_groups_without_reward_spread_are_split_by_side() -> None:
     expect(
         step(),
         **{
@@ -173,9 +175,9 @@ def test_a_task_that_needs_no_work_is_not_called_guessing() -> None:
 
 
 def tokens(**changes: object) -> TokenArrays:
-    """One token an answer; the reference holds each twice as likely as the policy."""
+    """One token a completion; the reference holds each twice as likely as the policy."""
     one = [np.array([HALF], np.float32)] * 6
-    whole = TokenArrays(
+    arrays_of_six = TokenArrays(
         [np.zeros(1, np.int32)] * 6,
         one,
         policy_logp=one,
@@ -183,13 +185,13 @@ def tokens(**changes: object) -> TokenArrays:
         after_logp=[np.array([math.log(p)], np.float32) for p in (0.75, 0.25, 0.5, 0.5, 0.5, 0.5)],
         entropy=[np.array([value], np.float32) for value in (0.0, 0.1, 0.2, 0.3, 0.4, 1.0)],
     )
-    return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(arrays_of_six, **changes)  # type: ignore[arg-type]
 
 
 def short(record: StepRecord) -> StepRecord:
-    """The same with answers of one token."""
+    """The same with completions of one token."""
     groups = [
-        dataclasses.replace(group, rollouts=tuple(answer(r.text, 1) for r in group.rollouts))
+        dataclasses.replace(group, rollouts=tuple(completion(r.text, 1) for r in group.rollouts))
         for group in record.groups
     ]
     return dataclasses.replace(record, groups=groups, tokens=tokens())
@@ -264,8 +266,8 @@ def test_every_metric_is_in_the_glossary(kind: str) -> None:
     assert [name for name in record.metrics if metric(name) is None] == []
 
 
-def test_empty_answers_and_an_empty_step_divide_by_nothing() -> None:
-    empty = Group(Prompt("a", id="a"), (answer("", 0), answer("", 0)))
+def test_empty_completions_and_an_empty_step_divide_by_nothing() -> None:
+    empty = Group(Prompt("a", id="a"), (completion("", 0), completion("", 0)))
     arrays = TokenArrays(
         [np.zeros(0, np.int32)] * 2, [np.zeros(0, np.float32)] * 2, entropy=[np.zeros(0, np.float32)] * 2
     )
@@ -314,16 +316,16 @@ def test_right_is_at_least_half_marks(value: float | None, right: bool | None) -
     assert rollup.is_right(Score({"correct": value}), "correct") is right
 
 
-def test_several_answers_and_their_wording() -> None:
+def test_several_completions_and_their_wording() -> None:
     expect(
         step(),
         **{
             "pass_at/2": 2 / 3,
             "avg_at/2": 0.5,
-            "maj_at/2": 1.0,  # group c gives no answer, so nobody votes there
+            "maj_at/2": 1.0,  # group c has no final answer, hence no vote
             "completions/mean_truncated_length": 10,
             "completions/language_consistency": 1.0,  # wait, wait: the only reasoning with words
-            # a: < think > 1 + = 2 / answer 3 among 28 signs and words; b: < answer > 5 / among 16; c: six among seven
+            # a: < think > 1 + = 2 / `answer` 3 among 28 signs and words; b: < `answer` > 5 / among 16; c: six among seven
             "diversity/distinct_1": np.mean([10 / 28, 5 / 16, 6 / 7]),
         },
     )
@@ -336,14 +338,14 @@ def test_self_bleu_is_one_for_copies_and_nought_without_anything_in_common() -> 
     expect(record, **{"diversity/self_bleu_2": np.mean([text.self_bleu(group) for group in words])})
 
 
-def spelt(said: str) -> Rollout:
+def spelt(text: str) -> Rollout:
     """One token a character, and the end token."""
     return Rollout(
-        np.array([*map(ord, said), 0], np.int32), np.full(len(said) + 1, HALF, np.float32), said, "stop"
+        np.array([*map(ord, text), 0], np.int32), np.full(len(text) + 1, HALF, np.float32), text, "stop"
     )
 
 
-def test_overthinking_is_what_right_answers_spend_after_the_gold_answer() -> None:
+def test_overthinking_is_what_right_completions_spend_after_the_reference_answer() -> None:
     long = "1+1=2\n2+0=2\nok\n2+0=2\n</think>2"  # settled after 11 of 31 tokens: the first 2 is computed on
     brief = "1+1=2"  # settled after 5 of 6
     groups = [Group(Prompt("a", "2", id="a"), (spelt(long), spelt(brief), spelt("2!"), spelt("=2, or 3?")))]

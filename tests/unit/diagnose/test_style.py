@@ -1,4 +1,4 @@
-"""The style of an answer and its final answer are read off the text alone."""
+"""The style of a completion and its final answer depend on the text alone."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_a_style_by_its_form(text: str, expected: str) -> None:
     assert expected in STYLES
 
 
-def test_an_answer_cut_at_the_limit_is_unfinished_whatever_it_says() -> None:
+def test_a_completion_cut_at_the_limit_is_unfinished_whatever_its_text() -> None:
     text = "<think>check</think><answer>7</answer>"
     assert style(Rollout(np.zeros(1, np.int32), np.zeros(1, np.float32), text, "length")) == "unfinished"
 

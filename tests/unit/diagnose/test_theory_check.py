@@ -1,4 +1,4 @@
-"""The bench that runs bandits through the training functions: every end point is where theory says."""
+"""Bandits trained with the training functions end where the closed forms say."""
 
 import numpy as np
 import pytest
@@ -16,12 +16,12 @@ def test_every_setting_ends_within_the_tolerance_of_its_closed_form() -> None:
     assert max(abs(row.difference) for row in identities) < 1e-9 and len(identities) == 6
 
 
-def test_the_uncorrected_formula_is_told_apart_from_noisy_training() -> None:
+def test_the_uncorrected_formula_differs_from_noisy_training() -> None:
     noisy = next(task for task in theory_check.tasks() if task.noisy)
     assert abs(theory_check.end_point(noisy, 1.0) - theory.eq15(0.25, 1.0)) > 0.2
 
 
-def test_sequence_level_theory_is_told_apart_from_token_level_training() -> None:
+def test_sequence_level_theory_differs_from_token_level_training() -> None:
     assert abs(theory_check.two_token_end_point(0.5) - theory.eq14(0.25, 0.5)) > 0.05
 
 

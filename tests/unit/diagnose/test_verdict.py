@@ -86,7 +86,7 @@ def test_learning_by_guessing() -> None:
     assert found.sentence == "Learning, but guessing: 51 % of right samples show no work."
 
 
-def test_flat_because_groups_are_dead() -> None:
+def test_flat_because_no_group_has_reward_spread() -> None:
     found = run(
         reward=line(0.1, 0.1),
         accuracy=line(0.1, 0.1),
@@ -144,7 +144,7 @@ def test_diverging_by_numbers_that_are_none() -> None:
     assert early.word == "Learning"
 
 
-def test_longer_answers_that_get_better_are_no_divergence() -> None:
+def test_longer_completions_that_get_better_are_no_divergence() -> None:
     assert (
         run(reward=line(0.2, 0.9), accuracy=line(0.2, 0.9), completions__mean_length=line(17, 60)).word
         == "Learning"
@@ -165,7 +165,7 @@ def test_collapsing(metrics: dict[str, list[float]], sentence: str) -> None:
     assert run(reward=line(0.3, 0.31), accuracy=line(0.3, 0.31), **metrics).sentence == sentence
 
 
-def test_collapsing_to_short_answers() -> None:
+def test_collapsing_to_short_completions() -> None:
     found = run(reward=line(0.25, 0.2), accuracy=line(0.25, 0.1), completions__mean_length=line(24, 8))
     assert found.sentence == "Collapsing: samples shrank from 24 to 8 tokens while 10 % are right."
 
@@ -238,7 +238,7 @@ def test_nothing_is_claimed_early(state: str, n: int, sentence: str) -> None:
     assert run(state=state, n=n, reward=[0.1, 0.9, 0.9, 0.9][:n]).sentence == sentence
 
 
-def test_facts_name_cut_answers() -> None:
+def test_facts_name_truncated_samples() -> None:
     found = run(
         reward=line(0.2, 0.2), completions__mean_length=line(40, 41), completions__clipped_ratio=line(0, 0.4)
     )
@@ -246,11 +246,11 @@ def test_facts_name_cut_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "written"),
     [(0.85, ".85"), (-0.03, "−.03"), (1.2, "1.20"), (0.999, "1.00"), (0.0, ".00"), (0.004, ".00")],
 )
-def test_figures_are_written_as_in_this_field(value: float, said: str) -> None:
-    assert figure(value) == said
+def test_figures_are_written_as_in_this_field(value: float, written: str) -> None:
+    assert figure(value) == written
 
 
 def test_shares_and_parts() -> None:

@@ -41,13 +41,13 @@ def config(**changes):
     return fake_config(groups=2, samples=4, advantage_eps=0.0, **changes)
 
 
-def asked(found, changes, **settings):
+def recomputed(found, changes, **settings):
     return whatif.recompute(found, [(0, config(**settings))], changes, {"correct": "correct"})
 
 
 def test_a_smaller_group_keeps_its_first_samples_and_may_die():
     found = samples([1, 0, 0, 1, 0, 0, 1, 0], [0, 0, 0, 0, 1, 1, 1, 1], [0] * 8)
-    other = asked(found, {"num_generations": "2"}, scale_rewards="none")
+    other = recomputed(found, {"num_generations": "2"}, scale_rewards="none")
     # (1, 0): mean 1/2. (0, 0): dead. The other four would not have been drawn.
     assert other.advantage_B.tolist() == [0.5, -0.5, 0, 0, 0, 0, 0, 0]
     assert other.inside_B.tolist() == [True, True, False, False, True, True, False, False]
@@ -57,13 +57,13 @@ def test_a_smaller_group_keeps_its_first_samples_and_may_die():
 
 def test_more_samples_than_were_drawn_are_refused():
     with pytest.raises(ConfigError, match="only 4 samples of a group were drawn"):
-        asked(samples([1, 0, 0, 1], [0] * 4, [0] * 4), {"num_generations": "8"})
+        recomputed(samples([1, 0, 0, 1], [0] * 4, [0] * 4), {"num_generations": "8"})
 
 
 def test_each_step_is_a_batch_of_its_own():
     rewards, steps = [0, 4, 0, 0, 0, 0, 8, 8], [0, 0, 0, 0, 1, 1, 1, 1]
     found = samples(rewards, [0, 0, 1, 1, 2, 2, 3, 3], steps)
-    other = asked(found, {"scale_rewards": "batch", "advantage_std": "population"})
+    other = recomputed(found, {"scale_rewards": "batch", "advantage_std": "population"})
     # Step 0: one std of (0, 4, 0, 0) = sqrt(3); group 0 lies 2 from its mean. Step 1: both groups are tied.
     assert other.advantage_B == pytest.approx([-2 / 3**0.5, 2 / 3**0.5, 0, 0, 0, 0, 0, 0])
     for step in (0, 1):
@@ -74,19 +74,19 @@ def test_each_step_is_a_batch_of_its_own():
         assert other.advantage_B[here] == pytest.approx(alone.advantages_B)
 
 
-def test_beta_in_the_reward_uses_each_answers_recorded_kl():
+def test_beta_in_the_reward_uses_each_completions_recorded_kl():
     found = samples([1, 1], [0, 0], [0, 0], kl_B=[0.5, 0.25], kl_k1_sum_B=[3.0, 1.0], length_B=[4.0, 4.0])
     question = {"beta": "0.1", "kl_in": "reward", "scale_rewards": "none"}
     # k3 summed: 2 and 1 nats, rewards .8 and .9. k1 summed: 3 and 1, rewards .7 and .9.
-    assert asked(found, question).advantage_B == pytest.approx([-0.05, 0.05])
-    assert asked(found, {**question, "kl_estimator": "k1"}).advantage_B == pytest.approx([-0.1, 0.1])
+    assert recomputed(found, question).advantage_B == pytest.approx([-0.05, 0.05])
+    assert recomputed(found, {**question, "kl_estimator": "k1"}).advantage_B == pytest.approx([-0.1, 0.1])
     with pytest.raises(ConfigError, match="k1 and k3 are recorded"):
-        asked(found, {**question, "kl_estimator": "k2"})
+        recomputed(found, {**question, "kl_estimator": "k2"})
 
 
 def test_beta_in_the_loss_leaves_the_advantages_and_shows_its_pull():
     found = samples([1, 0], [0, 0], [0, 0], kl_B=[0.5, 0.25])
-    other = asked(found, {"beta": "0.4", "scale_rewards": "none"})
+    other = recomputed(found, {"beta": "0.4", "scale_rewards": "none"})
     assert other.advantage_B.tolist() == [0.5, -0.5]
     assert whatif.timeline(found, other).penalty_S == pytest.approx([0.4 * 0.375])
 
@@ -94,17 +94,17 @@ def test_beta_in_the_loss_leaves_the_advantages_and_shows_its_pull():
 def test_other_weights_and_a_rewards_absence_change_the_totals():
     values = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, NAN], [0.0, 0.0]])
     found = samples([1, 0, 1, 0], [0] * 4, [0] * 4)._replace(names=("correct", "format"), values_B_F=values)
-    other = asked(found, {"rewards": "correct=1,format=3", "scale_rewards": "none"})
+    other = recomputed(found, {"rewards": "correct=1,format=3", "scale_rewards": "none"})
     # Totals 1, 3, 1 (format is absent, not zero), 0: mean 1.25.
     assert other.advantage_B == pytest.approx([-0.25, 1.75, -0.25, -1.25])
-    line, gap = whatif.timeline(found, other), whatif.difference(found, asked(found, {}), other)
+    line, gap = whatif.timeline(found, other), whatif.difference(found, recomputed(found, {}), other)
     assert line.reward_S == [1.25]
-    assert gap.winner_S == [1.0]  # answers 1 and 3 led, now it is answer 2
+    assert gap.winner_S == [1.0]  # completions 1 and 3 led, now it is completion 2
     assert gap.flipped_S == [0.75]
     with pytest.raises(ConfigError, match="No reward counts"):
-        asked(found, {"rewards": "correct=0"})
+        recomputed(found, {"rewards": "correct=0"})
     with pytest.raises(ConfigError, match="No sample of this run was scored with 'brevity'"):
-        asked(found, {"rewards": "brevity=1"})
+        recomputed(found, {"rewards": "brevity=1"})
 
 
 def test_a_rescored_reward_counts_where_it_has_a_value():
@@ -120,7 +120,7 @@ def test_a_rescored_reward_counts_where_it_has_a_value():
 
 
 def test_the_gradient_is_shared_by_the_reach_that_was_measured():
-    # Recorded: |A| 1 each, shares .3 and .1, .6 and 0 (asked nothing): reaches .3, .1, .6, and their mean for the last.
+    # Recorded: |A| 1 each, shares .3 and .1, .6 and 0 (advantage 0): per unit .3, .1, .6, and their mean for the last.
     found = samples(
         [1, 0, 1, 0],
         [0, 0, 1, 1],
@@ -161,33 +161,33 @@ def test_asking_nothing_else_gives_what_was_recorded(recorded, name):
 
 def test_the_record_is_read_as_arrays_and_can_be_read_on(tmp_path):
     reader = Reader(write_fake_run(tmp_path, steps=6, groups=3, samples=4, failures=0.2))
-    whole = reader.arrays()
+    everything = reader.arrays()
     rows = [reader.group(step, k) for step in range(6) for k in range(3)]
     flat = [sample for row in rows for sample in row["samples"]]
-    assert whole.steps().tolist() == [0, 1, 2, 3, 4, 5]
-    assert whole.place_B.tolist() == [0, 1, 2, 3] * 18
-    assert whole.k_B.tolist() == [k for _ in range(6) for k in range(3) for _ in range(4)]
+    assert everything.steps().tolist() == [0, 1, 2, 3, 4, 5]
+    assert everything.place_B.tolist() == [0, 1, 2, 3] * 18
+    assert everything.k_B.tolist() == [k for _ in range(6) for k in range(3) for _ in range(4)]
     known = [NAN if sample["reward"] is None else sample["reward"] for sample in flat]
-    assert whole.reward_B == pytest.approx(known, nan_ok=True)
+    assert everything.reward_B == pytest.approx(known, nan_ok=True)
     right = [NAN if (value := s["rewards"]["correct"]) is None else value for s in flat]
-    assert whole.columns(("correct", "never"))[:, 0] == pytest.approx(right, nan_ok=True)
-    half = whole._replace(
-        **{name: getattr(whole, name)[:36] for name in whole._fields if name.endswith("_B")},
-        values_B_F=whole.values_B_F[:36],
+    assert everything.columns(("correct", "never"))[:, 0] == pytest.approx(right, nan_ok=True)
+    half = everything._replace(
+        **{name: getattr(everything, name)[:36] for name in everything._fields if name.endswith("_B")},
+        values_B_F=everything.values_B_F[:36],
     )
-    rest = whole._replace(
-        **{name: getattr(whole, name)[36:] for name in whole._fields if name.endswith("_B")},
-        names=whole.names[::-1],
-        values_B_F=whole.values_B_F[36:, ::-1],
+    rest = everything._replace(
+        **{name: getattr(everything, name)[36:] for name in everything._fields if name.endswith("_B")},
+        names=everything.names[::-1],
+        values_B_F=everything.values_B_F[36:, ::-1],
     )
     joined = half + rest
     assert all(
-        np.array_equal(getattr(joined, name), getattr(whole, name), equal_nan=True)
-        for name in (*whole._fields[1:-2], "values_B_F")
+        np.array_equal(getattr(joined, name), getattr(everything, name), equal_nan=True)
+        for name in (*everything._fields[1:-2], "values_B_F")
     )
 
 
-def test_only_what_samples_can_answer_may_be_asked():
+def test_only_settings_that_follow_from_samples_may_change():
     assert whatif.parse_changes(["beta=0.1", "rewards=a=1,b=2"]) == {"beta": "0.1", "rewards": "a=1,b=2"}
     with pytest.raises(ConfigError, match="'temperature=2' cannot be computed"):
         whatif.parse_changes(["temperature=2"])

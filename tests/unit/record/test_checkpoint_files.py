@@ -1,4 +1,4 @@
-"""A checkpoint is whole or absent: torn ones are walked past, failed saves leave the earlier ones alone."""
+"""A checkpoint is complete or absent: damaged ones are passed over, failed saves leave the earlier ones untouched."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def test_a_checkpoint_lists_every_file_with_its_hash(folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda path: (path / "manifest.json").unlink(), "manifest.json is missing"),
         (lambda path: (path / "manifest.json").write_text("{"), "manifest.json cannot be read"),
@@ -63,13 +63,13 @@ def test_a_checkpoint_lists_every_file_with_its_hash(folder: RunFolder) -> None:
     ],
 )
 def test_a_torn_checkpoint_is_named_and_walked_past(
-    folder: RunFolder, damage: Callable[[Path], object], said: str
+    folder: RunFolder, damage: Callable[[Path], object], message: str
 ) -> None:
     good = checkpoints.save(folder, 10, weights(1.0))
     torn = checkpoints.save(folder, 20, weights(2.0))
     damage(torn)
     assert checkpoints.latest(folder) == good
-    with pytest.raises(RunError, match=said):
+    with pytest.raises(RunError, match=message):
         checkpoints.at(folder, 20)
 
 
@@ -140,7 +140,7 @@ def test_the_newest_the_best_and_the_pinned_ones_stay(folder: RunFolder) -> None
         checkpoints.pin(folder, 20)
 
 
-def test_nothing_but_safetensors_and_json_is_made_by_this_room(folder: RunFolder) -> None:
+def test_nothing_but_safetensors_and_json_is_written_by_this_module(folder: RunFolder) -> None:
     path = checkpoints.save(folder, 10, weights(1.0))
     assert {file.suffix for file in path.rglob("*") if file.is_file()} == {".safetensors", ".json"}
     json.loads((path / "manifest.json").read_text())

@@ -20,21 +20,21 @@ def notes(tmp_path: Path) -> Notes:
     return Notes(record.create(tmp_path, fake_config()))
 
 
-def test_a_run_without_notes_has_none_and_gets_no_file_by_being_asked(notes: Notes) -> None:
+def test_reading_notes_creates_no_file(notes: Notes) -> None:
     assert notes.ratings() == [] and notes.kept("pin") == {}
     assert not notes.path.exists()
 
 
 def test_a_thumb_is_kept_changed_and_taken_back(notes: Notes) -> None:
-    notes.thumb(STEP_3, "p", "an answer", True)
+    notes.thumb(STEP_3, "p", "a completion", True)
     notes.thumb(STEP_3, "p", "another", False)
     assert [(one.text, one.thumb, one.visit) for one in notes.ratings()] == [
-        ("an answer", True, STEP_3),
+        ("a completion", True, STEP_3),
         ("another", False, STEP_3),
     ]
-    notes.thumb(STEP_3, "p", "an answer", False)
+    notes.thumb(STEP_3, "p", "a completion", False)
     notes.thumb(STEP_3, "p", "another", None)
-    assert [(one.text, one.thumb) for one in notes.ratings()] == [("an answer", False)]
+    assert [(one.text, one.thumb) for one in notes.ratings()] == [("a completion", False)]
 
 
 def test_thumbs_are_1_and_0_and_places_lie_evenly_between(notes: Notes) -> None:
@@ -47,7 +47,7 @@ def test_thumbs_are_1_and_0_and_places_lie_evenly_between(notes: Notes) -> None:
     }  # fmt: skip
 
 
-def test_the_last_word_about_the_same_answer_counts_and_a_single_place_says_nothing(notes: Notes) -> None:
+def test_the_newest_rating_of_a_text_counts_and_a_single_place_has_no_value(notes: Notes) -> None:
     notes.thumb(STEP_3, "p", "a", False)
     notes.thumb(Visit(9, "eval", "greedy"), "p", "a", True)
     notes.rank(STEP_3, "q", {"alone": 1})
@@ -70,8 +70,8 @@ def test_anything_can_be_kept_under_a_kind_and_dropped(notes: Notes) -> None:
 
 def test_several_programs_write_at_once_and_nothing_is_lost(notes: Notes) -> None:
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda i: notes.thumb(STEP_3, "p", f"answer {i}", i % 2 == 0), range(40)))
-    assert {rating.text for rating in notes.ratings()} == {f"answer {i}" for i in range(40)}
+        list(threads.map(lambda i: notes.thumb(STEP_3, "p", f"completion {i}", i % 2 == 0), range(40)))
+    assert {rating.text for rating in notes.ratings()} == {f"completion {i}" for i in range(40)}
 
 
 def test_odd_characters_are_kept_as_they_are(notes: Notes) -> None:

@@ -1,4 +1,4 @@
-"""The reader answers from what was stored: the same while the run goes on, after it, and before it began."""
+"""The reader gives what was stored: the same during a run, after it, and empty results before it."""
 
 import dataclasses
 import json
@@ -49,7 +49,7 @@ def test_the_shape_of_a_group_is_what_scripts_rely_on(run: RunFolder) -> None:
     json.dumps(group, allow_nan=False)
 
 
-def test_a_group_tells_what_was_recorded(run: RunFolder) -> None:
+def test_a_group_holds_what_was_recorded(run: RunFolder) -> None:
     step = make_step(4, steps=21, groups=6, samples=8, failures=0.02)
     found = Reader(run).group(4, 2, arrays=True)
     assert found["prompt_id"] == step.groups[2].prompt.id
@@ -67,14 +67,14 @@ def test_the_advantages_follow_from_the_figures_beside_them(run: RunFolder) -> N
         group = Reader(run).group(7, row["k"])
         for sample in group["samples"]:
             if sample["reward"] is not None:
-                asked = (sample["reward"] - group["reward_mean"]) / (group["reward_std"] + 1e-4)
-                assert sample["advantage"] == pytest.approx(asked, abs=1e-6)
+                expected = (sample["reward"] - group["reward_mean"]) / (group["reward_std"] + 1e-4)
+                assert sample["advantage"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_rows_of_a_step_come_by_share_of_the_gradient_with_dots_from_wrong_to_right(run: RunFolder) -> None:
     rows = Reader(run).groups(9)
-    shares = [row["gradient_share"] for row in rows]
-    assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1.0)
+    by_share = [row["gradient_share"] for row in rows]
+    assert by_share == sorted(by_share, reverse=True) and sum(by_share) == pytest.approx(1.0)
     assert sorted(row["k"] for row in rows) == list(range(6))
     for row in rows:
         right = [dot["right"] is True for dot in row["dots"]]
@@ -85,14 +85,20 @@ def test_rows_of_a_step_come_by_share_of_the_gradient_with_dots_from_wrong_to_ri
 
 
 def test_a_series_comes_in_parts_that_make_the_whole(run: RunFolder) -> None:
-    whole = Reader(run).series()
+    everything = Reader(run).series()
     parts = [Reader(run).series(limit=7)]
     while parts[-1]["train"]["step"] or parts[-1]["sampled"]["step"] or parts[-1]["greedy"]["step"]:
         parts.append(Reader(run).series(parts[-1]["cursor"], limit=7))
     for table, name in (("train", "reward"), ("sampled", "heldout/sampled/accuracy"), ("greedy", "step")):
-        assert [value for part in parts for value in part[table].get(name, [])] == whole[table][name]
-    assert whole["train"]["step"] == list(range(21)) and whole["sampled"]["step"] == [0, 5, 10, 15, 20]
-    assert parts[-1]["cursor"] == whole["cursor"]
+        assert [value for part in parts for value in part[table].get(name, [])] == everything[table][name]
+    assert everything["train"]["step"] == list(range(21)) and everything["sampled"]["step"] == [
+        0,
+        5,
+        10,
+        15,
+        20,
+    ]
+    assert parts[-1]["cursor"] == everything["cursor"]
     assert set(Reader(run).series(names=["reward", "nothing"])["train"]) == {"step", "reward", "nothing"}
 
 
@@ -132,8 +138,8 @@ def test_frames_hold_the_same_figures(run: RunFolder) -> None:
     assert len(samples) == 48 and samples["rewards/correct"].mean() == pytest.approx(
         reader.series()["train"]["rewards/correct/mean"][3]
     )
-    whole = reader.samples(since=2, until=4)
-    assert sorted(whole.step.unique()) == [2, 3, 4]
+    everything = reader.samples(since=2, until=4)
+    assert sorted(everything.step.unique()) == [2, 3, 4]
     failed = reader.samples()[lambda table: table.reward.isna()]
     assert len(failed) and failed["rewards/correct"].isna().all() and failed["rewards/format"].notna().all()
 
@@ -160,10 +166,13 @@ def test_a_prompt_is_followed_through_the_run(run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "k", "said"), [(99, 0, "no step 99.*Recorded: 0 to 20"), (3, 6, "no group 6.*numbered 0 to 5")]
+    ("step", "k", "message"),
+    [(99, 0, "no step 99.*Recorded: 0 to 20"), (3, 6, "no group 6.*numbered 0 to 5")],
 )
-def test_what_is_not_there_is_said_with_what_is(run: RunFolder, step: int, k: int, said: str) -> None:
-    with pytest.raises(RunError, match=said):
+def test_an_error_about_what_is_missing_names_what_there_is(
+    run: RunFolder, step: int, k: int, message: str
+) -> None:
+    with pytest.raises(RunError, match=message):
         Reader(run).group(step, k)
 
 
@@ -210,13 +219,13 @@ def test_a_run_on_a_medium_that_cannot_be_written_reads_the_same(
 ) -> None:
     copy = RunFolder(tmp_path / run.id)
     shutil.copytree(run.path, copy.path)
-    asked: list[str] = []
+    opened: list[str] = []
 
     def refuse(connection: sqlite3.Connection) -> int:
         # What sqlite says where it cannot make the shared-memory file of the log; root is never refused one.
         name = connection.execute("SELECT file FROM pragma_database_list").fetchone()[0]
-        asked.append(name)
-        if len(asked) % 2:
+        opened.append(name)
+        if len(opened) % 2:
             raise sqlite3.OperationalError("unable to open database file")
         return len(schema.MIGRATIONS)
 
@@ -224,7 +233,7 @@ def test_a_run_on_a_medium_that_cannot_be_written_reads_the_same(
     monkeypatch.setattr(schema, "version", refuse)
     with schema.open_reader(copy.db_path) as db:
         assert len(db.execute("SELECT id FROM steps").fetchall()) == expected["cursor"]
-    assert len(asked) == 2
+    assert len(opened) == 2
     assert [path.name for path in copy.path.glob("run.db*")] == ["run.db"]
 
 
@@ -249,13 +258,13 @@ def test_reading_needs_neither_torch_nor_pandas(run: RunFolder) -> None:
         reader.series(), reader.ribbon(), reader.groups(3), reader.search("check")
         reader.group(3, 0, arrays=True)
         print([name for name in ("torch", "pandas", "gradio", "transformers") if name in sys.modules])"""
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, str(run.path)], capture_output=True, text=True, check=True
     )
-    assert told.stdout.strip() == "[]"
+    assert process.stdout.strip() == "[]"
 
 
-def test_reading_while_writing_leaves_half_steps_to_nobody(tmp_path: Path) -> None:
+def test_reading_while_writing_never_shows_half_a_step(tmp_path: Path) -> None:
     folder = record.create(tmp_path, fake_config(groups=3, samples=4))
     reader = Reader(folder)
     with Writer(folder) as writer:
@@ -268,19 +277,21 @@ def test_reading_while_writing_leaves_half_steps_to_nobody(tmp_path: Path) -> No
 
 
 def test_the_ends_of_a_run_are_the_first_and_last_rows_of_its_series(run: RunFolder) -> None:
-    whole = Reader(run).series()
+    everything = Reader(run).series()
     found = Reader(run).ends(["reward", "heldout/sampled/accuracy"], head=3, tail=4)
     assert found["steps"] == 21
     assert found["train"]["step"] == [0, 1, 2, 17, 18, 19, 20]
-    assert found["train"]["reward"] == whole["train"]["reward"][:3] + whole["train"]["reward"][-4:]
-    assert found["sampled"]["heldout/sampled/accuracy"] == whole["sampled"]["heldout/sampled/accuracy"]
+    assert found["train"]["reward"] == everything["train"]["reward"][:3] + everything["train"]["reward"][-4:]
+    assert found["sampled"]["heldout/sampled/accuracy"] == everything["sampled"]["heldout/sampled/accuracy"]
 
 
 def test_a_verdict_from_the_ends_is_that_from_the_whole(run: RunFolder) -> None:
     reader = Reader(run)
-    whole = reader.series()
+    everything = reader.series()
     state = str(reader.status["state"])
-    expected = verdict(whole["train"], whole["sampled"], whole["greedy"], config=reader.config, state=state)
+    expected = verdict(
+        everything["train"], everything["sampled"], everything["greedy"], config=reader.config, state=state
+    )
     assert of_run(reader) == expected
 
 

@@ -12,7 +12,7 @@ WANDB_KEY = "0123456789abcdef0123456789abcdef01234567"
 @pytest.mark.parametrize(
     "key", ["api_key", "WANDB_API_KEY", "hf_token", "password", "client_secret", "Authorization", "token"]
 )
-def test_a_value_under_a_secret_name_goes_whole(key: str) -> None:
+def test_a_value_under_a_secret_name_is_replaced(key: str) -> None:
     assert redact({"deep": [{key: "whatever it is"}]}) == {"deep": [{key: HIDDEN}]}
 
 
@@ -37,9 +37,9 @@ def test_settings_that_only_sound_secret_stay(key: str) -> None:
     ],
 )
 def test_known_patterns_in_free_text_are_hidden(secret: str) -> None:
-    told = redact_text(f"error at line 3 {secret} end")
-    assert HIDDEN in told and secret.split()[-1].split("=")[-1] not in told
-    assert told.startswith("error at line 3") and told.endswith("end")
+    redacted = redact_text(f"error at line 3 {secret} end")
+    assert HIDDEN in redacted and secret.split()[-1].split("=")[-1] not in redacted
+    assert redacted.startswith("error at line 3") and redacted.endswith("end")
 
 
 def test_a_commit_is_not_a_wandb_key() -> None:

@@ -1,4 +1,4 @@
-"""A run folder is whole or absent, found safely, and its small files are only ever replaced."""
+"""A run folder is complete or absent, found safely, and its small files are replaced atomically."""
 
 import json
 import os
@@ -44,10 +44,10 @@ def test_files_given_to_create_lie_in_the_folder_and_never_outside(tmp_path: Pat
 def test_a_folder_that_could_not_be_finished_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(path: Path, value: object, **options: object) -> None:
+    def no_space(path: Path, value: object, **options: object) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(record, "write_json", no_room)
+    monkeypatch.setattr(record, "write_json", no_space)
     with pytest.raises(RunError, match=r"No space left on device.*free some disk space"):
         record.create(tmp_path, fake_config())
     assert list(tmp_path.iterdir()) == []
@@ -94,7 +94,7 @@ def test_a_link_in_the_runs_root_that_leads_elsewhere_is_no_run(tmp_path: Path) 
     assert record.folders(tmp_path / "runs") == []
 
 
-def test_an_unknown_run_is_answered_with_those_there_are(tmp_path: Path) -> None:
+def test_an_error_about_an_unknown_run_names_those_there_are(tmp_path: Path) -> None:
     folder = record.create(tmp_path, fake_config())
     with pytest.raises(RunError, match=f"No run 'nope' here.*{folder.id}"):
         record.find("nope", tmp_path)
@@ -109,7 +109,7 @@ def test_commands_come_out_once_in_the_order_they_went_in(tmp_path: Path) -> Non
     assert folder.take() == []
 
 
-def test_a_file_in_the_inbox_that_is_no_command_is_told_and_removed(tmp_path: Path) -> None:
+def test_a_file_in_the_inbox_that_is_no_command_is_reported_and_removed(tmp_path: Path) -> None:
     folder = record.create(tmp_path, fake_config())
     (folder.control / "0-x.json").write_text("{not json")
     (folder.control / "0-y.json").write_text('["pause"]')
@@ -140,12 +140,12 @@ def test_a_reader_of_status_sees_the_old_text_or_the_new_never_a_part(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("{", "cannot be read"), ("[1]", "holds a list"), ("{}", "holds no settings")]
+    ("text", "message"), [("{", "cannot be read"), ("[1]", "holds a list"), ("{}", "holds no settings")]
 )
-def test_a_damaged_config_is_told_as_damage(tmp_path: Path, text: str, said: str) -> None:
+def test_a_damaged_config_is_reported_as_damage(tmp_path: Path, text: str, message: str) -> None:
     folder = record.create(tmp_path, fake_config())
     folder.config_path.write_text(text)
-    assert said in str(folder.damage())
+    assert message in str(folder.damage())
 
 
 def test_settings_of_another_version_are_a_clear_error(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_what_must_survive_a_power_cut_is_synced_before_it_gets_its_name(
     assert done == ["name"]
 
 
-def test_a_command_that_cannot_be_sent_is_told(tmp_path: Path) -> None:
+def test_a_command_that_cannot_be_sent_is_an_error(tmp_path: Path) -> None:
     folder = record.create(tmp_path, fake_config())
     folder.control.rmdir()
     folder.control.write_text("a file in the way")

@@ -42,7 +42,7 @@ def test_words_that_mean_something_to_the_index_are_only_words(reader: Reader, t
     assert [hit for hit in reader.search(text) if text not in hit["text"]] == []
 
 
-def test_pages_by_the_last_id_seen_make_the_whole(reader: Reader) -> None:
+def test_pages_by_the_last_id_seen_give_every_hit(reader: Reader) -> None:
     pages: list[int] = []
     after = None
     while page := reader.search("check", after_id=after, limit=7):
@@ -94,7 +94,7 @@ def test_what_is_not_indexed_yet_is_found_too(tmp_path: Path) -> None:
     assert indexed == 0 and len(hits) >= 6
 
 
-def test_hits_of_an_overtaken_attempt_are_gone(tmp_path: Path) -> None:
+def test_hits_of_a_replaced_attempt_are_gone(tmp_path: Path) -> None:
     folder = record.create(tmp_path, fake_config(groups=2, samples=4))
     with Writer(folder) as writer:
         for step in range(3):

@@ -38,7 +38,7 @@ def test_a_run_is_read_back_by_wandbs_own_reader_and_holds_no_secret(tmp_path: P
         "HF_TOKEN": "hf_" + "canary" * 5,
         "OPENAI_API_KEY": "sk-canary-canary-canary",
     }
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", RUN, str(tmp_path)],
         capture_output=True,
         text=True,
@@ -47,8 +47,12 @@ def test_a_run_is_read_back_by_wandbs_own_reader_and_holds_no_secret(tmp_path: P
         env={**os.environ, **secrets, "WANDB_MODE": "offline", "HOME": str(tmp_path)},
         cwd=Path(__file__).parents[3],
     )
-    path, dropped, problem = told.stdout.strip().rsplit(" ", 2)
-    assert (dropped, problem) == ("0", "''") and told.stdout.count("\n") == 1 and "wandb" not in told.stderr
+    path, dropped, problem = process.stdout.strip().rsplit(" ", 2)
+    assert (
+        (dropped, problem) == ("0", "''")
+        and process.stdout.count("\n") == 1
+        and "wandb" not in process.stderr
+    )
     for file in Path(path).rglob("*"):
         if file.is_file():
             content = file.read_bytes()

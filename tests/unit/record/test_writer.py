@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def two_samples(step: int = 0, **changes: object) -> StepRecord:
-    """One group of two answers whose every number is easy to work out."""
+    """One group of two completions whose every number is easy to work out."""
     prompt = Prompt("1+1", "2", {"level": 1}, "<1+1>", (1, 2), prompt_id("<1+1>", "2"))
     right = Rollout(
         np.array([5, 6], np.int32), np.array([-1.0, -0.5], np.float32), "<answer>2</answer>", "stop", seed=7
@@ -41,7 +41,7 @@ def two_samples(step: int = 0, **changes: object) -> StepRecord:
         after_logp=[np.array([-0.75, -0.5], np.float32), np.array([-0.5], np.float32)],
         entropy=[np.array([0.25, 0.75], np.float32), np.array([0.5], np.float32)],
     )  # fmt: skip
-    whole = StepRecord(
+    record_of_two = StepRecord(
         step, "train", [Group(prompt, (right, wrong))],
         [Score({"correct": 1.0, "style": None}, {"style": "ValueError (my.py line 2)"}, 1.0, {"note": "x"}),
          Score({"correct": 0.0, "style": 0.5}, {}, 0.0)],
@@ -49,7 +49,7 @@ def two_samples(step: int = 0, **changes: object) -> StepRecord:
         metrics={"reward": 0.5, "loss": float("nan")}, phases={"sample": 2.0, "update": 1.0},
         styles_B=["direct", "bare"],
     )  # fmt: skip
-    return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(record_of_two, **changes)  # type: ignore[arg-type]
 
 
 def test_every_number_of_a_step_comes_back_as_it_went_in(folder: RunFolder) -> None:
@@ -266,7 +266,7 @@ def test_events_and_alarms_are_kept_in_order(folder: RunFolder) -> None:
     assert {"step": 5, "kind": "setting", "text": "beta 0.0 → 0.02"} in reader.ribbon()["marks"]
 
 
-def test_a_record_that_cannot_be_stored_is_told_and_the_rest_goes_on(folder: RunFolder) -> None:
+def test_a_record_that_cannot_be_stored_is_an_error_and_later_ones_are_written(folder: RunFolder) -> None:
     broken = two_samples(1)
     broken.scores_B = broken.scores_B[:1]
     writer = Writer(folder)

@@ -1,4 +1,4 @@
-"""Recorded answers scored again: every figure against numbers worked out by hand."""
+"""Recorded completions scored again: every figure against numbers worked out by hand."""
 
 import json
 import math
@@ -31,11 +31,11 @@ LENGTH = "def length(completion):\n    return float(len(completion) - 2)\n"
 def write(root: Path, config: RunConfig | None = None) -> RunFolder:
     folder = record.create(root, config or RunConfig(advantage_std="population", advantage_eps=0.0))
     with Writer(folder) as writer:
-        for step, asked in enumerate(STEPS):
-            groups = [group(*texts, question=question, level=step) for question, texts in asked]
-            rewards = [float(text.partition(":")[2]) for _, texts in asked for text in texts]
+        for step, groups_of_step in enumerate(STEPS):
+            groups = [group(*texts, question=question, level=step) for question, texts in groups_of_step]
+            rewards = [float(text.partition(":")[2]) for _, texts in groups_of_step for text in texts]
             scores = [Score({"correct": reward}, {}, reward) for reward in rewards]
-            advantages_B = np.concatenate([_by_hand(texts) for _, texts in asked])
+            advantages_B = np.concatenate([_by_hand(texts) for _, texts in groups_of_step])
             writer.step(StepRecord(step, "train", groups, scores, advantages_B))
     return folder
 
@@ -45,7 +45,7 @@ def _by_hand(texts: list[str]) -> np.ndarray:
     return (rewards - rewards.mean()) / rewards.std() if rewards.std() else np.zeros(len(texts))
 
 
-def test_old_and_new_reward_advantage_place_and_flip_of_every_answer(tmp_path: Path) -> None:
+def test_old_and_new_reward_advantage_place_and_flip_of_every_completion(tmp_path: Path) -> None:
     found = rescore(Reader(write(tmp_path)), LENGTH)
     assert found.old_B.tolist() == [1, 0, 0, 1, 0, 0, 0, 1, 0, 1, 0]
     assert found.new_B.tolist() == [1, 2, 3, 4, 1, 2, 3, 1, 2, 1, 5]
@@ -123,7 +123,7 @@ def test_a_reward_sees_what_it_saw_in_the_run(tmp_path: Path) -> None:
     assert [place for place, value in enumerate(found.new_B) if not np.isnan(value)] == [1]
 
 
-def test_what_cannot_be_rescored_is_said(tmp_path: Path) -> None:
+def test_what_cannot_be_rescored_is_an_error(tmp_path: Path) -> None:
     reader = Reader(write(tmp_path))
     with pytest.raises(RewardError, match="asks for `nowhere`, which is not there"):
         rescore(reader, "def f(completion, nowhere):\n    return 1.0\n")
@@ -147,9 +147,9 @@ def test_the_command_prints_the_same_counts(tmp_path: Path, capsys: pytest.Captu
     path = written(tmp_path, LENGTH)
     arguments = ["rescore", folder.id, "--runs", str(folder.root), "--reward", f"{path}:length"]
     assert cli.main([*arguments, "--json"]) == 0
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     names = ("samples", "changed", "winner_flips", "dead_before", "dead_after")
-    assert [said[name] for name in names] == [11, 8, 2, 1, 0] and said["seconds"] > 0
+    assert [printed[name] for name in names] == [11, 8, 2, 1, 0] and printed["seconds"] > 0
     assert cli.main(arguments) == 0
     assert "another winner              2 groups" in capsys.readouterr().out
     assert cli.main([*arguments[:-1], "no_such"]) == 2

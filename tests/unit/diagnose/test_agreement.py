@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_rescoring import LENGTH, write
+from tests.unit.diagnose.test_rescoring import LENGTH, write
 from workbench import cli
 from workbench.api import Run
 from workbench.core.errors import RunError
