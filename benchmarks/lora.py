@@ -20,7 +20,8 @@ from workbench.core.config import RunConfig
 from workbench.core.types import Group, Prompt, Request
 from workbench.models import embedded
 from workbench.models.fast import cpu_decoder
-from workbench.models.load import Policy, load_policy
+from workbench.models.load import load_policy
+from workbench.models.policy import Policy
 from workbench.rollouts.local import LocalEngine
 from workbench.train.update import sampling_of
 

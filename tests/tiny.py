@@ -16,7 +16,7 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
-from workbench.models.load import Policy
+from workbench.models.policy import Policy
 
 SHAPE = {
     "vocab_size": 64,

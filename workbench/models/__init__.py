@@ -1,1 +1,1 @@
-"""Who answers: models, their tokenizers and templates."""
+"""Models, their tokenizers and chat templates; the log-probabilities of completions under them."""

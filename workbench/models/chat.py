@@ -39,7 +39,7 @@ def render(
     """Fill `text`, `token_ids` and `id`.
 
     chat: the tokenizer's own template. r1-zero: a dialogue between user and assistant that fixes the form of
-    the answer and nothing of its content, after DeepSeek-R1 (arXiv 2501.12948), in words of our own. plain:
+    the completion and nothing of its content, after DeepSeek-R1 (arXiv 2501.12948), in words of our own. plain:
     the bare text. A system message inside a chat-style prompt replaces `system_prompt`. Raises ModelError
     without a usable chat template, DataError for prompts above `max_prompt_length` tokens.
     """
@@ -172,7 +172,7 @@ def _check_lengths(prompts: Sequence[Prompt], limit: int | None) -> None:
 
 
 def _place(prompt: Prompt, index: int) -> str:
-    """Where a person finds the prompt: its row in their file, else its place in the task."""
+    """Where a user finds the prompt: its row in their file, else its place in the task."""
     return f"row {prompt.columns[ROW]}" if ROW in prompt.columns else f"prompt {index + 1}"
 
 

@@ -37,18 +37,18 @@ class Sequences(NamedTuple):
 
 
 class TokenStats(NamedTuple):
-    """Per completion token of a micro-batch, flat: sample after sample, no padding."""
+    """Per completion token of a microbatch, flat: sample after sample, no padding."""
 
     logp_N: Tensor
-    """Log-probability of the sampled token under the sampling distribution (temperature, top-p/k, min-p)."""
+    """log p of the sampled token under the sampling distribution (temperature, top-p/k, min-p)."""
     entropy_N: Tensor | None
-    """Entropy of the full vocabulary at the sampling temperature, nats. None where only log-probabilities were asked for."""
+    """-sum p log p over the full vocabulary at the sampling temperature, nats. None where only log-probabilities were requested."""
     sum_p_squared_N: Tensor | None
-    """Sum of squared probabilities; with p it gives the norm of (one-hot - p)."""
+    """sum p^2 over the full vocabulary: |one-hot - p|^2 = 1 - 2 p(token) + sum p^2, the squared norm of d(log p)/d(logits) at temperature 1."""
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """Several stretches of tokens as one."""
+        """Several runs of tokens as one."""
         logp, entropy, square = (
             torch.cat([part for part in column if part is not None]) if column[0] is not None else None
             for column in zip(*parts, strict=True)
@@ -60,7 +60,7 @@ class TokenStats(NamedTuple):
 def microbatches_by_length(
     lengths_B: NDArray[np.int64], max_tokens: int, ratio: float = 1.35
 ) -> Iterator[NDArray[np.int64]]:
-    """Sample indices bucketed by length, longest first: padding would otherwise outweigh the tokens.
+    """Sample indices in buckets of similar length, longest first: padding would otherwise outweigh the tokens.
 
     A bucket holds at most `max_tokens` padded tokens (a single longer sample still gets its own) and no sample shorter than
     1 / ratio of its longest.
@@ -87,7 +87,7 @@ def token_stats(
     logp_only: bool = False,
     chunk_logits: int = 1 << 22,
 ) -> TokenStats:
-    """Score the completions of one micro-batch, with gradient where the caller has it enabled (entropy only on request).
+    """Read the completions of one padded microbatch, with gradient where the caller has it enabled (of the entropy only on request).
 
     Right padding and a causal mask: a completion token never sees padding, so no attention mask is needed.
     Completion token t of a sample is predicted at position `prompt length + t - 1`.
@@ -111,7 +111,7 @@ def token_stats(
         step = max(1, chunk_logits // int(output_head(model).weight.shape[0]))
         blocks = (
             (output_head(model)(hidden_ND[i : i + step]), target_N[i : i + step])
-            for i in range(0, max(1, len(target_N)), step)  # once where every answer is empty
+            for i in range(0, max(1, len(target_N)), step)  # once where every completion is empty
         )
     else:
         blocks = (
@@ -150,7 +150,8 @@ def logit_stats(
     entropy_gradient: bool = False,
     logp_only: bool = False,
 ) -> TokenStats:
-    """What the logits of each position say about its token. Half precision is widened first; float64 stays."""
+    """From (N, V) logits and (N,) sampled tokens: log softmax(logits / temperature)[token] over the tokens that could be sampled, and the
+    entropy over all of them. Half precision is widened first; float64 stays."""
     scaled_NV = (logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()) / (
         sampling.temperature or 1.0
     )
@@ -174,7 +175,7 @@ def logit_stats(
 
 
 def sampling_mask(scaled_NV: Tensor, sampling: Sampling) -> Tensor | None:
-    """Which tokens top-k, top-p and min-p leave to sample from, given logits / temperature; None where all are."""
+    """(N, V) which tokens top-k, top-p and min-p leave to sample from, given logits / temperature; None where all are."""
     if sampling.top_p >= 1.0 and not sampling.top_k and not sampling.min_p:
         return None
     kept_NV = torch.ones_like(scaled_NV, dtype=torch.bool)
@@ -208,7 +209,7 @@ class PaddedTokenStats(NamedTuple):
         )
 
     def write(self, index: NDArray[np.int64], valid_B_T: Tensor, stats: TokenStats) -> None:
-        """Write a micro-batch's flat figures into rows `index`; what it did not compute stays zero."""
+        """Write a microbatch's flat figures into rows `index`; what it did not compute stays zero."""
         for table_B_T, flat_N in zip(self, stats, strict=True):
             if flat_N is not None:
                 # Under autocast a figure may come in lower precision.

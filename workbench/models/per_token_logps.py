@@ -1,4 +1,7 @@
-"""Answers in, what a network says about each of their tokens out, without gradient: packed where it can be, padded otherwise."""
+"""Completions in, the log-probability (and entropy) of each of their tokens under a network out, without gradient.
+
+Two forward passes that give the same numbers: packed (each prompt read once a group) where the model allows it, padded otherwise.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +23,7 @@ from workbench.models.logprobs import (
 
 
 def is_packed(model: Any) -> bool:
-    """Whether a network reads each prompt once for all its answers (see `packing.enable`)."""
+    """Whether a network reads each prompt once for all its completions (see `packing.enable`)."""
     return bool(model.config._attn_implementation == packing.ATTENTION) and fused_head.is_fusable(
         output_head(model)
     )
@@ -29,7 +32,7 @@ def is_packed(model: Any) -> bool:
 def microbatches(
     model: Any, batch: Sequences, samples: NDArray[np.int64], max_tokens: int
 ) -> Iterator[NDArray[np.int64]]:
-    """The micro-batches in which a network reads these samples."""
+    """Indices of each microbatch in which a network reads these samples, `max_tokens` tokens at most."""
     if is_packed(model):
         yield from packing.split_into_packs(batch, samples, max_tokens)
     else:
@@ -46,7 +49,7 @@ def microbatch_stats(
     *,
     logp_only: bool = False,
 ) -> TokenStats:
-    """One micro-batch, flat: sample after sample."""
+    """(N,) figures of one microbatch, flat: sample after sample."""
     if not is_packed(model):
         return token_stats(model, batch.take(samples), sampling, pad_id, logp_only=logp_only)
     pack = packing.build_pack(batch, samples, next(model.parameters()).device)
@@ -57,7 +60,7 @@ def microbatch_stats(
 def completion_stats(
     model: Any, batch: Sequences, sampling: Sampling, pad_id: int, max_tokens: int, *, logp_only: bool = False
 ) -> PaddedTokenStats:
-    """Every answer token of many samples, in micro-batches of `max_tokens` tokens."""
+    """(B, T) figures of all samples, read in microbatches of `max_tokens` tokens."""
     valid_B_T = batch.valid(next(model.parameters()).device)
     out = PaddedTokenStats.empty(valid_B_T)
     for samples in microbatches(model, batch, np.arange(len(batch.prompts)), max_tokens):

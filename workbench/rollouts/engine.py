@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.core.types import FinishReason, Group, Request, Rollout, Sampling
 from workbench.models import logprobs
-from workbench.models.load import Policy
+from workbench.models.policy import Policy
 
 Completion = tuple[NDArray[np.int32], NDArray[np.float32]]
 """(T,) token ids and (T,) log-probabilities of one completion."""

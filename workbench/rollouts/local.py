@@ -12,7 +12,7 @@ from torch import Tensor
 from workbench.core.types import Group, Request, Sampling
 from workbench.models.fast import cpu_decoder
 from workbench.models.fast.decoder import Decoder, LibraryDecoder
-from workbench.models.load import Policy
+from workbench.models.policy import Policy
 from workbench.rollouts.engine import (
     Completion,
     OnGroupDone,

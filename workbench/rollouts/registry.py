@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from workbench.core.config import RunConfig
 from workbench.models.fast.decoder import unsupported_reason
-from workbench.models.load import Policy
+from workbench.models.policy import Policy
 from workbench.record.folder import RunFolder
 from workbench.rollouts.engine import Engine
 from workbench.rollouts.local import LocalEngine

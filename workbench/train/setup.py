@@ -13,7 +13,8 @@ from workbench.core.types import Prompt
 from workbench.diagnose.alarms.recorder import AlarmRecorder
 from workbench.diagnose.alarms.remedies import RunLimits
 from workbench.models import chat
-from workbench.models.load import Policy, load_policy
+from workbench.models.load import load_policy
+from workbench.models.policy import Policy
 from workbench.prompts import PromptStream, task_of
 from workbench.record.control import Control
 from workbench.record.folder import Command, RunFolder

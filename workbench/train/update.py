@@ -20,8 +20,8 @@ from workbench.algorithm import token_grads, update_stats
 from workbench.core.config import RunConfig
 from workbench.core.types import Group, Sampling, TokenArrays, group_ids
 from workbench.models import per_token_logps
-from workbench.models.load import Policy
 from workbench.models.logprobs import PaddedTokenStats, Sequences, unflatten
+from workbench.models.policy import Policy
 from workbench.models.reference import sync_reference
 from workbench.train import heap, microbatch
 from workbench.train.oom import OomRetry
@@ -178,7 +178,7 @@ class Updater:
             return self._forward(self.policy.model, groups, config, logp_only)
 
     def _reference(self, groups: Sequence[Group], config: RunConfig, *, initial: bool) -> Tensor:
-        with self.policy.as_reference(initial=initial) as model:
+        with self.policy.reference_model(initial=initial) as model:
             return self._forward(model, groups, config, logp_only=True).logp_B_T
 
     def _move_reference(self, alpha: float) -> None:

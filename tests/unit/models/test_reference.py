@@ -9,7 +9,8 @@ from peft import PeftModel
 
 from tests.tiny import NumberTokenizer, tiny_model
 from workbench.core.config import RunConfig
-from workbench.models.load import Policy, load_policy
+from workbench.models.load import load_policy
+from workbench.models.policy import Policy
 from workbench.models.reference import sync_reference
 
 IDS = torch.tensor([[5, 9, 13, 21]])
@@ -49,7 +50,7 @@ def test_the_reference_becomes_the_mixture_of_the_weights(alpha: float, use_peft
         sync_reference(policy, alpha)
         for target, ours in zip(expected.parameters(), whole(policy).parameters(), strict=True):
             target.data = alpha * ours + (1 - alpha) * target
-        with policy.as_reference() as reference:
+        with policy.reference_model() as reference:
             torch.testing.assert_close(logits(reference), logits(expected), atol=1e-4, rtol=1e-4)
         if alpha == 1.0 and moves == 1:
             torch.testing.assert_close(logits(expected), logits(policy.model), atol=1e-4, rtol=1e-4)
@@ -59,7 +60,7 @@ def test_the_reference_becomes_the_mixture_of_the_weights(alpha: float, use_peft
 def test_the_start_stays_where_it_was(use_peft: bool) -> None:
     policy, base = trained(use_peft)
     sync_reference(policy, 1.0)
-    with policy.as_reference(initial=True) as initial:
+    with policy.reference_model(initial=True) as initial:
         torch.testing.assert_close(logits(initial), logits(base), atol=1e-5, rtol=1e-4)  # float32 rounding
     assert (logits(policy.reference) - logits(base)).abs().max() > 0.01
 

@@ -10,7 +10,7 @@ import torch
 from tests.tiny import tiny_policy
 from tests.unit.update.test_update import advantages, config, read_packed, sampled
 from workbench.core.types import Group, Rollout, Turn
-from workbench.models.load import Policy
+from workbench.models.policy import Policy
 from workbench.train.distributed.messages import pack, pack_groups, unpack, unpack_groups
 from workbench.train.update import Updater
 

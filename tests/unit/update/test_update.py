@@ -15,7 +15,7 @@ from workbench.core.config import RunConfig
 from workbench.core.types import Group, Prompt, Request
 from workbench.models import logprobs
 from workbench.models.fast import fused_head, packing
-from workbench.models.load import Policy
+from workbench.models.policy import Policy
 from workbench.rollouts.local import LocalEngine
 from workbench.train import update
 from workbench.train.update import Updater, sampling_of, scheduled

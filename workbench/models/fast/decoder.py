@@ -1,6 +1,6 @@
-"""One token further through the library's own forward: prompts read once, their cache fanned out, one mask built for all steps.
+"""Decoding through the library's own forward: prompts read once, their cache fanned out to the samples, one mask built for all steps.
 
-In: prompts, then the tokens just drawn. Out: the next token's logits. It drives every decoder that `unsupported_reason` lets pass.
+In: prompts, then the tokens just drawn. Out: the next token's logits. It takes every decoder of which `unsupported_reason` is None.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from workbench.models.fast import layers
 
 
 class Decoder(Protocol):
-    """R live rows that grow by a token a step."""
+    """R live rows that grow by a token a step. P prompts, K columns of the key-value cache, V vocabulary."""
 
-    def start(self, prompts: Sequence[tuple[int, ...]], repeat_R: Tensor, room: int) -> Tensor:
-        """(R, V) logits after the prompts; row r continues prompt `repeat_R[r]`, by at most `room` tokens."""
+    def start(self, prompts: Sequence[tuple[int, ...]], prompt_R: Tensor, max_new_tokens: int) -> Tensor:
+        """(R, V) logits after the prompts; row r continues prompt `prompt_R[r]`, by at most `max_new_tokens`."""
         ...
 
     def step(self, token_R: Tensor) -> Tensor:
@@ -31,11 +31,11 @@ class Decoder(Protocol):
 
 
 def unsupported_reason(config: Any) -> str | None:
-    """Why the local engine cannot drive a model; None where it can."""
+    """Why the local engine cannot decode with a model; None where it can."""
     text = config.get_text_config(decoder=True)
-    odd = layers.attention_kinds(text) - {"full_attention", "sliding_attention"}
-    if odd:
-        return f"it has {', '.join(sorted(odd))} layers"
+    unknown = layers.attention_kinds(text) - {"full_attention", "sliding_attention"}
+    if unknown:
+        return f"it has {', '.join(sorted(unknown))} layers"
     if not logprobs.has_plain_head(config):
         return "its logits are capped or scaled after the output head"
     if getattr(config, "is_encoder_decoder", False):
@@ -44,7 +44,7 @@ def unsupported_reason(config: Any) -> str | None:
 
 
 class LeftPaddedPrompts:
-    """Several prompts side by side, left-padded to one width."""
+    """P prompts side by side, left-padded to one width of K columns."""
 
     def __init__(self, prompts: Sequence[tuple[int, ...]], pad_id: int, device: torch.device) -> None:
         lengths = [len(prompt) for prompt in prompts]
@@ -81,33 +81,33 @@ class LibraryDecoder:
         self.kinds = sorted(layers.attention_kinds(text))
         self.window: int | None = text.sliding_window if "sliding_attention" in self.kinds else None
 
-    def start(self, prompts: Sequence[tuple[int, ...]], repeat_R: Tensor, room: int) -> Tensor:
+    def start(self, prompts: Sequence[tuple[int, ...]], prompt_R: Tensor, max_new_tokens: int) -> Tensor:
         """See `Decoder.start`."""
         dtype = next(self.model.parameters()).dtype
-        asked = LeftPaddedPrompts(prompts, self.pad_id, repeat_R.device)
+        padded = LeftPaddedPrompts(prompts, self.pad_id, prompt_R.device)
         self.cache = kv.growing_cache(self.layers)
         self.cached = kv.cache_argument(self.body, self.cache)
-        hidden_PD = asked.read(
+        hidden_PD = padded.read(
             self.model,
             self.cache,
             self._by_kind(
-                kv.causal_mask(asked.valid_PK, asked.width, dtype),
-                kv.causal_mask(asked.valid_PK, asked.width, dtype, self.window),
+                kv.causal_mask(padded.valid_PK, padded.width, dtype),
+                kv.causal_mask(padded.valid_PK, padded.width, dtype, self.window),
             ),
         )
-        kv.select_rows(self.cache, repeat_R)
-        self.filled = asked.width
-        self.position_R = asked.lengths_P[repeat_R]
-        # Built once for the whole answer: column k of row r is masked where the prompt's left padding lies.
-        columns = torch.arange(asked.width + room, device=repeat_R.device)
-        hidden_RK = columns[None, :] < (asked.width - self.position_R)[:, None]
-        self.mask_R11K = kv.additive_mask(~hidden_RK, dtype)[:, None, None, :]
+        kv.select_rows(self.cache, prompt_R)
+        self.filled = padded.width
+        self.position_R = padded.lengths_P[prompt_R]
+        # Built once for all steps: column k of row r is masked where the prompt's left padding lies.
+        columns = torch.arange(padded.width + max_new_tokens, device=prompt_R.device)
+        padding_RK = columns[None, :] < (padded.width - self.position_R)[:, None]
+        self.mask_R11K = kv.additive_mask(~padding_RK, dtype)[:, None, None, :]
         self.sliding_R11K = self.mask_R11K
         if self.window is not None:
             self.sliding_R11K = self.mask_R11K.clone()
-            self.sliding_R11K[..., : max(0, asked.width + 1 - self.window)] = torch.finfo(dtype).min
+            self.sliding_R11K[..., : max(0, padded.width + 1 - self.window)] = torch.finfo(dtype).min
         logits_PV: Tensor = logprobs.output_head(self.model)(hidden_PD)
-        return logits_PV[repeat_R]
+        return logits_PV[prompt_R]
 
     def step(self, token_R: Tensor) -> Tensor:
         """See `Decoder.step`."""
@@ -136,6 +136,6 @@ class LibraryDecoder:
         self.sliding_R11K = self.mask_R11K if same else self.sliding_R11K[rows]
 
     def _by_kind(self, full: Tensor, sliding: Tensor) -> Any:
-        """The library takes one mask, or one by kind where layers differ."""
+        """The library takes one mask, or one for each kind of attention where layers differ."""
         by_kind = {"full_attention": full, "sliding_attention": sliding}
         return by_kind if len(self.kinds) > 1 else by_kind[self.kinds[0]]

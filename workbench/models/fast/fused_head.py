@@ -1,7 +1,7 @@
 """The output head and the loss's gradient through it, a block of tokens at a time: no [tokens, vocabulary] table ever exists.
 
-In: hidden states of the answers' tokens, and a function from log-probabilities to d(loss)/d(log-prob). Out: what was seen, the
-gradient of the hidden states, and the head's own gradient added where it belongs.
+In: (N, D) hidden states that predict N completion tokens, and a function from log-probabilities to d(loss)/d(log-prob). Out: the
+tokens' log-probabilities and entropies, and (N, D) d(loss)/d(hidden); the head's own gradient is added to its parameters.
 """
 
 from collections.abc import Callable
@@ -18,20 +18,20 @@ from workbench.models.logprobs import TokenStats, sampling_mask
 CHUNK_LOGITS = 1 << 22
 """Logits of one block: 16 MB in float32. Smaller blocks multiply matrices more slowly, larger ones only need memory."""
 _ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
-Weigh = Callable[[slice, Tensor], Tensor]
+LossGradient = Callable[[slice, Tensor], Tensor]
 """(which of the tokens, their log-probabilities) -> d(loss)/d(log-prob) of each."""
 
 
 class HeadResult(NamedTuple):
-    """What one pass through the head leaves."""
+    """What one pass through the head and back gives."""
 
     stats: TokenStats
-    hidden_gradient_ND: Tensor | None
-    """d(loss)/d(hidden), in the type of the hidden states; None where no gradient was asked for."""
+    hidden_gradient_ND: Tensor
+    """d(loss)/d(hidden), in the type of the hidden states."""
 
 
 class Block(NamedTuple):
-    """Some tokens' probabilities. Their buffers are overwritten by the gradient."""
+    """Probabilities of some tokens. Its buffers are overwritten by the gradient."""
 
     p_NV: Tensor
     kept_NV: Tensor | None
@@ -47,7 +47,7 @@ def is_fusable(head: Any) -> bool:
 def head_stats(
     head: Any, hidden_ND: Tensor, target_N: Tensor, sampling: Sampling, *, logp_only: bool = False
 ) -> TokenStats:
-    """What the head says about each token, without gradient, in its own precision whatever the layers had."""
+    """(N,) log-probability and entropy of each token, without gradient, in the head's own precision whatever the layers had."""
     with torch.no_grad(), torch.autocast(hidden_ND.device.type, enabled=False):
         return TokenStats.joined(
             [
@@ -63,44 +63,43 @@ def stats_and_gradients(
     hidden_ND: Tensor,
     target_N: Tensor,
     sampling: Sampling,
-    weigh: Weigh,
+    loss_gradient: LossGradient,
     *,
     separable: bool,
     entropy_weight_N: Tensor | None = None,
 ) -> HeadResult:
-    """Log-probabilities, and the gradient of sum(weight x log-prob) - sum(entropy_weight x entropy).
+    """Forward and backward through head and loss: the gradient of loss(log-probs) - sum(entropy_weight x entropy).
 
-    `separable`: a token's weight depends on its own log-probability alone, so each block is weighed and passed back while it is
-    there (three multiplications with the vocabulary). Otherwise all log-probabilities come first and blocks are made twice.
+    `separable`: d(loss)/d(log-prob) of a token depends on its own log-probability alone, so each block goes forward and back at once
+    (three products with the vocabulary). Otherwise all log-probabilities come first and each block is computed twice (four).
     """
     parts = chunks(head, len(target_N))
     if not separable and len(parts) > 1:
         stats = head_stats(head, hidden_ND, target_N, sampling)
-        whole_N = weigh(slice(0, len(target_N)), stats.logp_N)
+        grad_N = loss_gradient(slice(0, len(target_N)), stats.logp_N)
 
-        def weigh(part: slice, logp_N: Tensor) -> Tensor:
-            return whole_N[part]
+        def loss_gradient(part: slice, logp_N: Tensor) -> Tensor:
+            return grad_N[part]
 
-    seen, gradients = [], []
+    block_stats, gradients = [], []
     for part in parts:
         block = _block(head, hidden_ND[part], target_N[part], sampling)
-        weight_N = weigh(part, block.stats.logp_N)
-        slope_NV = _slope(
+        logit_gradient_NV = _logit_gradient(
             block,
             target_N[part],
-            weight_N,
+            loss_gradient(part, block.stats.logp_N),
             None if entropy_weight_N is None else entropy_weight_N[part],
             sampling,
         )
-        slope_NV = slope_NV.to(head.weight.dtype)
-        gradients.append(slope_NV @ head.weight)
+        logit_gradient_NV = logit_gradient_NV.to(head.weight.dtype)
+        gradients.append(logit_gradient_NV @ head.weight)
         if head.weight.requires_grad:
-            gradient_of(head.weight).addmm_(slope_NV.T, hidden_ND[part].to(head.weight.dtype))
+            gradient_of(head.weight).addmm_(logit_gradient_NV.T, hidden_ND[part].to(head.weight.dtype))
         if head.bias is not None and head.bias.requires_grad:
-            gradient_of(head.bias).add_(slope_NV.sum(0))
-        seen.append(block.stats)
-        del block, slope_NV  # a block's buffers make room for the next one's
-    return HeadResult(TokenStats.joined(seen), torch.cat(gradients).to(hidden_ND.dtype))
+            gradient_of(head.bias).add_(logit_gradient_NV.sum(0))
+        block_stats.append(block.stats)
+        del block, logit_gradient_NV  # a block's buffers make room for the next one's
+    return HeadResult(TokenStats.joined(block_stats), torch.cat(gradients).to(hidden_ND.dtype))
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -147,10 +146,13 @@ def _block(
     return Block(p_NV, kept_NV, entropy_N, TokenStats(logp_N, entropy_N, sum_p_squared_N))
 
 
-def _slope(
-    block: Block, target_N: Tensor, weight_N: Tensor, entropy_weight_N: Tensor | None, sampling: Sampling
+def _logit_gradient(
+    block: Block, target_N: Tensor, grad_N: Tensor, entropy_weight_N: Tensor | None, sampling: Sampling
 ) -> Tensor:
-    """d(loss)/d(logits): weight x (one-hot - p) / temperature, less the entropy's share."""
+    """(N, V) d(loss)/d(logits) = [grad (one-hot - q) + entropy_weight p (log p + entropy)] / temperature.
+
+    p: softmax of logits / temperature; q: p over the tokens that could be sampled (top-k, top-p, min-p), p itself where all can.
+    """
     p_NV = block.p_NV
     scale = 1.0 / (sampling.temperature or 1.0)
     bonus_NV = None
@@ -161,6 +163,6 @@ def _slope(
     if block.kept_NV is not None:
         p_NV *= block.kept_NV
         p_NV /= p_NV.sum(-1, keepdim=True)
-    p_NV *= (-scale * weight_N)[:, None]
-    p_NV.scatter_add_(1, target_N[:, None], (scale * weight_N)[:, None].to(p_NV.dtype))
+    p_NV *= (-scale * grad_N)[:, None]
+    p_NV.scatter_add_(1, target_N[:, None], (scale * grad_N)[:, None].to(p_NV.dtype))
     return p_NV if bonus_NV is None else p_NV.add_(bonus_NV)

@@ -82,7 +82,7 @@ def causal_mask(valid_RK: Tensor, queries: int, dtype: torch.dtype, window: int 
         - torch.arange(keys, device=valid_RK.device)[None, :]
     )
     seen_QK = (distance_QK >= 0) & (distance_QK < (keys if window is None else window))
-    # A padding query would see nothing and turn NaN; letting it see itself is harmless, as nobody reads it.
+    # A padding query would see nothing and turn NaN; letting it see itself is harmless, as its output is never read.
     return additive_mask((valid_RK[:, None, None, :] & seen_QK) | (distance_QK == 0), dtype)
 
 

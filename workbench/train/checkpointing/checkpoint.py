@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from workbench.core.config import RunConfig
 from workbench.core.errors import RunError
-from workbench.models.load import Policy, load_network, save_policy
+from workbench.models.load import load_network, save_policy
+from workbench.models.policy import Policy
 from workbench.train.update import Updater
 
 OPTIMIZER, STATE, REFERENCE = "optimizer.safetensors", "state.json", "reference"

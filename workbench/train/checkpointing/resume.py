@@ -14,7 +14,7 @@ from workbench.core import estimate
 from workbench.core.config import RunConfig
 from workbench.core.errors import RunError
 from workbench.core.types import Prompt
-from workbench.models.load import Policy
+from workbench.models.policy import Policy
 from workbench.record import checkpoints
 from workbench.record.checkpoints import Checkpoint
 from workbench.record.files import sha256

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from workbench.core.config import RunConfig
 from workbench.core.types import Group, Request, Sampling
-from workbench.models.load import Policy
 from workbench.models.logprobs import PaddedTokenStats
+from workbench.models.policy import Policy
 from workbench.rollouts.engine import Capabilities, Engine, OnGroupDone, Progress, assemble
 from workbench.train.distributed.messages import Sampled, pack, pack_groups, unpack, unpack_completions
 from workbench.train.process_group import ProcessGroup, process_group

@@ -99,7 +99,7 @@ class ProbeContext:
         if self.config.sync_ref_model or not (self.policy.is_lora or self.policy.reference is not None):
             raise WorkbenchError("This run keeps no copy of its base model. Ask again when it is over.")
         make_engine = importlib.import_module("workbench.rollouts.registry").make_engine
-        with self.policy.as_reference() as model:
+        with self.policy.reference_model() as model:
             yield make_engine(self.config, dataclasses.replace(self.policy, model=model), self.folder)
 
     @property
