@@ -276,7 +276,7 @@ def test_task_10_compare_two_values_of_beta_on_the_same_prompts(page, clicks, li
     clicks.on("#wb-top [data-page=runs]")  # the run one comes from is ticked there
     clicks.on(f"#wb-runs tr[data-run='{second.id}'] input[type=checkbox]")
     clicks.on("#wb-runs .wb-runs-head button:has-text('Compare')")
-    expect(page.locator(".cmphead h1")).to_contain_text("beta: 0 against 0.04")
+    expect(page.locator(".cmphead h1")).to_contain_text("KL coefficient β: 0 against 0.04")
     assert clicks.count == 3
     expect(page.locator(".cmpsettings tbody tr")).to_have_count(1)
     expect(page.locator(".cmpside")).to_have_count(2)

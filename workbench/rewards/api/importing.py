@@ -67,6 +67,7 @@ _MOVED = {
 }  # fmt: skip
 _RENAMED = {
     "workbench.rewards.builtin.text": {"said": "final_answer", "tagged_answer": "answer_tag"},
+    "workbench.rewards.builtin.remote": {"beside": "in_thread", "memory": "reply_cache"},
 }
 """Run folders keep copies of reward source, which import our modules and functions by their names of that time."""
 

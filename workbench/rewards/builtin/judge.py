@@ -16,7 +16,7 @@ from workbench.core.errors import RewardError
 from workbench.rewards.api.code import shorten
 from workbench.rewards.api.decorator import reward
 from workbench.rewards.api.outcome import Unavailable
-from workbench.rewards.builtin.remote import beside, memory, secret
+from workbench.rewards.builtin.remote import in_thread, reply_cache, secret
 from workbench.rewards.builtin.text import final_answer
 
 _SCORE = re.compile(r'"score"\s*:\s*(-?\d+(?:\.\d+)?)')
@@ -152,7 +152,7 @@ async def _reply(
             raise Unavailable(f"the judge is busy: {error}") from None
         return str(reply.choices[0].message.content or "")
 
-    return str(await beside(memory.get, [base_url, model, instruction, question, list(texts)], ask))
+    return str(await in_thread(reply_cache.get, [base_url, model, instruction, question, list(texts)], ask))
 
 
 def _openai() -> Any:

@@ -23,29 +23,29 @@ from workbench.rewards.api.outcome import Unavailable
 
 _WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds before each further try."""
-_REMEMBERED = 50_000
-_SIDE_BY_SIDE = 16
+_KEPT = 50_000
+_CONCURRENT = 16
 
 
-class Memory:
+class ReplyCache:
     """Replies by content, the oldest dropped first."""
 
-    def __init__(self, size: int = _REMEMBERED) -> None:
+    def __init__(self, size: int = _KEPT) -> None:
         self._size = size
-        self._kept: dict[str, Any] = {}
+        self._replies: dict[str, Any] = {}
 
-    def get(self, question: Any, ask: Callable[[], Any]) -> Any:
-        """The remembered reply, or that of `ask`."""
-        key = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
-        if key not in self._kept:
-            self._kept[key] = ask()
-            if len(self._kept) > self._size:
-                del self._kept[next(iter(self._kept))]
-        return self._kept[key]
+    def get(self, content: Any, fetch: Callable[[], Any]) -> Any:
+        """The remembered reply, or that of `fetch`."""
+        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        if key not in self._replies:
+            self._replies[key] = fetch()
+            if len(self._replies) > self._size:
+                del self._replies[next(iter(self._replies))]
+        return self._replies[key]
 
 
-memory = Memory()
-_threads = ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="ask")
+reply_cache = ReplyCache()
+_threads = ThreadPoolExecutor(_CONCURRENT, thread_name_prefix="ask")
 
 
 @reward(
@@ -73,7 +73,7 @@ async def http_score(
         raise RewardError("This reward needs the option `url`, where it sends its requests.")
     question = {"prompt": prompt, "completion": completion, "answer": answer, "columns": dict(columns)}
     post = functools.partial(_post, url, question, secret(key_env), tries)
-    reply = await beside(memory.get, [url, question], post)
+    reply = await in_thread(reply_cache.get, [url, question], post)
     value = reply["score"] if isinstance(reply, dict) and "score" in reply else reply
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
@@ -82,8 +82,8 @@ async def http_score(
     )
 
 
-async def beside(function: Callable[..., Any], *given: Any) -> Any:
-    """Run in a thread of ours: the event loop would wait, at its end, for a late call in one of its own."""
+async def in_thread(function: Callable[..., Any], *given: Any) -> Any:
+    """Run in one of this module's threads: when it ends, the event loop would wait for a late call in a thread of its own."""
     return await asyncio.get_running_loop().run_in_executor(_threads, functools.partial(function, *given))
 
 
