@@ -159,6 +159,7 @@ Two properties cannot be seen in a signature. Say them, and nothing is guessed:
 ```python
 from workbench import reward
 
+
 @reward(messages=True)
 def polite(completion, rng):
     return float("please" in completion[-1]["content"]) + 0.01 * rng.random()
