@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32] | NDArray[np.float64]
 FinishReason = Literal["stop", "length"]
 GroupKind = Literal["train", "eval"]
 EvalMode = Literal["sampled", "greedy"]

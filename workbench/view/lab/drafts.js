@@ -118,4 +118,4 @@ export async function openDrafts({ onSaved, onLook }) {
   return drafts;
 }
 
-export const sameParts = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+const sameParts = (one, other) => JSON.stringify(one) === JSON.stringify(other);
