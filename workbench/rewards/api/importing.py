@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from workbench.core import renamed
 from workbench.core.errors import WorkbenchError
 from workbench.rewards.api import outcome
 from workbench.rewards.api.code import RewardCode
@@ -52,34 +53,17 @@ _OWN_IMPORT = re.compile(
     r"|import[ \t]+(?P<module>workbench[\w.]*))",
     re.M,
 )
-_MOVED = {
-    "workbench.errors": "workbench.core.errors",
-    "workbench.types": "workbench.core.types",
-    "workbench.rewards.declare": "workbench.rewards.api.decorator",
-    "workbench.rewards.outcome": "workbench.rewards.api.outcome",
-    **{
-        f"workbench.rewards.{name}": f"workbench.rewards.builtin.{name}"
-        for name in (
-            "answers", "choice", "countdown", "formats", "formulas", "human", "judge", "language", "learned", "length", "maths",
-            "programs", "qa", "remote", "repetition", "story", "summary", "text", "translation",
-        )
-    },
-}  # fmt: skip
-_RENAMED = {
-    "workbench.rewards.builtin.text": {"said": "final_answer", "tagged_answer": "answer_tag"},
-    "workbench.rewards.builtin.remote": {"beside": "in_thread", "memory": "reply_cache"},
-}
-"""Run folders keep copies of reward source, which import our modules and functions by their names of that time."""
 
 
 def _serve_former_names(source: str) -> None:
+    """Makes former names of our modules and functions importable, where a kept source imports them."""
     for found in _OWN_IMPORT.finditer(source):
         package = found["package"] or found["module"]
         for former in (package, *(f"{package}.{name}" for name in re.findall(r"\w+", found["names"] or ""))):
-            current = _MOVED.get(former, former)
-            if current != former or current in _RENAMED:
+            current = renamed.MODULES.get(former, former)
+            if current != former or current in renamed.FUNCTIONS:
                 module = sys.modules[former] = importlib.import_module(current)
-                for old, new in _RENAMED.get(current, {}).items():
+                for old, new in renamed.FUNCTIONS.get(current, {}).items():
                     setattr(module, old, getattr(module, new))
 
 
