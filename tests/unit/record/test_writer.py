@@ -324,33 +324,3 @@ def test_steps_and_checks_may_come_from_two_threads(folder: RunFolder) -> None:
     assert reader.steps() == reader.steps("eval") == list(range(20))
     assert reader.series()["cursor"] == 40
     assert reader.group(19, 0, arrays=True)["samples"][0]["tokens"] == ["5", "6"]
-
-
-def test_a_stage_without_groups_is_recorded_and_what_it_lacks_is_absent(folder: RunFolder) -> None:
-    def supervised(step: int) -> StepRecord:
-        return StepRecord(step, "train", stage="sft", metrics={"loss": 2.0 - step})
-
-    with Writer(folder, token_text=token_text) as writer:
-        for step in range(2):
-            writer.step(supervised(step))
-    reader = Reader(folder)
-    assert reader.steps() == [0, 1] and reader.last_step() == 1
-    assert reader.series()["train"] == {"step": [0, 1], "loss": [2.0, 1.0]}
-    assert reader.ends(["loss", "reward"])["train"] == {
-        "step": [0, 1],
-        "loss": [2.0, 1.0],
-        "reward": [None] * 2,
-    }
-    ribbon = reader.ribbon()
-    assert ribbon["steps"] == [] and ribbon["cursor"] == 2
-    assert reader.groups(1) == [] and reader.samples().empty and reader.prompts() == []
-    assert reader.phases() == [{"step": 0}, {"step": 1}]
-    frame = reader.metrics()
-    assert frame["loss"].tolist() == [2.0, 1.0] and frame["seconds"].isna().all()
-    assert len(reader.arrays().id_B) == 0 and list(reader.completions()) == [] and reader.search("x") == []
-    with pytest.raises(RunError, match="Step 1 has no groups"):
-        reader.group(1, 0)
-    with sqlite3.connect(folder.db_path) as db:
-        assert db.execute("SELECT DISTINCT stage, seconds, group_summary_json FROM steps").fetchall() == [
-            ("sft", None, None)
-        ]
