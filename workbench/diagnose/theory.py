@@ -20,7 +20,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Std = Literal["population", "sample"]
+from workbench.core.variants import Std
+
 Penalty = Literal["k3", "direct"]
 Floats = NDArray[np.float64]
 
