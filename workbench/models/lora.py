@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
@@ -9,14 +10,18 @@ from workbench.core.config import RunConfig
 
 
 def add_adapter(model: Any, config: RunConfig) -> Any:
-    """The model inside a PeftModel with a new adapter; only the adapter's weights are trained."""
+    """The model inside a PeftModel with a new adapter; only the adapter's weights are trained. A starts at random, the same for one
+    seed, and B at 0, so the model is at first what it was."""
     targets: str | list[str] = config.lora_target_modules
     if targets != "all-linear":
         targets = [name.strip() for name in config.lora_target_modules.split(",") if name.strip()]
     adapter = LoraConfig(
         r=config.lora_r, lora_alpha=config.lora_alpha, target_modules=targets, task_type="CAUSAL_LM"
     )
-    return get_peft_model(model, adapter)
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(config.seed)
+        return get_peft_model(model, adapter)
 
 
 def effective_weight(linear: Any) -> Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
@@ -160,17 +161,14 @@ def process_group(size: int) -> Iterator[ProcessGroup]:
             raise RunError(
                 f"nproc = {size}, but {found} processes have come. Start the run with `workbench run`, which starts them all."
             )
-        dist.init_process_group(
-            "gloo",
-            store=PrefixStore("group", store),
-            rank=rank,
-            world_size=size,
-            timeout=TIMEOUT,
-        )
+        # It opens the group that torchrun's environment describes; a run has it as its first state, before the device is looked for.
+        state = PartialState(cpu=True, backend="gloo", store=PrefixStore("group", store), timeout=TIMEOUT)
+    if (state.process_index, state.num_processes) != (rank, size):
+        raise RunError("This process has already been set up to work alone, so it cannot be one of several.")
     try:
-        yield _Distributed(PrefixStore("messages", store), rank, size)
+        yield _Distributed(PrefixStore("messages", store), state.process_index, state.num_processes)
     finally:
-        dist.destroy_process_group()
+        state.destroy_process_group()
 
 
 @contextmanager
