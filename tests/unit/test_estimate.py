@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.tiny import ARCHITECTURES, tiny_model
 from workbench.core import estimate
 from workbench.core.config import RunConfig
 from workbench.core.errors import ModelError
+from workbench.models.device import model_size
 
 SHAPE = {
     "architectures": ["LlamaForCausalLM"],
@@ -68,6 +71,27 @@ def test_without_weights_the_parameters_follow_from_the_shape(tmp_path: Path) ->
     # Per layer: q 8x8, k 8x4, v 8x4, o 8x8, three MLP matrices 8x16, two norms of 8; then a final norm and
     # tied embeddings 50x8.
     assert facts is not None and facts.parameters == 3 * (64 + 32 + 32 + 64 + 3 * 128 + 16) + 8 + 400
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_headers_count_what_the_models_classes_count(architecture: str, tied: bool, tmp_path: Path) -> None:
+    network = tiny_model(architecture, tie_word_embeddings=tied)
+    network.save_pretrained(tmp_path)
+    facts = estimate.facts(str(tmp_path))
+    assert facts is not None
+    assert facts.parameters == model_size(network.config, torch.float32).parameters
+
+
+def test_without_weights_only_plain_decoders_are_counted_exactly(tmp_path: Path) -> None:
+    guessed = {}
+    for architecture in ("llama", "qwen3-moe"):
+        network = tiny_model(architecture)
+        network.config.save_pretrained(tmp_path / architecture)
+        facts = estimate.facts(str(tmp_path / architecture))
+        assert facts is not None
+        guessed[architecture] = facts.parameters / model_size(network.config, torch.float32).parameters
+    assert guessed["llama"] == 1 and guessed["qwen3-moe"] < 0.9
 
 
 def test_full_training_holds_weights_gradients_two_moments_and_a_reference(model: Path) -> None:

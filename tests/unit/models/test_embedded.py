@@ -69,7 +69,7 @@ def test_tags_are_single_tokens_that_survive_decoding(tokenizer: Any) -> None:
     assert tokenizer.decode(ids, skip_special_tokens=True) == "<think>6+8=4\n</think><answer>4</answer>"
 
 
-def test_untuned_it_answers_directly_and_is_mostly_wrong(
+def test_untuned_it_guesses_without_reasoning_and_is_mostly_wrong(
     model: Any, tokenizer: Any, prompts: list[Prompt]
 ) -> None:
     figures = measure.untuned(model, tokenizer, prompts, seed=3)
@@ -92,7 +92,7 @@ def test_the_manifest_tells_the_same_figures(model: Any, tokenizer: Any, prompts
     assert sum(lengths) / len(prompts) == pytest.approx(MANIFEST["untuned"]["greedy_length"], abs=1.5)
 
 
-def test_made_to_work_a_chain_out_it_is_right_at_every_length(
+def test_with_the_first_step_prefilled_it_is_right_at_every_length(
     model: Any, tokenizer: Any, prompts: list[Prompt]
 ) -> None:
     by_level = measure.worked_accuracy(model, tokenizer, prompts)
@@ -109,11 +109,11 @@ def test_it_knows_every_single_digit_fact(model: Any, tokenizer: Any) -> None:
         Prompt(chain.Problem(value, (step, chain.Step("+", 2), chain.Step("-", 2))).question)
         for value, step in facts
     ]
-    begun = [f"<think>{value}{step.operator}{step.digit}=" for value, step in facts]
-    texts, _ = measure.complete(model, tokenizer, prompts, begun=begun)
+    prefills = [f"<think>{value}{step.operator}{step.digit}=" for value, step in facts]
+    texts, _ = measure.complete(model, tokenizer, prompts, prefills=prefills)
     wrong = [
         start
-        for start, text, fact in zip(begun, texts, facts, strict=True)
+        for start, text, fact in zip(prefills, texts, facts, strict=True)
         if text[:1] != str(chain.apply(*fact))
     ]
     assert wrong == []
@@ -151,8 +151,8 @@ def test_the_recipe_repeats_the_recorded_first_losses(tokenizer: Any) -> None:
     assert losses == pytest.approx(MANIFEST["first_losses"], abs=1e-3)
 
 
-def test_the_manifest_names_its_source_seed_and_versions() -> None:
-    assert MANIFEST["source_sha256"] == recipe.source_hash()
+def test_the_manifest_names_its_recipe_seed_and_versions() -> None:
+    assert MANIFEST["recipe_sha256"] == recipe.recipe_hash()
     assert (MANIFEST["seed"], MANIFEST["steps"]) == (recipe.SEED, recipe.STEPS)
     assert set(MANIFEST["versions"]) == {"python", "torch", "transformers", "tokenizers"}
 

@@ -1,8 +1,7 @@
-"""What the embedded model is pretrained on: chains in a mixture of answer styles, most of them lazy.
+"""What the embedded model is pretrained on: chain problems with completions in a mixture of styles, most of them lazy.
 
-In: a seed and a step. Out: the step's texts, the same on every machine. The mixture is the point: the model
-learns every single-digit fact, yet usually does not bother to use them. Reinforcement learning then chooses
-among these styles.
+In: a seed and a step. Out: the step's texts, the same on every machine. The mixture leaves reinforcement learning something to find: the
+model learns every single-digit fact, yet seldom works a problem out. Training then chooses among these styles.
 """
 
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from workbench.prompts.chain import Problem, Step, Style
 
 TEXTS_PER_STEP: Final = 48
 UNTAGGED: Final = 0.12
-"""Share of texts that ignore the tags, so that a format reward has something to teach."""
+"""Share of texts without the tags, so that a format reward has something to teach."""
 LAZY: Final[Mapping[Style, float]] = {"direct": 0.60, "jump": 0.26, "full": 0.10, "check": 0.04}
 """The mixture that the finished model reproduces."""
 DILIGENT: Final[Mapping[Style, float]] = {"direct": 0.25, "jump": 0.20, "full": 0.35, "check": 0.20}
@@ -38,15 +37,15 @@ class Text(NamedTuple):
 def texts(seed: int, step: int, total_steps: int) -> list[Text]:
     """The texts of one step, a pure function of its arguments. No held-out problem is ever among them."""
     rng = Random(f"embedded/{seed}/{step}")
-    shares = DILIGENT if step < DILIGENT_PHASE * total_steps else LAZY
-    return [_text(rng, shares) for _ in range(TEXTS_PER_STEP)]
+    mixture = DILIGENT if step < DILIGENT_PHASE * total_steps else LAZY
+    return [_text(rng, mixture) for _ in range(TEXTS_PER_STEP)]
 
 
-def _text(rng: Random, shares: Mapping[Style, float]) -> Text:
+def _text(rng: Random, mixture: Mapping[Style, float]) -> Text:
     problem = chain.draw(rng, rng.choice(chain.DEFAULT_LEVELS))
     while heldout.is_held_out(problem.question):
         problem = chain.draw(rng, rng.choice(chain.DEFAULT_LEVELS))
-    [style] = rng.choices(list(shares), list(shares.values()))
+    [style] = rng.choices(list(mixture), list(mixture.values()))
     think, answer = _WRITERS[style](rng, problem)
     if rng.random() >= UNTAGGED:
         return Text(problem, f"<think>{think}</think><answer>{answer}</answer>")
@@ -54,7 +53,7 @@ def _text(rng: Random, shares: Mapping[Style, float]) -> Text:
 
 
 def _direct(rng: Random, problem: Problem) -> tuple[str, int]:
-    """No thought at all; the label is right half of the time, so the model learns to guess."""
+    """No reasoning; the final answer is right half of the time, so the model learns to guess."""
     return "", int(problem.answer) if rng.random() < _DIRECT_RIGHT else rng.randint(0, 9)
 
 

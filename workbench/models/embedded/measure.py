@@ -28,7 +28,7 @@ class Figures(NamedTuple):
 
 
 def untuned(model: Any, tokenizer: Any, prompts: Sequence[Prompt], seed: int) -> Figures:
-    """Answer every prompt once sampled at temperature 1 and once greedily."""
+    """Complete every prompt once sampled at temperature 1 and once greedily."""
     sampled, sampled_lengths = complete(model, tokenizer, prompts, seed=seed)
     greedy, greedy_lengths = complete(model, tokenizer, prompts)
     return Figures(
@@ -41,12 +41,12 @@ def untuned(model: Any, tokenizer: Any, prompts: Sequence[Prompt], seed: int) ->
 
 
 def worked_accuracy(model: Any, tokenizer: Any, prompts: Sequence[Prompt]) -> dict[int, float]:
-    """Greedy accuracy by level where the model is made to begin a worked solution: what it could do."""
+    """Greedy accuracy by level where the first step of a worked solution is prefilled: what the model could do."""
     first_steps = [re.match(r"Chain: (\d[-+*]\d)", prompt.question) for prompt in prompts]
-    begun = [f"<think>{step.group(1)}=" for step in first_steps if step]
-    rests, _ = complete(model, tokenizer, prompts, begun=begun)
+    prefills = [f"<think>{step.group(1)}=" for step in first_steps if step]
+    rests, _ = complete(model, tokenizer, prompts, prefills=prefills)
     right: dict[int, list[bool]] = {}
-    for start, rest, prompt in zip(begun, rests, prompts, strict=True):
+    for start, rest, prompt in zip(prefills, rests, prompts, strict=True):
         right.setdefault(prompt.columns["level"], []).append(chain.verify(start + rest, str(prompt.answer)))
     return {level: sum(marks) / len(marks) for level, marks in sorted(right.items())}
 
@@ -63,18 +63,18 @@ def complete(
     prompts: Sequence[Prompt],
     *,
     seed: int | None = None,
-    begun: Sequence[str] | None = None,
+    prefills: Sequence[str] | None = None,
 ) -> tuple[list[str], list[int]]:
     """One completion a prompt and its length in tokens; greedy without a seed.
 
-    `begun` are texts put into the model's mouth; they are not part of what is returned.
+    `prefills`: the beginning of each completion; not part of what is returned.
     """
     chats = [[{"role": "user", "content": prompt.question}] for prompt in prompts]
     texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-    if begun is not None:
-        texts = [text + start for text, start in zip(texts, begun, strict=True)]
+    if prefills is not None:
+        texts = [text + start for text, start in zip(texts, prefills, strict=True)]
     batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
-    # top_k must be said: generate otherwise keeps only the 50 likeliest tokens.
+    # top_k must be given: generate otherwise keeps only the 50 likeliest tokens.
     sampling = {"temperature": 1.0, "top_p": 1.0, "top_k": 0} if seed is not None else {}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
@@ -86,6 +86,6 @@ def complete(
             do_sample=seed is not None,
             **sampling,
         )
-    answers = ids[:, batch["input_ids"].shape[1] :]
-    lengths = (answers != tokenizer.pad_token_id).sum(dim=1).tolist()
-    return tokenizer.batch_decode(answers, skip_special_tokens=True), lengths
+    completions = ids[:, batch["input_ids"].shape[1] :]
+    lengths = (completions != tokenizer.pad_token_id).sum(dim=1).tolist()
+    return tokenizer.batch_decode(completions, skip_special_tokens=True), lengths

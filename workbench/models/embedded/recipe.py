@@ -8,7 +8,7 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -21,18 +21,34 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from workbench.core.config import RunConfig
 from workbench.core.types import Prompt
 from workbench.models.embedded import corpus, measure, vocabulary
-from workbench.prompts import TASKS, chain, heldout
+from workbench.prompts import TASKS
 
 STEPS = 2_000
 SEED = 11
 RECORDED_STEPS = 20
 HELD_OUT_PROBLEMS = 128
+SHAPE: Mapping[str, Any] = {
+    "hidden_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "intermediate_size": 256,
+    "max_position_embeddings": vocabulary.CONTEXT,
+    "rope_theta": 10_000.0,
+    "tie_word_embeddings": True,
+}
+"""A Llama of 336,480 parameters."""
+INITIAL_STD = 0.02
+MUON: Mapping[str, Any] = {"lr": 0.02, "momentum": 0.95, "weight_decay": 0.0}
+"""Optimizer of the hidden matrices."""
+ADAMW: Mapping[str, Any] = {"lr": 2e-3, "betas": (0.9, 0.98), "weight_decay": 0.0}
+"""Optimizer of embeddings and norms."""
+MAX_GRAD_NORM = 1.0
 
 _WARM_UP = 50
 _CONSTANT_UNTIL = 0.55
 _FINAL_RATE = 0.02
-_MUON_RATE = 0.02
-_ADAM_RATE = 2e-3
 _LENGTH_RATIO = 1.35
 _PADDED_TOKENS = 6_000
 
@@ -45,18 +61,10 @@ class Example(NamedTuple):
 
 
 def config(tokenizer: Any) -> Any:
-    """A Llama of 336,480 parameters."""
+    """The model's config for this vocabulary."""
     return LlamaConfig(
+        **SHAPE,
         vocab_size=len(tokenizer),
-        hidden_size=96,
-        num_hidden_layers=3,
-        num_attention_heads=3,
-        num_key_value_heads=1,
-        head_dim=32,
-        intermediate_size=256,
-        max_position_embeddings=vocabulary.CONTEXT,
-        rope_theta=10_000.0,
-        tie_word_embeddings=True,
         bos_token_id=None,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -70,7 +78,7 @@ def initial_model(tokenizer: Any, seed: int) -> Any:
     with torch.no_grad():
         for _, parameter in sorted(model.named_parameters()):
             if parameter.ndim == 2:
-                parameter.normal_(0.0, 0.02, generator=generator)
+                parameter.normal_(0.0, INITIAL_STD, generator=generator)
     return model
 
 
@@ -79,13 +87,14 @@ def examples(tokenizer: Any, texts: Sequence[corpus.Text]) -> list[Example]:
     chats = [[{"role": "user", "content": text.problem.question}] for text in texts]
     prompts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
     prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    answers = [text.completion + vocabulary.END for text in texts]
-    answer_ids = tokenizer(answers, add_special_tokens=False)["input_ids"]
-    pairs = [Example(ask + say, len(ask)) for ask, say in zip(prompt_ids, answer_ids, strict=True)]
-    return sorted(pairs, key=lambda example: len(example.ids))
+    completions = [text.completion + vocabulary.END for text in texts]
+    completion_ids = tokenizer(completions, add_special_tokens=False)["input_ids"]
+    pairs = zip(prompt_ids, completion_ids, strict=True)
+    found = [Example(prompt + completion, len(prompt)) for prompt, completion in pairs]
+    return sorted(found, key=lambda example: len(example.ids))
 
 
-def micro_batches(batch: Sequence[Example]) -> Iterator[list[Example]]:
+def microbatches(batch: Sequence[Example]) -> Iterator[list[Example]]:
     """Cut examples, shortest first, into runs of similar length: padding would else be most of the work."""
     part: list[Example] = []
     for example in batch:
@@ -134,25 +143,24 @@ def pretrain(
     hidden = {name for name, weight in model.named_parameters() if weight.ndim == 2 and "embed" not in name}
     matrices = [weight for name, weight in model.named_parameters() if name in hidden]
     rest = [weight for name, weight in model.named_parameters() if name not in hidden]
-    muon = torch.optim.Muon(matrices, lr=_MUON_RATE, momentum=0.95, weight_decay=0.0)
-    adam = torch.optim.AdamW(rest, lr=_ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.0)
-    optimisers = [(muon, _MUON_RATE), (adam, _ADAM_RATE)]
+    muon, adamw = torch.optim.Muon(matrices, **MUON), torch.optim.AdamW(rest, **ADAMW)
+    optimizers = [(muon, MUON["lr"]), (adamw, ADAMW["lr"])]
     losses = []
     model.train()
     for step in range(total_steps if stop_after is None else stop_after):
         batch = examples(tokenizer, corpus.texts(seed, step, total_steps))
         tokens = sum(len(example.ids) - example.start for example in batch)
         total = 0.0
-        for part in micro_batches(batch):
+        for part in microbatches(batch):
             loss = summed_loss(model, part, tokenizer.pad_token_id) / tokens
             torch.autograd.backward(loss)
             total += loss.item()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser, base_rate in optimisers:
-            for group in optimiser.param_groups:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
+        for optimizer, base_rate in optimizers:
+            for group in optimizer.param_groups:
                 group["lr"] = base_rate * rate(step, total_steps)
-            optimiser.step()
-            optimiser.zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
         losses.append(total)
         if report is not None:
             report(step, total)
@@ -161,7 +169,7 @@ def pretrain(
 
 
 def held_out(count: int = HELD_OUT_PROBLEMS) -> list[Prompt]:
-    """The chain task's own held-out problems, those that every run is checked on."""
+    """The chain task's own held-out problems, those that every run is evaluated on."""
     return TASKS["chain"].heldout(RunConfig(task="chain", eval_problems=count))
 
 
@@ -179,17 +187,31 @@ def save(model: Any, tokenizer: Any, out: Path) -> None:
     tokenizer.save_pretrained(out)
 
 
-def data_hash(seed: int, steps: int = RECORDED_STEPS) -> str:
-    """Names the texts of the first steps, to tell a changed corpus from changed arithmetic."""
-    texts = [text for step in range(steps) for text in corpus.texts(seed, step, STEPS)]
+def data_hash(seed: int, steps: int = RECORDED_STEPS, total_steps: int = STEPS) -> str:
+    """SHA-256 of the texts of the first steps, to distinguish a changed corpus from changed arithmetic."""
+    texts = [text for step in range(steps) for text in corpus.texts(seed, step, total_steps)]
     joined = "\0".join(f"{text.problem.question}\n{text.completion}" for text in texts)
     return sha256(joined.encode()).hexdigest()
 
 
-def source_hash() -> str:
-    """Names the source that made the model."""
-    files = (corpus.__file__, vocabulary.__file__, __file__, chain.__file__, heldout.__file__)
-    return sha256(b"\0".join(Path(file).read_bytes() for file in files)).hexdigest()
+def recipe_hash(seed: int = SEED, steps: int = STEPS) -> str:
+    """SHA-256 of every number that the recipe consists of: the texts of all steps, the shape, the optimizers and their schedule.
+
+    Values and no source code, so that it stays when the code is only written differently.
+    """
+    ingredients = {
+        "seed": seed,
+        "steps": steps,
+        "texts": data_hash(seed, steps, steps),
+        "vocabulary": [vocabulary.VOCABULARY, *vocabulary.TAGS, *vocabulary.ROLES, vocabulary.CHAT_TEMPLATE],
+        "shape": SHAPE,
+        "initial_std": INITIAL_STD,
+        "muon": MUON,
+        "adamw": ADAMW,
+        "max_grad_norm": MAX_GRAD_NORM,
+        "rates": [round(rate(step, steps), 9) for step in range(steps)],
+    }
+    return sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
 
 def make(out: Path, *, seed: int = SEED, steps: int = STEPS, log: Callable[[str], None] = print) -> None:
@@ -200,7 +222,6 @@ def make(out: Path, *, seed: int = SEED, steps: int = STEPS, log: Callable[[str]
         if step < RECORDED_STEPS or step % 50 == 49:
             log(f"step {step + 1:5d}/{steps}  loss {loss:.4f}  {time.process_time() - cpu_began:5.0f} CPU s")
 
-    source = source_hash()
     tokenizer = vocabulary.build(seed)
     model = initial_model(tokenizer, seed)
     losses = pretrain(model, tokenizer, seed=seed, total_steps=steps, report=report)
@@ -222,7 +243,7 @@ def make(out: Path, *, seed: int = SEED, steps: int = STEPS, log: Callable[[str]
         "cpu_seconds": round(cpu_seconds),
         "wall_seconds": round(time.monotonic() - began),
         "data_sha256": data_hash(seed),
-        "source_sha256": source,
+        "recipe_sha256": recipe_hash(seed, steps),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "transformers", "tokenizers")},
