@@ -1,4 +1,4 @@
-"""Stage 1, what is asked: tasks that yield unrendered prompts, and the order in which a run asks them."""
+"""Stage 1: tasks that yield unrendered prompts, and the order in which a run draws them."""
 
 from workbench.prompts.registry import TASKS, task_of
 from workbench.prompts.stream import PromptStream, watched

@@ -1,4 +1,4 @@
-"""Small sample files, written for this package: code, questions, translation, summarisation."""
+"""Tasks with small data files that were written for this package: code, questions, translation, summarisation."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ def loader(name: str) -> Callable[[RunConfig], Split]:
     """The `load` of a bundled task: its file says which rows are held out."""
 
     def load(config: RunConfig) -> Split:
-        rows = read(name)
+        rows = read_rows(name)
         train = [prompt(row) for row in rows if row["split"] == "train"]
         heldout = [prompt(row) for row in rows if row["split"] == "heldout"]
         return Split(train, heldout[: config.eval_problems])
@@ -21,8 +21,8 @@ def loader(name: str) -> Callable[[RunConfig], Split]:
     return load
 
 
-def read(name: str) -> list[dict[str, object]]:
-    """The rows of a sample file."""
+def read_rows(name: str) -> list[dict[str, object]]:
+    """The rows of a bundled data file."""
     text = (resources.files("workbench.prompts") / "bundled_data" / f"{name}.jsonl").read_text(
         encoding="utf-8"
     )
@@ -30,6 +30,6 @@ def read(name: str) -> list[dict[str, object]]:
 
 
 def prompt(row: dict[str, object]) -> Prompt:
-    """A row as a prompt; what is neither prompt, answer nor split stays a column."""
+    """A row as a prompt; other columns than `prompt`, `answer` and `split` stay as they are."""
     columns = {key: value for key, value in row.items() if key not in ("split", "prompt", "answer")}
     return Prompt(str(row["prompt"]), str(row["answer"]), columns)

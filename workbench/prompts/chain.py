@@ -1,7 +1,7 @@
 """The chain task: fold `6+8-3*4` from left to right, keeping only the last digit after every operation.
 
-In: a random generator and a number of operations. Out: a problem. Also the exact verifier and the classifier
-of answer styles, which the embedded model's recipe, its tests and the records share.
+In: a random generator and a number of operations. Out: a problem. Also the exact verifier and the classifier of
+completion styles, which the embedded model's recipe, its tests and the records share.
 """
 
 import re
@@ -24,7 +24,7 @@ STYLES: tuple[Style, ...] = get_args(Style)
 
 _FORMAT = re.compile(r"<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>[^<]*)</answer>", re.DOTALL)
 _ONE_STEP = re.compile(r"\d[-+*]\d=\d")
-_ANSWER_AT_END = re.compile(r"<answer>([^<]*)</answer>\s*\Z")
+_FINAL_ANSWER = re.compile(r"<answer>([^<]*)</answer>\s*\Z")
 
 
 class Step(NamedTuple):
@@ -47,7 +47,7 @@ class Problem(NamedTuple):
 
     @property
     def question(self) -> str:
-        """What the model is asked."""
+        """The text of the prompt."""
         return f"Chain: {self.expression}"
 
     @property
@@ -84,20 +84,20 @@ def prompt(rng: Random, level: int) -> Prompt:
 
 
 def final_answer(completion: str) -> str | None:
-    """The text inside the `<answer>` that ends the completion, or None where there is no such thing."""
-    found = _ANSWER_AT_END.search(completion)
+    """The text inside the `<answer>` that ends the completion; None where it does not end in one."""
+    found = _FINAL_ANSWER.search(completion)
     return found.group(1) if found else None
 
 
 def verify(completion: str, answer: str) -> bool:
-    """Exact match of the final `<answer>` with the gold answer."""
+    """Exact match of the final answer with the reference answer."""
     return final_answer(completion) == answer
 
 
 def style(completion: str) -> Style:
     """How a completion was written.
 
-    untagged: not exactly `<think>..</think><answer>..</answer>`; direct: empty thoughts; check: works the
+    untagged: not exactly `<think>..</think><answer>..</answer>`; direct: no reasoning; check: works the
     chain out and recomputes it; full: one operation a line; jump: anything else, in practice several
     operations a line.
     """

@@ -1,8 +1,6 @@
-"""The countdown task: reach a target with every given number used once. Its level is how many numbers are
-given.
+"""The countdown task: reach a target with every given number used once. Its level is how many numbers are given.
 
-Many expressions can be right, so `answer` is only one of them: the verifier reads the columns `numbers` and
-`target`.
+Many expressions can be right, and `answer` is only one of them: the verifier reads the columns `numbers` and `target`.
 """
 
 from random import Random
@@ -21,7 +19,7 @@ def draw(rng: Random, level: int) -> Prompt:
         numbers = [rng.randint(1, 9) for _ in range(level)]
         value, expression = _combine(rng, numbers)
         if value in _TARGETS:
-            # Sorted, so that one problem has one wording and cannot lie on both sides of the split.
+            # Sorted, so that one problem has one text and cannot lie on both sides of the split.
             numbers.sort()
             columns = {"level": level, "numbers": numbers, "target": value}
             return Prompt(f"Make {value} from {', '.join(map(str, numbers))}.", expression, columns)

@@ -1,8 +1,6 @@
-"""A user's own prompts: finds the prompt and answer columns, refuses bad rows before the start, sets a
-held-out part aside.
+"""A user's own prompts: finds the prompt and answer columns, refuses bad rows before the start, holds a part out.
 
-In: RunConfig (`data`, `data_split`, `heldout`, `prompt_column`, `answer_column`, `eval_problems`). Out: a
-`Split`.
+In: RunConfig (`data`, `data_split`, `heldout`, `prompt_column`, `answer_column`, `eval_problems`). Out: a `Split`.
 """
 
 import json
@@ -33,15 +31,14 @@ def load(config: RunConfig) -> Split:
     """Read `config.data` and split it. Raises DataError with the file and the rows."""
     if not config.data:
         raise DataError("No data is named. Set data to a file, a dataset folder or a Hub dataset.")
-    table = rows.read(config.data, config.data_split)
-    prompts, warnings = prompts_of(table, config.prompt_column, config.answer_column)
+    table = rows.read_table(config.data, config.data_split)
+    prompts, warnings = to_prompts(table, config.prompt_column, config.answer_column)
     if config.heldout is None:
-        train, heldout = set_aside(prompts) if config.eval_problems else (prompts, [])
+        train, heldout = hold_out(prompts) if config.eval_problems else (prompts, [])
     else:
-        check, more = prompts_of(_heldout(config), config.prompt_column, config.answer_column)
-        asked = {prompt.question for prompt in check}
-        train = [prompt for prompt in prompts if prompt.question not in asked]
-        heldout = check
+        heldout, more = to_prompts(_heldout_table(config), config.prompt_column, config.answer_column)
+        questions = {prompt.question for prompt in heldout}
+        train = [prompt for prompt in prompts if prompt.question not in questions]
         warnings += more
         if len(train) < len(prompts):
             warnings += (
@@ -54,20 +51,20 @@ def load(config: RunConfig) -> Split:
     return Split(train, heldout[: config.eval_problems], warnings)
 
 
-def _heldout(config: RunConfig) -> Table:
+def _heldout_table(config: RunConfig) -> Table:
     """`heldout` names a file, or else a split of the same dataset."""
     assert config.data is not None and config.heldout is not None
     if Path(config.heldout).suffix.lower() in rows.SUFFIXES or Path(config.heldout).expanduser().is_file():
-        return rows.read(config.heldout, config.data_split)
+        return rows.read_table(config.heldout, config.data_split)
     if Path(config.data).expanduser().is_file():
         raise DataError(
             f"heldout = {config.heldout!r}: {config.data} is a single file and has no splits. Give a second "
             f"file ({', '.join(rows.SUFFIXES)}), or leave heldout empty to set a tenth aside."
         )
-    return rows.read(config.data, config.heldout)
+    return rows.read_table(config.data, config.heldout)
 
 
-def set_aside(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
+def hold_out(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
     """Hold out about a tenth, at least one prompt.
 
     Chosen by a hash of the question: the same for every seed and row order, and equal questions stay on one
@@ -80,40 +77,42 @@ def set_aside(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
     return [prompt for prompt, key in pairs if key > limit], [prompt for prompt, key in pairs if key <= limit]
 
 
-def prompts_of(
+def to_prompts(
     table: Table, prompt_column: str | None = None, answer_column: str | None = None
 ) -> tuple[list[Prompt], tuple[str, ...]]:
     """All rows of a table as prompts, and warnings. Raises DataError."""
-    ask = _column(table, prompt_column, PROMPT_COLUMNS, "prompt")
-    if ask is None:
+    prompt_column = _find_column(table, prompt_column, PROMPT_COLUMNS, "prompt")
+    if prompt_column is None:
         raise DataError(
             f"{table.source}: no column is named {', '.join(PROMPT_COLUMNS[:-1])} or {PROMPT_COLUMNS[-1]}. "
             f"It has {', '.join(table.columns)}: set prompt_column to one of them."
         )
-    gold = _column(table, answer_column, ANSWER_COLUMNS, "answer")
-    _check_prompts(table, ask)
+    answer_column = _find_column(table, answer_column, ANSWER_COLUMNS, "answer")
+    _check_prompts(table, prompt_column)
     warnings = []
-    if gold is None:
+    if answer_column is None:
         warnings.append(
             f"{table.source}: no column is named {', '.join(ANSWER_COLUMNS)}, so rewards get answer = None. "
             f"It has {', '.join(table.columns)}: set answer_column if one of them holds the answers."
         )
     else:
-        _check_answers(table, gold)
+        _check_answer_column(table, answer_column)
     prompts: dict[tuple[str, str | None], Prompt] = {}
     repeated = []
     for row in table.rows:
-        prompt = _prompt(row, ask, gold)
-        key = (_text(row.values[ask]), prompt.answer)
+        prompt = _to_prompt(row, prompt_column, answer_column)
+        key = (_text(row.values[prompt_column]), prompt.answer)
         if key in prompts:
             repeated.append(row.number)
         prompts.setdefault(key, prompt)
     if repeated:
-        warnings.append(f"{rows.at(table.source, repeated)}: the same prompt and answer as before; left out.")
+        warnings.append(
+            f"{rows.describe_rows(table.source, repeated)}: the same prompt and answer as before; left out."
+        )
     return list(prompts.values()), tuple(warnings)
 
 
-def _column(table: Table, named: str | None, usual: Sequence[str], what: str) -> str | None:
+def _find_column(table: Table, named: str | None, usual: Sequence[str], what: str) -> str | None:
     if named is None:
         return next((name for name in usual if name in table.columns), None)
     if named not in table.columns:
@@ -124,11 +123,11 @@ def _column(table: Table, named: str | None, usual: Sequence[str], what: str) ->
     return named
 
 
-def _check_prompts(table: Table, ask: str) -> None:
+def _check_prompts(table: Table, column: str) -> None:
     kinds: dict[type, list[int]] = {}
     empty, malformed = [], []
     for row in table.rows:
-        value = row.values[ask]
+        value = row.values[column]
         if (
             value is None
             or (isinstance(value, str | list) and not value)
@@ -140,21 +139,23 @@ def _check_prompts(table: Table, ask: str) -> None:
         if isinstance(value, list) and not _is_chat(value):
             malformed.append(row.number)
     if empty:
-        raise DataError(f"{rows.at(table.source, empty)}: {ask} is empty. Fill or remove these rows.")
+        raise DataError(
+            f"{rows.describe_rows(table.source, empty)}: {column} is empty. Fill or remove these rows."
+        )
     wrong = [number for kind, numbers in kinds.items() if kind not in (str, list) for number in numbers]
     if wrong:
         raise DataError(
-            f"{rows.at(table.source, wrong)}: {ask} is no text. Give text, or a chat: a list of "
+            f"{rows.describe_rows(table.source, wrong)}: {column} is no text. Give text, or a chat: a list of "
             '{"role", "content"}.'
         )
     if len(kinds) > 1:
         rare = min(kinds.values(), key=len)
         raise DataError(
-            f"{rows.at(table.source, rare)}: {ask} mixes text and chats; these are the rarer kind. Use one."
+            f"{rows.describe_rows(table.source, rare)}: {column} mixes text and chats; these are the rarer kind. Use one."
         )
     if malformed:
         raise DataError(
-            f"{rows.at(table.source, malformed)}: not a chat that can be answered. Give a list of "
+            f"{rows.describe_rows(table.source, malformed)}: not a chat that can be answered. Give a list of "
             '{"role", "content"} with texts, roles system, user or assistant, system only first, and a user '
             "message last."
         )
@@ -170,19 +171,27 @@ def _is_chat(value: list[Any]) -> bool:
     return bool(value[-1]["role"] == "user")
 
 
-def _check_answers(table: Table, gold: str) -> None:
-    missing = [row.number for row in table.rows if row.values[gold] is None or row.values[gold] == ""]
+def _check_answer_column(table: Table, column: str) -> None:
+    missing = [row.number for row in table.rows if row.values[column] is None or row.values[column] == ""]
     if missing:
-        raise DataError(f"{rows.at(table.source, missing)}: {gold} is empty. Fill or remove these rows.")
+        raise DataError(
+            f"{rows.describe_rows(table.source, missing)}: {column} is empty. Fill or remove these rows."
+        )
 
 
-def _prompt(row: Row, ask: str, gold: str | None) -> Prompt:
-    columns = {name: _plain(value) for name, value in row.values.items() if name not in (ask, gold)}
+def _to_prompt(row: Row, prompt_column: str, answer_column: str | None) -> Prompt:
+    columns = {
+        name: _plain(value)
+        for name, value in row.values.items()
+        if name not in (prompt_column, answer_column)
+    }
     columns.setdefault(ROW, row.number)
-    value = row.values[ask]
+    value = row.values[prompt_column]
     if isinstance(value, list):
         columns[MESSAGES] = [{"role": message["role"], "content": message["content"]} for message in value]
-    return Prompt(_question(value), None if gold is None else _text(row.values[gold]), columns)
+    return Prompt(
+        _question(value), None if answer_column is None else _text(row.values[answer_column]), columns
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -195,7 +204,7 @@ def _plain(value: Any) -> Any:
 
 
 def _question(value: Any) -> str:
-    """What a person reads of a prompt: a single user message as it is, a dialogue with its roles."""
+    """A prompt as one text: a single user message as it is, a dialogue with its roles."""
     if isinstance(value, str):
         return value
     turns = [message for message in value if message["role"] != "system"]
@@ -205,7 +214,7 @@ def _question(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Answers are text to rewards; numbers as Python writes them, lists and objects as JSON."""
+    """Rewards get reference answers as text: numbers as Python writes them, lists and objects as JSON."""
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)

@@ -15,7 +15,7 @@ from workbench.prompts.task import Split
 
 Draw = Callable[[Random, int], Prompt]
 
-_PATIENCE = 2_000
+_MAX_REPEATS = 2_000
 """Draws in a row without a new problem, after which a level counts as exhausted."""
 
 
@@ -24,12 +24,12 @@ def loader(name: str, draw: Draw, default: range, offered: range) -> Callable[[R
 
     def load(config: RunConfig) -> Split:
         levels = chosen_levels(config, name, default, offered)
-        # No run seed here: runs are comparable only if all are checked on the same problems.
-        check = Random(f"{name}/held-out/{levels.start}/{levels.stop}")
+        # No run seed here: runs are comparable only if all are evaluated on the same problems.
+        heldout = Random(f"{name}/held-out/{levels.start}/{levels.stop}")
         train = Random(f"{name}/train/{config.seed}/{levels.start}/{levels.stop}")
         return Split(
-            train=distinct(draw, train, levels, config.train_problems, held_out=False, name=name),
-            heldout=distinct(draw, check, levels, config.eval_problems, held_out=True, name=name),
+            train=distinct_prompts(draw, train, levels, config.train_problems, held_out=False, name=name),
+            heldout=distinct_prompts(draw, heldout, levels, config.eval_problems, held_out=True, name=name),
         )
 
     return load
@@ -55,7 +55,7 @@ def chosen_levels(config: RunConfig, name: str, default: range, offered: range) 
     return range(first, last + 1)
 
 
-def distinct(
+def distinct_prompts(
     draw: Draw, rng: Random, levels: Sequence[int], count: int, *, held_out: bool, name: str
 ) -> list[Prompt]:
     """`count` different problems from one side of the split; a longer list begins with a shorter one.
@@ -66,7 +66,7 @@ def distinct(
     left = deque(levels)
     while left and len(found) < count:
         level = left.popleft()
-        for _ in range(_PATIENCE):
+        for _ in range(_MAX_REPEATS):
             prompt = draw(rng, level)
             if prompt.question not in found and is_held_out(prompt.question) == held_out:
                 found[prompt.question] = prompt

@@ -1,4 +1,4 @@
-"""The table of tasks: from a name to what is asked, how to answer and which rewards fit."""
+"""The table of tasks: from a name to prompts, instructions and the rewards that fit."""
 
 from workbench.core.config import RunConfig
 from workbench.core.errors import ConfigError
@@ -49,42 +49,42 @@ _TASKS = (
     Task(
         name="code",
         title="Small Python functions",
-        about="36 functions to write, each with test cases (a sample file: to try rewards, not to train).",
+        about="36 functions to write, each with test cases (a small bundled file: to try rewards on, not to train).",
         instruction="Write the Python function that is asked for.",
         format_instruction="Answer with one ```python block that holds the whole function.",
         rewards=("code_tests",),
         load=bundled.loader("code"),
-        example=bundled.prompt(bundled.read("code")[0]),
+        example=bundled.prompt(bundled.read_rows("code")[0]),
     ),
     Task(
         name="qa",
         title="Short questions",
-        about="32 questions of general knowledge with accepted answers (a sample file).",
+        about="32 questions of general knowledge with accepted answers (a small bundled file).",
         instruction="Answer the question with as few words as possible.",
         format_instruction=TAGGED_FORMAT,
         rewards=("qa_match", "qa_f1", "format"),
         load=bundled.loader("qa"),
-        example=bundled.prompt(bundled.read("qa")[0]),
+        example=bundled.prompt(bundled.read_rows("qa")[0]),
     ),
     Task(
         name="translation",
         title="Translation",
-        about="32 English sentences with a German, French, Spanish or Italian translation (a sample file).",
+        about="32 English sentences with a German, French, Spanish or Italian translation (a small bundled file).",
         instruction="Translate the sentence.",
         format_instruction="Answer with the translation and nothing else.",
         rewards=("chrf", "bleu"),
         load=bundled.loader("translation"),
-        example=bundled.prompt(bundled.read("translation")[0]),
+        example=bundled.prompt(bundled.read_rows("translation")[0]),
     ),
     Task(
         name="summarisation",
         title="Summaries",
-        about="28 short texts with a summary in one sentence and its keywords (a sample file).",
+        about="28 short texts with a summary in one sentence and its keywords (a small bundled file).",
         instruction="Summarise the text in one sentence.",
         format_instruction="Answer with the summary and nothing else.",
         rewards=("rouge", "coverage", "summary_length"),
         load=bundled.loader("summarisation"),
-        example=bundled.prompt(bundled.read("summarisation")[0]),
+        example=bundled.prompt(bundled.read_rows("summarisation")[0]),
     ),
     Task(
         name="data",

@@ -1,7 +1,7 @@
 """Reads the rows of a user's data: JSONL, JSON, CSV, TSV, Parquet, a dataset folder or a Hub dataset.
 
-Out: a `Table` of plain dictionaries with the row numbers a person would count in that file. What cannot be
-read is a DataError that names file and rows. Heavy readers are imported only where a file needs them.
+Out: a `Table` of plain dictionaries with row numbers as counted in that file. What cannot be read is a DataError that names file and
+rows. Heavy readers are imported only where a file needs them.
 """
 
 import csv
@@ -32,14 +32,14 @@ class Table(NamedTuple):
     rows: list[Row]
 
 
-def at(source: str, numbers: Iterable[int]) -> str:
+def describe_rows(source: str, numbers: Iterable[int]) -> str:
     """`file.csv, row 7`, or `file.csv, rows 1, 2, 3, 4, 5 and 4 more`."""
     every = list(numbers)
     more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
     return f"{source}, row{'s' if len(every) > 1 else ''} {', '.join(map(str, every[:_SHOWN]))}{more}"
 
 
-def read(name: str, split: str) -> Table:
+def read_table(name: str, split: str) -> Table:
     """Read a file, a dataset folder or a Hub dataset. Raises DataError."""
     path = Path(name).expanduser()
     if path.is_file():
@@ -77,7 +77,7 @@ def _table(source: str, rows: list[Row]) -> Table:
         missing, extra = sorted(expected - first), sorted(first - expected)
         differs = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"adds {', '.join(extra)}"] * bool(extra)
         raise DataError(
-            f"{at(source, (row.number for row in ragged))}: other columns than row {rows[0].number} (row "
+            f"{describe_rows(source, (row.number for row in ragged))}: other columns than row {rows[0].number} (row "
             f"{ragged[0].number} {' and '.join(differs)}). Give every row the same; null is allowed."
         )
     return Table(source, columns, rows)
@@ -99,7 +99,7 @@ def _jsonl(path: Path) -> list[Row]:
             bad.append(number)
     if bad:
         raise DataError(
-            f"{at(str(path), bad)}: no JSON object. Each line must be one, such as "
+            f"{describe_rows(str(path), bad)}: no JSON object. Each line must be one, such as "
             '{"prompt": "2 + 2", "answer": "4"}.'
         )
     return rows
@@ -117,7 +117,9 @@ def _json(path: Path) -> list[Row]:
         raise DataError(f"{path}: holds no list. Give a list of objects, or JSONL with one object a line.")
     bad = [number for number, value in enumerate(values, start=1) if not isinstance(value, dict)]
     if bad:
-        raise DataError(f"{at(str(path), bad)}: no object. Give every row as an object with the same keys.")
+        raise DataError(
+            f"{describe_rows(str(path), bad)}: no object. Give every row as an object with the same keys."
+        )
     return [Row(number, value) for number, value in enumerate(values, start=1)]
 
 
@@ -141,7 +143,7 @@ def _csv(path: Path, delimiter: str = ",") -> list[Row]:
     ragged = [number for number, record in body if len(record) != len(header)]
     if ragged:
         raise DataError(
-            f"{at(str(path), ragged)}: not the {len(header)} cells of the header ({', '.join(header)}). "
+            f"{describe_rows(str(path), ragged)}: not the {len(header)} cells of the header ({', '.join(header)}). "
             "Quote cells that hold the separator."
         )
     return [Row(number, dict(zip(header, record, strict=True))) for number, record in body]
@@ -152,7 +154,7 @@ def _tsv(path: Path) -> list[Row]:
 
 
 def _parquet(path: Path) -> list[Row]:
-    import pyarrow  # noqa: PLC0415  only Parquet files need it, and the dashboard imports this room
+    import pyarrow  # noqa: PLC0415  only Parquet files need it, and the dashboard imports this package
     import pyarrow.parquet  # noqa: PLC0415
 
     try:

@@ -1,4 +1,4 @@
-"""Which prompts a step asks: epochs of a seeded shuffle.
+"""Which prompts a step samples from: epochs of a seeded shuffle.
 
 A pure function of seed and step, so that a resumed run needs no cursor.
 """
@@ -40,9 +40,9 @@ class PromptStream:
         return [self._prompts[i] for i in self._order[place * self._per_step : (place + 1) * self._per_step]]
 
     def replacement_prompts(self, step: int) -> list[Prompt]:
-        """All other prompts in a seeded order, from which a step replaces groups without signal."""
-        asked = {id(prompt) for prompt in self.at(step)}
-        others = [i for i, prompt in enumerate(self._prompts) if id(prompt) not in asked]
+        """All other prompts in a seeded order, from which dynamic sampling replaces groups without signal."""
+        drawn = {id(prompt) for prompt in self.at(step)}
+        others = [i for i, prompt in enumerate(self._prompts) if id(prompt) not in drawn]
         return [self._prompts[i] for i in self._shuffled(f"{self._seed}/spare/{step}", others)]
 
     @staticmethod
@@ -53,6 +53,6 @@ class PromptStream:
 
 
 def watched(heldout: Sequence[Prompt], n: int = 16) -> list[Prompt]:
-    """The held-out prompts whose answers are kept at every check: evenly spread, hence of all levels."""
+    """The held-out prompts whose completions are kept at every evaluation: evenly spread, hence of all levels."""
     count = min(n, len(heldout))
     return [heldout[i * len(heldout) // count] for i in range(count)]

@@ -1,4 +1,4 @@
-"""What a task is: a name, what it demands, and where its prompts come from."""
+"""What a task is: a name, its instructions to the model, and where its prompts come from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from workbench.core.types import Prompt
 TAGGED_FORMAT = (
     "Reason inside <think> and </think>, then give nothing but the result inside <answer> and </answer>."
 )
-"""The answer format that most verifiers read."""
+"""The format instruction of tasks whose verifiers read the final answer from its tags."""
 
 
 class Split(NamedTuple):
@@ -19,7 +19,7 @@ class Split(NamedTuple):
     train: list[Prompt]
     heldout: list[Prompt]
     warnings: tuple[str, ...] = ()
-    """What a person should know but need not repair, in words."""
+    """What a user should know but need not repair, one sentence each."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Task:
     name: str
     title: str
     about: str
-    """One line for people."""
+    """One line that describes it to a user."""
     instruction: str
-    """What the task demands, told to the model as the system prompt."""
+    """What the task demands; part of the system prompt."""
     format_instruction: str
-    """How to answer; told in the chat template only, because the others bring their own form."""
+    """The form of a completion; part of the system prompt with the chat template only, because the others bring their own form."""
     rewards: tuple[str, ...]
     """Rewards that fit, the verifier first."""
     load: Callable[[RunConfig], Split]

@@ -306,6 +306,6 @@ def test_a_name_that_is_no_repository_is_a_missing_path(datasets: Any) -> None:
 
 
 def test_rows_reads_only_what_was_asked_for(write: Write) -> None:
-    table = rows.read(str(write("a.csv", "prompt,answer\na,1\n")), "train")
+    table = rows.read_table(str(write("a.csv", "prompt,answer\na,1\n")), "train")
     assert table.columns == ("prompt", "answer")
     assert table.rows == [rows.Row(2, {"prompt": "a", "answer": "1"})]

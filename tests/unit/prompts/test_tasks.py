@@ -86,7 +86,7 @@ def test_more_problems_than_exist_are_refused_with_the_number_that_do() -> None:
 
     free = sum(not is_held_out(str(digit)) for digit in range(10))
     with pytest.raises(DataError, match=f"only {free} different problems"):
-        generated.distinct(draw, Random(0), [1], 11, held_out=False, name="digits")
+        generated.distinct_prompts(draw, Random(0), [1], 11, held_out=False, name="digits")
 
 
 def test_arithmetic_answers_are_right_and_levels_count_digits() -> None:
