@@ -19,7 +19,7 @@ def _local(config: RunConfig, policy: Policy, folder: RunFolder) -> Engine:
     if reason is None:
         return LocalEngine(policy)
     policy.notes.append(
-        f"sampling through generate: the local engine cannot drive this model, because {reason}"
+        f"sampling through generate: the local engine cannot decode with this model, because {reason}"
     )
     return TransformersEngine(policy)
 

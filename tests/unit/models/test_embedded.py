@@ -83,7 +83,7 @@ def test_untuned_it_guesses_without_reasoning_and_is_mostly_wrong(
     assert figures.style_shares == pytest.approx(expected, abs=0.13)
 
 
-def test_the_manifest_tells_the_same_figures(model: Any, tokenizer: Any, prompts: list[Prompt]) -> None:
+def test_the_manifest_holds_the_same_figures(model: Any, tokenizer: Any, prompts: list[Prompt]) -> None:
     completions, lengths = measure.complete(model, tokenizer, prompts)
     # Rounding differs between machines and may flip a near-tie.
     assert measure.accuracy(completions, prompts) == pytest.approx(

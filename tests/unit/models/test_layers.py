@@ -16,8 +16,8 @@ MODELS = {"llama": ("llama", {}), "llama with biases": ("llama", BIASED), "qwen3
 def pack_of(lengths=(9, 5, 7, 3)):
     random = np.random.default_rng(0)
     prompts = [(3, 4, 5, 6, 7), (3, 4, 5, 6, 7), (8, 9), (8, 9)]
-    answers = [random.integers(3, 64, size=length).astype(np.int32) for length in lengths]
-    return packing.build_pack(Sequences(prompts, answers), np.arange(4), torch.device("cpu"))
+    completions = [random.integers(3, 64, size=length).astype(np.int32) for length in lengths]
+    return packing.build_pack(Sequences(prompts, completions), np.arange(4), torch.device("cpu"))
 
 
 def packed_model(name, dtype=torch.float32):
@@ -27,7 +27,7 @@ def packed_model(name, dtype=torch.float32):
     return model.to(dtype)
 
 
-def pulled(model, pack, direction_ND):
+def value_and_gradients(model, pack, direction_ND):
     """Value of <direction, hidden states>, and the gradients of everything it depends on."""
     embeddings_TD = model.get_input_embeddings().weight.detach()[pack.ids_T].requires_grad_()
     value = (packing.hidden_states(model, pack, embeddings_TD) * direction_ND).sum()
@@ -41,9 +41,9 @@ def test_values_and_gradients_are_those_of_the_library(name, monkeypatch):
     pack, direction_ND = pack_of(), torch.randn(24, 32, generator=torch.Generator().manual_seed(1))
     model = packed_model(name)
     assert layers.can_run(model, backbone(model))
-    value, ours = pulled(model, pack, direction_ND)
+    value, ours = value_and_gradients(model, pack, direction_ND)
     monkeypatch.setattr(layers, "can_run", lambda *_: False)
-    expected_value, expected = pulled(packed_model(name), pack, direction_ND)
+    expected_value, expected = value_and_gradients(packed_model(name), pack, direction_ND)
     assert value == pytest.approx(expected_value, rel=1e-5)
     assert ours.keys() == expected.keys()
     scale = max(float(gradient.abs().max()) for gradient in expected.values())
@@ -59,7 +59,7 @@ def test_gradients_are_the_slopes_of_the_values(name):
     model = packed_model(name, torch.float64)
     backbone(model).norm = torch.nn.Identity()  # the library's own rounds to float32
     direction_ND = torch.randn(24, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    _, gradients = pulled(model, pack, direction_ND)
+    _, gradients = value_and_gradients(model, pack, direction_ND)
     random = torch.Generator().manual_seed(2)
     for where, parameter in model.named_parameters():
         if where not in gradients or "embed" in where:
@@ -77,8 +77,11 @@ def test_gradients_are_the_slopes_of_the_values(name):
 def test_gradients_are_added_to_those_that_are_there():
     pack, direction_ND = pack_of(), torch.ones(24, 32)
     model = packed_model("qwen3")
-    once = {where: gradient.clone() for where, gradient in pulled(model, pack, direction_ND)[1].items()}
-    twice = pulled(model, pack, direction_ND)[1]
+    once = {
+        where: gradient.clone()
+        for where, gradient in value_and_gradients(model, pack, direction_ND)[1].items()
+    }
+    twice = value_and_gradients(model, pack, direction_ND)[1]
     for where, gradient in once.items():
         times = 1 if where == "embeddings" else 2
         torch.testing.assert_close(twice[where], times * gradient, msg=lambda m, w=where: f"{w}: {m}")

@@ -1,4 +1,4 @@
-"""A reference that follows the policy: mixed weights, whole or through an adapter; the start stays what it was."""
+"""A reference that follows the policy: mixed weights, full or through an adapter; the start stays what it was."""
 
 import copy
 from typing import Any
@@ -30,7 +30,7 @@ def trained(use_peft: bool) -> tuple[Policy, Any]:
     return policy, base
 
 
-def whole(policy: Policy) -> Any:
+def full_weights(policy: Policy) -> Any:
     """The policy as plain weights."""
     model = copy.deepcopy(policy.model)
     return model.merge_and_unload() if isinstance(model, PeftModel) else model
@@ -48,7 +48,7 @@ def test_the_reference_becomes_the_mixture_of_the_weights(alpha: float, use_peft
     expected = copy.deepcopy(base)
     for moves in range(1, 3):
         sync_reference(policy, alpha)
-        for target, ours in zip(expected.parameters(), whole(policy).parameters(), strict=True):
+        for target, ours in zip(expected.parameters(), full_weights(policy).parameters(), strict=True):
             target.data = alpha * ours + (1 - alpha) * target
         with policy.reference_model() as reference:
             torch.testing.assert_close(logits(reference), logits(expected), atol=1e-4, rtol=1e-4)

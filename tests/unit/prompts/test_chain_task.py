@@ -70,7 +70,7 @@ def test_only_an_exact_final_answer_is_right(completion: str, right: bool) -> No
         ("<think></think><answer>7</answer> and more", "untagged"),
     ],
 )
-def test_styles_are_told_apart(completion: str, style: str) -> None:
+def test_styles_are_distinguished(completion: str, style: str) -> None:
     assert chain.style(completion) == style
 
 

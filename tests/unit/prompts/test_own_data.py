@@ -87,7 +87,7 @@ def test_a_tenth_is_set_aside_the_same_for_every_seed_and_row_order(write: Write
     assert not {p.question for p in one.train} & {p.question for p in one.heldout}
 
 
-def test_equal_questions_with_several_answers_stay_on_one_side(write: Write) -> None:
+def test_equal_questions_with_several_reference_answers_stay_on_one_side(write: Write) -> None:
     twins = [{"prompt": f"q{number // 2}", "answer": str(number)} for number in range(40)]
     split = load(write("a.jsonl", jsonl(twins)))
     assert len(split.train) + len(split.heldout) == 40
@@ -108,10 +108,10 @@ def test_a_held_out_file_is_used_and_its_prompts_are_not_trained_on(write: Write
 
 
 def test_a_held_out_split_of_a_dataset_folder_is_used(datasets: Any, tmp_path: Path) -> None:
-    whole = datasets.DatasetDict(
+    dataset = datasets.DatasetDict(
         {"train": datasets.Dataset.from_list(SUMS[:15]), "test": datasets.Dataset.from_list(SUMS[15:])}
     )
-    whole.save_to_disk(str(tmp_path / "saved"))
+    dataset.save_to_disk(str(tmp_path / "saved"))
     split = load(tmp_path / "saved", heldout="test")
     assert (len(split.train), len(split.heldout)) == (15, 5)
     with pytest.raises(DataError, match=r"no split 'dev'\. It has train, test"):
@@ -186,7 +186,7 @@ def test_repeated_rows_are_left_out_with_a_warning(write: Write) -> None:
     assert "rows 21, 22: the same prompt and answer" in split.warnings[0]
 
 
-def test_data_without_answers_is_allowed_with_a_warning(write: Write) -> None:
+def test_data_without_reference_answers_is_allowed_with_a_warning(write: Write) -> None:
     split = load(write("a.csv", "prompt,mood\na,x\nb,y\n"))
     assert {prompt.answer for prompt in both(split)} == {None}
     assert "It has prompt, mood: set answer_column" in split.warnings[0]
@@ -290,14 +290,16 @@ def test_a_hub_name_without_a_network_fails_at_once(datasets: Any, monkeypatch: 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
     with pytest.raises(DataError, match="the Hub cannot be reached"):
-        load("nobody/none-here")
+        load("no-user/none-here")
     assert datasets.config.HF_HUB_OFFLINE is False
 
 
-def test_without_the_datasets_extra_a_hub_name_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_datasets_extra_a_hub_name_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"grpo-workbench\[datasets\]"):
-        load("nobody/none-here")
+        load("no-user/none-here")
 
 
 def test_a_name_that_is_no_repository_is_a_missing_path(datasets: Any) -> None:
@@ -305,7 +307,7 @@ def test_a_name_that_is_no_repository_is_a_missing_path(datasets: Any) -> None:
         load("./no such/folder/at all")
 
 
-def test_rows_reads_only_what_was_asked_for(write: Write) -> None:
+def test_rows_are_read_under_their_numbers(write: Write) -> None:
     table = rows.read_table(str(write("a.csv", "prompt,answer\na,1\n")), "train")
     assert table.columns == ("prompt", "answer")
     assert table.rows == [rows.Row(2, {"prompt": "a", "answer": "1"})]

@@ -1,4 +1,4 @@
-"""The tasks: finite seeded training splits, fixed held-out problems, levels, samples."""
+"""The tasks: finite seeded training splits, fixed held-out problems, levels, bundled files."""
 
 import ast
 import copy
@@ -16,7 +16,7 @@ from workbench.prompts.heldout import is_held_out
 from workbench.rewards.builtin.catalogue import REWARDS
 
 GENERATED = ("chain", "arithmetic", "countdown")
-SAMPLES = ("code", "qa", "translation", "summarisation")
+BUNDLED = ("code", "qa", "translation", "summarisation")
 
 
 def questions(prompts: list[Prompt]) -> list[str]:
@@ -24,7 +24,7 @@ def questions(prompts: list[Prompt]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", GENERATED)
-def test_a_generated_split_has_the_size_asked_for_without_repetitions(name: str) -> None:
+def test_a_generated_split_has_the_requested_size_without_repetitions(name: str) -> None:
     train, heldout, warnings = TASKS[name].load(RunConfig(task=name, train_problems=100, eval_problems=60))
     assert (len(set(questions(train))), len(set(questions(heldout)))) == (100, 60)
     assert (len(train), len(heldout), warnings) == (100, 60, ())
@@ -89,7 +89,7 @@ def test_more_problems_than_exist_are_refused_with_the_number_that_do() -> None:
         generated.distinct_prompts(draw, Random(0), [1], 11, held_out=False, name="digits")
 
 
-def test_arithmetic_answers_are_right_and_levels_count_digits() -> None:
+def test_arithmetic_reference_answers_are_right_and_levels_count_digits() -> None:
     for prompt in TASKS["arithmetic"].train(RunConfig(task="arithmetic", min_level=2, max_level=12)):
         left, operator, right = prompt.question.removeprefix("What is ").removesuffix("?").split()
         value = {"+": int(left) + int(right), "-": int(left) - int(right), "*": int(left) * int(right)}[
@@ -99,7 +99,7 @@ def test_arithmetic_answers_are_right_and_levels_count_digits() -> None:
         assert prompt.columns["level"] == len(left) + len(right)
 
 
-def test_every_countdown_problem_is_solved_by_its_own_answer() -> None:
+def test_every_countdown_problem_is_solved_by_its_own_reference_answer() -> None:
     for prompt in TASKS["countdown"].train(RunConfig(task="countdown", min_level=2, max_level=6)):
         tree = ast.parse(str(prompt.answer), mode="eval")
         used = sorted(node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
@@ -114,8 +114,8 @@ def test_one_countdown_problem_has_one_wording() -> None:
     assert all(drawn == sorted(drawn) for drawn in numbers)
 
 
-@pytest.mark.parametrize("name", SAMPLES)
-def test_sample_files_have_a_held_out_part_of_their_own(name: str) -> None:
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_files_have_a_held_out_part_of_their_own(name: str) -> None:
     train, heldout, _ = TASKS[name].load(RunConfig(task=name))
     assert 24 <= len(train) + len(heldout) <= 40
     assert len(heldout) >= 7
@@ -123,11 +123,11 @@ def test_sample_files_have_a_held_out_part_of_their_own(name: str) -> None:
     assert all(prompt.answer and "split" not in prompt.columns for prompt in train + heldout)
 
 
-def test_fewer_held_out_samples_can_be_asked_for() -> None:
+def test_fewer_held_out_rows_can_be_requested() -> None:
     assert len(TASKS["qa"].heldout(RunConfig(task="qa", eval_problems=3))) == 3
 
 
-def test_reference_solutions_of_the_code_samples_pass_their_own_tests() -> None:
+def test_reference_solutions_of_the_code_task_pass_their_own_tests() -> None:
     train, heldout, _ = TASKS["code"].load(RunConfig(task="code"))
     for prompt in train + heldout:
         names: dict[str, object] = {}

@@ -78,13 +78,15 @@ def test_a_longer_group_or_other_neighbours_leave_earlier_samples_as_they_were()
     assert tokens(alone) == tokens(few[1:2])
 
 
-def test_rounds_of_few_rows_draw_the_same_answers():
+def test_rounds_of_few_rows_draw_the_same_completions():
     policy = tiny_policy()
-    whole = LocalEngine(policy).generate(requests(), SAMPLINGS["plain"])
-    assert tokens(LocalEngine(policy, max_rows=5).generate(requests(), SAMPLINGS["plain"])) == tokens(whole)
+    together = LocalEngine(policy).generate(requests(), SAMPLINGS["plain"])
+    assert tokens(LocalEngine(policy, max_rows=5).generate(requests(), SAMPLINGS["plain"])) == tokens(
+        together
+    )
 
 
-def test_answers_end_with_an_end_token_or_at_the_limit():
+def test_completions_end_with_an_end_token_or_at_the_limit():
     groups = LocalEngine(tiny_policy()).generate(requests(20), SAMPLINGS["plain"])
     reasons = Counter(r.finish_reason for g in groups for r in g.rollouts)
     assert reasons["stop"] > 0 and reasons["length"] > 0
@@ -95,7 +97,7 @@ def test_answers_end_with_an_end_token_or_at_the_limit():
             assert r.finish_reason == "stop" or r.length == 40
 
 
-def test_an_answer_never_runs_past_the_context():
+def test_a_completion_never_runs_past_the_context():
     policy = tiny_policy(max_position_embeddings=16)
     groups = LocalEngine(policy).generate(requests(), SAMPLINGS["plain"])
     assert max(len(g.prompt.token_ids) + r.length for g in groups for r in g.rollouts) == 16
@@ -129,7 +131,7 @@ def test_filters_keep_what_they_promise():
     assert logprobs.sampling_mask(scaled, Sampling(min_p=0.25)).tolist() == [[True, True, True, False]]
 
 
-def test_a_model_the_local_engine_cannot_drive_goes_through_generate_and_says_so(tmp_path):
+def test_a_model_the_local_engine_cannot_decode_goes_through_generate_and_is_noted(tmp_path):
     policy = tiny_policy()
     policy.model.config.layer_types = ["full_attention", "linear_attention"]
     engine = make_engine(RunConfig(), policy, RunFolder(tmp_path))
@@ -157,7 +159,7 @@ def test_completions_carry_the_version_of_the_weights_that_drew_them():
         assert {r.weights_version for g in after for r in g.rollouts} == {5}
 
 
-def test_the_lean_decoder_and_the_library_say_the_same_with_and_without_an_adapter(monkeypatch):
+def test_the_cpu_decoder_and_the_library_draw_the_same_with_and_without_an_adapter(monkeypatch):
     for architecture in ("llama", "qwen3"):
         policy = tiny_policy(architecture)
         policy.model = get_peft_model(policy.model, LoraConfig(r=4, target_modules="all-linear"))
@@ -178,7 +180,7 @@ def test_the_lean_decoder_and_the_library_say_the_same_with_and_without_an_adapt
                 np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
 
 
-def test_progress_counts_up_to_every_answer():
+def test_progress_counts_up_to_every_completion():
     seen: list[tuple[int, int]] = []
     LocalEngine(tiny_policy(), max_rows=10).generate(
         requests(), SAMPLINGS["plain"], lambda *done: seen.append(done)
