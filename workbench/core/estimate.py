@@ -25,7 +25,7 @@ GIB = 2**30
 RUNTIME = 424 * 2**20
 """Resident bytes of a worker after importing torch and transformers."""
 BLOCK_LOGITS = 1 << 22
-"""Logits that exist at once in a packed update (`models/fast/head.py`)."""
+"""Logits that exist at once in a packed update (`models/fast/fused_head.py`)."""
 UPDATE_BLOCKS = 4
 """Blocks of logits at the update's peak: logits, probabilities, and buffers of the matrix products with the vocabulary.
 Measured (`benchmarks/memory.py`)."""

@@ -16,7 +16,7 @@ class Policy:
 
     `model` is never wrapped by `accelerate.prepare` or by DistributedDataParallel: packed forward passes and the fused output head
     call the decoder and the head apart, and both add gradients to parameters themselves, which a wrapper's hooks would not see
-    (docs/decisions/0024).
+    (docs/decisions/0026).
     """
 
     model: Any
