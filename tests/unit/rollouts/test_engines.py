@@ -10,14 +10,16 @@ from peft import LoraConfig, get_peft_model
 
 from tests.tiny import tiny_policy
 from workbench.core.config import RunConfig
+from workbench.core.errors import RunError
 from workbench.core.types import Group, Prompt, Request, Sampling
 from workbench.models import logprobs
 from workbench.models.fast import cpu_decoder
 from workbench.record.folder import RunFolder
-from workbench.rollouts.engine import draw, uniforms
+from workbench.rollouts.engine import Capabilities, draw, uniforms
 from workbench.rollouts.local import LocalEngine
 from workbench.rollouts.registry import ENGINES, make_engine
 from workbench.rollouts.transformers import TransformersEngine
+from workbench.train.oom import OomRetryEngine
 
 SAMPLINGS = {
     "greedy": Sampling(temperature=0, max_completion_length=40),
@@ -186,3 +188,16 @@ def test_progress_counts_up_to_every_completion():
         requests(), SAMPLINGS["plain"], lambda *done: seen.append(done)
     )
     assert seen[-1] == (20, 20) and [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_without_memory_only_independent_samples_are_drawn_apart():
+    class Dependent(LocalEngine):
+        capabilities = Capabilities(shares_weights=True, independent_samples=False)
+
+        def generate(self, requests, sampling, progress=None, on_group_done=None):
+            raise torch.OutOfMemoryError("no more")
+
+    with pytest.raises(RunError, match="Out of memory in sampling"):
+        engine = OomRetryEngine(Dependent(tiny_policy()))
+        engine.generate(requests(), SAMPLINGS["plain"])
+    assert engine.retry.chunks == 1 and engine.notices() == []
