@@ -152,8 +152,12 @@ def _watched(context: BrowserContext) -> Iterator[Page]:
     assert troubles == []
 
 
+REFUSALS = ("Failed to load resource", "frame-ancestors", "CORS policy")
+"""Marks of the browser's own messages about requests that were refused."""
+
+
 def _is_complaint(message: ConsoleMessage) -> bool:
-    return message.type in ("error", "warning") and not message.text.startswith("Failed to load resource")
+    return message.type in ("error", "warning") and not any(mark in message.text for mark in REFUSALS)
 
 
 def _at_home(url: str) -> bool:
