@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.helpers import wait_until
 from workbench.view.server import app
@@ -117,7 +117,8 @@ def profile(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(profile: BrowserContext) -> Iterator[Page]:
-    """A page of 1440 x 900. Fails the test when a script of it breaks or a request leaves the machine."""
+    """A page of 1440 x 900. Fails the test when a script breaks or writes an error or warning to the console, or when a request leaves the
+    machine. Refused requests are left to the tests: some provoke them."""
     with _watched(profile) as found:
         yield found
         blank, *others = profile.pages
@@ -143,9 +144,20 @@ def _watched(context: BrowserContext) -> Iterator[Page]:
     found.set_default_timeout(60_000)
     troubles: list[str] = []
     found.on("pageerror", lambda error: troubles.append(f"script: {error}"))
+    found.on(
+        "console", lambda message: _is_complaint(message) and troubles.append(f"console: {message.text}")
+    )
     found.on("request", lambda sent: _at_home(sent.url) or troubles.append(f"request: {sent.url[:200]}"))
     yield found
     assert troubles == []
+
+
+REFUSALS = ("Failed to load resource", "frame-ancestors", "CORS policy")
+"""Marks of the browser's own messages about requests that were refused."""
+
+
+def _is_complaint(message: ConsoleMessage) -> bool:
+    return message.type in ("error", "warning") and not any(mark in message.text for mark in REFUSALS)
 
 
 def _at_home(url: str) -> bool:
