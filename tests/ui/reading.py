@@ -26,7 +26,7 @@ def open_reader(page: Page, served: Dashboard, run: RunFolder, **cursor: object)
     page.locator(view).locator("visible=true").first.wait_for()
 
 
-def ask(run: RunFolder, sql: str, *values: object) -> list[tuple[Any, ...]]:
+def record_rows(run: RunFolder, sql: str, *values: object) -> list[tuple[Any, ...]]:
     """Rows of the run's record, read directly from the database."""
     with sqlite3.connect(f"file:{run.db_path}?mode=ro", uri=True) as database:
         return database.execute(sql, values).fetchall()

@@ -35,7 +35,7 @@ def opened(browser: Browser, run, tmp_path):
         "request", lambda sent: sent.url.startswith(("data:", target.as_uri())) or troubles.append(sent.url)
     )
     page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("console", lambda said: said.type == "error" and troubles.append(said.text))
+    page.on("console", lambda message: message.type == "error" and troubles.append(message.text))
     page.goto(target.as_uri())
     page.locator(".groups table").wait_for()
     yield page

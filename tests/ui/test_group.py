@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.fakes import write_fake_run
-from tests.ui.reading import GROUPS, MINUS, ask, number, open_reader, query, texts
+from tests.ui.reading import GROUPS, MINUS, number, open_reader, query, record_rows, texts
 from workbench.launch import probe_client
 from workbench.record.reader import Reader
 
@@ -149,7 +149,7 @@ def test_the_lens_colours_each_token_by_its_own_value(page, served, recorded_run
     ]
     assert shown() == [step(value) for value in moved]
     page.get_by_role("button", name="Weight").click()
-    lengths = ask(
+    lengths = record_rows(
         recorded_run,
         "SELECT sum(length) FROM samples WHERE step_id = (SELECT id FROM steps WHERE step = ? AND kind = 'train' AND current)",
         STEP,
@@ -242,7 +242,7 @@ def test_steps_and_groups_are_walked_with_hl_and_jk(page, served, recorded_run, 
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
     order = [
         row[0]
-        for row in ask(
+        for row in record_rows(
             recorded_run,
             f"SELECT question FROM {GROUPS} WHERE step = ? AND kind = 'train' ORDER BY zero_std != '', gradient_share DESC",
             STEP,
@@ -265,7 +265,7 @@ def test_shares_of_the_gradient_are_those_of_the_record(page, served, recorded_r
 
 
 def test_a_failed_reward_keeps_its_text_and_says_why_it_has_no_score(page, served, failing_run):
-    [(sample, step, prompt, place)] = ask(
+    [(sample, step, prompt, place)] = record_rows(
         failing_run,
         f"""
         SELECT s.id, g.step, g.prompt_id, s.sample_index - (SELECT min(sample_index) FROM samples WHERE group_id = g.id) FROM samples s
@@ -277,17 +277,19 @@ def test_a_failed_reward_keeps_its_text_and_says_why_it_has_no_score(page, serve
     expect(page.locator(".arith")).to_contain_text("has no score: it has no advantage")
     expect(page.locator(".arith")).to_contain_text("left out of mean and std")
     expect(page.locator(".card.picked .hd")).to_contain_text("no score")
-    [(text,)] = ask(failing_run, "SELECT completion FROM samples WHERE reward IS NULL AND id = ?", sample)
+    [(text,)] = record_rows(
+        failing_run, "SELECT completion FROM samples WHERE reward IS NULL AND id = ?", sample
+    )
     assert page.locator(".card.picked .toks").inner_text().replace("\n", "") == text.replace("\n", "")
 
 
 def test_a_held_out_prompt_is_followed_from_the_base_model_on(page, served, recorded_run):
-    [(prompt, question)] = ask(
+    [(prompt, question)] = record_rows(
         recorded_run,
         f"SELECT prompt_id, question FROM {GROUPS} WHERE kind = 'eval' AND mode = 'sampled' AND group_index = 0 AND step = 0",
     )
     open_reader(page, served, recorded_run, view="prompt", prompt=prompt)
-    visits = ask(
+    visits = record_rows(
         recorded_run,
         f"SELECT step, correct_count, size FROM {GROUPS} WHERE prompt_id = ? AND mode = 'sampled' ORDER BY step",
         prompt,
@@ -298,7 +300,7 @@ def test_a_held_out_prompt_is_followed_from_the_base_model_on(page, served, reco
     expect(page.locator(".riverpanel h2").first).to_have_text(f"{first} → {last} right in 4 visits.")
     texts_of_run = {
         json.dumps(text)
-        for (text,) in ask(
+        for (text,) in record_rows(
             recorded_run,
             "SELECT completion FROM samples JOIN groups ON groups.id = group_id WHERE prompt_id = ?",
             prompt,
@@ -324,7 +326,7 @@ def paths(group, length: int) -> set[tuple[int, ...]]:
     }
 
 
-def test_the_tree_parts_where_the_answers_do_and_is_coloured_by_what_was_asked_below(
+def test_the_tree_forks_where_the_samples_diverge_and_is_coloured_by_mean_advantage(
     page, served, recorded_run, group
 ):
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
@@ -351,7 +353,7 @@ def test_the_tree_parts_where_the_answers_do_and_is_coloured_by_what_was_asked_b
     assert all(set(prefixes) <= paths(group, start + 1) for start, prefixes in starts.items())
 
 
-def test_a_branch_is_reached_by_arrows_and_lays_its_answers_open(page, served, recorded_run, group):
+def test_a_branch_is_reached_by_arrows_and_shows_its_samples(page, served, recorded_run, group):
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
     page.get_by_role("button", name="Tree").click()
     items = page.locator(".tree [role=treeitem]")
@@ -376,7 +378,7 @@ def test_a_branch_is_reached_by_arrows_and_lays_its_answers_open(page, served, r
     assert items.count() > 3
 
 
-def test_a_branch_asked_before_is_drawn_again_with_its_margins(page, served, recorded_run, group):
+def test_a_saved_branch_is_drawn_again_with_its_intervals(page, served, recorded_run, group):
     """Rewards by hand: before 6 of 8 right, after 1 of 8; Wilson's intervals for them are 0.41-0.93 and 0.02-0.47."""
     sample, tok = 2, 3
     side = {"text": "", "cut": 0, "example": ""}
@@ -404,10 +406,10 @@ def test_a_branch_asked_before_is_drawn_again_with_its_margins(page, served, rec
     expect(value.locator("h3")).to_contain_text("it lost 63 points")
 
 
-def test_b_goes_to_the_fork_and_says_why_nobody_can_be_asked(page, served, recorded_run, group):
+def test_b_goes_to_the_fork_and_shows_why_no_worker_can_branch(page, served, recorded_run, group):
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
     page.route(
-        "**/ask/branch", lambda route: route.fulfill(status=409, json={"error": "No room for a bench."})
+        "**/ask/branch", lambda route: route.fulfill(status=409, json={"error": "No room for a worker."})
     )
     page.keyboard.press("b")
     at = query(page)
@@ -416,13 +418,13 @@ def test_b_goes_to_the_fork_and_says_why_nobody_can_be_asked(page, served, recor
                for other in group["samples"] if len(other["token_ids"]) > int(at["tok"]))  # fmt: skip
     expect(page.locator(".tokenvalue h3")).to_contain_text("What was this token worth?")
     page.keyboard.press("b")
-    expect(page.locator(".tokenvalue [role=alert]")).to_have_text("No room for a bench.")
+    expect(page.locator(".tokenvalue [role=alert]")).to_have_text("No room for a worker.")
 
 
 @pytest.mark.parametrize("width", [611, 320])
 def test_the_picture_of_a_dead_group_is_drawn_whole(page, served, recorded_run, width):
     """A dead group's picture says in words why every advantage is 0; the console stays empty."""
-    [dead] = ask(
+    [dead] = record_rows(
         recorded_run,
         f"SELECT step, prompt_id FROM {GROUPS} WHERE kind = 'train' AND zero_std != '' LIMIT 1",
     )
@@ -439,7 +441,7 @@ def test_the_picture_of_a_dead_group_is_drawn_whole(page, served, recorded_run, 
     assert [text for text in errors if "svg" in text] == []
 
 
-def test_a_long_answer_is_drawn_as_one_scrolls_or_asks(page, served, recorded_run, group):
+def test_a_long_sample_is_drawn_on_scroll_or_on_request(page, served, recorded_run, group):
     """1,000 tokens: the first 320 at once, the next when their button comes into sight or is pressed; none is lost or doubled."""
     open_reader(page, served, recorded_run, view="group", step=STEP, prompt=group["prompt_id"])
     page.evaluate(
@@ -470,7 +472,7 @@ def test_a_long_answer_is_drawn_as_one_scrolls_or_asks(page, served, recorded_ru
     assert words == [f"w{i}" for i in range(1000)]
 
 
-def test_the_browsers_own_search_finds_answers_without_a_card_and_opens_them(page, served, recorded_run):
+def test_the_browsers_own_search_finds_samples_without_a_card_and_opens_them(page, served, recorded_run):
     open_reader(page, served, recorded_run, view="group", step=12)
     cards = page.locator(".card")
     hidden = page.locator("[hidden=until-found]")

@@ -14,7 +14,7 @@ from playwright.sync_api import Route, expect
 
 from tests.fakes import fake_config, make_step, token_text, write_fake_run
 from tests.helpers import Yard, wait_until
-from tests.ui.reading import GROUPS, ask, number, open_reader, query, texts
+from tests.ui.reading import GROUPS, number, open_reader, query, record_rows, texts
 from workbench import launch
 from workbench.launch import identity
 from workbench.record.folder import create
@@ -40,7 +40,7 @@ def test_the_newest_step_on_screen_is_the_newest_of_the_record(page, served, rec
     open_reader(page, served, recorded_run)
     expect(page.locator(".groups h2")).to_have_text("Step 30: where the gradient comes from")
     expect(page.locator(".run .facts")).to_contain_text("31 of 50 steps")
-    [(reward,)] = ask(
+    [(reward,)] = record_rows(
         recorded_run, "SELECT value FROM metrics WHERE name = 'reward' AND step = 30 AND kind = 'train'"
     )
     label = page.locator(".ch").first.locator(".ends span", has_text="train")
@@ -49,7 +49,7 @@ def test_the_newest_step_on_screen_is_the_newest_of_the_record(page, served, rec
 
 def test_rows_are_the_living_groups_by_share_of_the_gradient(page, served, recorded_run):
     open_reader(page, served, recorded_run, step=30)
-    rows = ask(
+    rows = record_rows(
         recorded_run,
         f"SELECT question, gradient_share, reward_std FROM {GROUPS}"
         " WHERE step = 30 AND kind = 'train' AND zero_std = '' ORDER BY gradient_share DESC",
@@ -146,7 +146,7 @@ def test_keys_are_left_alone_while_somebody_types(page, served, recorded_run):
 
 def test_an_underlined_word_explains_itself_with_the_numbers_of_the_step(page, served, recorded_run):
     open_reader(page, served, recorded_run, step=26)
-    [(dead,)] = ask(
+    [(dead,)] = record_rows(
         recorded_run, f"SELECT count(*) FROM {GROUPS} WHERE step = 26 AND kind = 'train' AND zero_std != ''"
     )
     page.locator(".ch [data-tip=frac_reward_zero_std]").hover()
@@ -241,7 +241,7 @@ def test_pause_continue_and_a_stop_that_can_be_undone(page, dashboard, tmp_path)
         yard.close()
 
 
-def test_a_lost_server_is_said_in_a_thin_bar_and_found_again(page, served, recorded_run):
+def test_a_lost_server_is_shown_in_a_thin_bar_and_found_again(page, served, recorded_run):
     def away(route: Route) -> None:
         route.abort()
 
@@ -254,11 +254,11 @@ def test_a_lost_server_is_said_in_a_thin_bar_and_found_again(page, served, recor
     expect(page.locator(".groups h2")).to_contain_text("Step 30")
 
 
-def test_a_hidden_page_asks_nothing_and_a_shown_one_asks_at_once(own_page, served, recorded_run):
+def test_a_hidden_page_does_not_poll_and_a_shown_one_polls_at_once(own_page, served, recorded_run):
     page = own_page  # its clock is that of every page of its profile
     open_reader(page, served, recorded_run)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "/delta" in request.url else None)
+    polls: list[str] = []
+    page.on("request", lambda request: polls.append(request.url) if "/delta" in request.url else None)
 
     def show(hidden: bool) -> None:
         page.evaluate(
@@ -272,9 +272,9 @@ def test_a_hidden_page_asks_nothing_and_a_shown_one_asks_at_once(own_page, serve
     show(True)
     page.clock.install()
     page.clock.fast_forward(60_000)
-    assert asked == []
+    assert polls == []
     show(False)
-    wait_until(lambda: page.wait_for_timeout(20) or asked, what="a request after the page is shown")
+    wait_until(lambda: page.wait_for_timeout(20) or polls, what="a request after the page is shown")
 
 
 def test_deltas_bring_only_what_is_new(own_page, served, recorded_run):
@@ -284,7 +284,7 @@ def test_deltas_bring_only_what_is_new(own_page, served, recorded_run):
         page.goto(served.url(run=recorded_run.id))
     page.wait_for_selector(".groups table")
     with page.expect_response("**/delta?since=*", timeout=30_000) as second:
-        page.clock.fast_forward(60_000)  # a run that is over is asked about now and then only
+        page.clock.fast_forward(60_000)  # a run that is over is polled rarely
     assert len(first.value.json()["steps"]) == 31
     assert second.value.json()["steps"] == [] and second.value.json()["ribbon"] == []
 
@@ -306,7 +306,7 @@ def test_an_alarm_shows_its_samples_and_is_muted_and_heard_again(page, served, r
     alarm = page.locator("[data-alarm=entropy]")
     alarm.get_by_role("button", name=re.compile("^See")).click()
     sheet = page.locator("dialog[open]")
-    [(evidence,)] = ask(recorded_run, "SELECT evidence_json FROM alarms WHERE name = 'entropy'")
+    [(evidence,)] = record_rows(recorded_run, "SELECT evidence_json FROM alarms WHERE name = 'entropy'")
     places = json.loads(evidence)["samples"]
     expect(sheet.locator("article")).to_have_count(len(places))
     of = Reader(recorded_run).group(places[0]["step"], places[0]["group"])

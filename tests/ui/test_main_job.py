@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.helpers import wait_until
-from tests.ui.reading import ask, number, texts
+from tests.ui.reading import number, record_rows, texts
 from workbench import launch
 from workbench.record.folder import folders
 
@@ -58,7 +58,7 @@ def test_a_run_outlives_page_and_app_and_a_dead_worker_shows_within_ten_seconds(
         page.locator(".hero").wait_for()
         step = int(page.evaluate("new URLSearchParams(location.search).get('step')"))
         prompt = page.evaluate("new URLSearchParams(location.search).get('prompt')")
-        stored = ask(
+        stored = record_rows(
             run,
             "SELECT s.advantage FROM samples s JOIN groups g ON g.id = s.group_id JOIN steps t ON t.id = g.step_id "
             "WHERE t.step = ? AND t.kind = 'train' AND g.prompt_id = ?",

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.fakes import write_fake_run
 from tests.helpers import Yard, wait_until
-from tests.ui.reading import GROUPS, ask, number, texts
+from tests.ui.reading import GROUPS, number, record_rows, texts
 from workbench import launch
 from workbench.record.folder import RunFolder, folders
 from workbench.record.reader import Reader
@@ -79,7 +79,7 @@ def test_task_01_start_the_built_in_demo_run_on_the_cpu(page, clicks, live, tmp_
         page.locator(".groups tbody tr").first.wait_for(timeout=300_000)
         shown = page.locator(".groups h2").inner_text()
         step = int(shown.removeprefix("Step ").partition(":")[0])
-        [(best,)] = ask(
+        [(best,)] = record_rows(
             run, f"SELECT max(gradient_share) FROM {GROUPS} WHERE kind = 'train' AND step = ?", step
         )
         assert number(page.locator(".groups .sharecol").first.inner_text()) == pytest.approx(best, abs=0.0051)
@@ -95,9 +95,11 @@ def test_task_02_see_the_newest_group_with_its_rewards_and_advantages(page, clic
     page.locator(".hero").wait_for()
     assert clicks.count == 1
     newest = "WHERE kind = 'train' ORDER BY step DESC, gradient_share DESC LIMIT 1"
-    [(group_id, question)] = ask(run, f"SELECT id, question FROM {GROUPS} {newest}")
+    [(group_id, question)] = record_rows(run, f"SELECT id, question FROM {GROUPS} {newest}")
     expect(page.locator(".head h1")).to_contain_text(question)
-    stored = ask(run, "SELECT advantage FROM samples WHERE group_id = ? ORDER BY sample_index", group_id)
+    stored = record_rows(
+        run, "SELECT advantage FROM samples WHERE group_id = ? ORDER BY sample_index", group_id
+    )
     # Siblings are listed by what went against the ask first, so both sides are compared sorted.
     asked = sorted(number(text) for text in texts(page.locator(".sib tbody td:nth-child(5)")))
     assert asked == pytest.approx(sorted(round(value, 2) for (value,) in stored), abs=0.0051)
@@ -120,7 +122,7 @@ def test_task_03_find_why_a_sample_got_its_reward(page, clicks, live):
     assert all(lines[int(number_) - 1].strip() == text.strip() for number_, text in shown if number_ != "⋯")
     picked = int(page.locator(".sib tr.picked button").inner_text()) - 1
     group = "SELECT id FROM groups WHERE step_id = (SELECT max(id) FROM steps WHERE kind = 'train') ORDER BY gradient_share DESC LIMIT 1"
-    [(value,)] = ask(
+    [(value,)] = record_rows(
         run,
         f"SELECT value FROM sample_rewards JOIN samples ON samples.id = sample_id WHERE group_id = ({group}) AND name = 'correct' ORDER BY sample_index LIMIT 1 OFFSET ?",
         picked,
@@ -140,7 +142,7 @@ def test_task_04_write_a_reward_and_test_it_on_real_samples(page, clicks, live):
     expect(page.locator("#wb-lab .lab-checks")).to_contain_text("same score twice", timeout=60_000)
     assert clicks.count == 3
     first = "(SELECT min(id) FROM groups WHERE step_id IN (SELECT id FROM steps WHERE kind = 'train' AND step = 26))"
-    stored = ask(
+    stored = record_rows(
         run, f"SELECT completion, reward FROM samples WHERE group_id = {first} ORDER BY sample_index"
     )
     rows = page.locator("#wb-lab tr[data-sample]")
@@ -236,7 +238,9 @@ def test_task_07_close_the_browser_return_and_see_the_run_as_it_is(page, clicks,
     again.goto(address)  # no token: the cookie is enough
     expect(again.locator(".groups h2")).to_have_text("Step 30: where the gradient comes from", timeout=60_000)
     expect(again.locator(".run .runname")).to_have_text("earlier")
-    [(reward,)] = ask(run, "SELECT value FROM metrics WHERE name = 'reward' AND kind = 'train' AND step = 30")
+    [(reward,)] = record_rows(
+        run, "SELECT value FROM metrics WHERE name = 'reward' AND kind = 'train' AND step = 30"
+    )
     label = again.locator(".ch").first.locator(".ends span", has_text="train")
     assert number(label.inner_text().removeprefix("train")) == pytest.approx(reward, abs=0.005)
     assert returned.count == 0
@@ -254,7 +258,7 @@ def test_task_08_follow_one_prompt_from_step_0_to_now(page, clicks, live):
     newest = (
         f"SELECT prompt_id FROM {GROUPS} WHERE kind = 'train' ORDER BY step DESC, gradient_share DESC LIMIT 1"
     )
-    visits = ask(
+    visits = record_rows(
         run,
         f"SELECT step, correct_count, size FROM {GROUPS} WHERE prompt_id = ({newest}) AND kind = 'train' ORDER BY step",
     )
@@ -282,7 +286,7 @@ def test_task_10_compare_two_values_of_beta_on_the_same_prompts(page, clicks, li
     expect(page.locator(".cmpside")).to_have_count(2)
     prompt = page.locator(".cmpselect").input_value()
     for run in (first, second):
-        said = ask(
+        said = record_rows(
             run,
             f"SELECT samples.completion FROM samples JOIN {GROUPS} g ON g.id = group_id WHERE g.prompt_id = ? AND g.mode = 'sampled' AND g.step = (SELECT max(step) FROM steps WHERE mode = 'sampled') ORDER BY sample_index",
             prompt,

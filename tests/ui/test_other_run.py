@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.fakes import write_fake_run
-from tests.ui.reading import GROUPS, ask, open_reader, texts
+from tests.ui.reading import GROUPS, open_reader, record_rows, texts
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(600)]
 
@@ -18,10 +18,10 @@ def test_the_same_prompt_of_another_run_stands_below(page, dashboard, tmp_path):
         for steps, seed, name in ((6, 1, "one"), (9, 2, "two"))
     )
     watched = f"SELECT prompt_id FROM {GROUPS} WHERE mode = 'sampled' LIMIT 1"
-    [(prompt,)] = ask(first, watched)
+    [(prompt,)] = record_rows(first, watched)
     open_reader(page, dashboard(tmp_path), first, view="prompt", prompt=prompt, mode="sampled")
     page.locator(".otherrun select").select_option(second.id)
-    visits = ask(
+    visits = record_rows(
         second,
         f"SELECT step, correct_count, size FROM {GROUPS} WHERE prompt_id = ? AND mode = 'sampled' ORDER BY step",
         prompt,
@@ -39,7 +39,7 @@ def test_the_same_prompt_of_another_run_stands_below(page, dashboard, tmp_path):
     )
 
 
-def test_runs_that_people_changed_on_the_way_are_not_called_the_same(page, dashboard, tmp_path):
+def test_runs_with_changed_live_settings_are_not_called_the_same(page, dashboard, tmp_path):
     """Two runs from one config; the temperature of the first was changed at step 20."""
     changed = write_fake_run(tmp_path, steps=21, seed=2, groups=3, samples=4)
     left = write_fake_run(tmp_path, steps=21, seed=2, groups=3, samples=4)

@@ -29,7 +29,7 @@ def ratings(run) -> dict[str, tuple[bool | None, int | None]]:
     return {one.text: (one.thumb, one.place) for one in Notes(run).ratings()}
 
 
-def test_thumbs_and_places_of_a_group_come_from_the_keyboard_and_stay(page, dashboard, run):
+def test_thumbs_and_ranks_of_a_group_come_from_the_keyboard_and_stay(page, dashboard, run):
     group = Reader(run).group(STEP, Reader(run).groups(STEP)[0]["k"])
     samples = [sample["text"] for sample in group["samples"]]
     served = dashboard(run.path.parent)
@@ -59,7 +59,7 @@ def test_thumbs_and_places_of_a_group_come_from_the_keyboard_and_stay(page, dash
     expect(page.locator(".cards .chip.rated").first).to_have_text("1st")
 
 
-def test_a_refused_rating_is_taken_back_on_screen_and_said(page, dashboard, run):
+def test_a_refused_rating_is_undone_on_screen_with_the_reason(page, dashboard, run):
     group = Reader(run).group(STEP, 0)
     open_reader(page, dashboard(run.path.parent), run, view="group", step=STEP, prompt=group["prompt_id"])
     run.notes_path.write_bytes(b"no database " * 100)
@@ -81,8 +81,8 @@ def test_live_shows_what_waits_with_the_time_left_and_takes_ratings(page, dashbo
     try:
         until = time.time() + 599
         created = identity.start_time(psutil.Process(worker.pid))
-        told = {"pid": worker.pid, "create_time": created, "boot_id": identity.boot_id(), "token": token}
-        told |= {
+        status = {"pid": worker.pid, "create_time": created, "boot_id": identity.boot_id(), "token": token}
+        status |= {
             "state": "running",
             "phase": "rate",
             "phase_done": 0,
@@ -90,7 +90,7 @@ def test_live_shows_what_waits_with_the_time_left_and_takes_ratings(page, dashbo
             "step": 6,
             "steps": 9,
         }
-        run.write_status(run.status() | told | {"ended": None, "heartbeat": time.time(), "until": until})
+        run.write_status(run.status() | status | {"ended": None, "heartbeat": time.time(), "until": until})
         rating.request_ratings(run, 6, until, step.groups)
         open_reader(page, dashboard(run.path.parent), run)
         panel = page.locator(".pendingratings")

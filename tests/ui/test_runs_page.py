@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from tests.fakes import write_fake_run
 from tests.helpers import Yard
-from tests.ui.reading import ask, number
+from tests.ui.reading import number, record_rows
 
 pytestmark = pytest.mark.ui
 
@@ -49,7 +49,7 @@ def test_a_row_shows_what_was_recorded_and_leads_to_its_run(page, served, record
     expect(row(page, run)).to_contain_text("31 of 50", timeout=60_000)
     expect(row(page, run).locator(".live")).to_have_text("Finished")
     expect(row(page, run).locator(".wb-run-name")).to_contain_text("chain · β 0 · lr")
-    [(sampled,)] = ask(
+    [(sampled,)] = record_rows(
         run, "SELECT value FROM metrics WHERE name = 'heldout/sampled/accuracy' ORDER BY step DESC LIMIT 1"
     )
     assert number(row(page, run).locator(".wb-run-check b").inner_text()) == pytest.approx(

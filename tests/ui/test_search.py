@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.fakes import write_fake_run
-from tests.ui.reading import ask, open_reader, query, texts
+from tests.ui.reading import open_reader, query, record_rows, texts
 from workbench.record.reader import Reader
 from workbench.record.search import Filters
 
@@ -72,7 +72,7 @@ def test_filters_and_order_stand_in_the_address_and_come_back_from_it(page, serv
     expect(page.get_by_label("Sorted by")).to_have_value("longest")
 
 
-def test_more_hits_come_when_asked_and_all_go_into_a_file(page, served, run):
+def test_more_hits_come_on_request_and_all_go_into_a_file(page, served, run):
     open_reader(page, served, run, view="search", q="check", find="words=ok&kind=train")
     expect(page.locator(".hits li")).to_have_count(50)
     page.get_by_role("button", name="Show more").click()
@@ -80,7 +80,7 @@ def test_more_hits_come_when_asked_and_all_go_into_a_file(page, served, run):
     with page.expect_download() as download:
         page.get_by_role("link", name="JSONL").click()
     rows = [json.loads(line) for line in download.value.path().read_text().splitlines()]
-    [(count,)] = ask(
+    [(count,)] = record_rows(
         run,
         "SELECT count(*) FROM samples s JOIN steps t ON t.id = s.step_id WHERE kind = 'train' AND completion LIKE '%check%' AND completion LIKE '%ok%'",
     )

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.fakes import fake_config
-from tests.ui.reading import ask, open_reader
+from tests.ui.reading import open_reader, record_rows
 from workbench.core.types import Group, Prompt, Rollout, Score, StepRecord, TokenArrays, prompt_id
 from workbench.launch import probe_client
 from workbench.record.folder import create
@@ -209,7 +209,7 @@ def test_samples_of_a_probe_are_text(page, served, hostile_run, width):
         "step": 1, "k": 2, "kind": "train", "mode": None, "prompt_id": "", "sample": 0, "tok": 1, "n": 2, "advantage": 1.0, "reward": 1.0,
         "reward_std": 0.5, "length": 4, "policy_step": 0, "sides": [{**side, "rewards": [0.5, 0.25]}, *({**side, "text": text, "rewards": [2.0, -1e9]} for text in (PAYLOADS[4], PAYLOADS[11]))],
     })  # fmt: skip
-    [(prompt,)] = ask(
+    [(prompt,)] = record_rows(
         hostile_run,
         "SELECT prompt_id FROM groups WHERE group_index = 2 AND step_id = (SELECT id FROM steps WHERE step = 1)",
     )
@@ -239,14 +239,14 @@ def test_a_search_shows_it_as_text(page, served, hostile_run, width):
 
 
 def test_a_prompt_over_time_shows_it_as_text(page, served, hostile_run):
-    prompts = [prompt for (prompt,) in ask(hostile_run, "SELECT prompt_id FROM prompts")]
+    prompts = [prompt for (prompt,) in record_rows(hostile_run, "SELECT prompt_id FROM prompts")]
     for prompt in prompts[:: len(prompts) // 5]:
         open_reader(page, served, hostile_run, view="prompt", prompt=prompt, step=1)
         is_harmless(page)
 
 
 def test_what_is_invisible_or_turns_its_neighbours_is_spelled_out(page, served, hostile_run):
-    [(prompt,)] = ask(hostile_run, "SELECT prompt_id FROM prompts WHERE question LIKE 'left %'")
+    [(prompt,)] = record_rows(hostile_run, "SELECT prompt_id FROM prompts WHERE question LIKE 'left %'")
     open_reader(page, served, hostile_run, view="group", step=1, prompt=prompt)
     expect(page.locator(".viewgroup h1")).to_have_text(
         "left ‹U+202E›gnihtemos‹U+202C› right ‹U+2066›isolated‹U+2069›"

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from tests.fakes import write_fake_run
 from tests.helpers import FAKE_WORKER, Yard, wait_until
-from tests.ui.reading import ask, number, open_reader, query, texts
+from tests.ui.reading import number, open_reader, query, record_rows, texts
 from workbench.launch import local
 from workbench.record.folder import folders
 from workbench.record.reader import Reader
@@ -93,7 +93,7 @@ def test_a_rewards_weight_and_a_reward_that_does_not_exist(page, served):
 def test_another_divisor_stands_beside_the_recorded_advantages(page, served):
     dashboard, run = served
     open_reader(page, dashboard, run, view="group", step=10)
-    [(mixed, k)] = ask(
+    [(mixed, k)] = record_rows(
         run,
         "SELECT prompt_id, group_index FROM groups JOIN steps ON steps.id = step_id WHERE step = 10 AND kind = 'train' AND zero_std = '' ORDER BY group_index LIMIT 1",
     )

@@ -54,8 +54,8 @@ def test_the_saved_code_of_a_run_is_read_by_the_rewards_name(tmp_path):
     record = {"name": "mine", "function": "mine", "sha": "a" * 64, "file": "own.py", "ours": False}
     folder.config_path.write_text(json.dumps({**folder.about(), "rewards": [record]}))
     client = serve(RunStore(tmp_path))
-    answer = get(client, f"runs/{folder.id}/rewards/mine")
-    assert (answer["file"], answer["parts"][0]["first"]) == ("own.py", 18)
+    response = get(client, f"runs/{folder.id}/rewards/mine")
+    assert (response["file"], response["parts"][0]["first"]) == ("own.py", 18)
     assert get(client, f"runs/{folder.id}/rewards/correct")["ours"] is True
     assert (
         "has no reward 'nothing'. It has: mine"
@@ -95,8 +95,8 @@ def test_a_step_is_shown_with_the_code_that_was_in_force_then(tmp_path):
     client = serve(RunStore(tmp_path))
 
     def shown(step: int) -> tuple[str, int | None]:
-        answer = get(client, f"runs/{folder.id}/rewards/mine?step={step}")
-        return answer["parts"][0]["lines"][1].split()[-1], answer["since"]
+        response = get(client, f"runs/{folder.id}/rewards/mine?step={step}")
+        return response["parts"][0]["lines"][1].split()[-1], response["since"]
 
     assert [shown(step) for step in (2, 3, 6, 7, 8)] == [
         ("0.0", None),

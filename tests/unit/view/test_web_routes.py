@@ -1,4 +1,4 @@
-"""The JSON routes over recorded runs, asked as the reader asks them."""
+"""The JSON routes over recorded runs, called as the reader calls them."""
 
 import json
 import shutil
@@ -33,12 +33,12 @@ def serve(store: RunStore) -> TestClient:
 
 
 def get(client: TestClient, path: str, status: int = 200) -> Any:
-    answer = client.get(f"/wb/api/{path}")
-    assert answer.status_code == status, answer.text
-    return json.loads(answer.text, parse_constant=lambda word: pytest.fail(f"{word} in an answer"))
+    response = client.get(f"/wb/api/{path}")
+    assert response.status_code == status, response.text
+    return json.loads(response.text, parse_constant=lambda word: pytest.fail(f"{word} in a response"))
 
 
-def test_a_number_that_is_none_is_null_in_an_answer() -> None:
+def test_nan_and_infinity_are_null_in_a_response() -> None:
     assert (
         PlainJSON({"a": [float("nan"), float("inf"), 1.5], "β": None}).body
         == '{"a":[null,null,1.5],"β":null}'.encode()
@@ -63,14 +63,14 @@ def test_a_damaged_folder_is_a_row_that_says_why(tmp_path: Path) -> None:
     assert row["state"] == "damaged" and "config.json" in row["damaged"]
 
 
-def test_a_bench_folder_is_no_run(tmp_path: Path) -> None:
+def test_the_folder_of_a_probe_worker_is_no_run(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path, steps=1, groups=2, samples=2)
     about = folder.about()
     folder.config_path.write_text(json.dumps({**about, "kind": "probe"}))
     assert get(serve(RunStore(tmp_path)), "runs")["runs"] == [] and RunStore(tmp_path).empty()
 
 
-def test_the_header_tells_what_does_not_change(client: TestClient, run: RunFolder) -> None:
+def test_the_header_holds_what_does_not_change(client: TestClient, run: RunFolder) -> None:
     header = get(client, f"runs/{run.id}")
     assert header["config"]["num_generations"] == 4 and header["accuracy_reward"] == "correct"
     assert header["changed"]["learning_rate"] == 1e-3 and "lora_r" not in header["changed"]
@@ -82,7 +82,7 @@ def test_the_header_tells_what_does_not_change(client: TestClient, run: RunFolde
     }
 
 
-def test_the_header_shows_settings_as_people_changed_them(tmp_path: Path) -> None:
+def test_the_header_shows_live_settings_as_they_were_changed(tmp_path: Path) -> None:
     folder = write_fake_run(tmp_path, steps=21, groups=2, samples=2)  # step 20 sets the temperature
     header = get(serve(RunStore(tmp_path)), f"runs/{folder.id}")
     assert header["config"]["temperature"] == 1.0
@@ -154,7 +154,7 @@ def test_a_resumed_run_makes_the_page_start_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["x", "1-2", "-1-0-0", "1-2-3-4", "9" * 40, "1-0-0;drop"])
-def test_a_cursor_nobody_gave_is_refused(client: TestClient, run: RunFolder, cursor: str) -> None:
+def test_a_malformed_cursor_is_refused(client: TestClient, run: RunFolder, cursor: str) -> None:
     assert "no cursor" in get(client, f"runs/{run.id}/delta?since={cursor}", 404)["error"]
 
 
@@ -195,20 +195,20 @@ def test_a_group_is_what_run_db_holds(client: TestClient, run: RunFolder) -> Non
     assert get(client, f"runs/{run.id}/steps/7/groups/2")["samples"][0]["tokens"] is None
 
 
-def test_what_other_divisors_would_ask_is_worked_out_by_hand(client: TestClient, run: RunFolder) -> None:
+def test_advantages_under_other_divisors_match_hand_computed_ones(client: TestClient, run: RunFolder) -> None:
     step = get(client, f"runs/{run.id}/steps/2")
     row = next(group for group in step["groups"] if not group["dead"])
     group = get(client, f"runs/{run.id}/steps/2/groups/{row['k']}")
     rewards = np.array([sample["reward"] for sample in group["samples"]])
-    everybody = np.array([sample["reward"] for each in step["groups"] for sample in each["samples"]])
+    batch_rewards = np.array([sample["reward"] for each in step["groups"] for sample in each["samples"]])
     centred = rewards - rewards.mean()
     whatif = group["whatif"]
     assert whatif["none"] == pytest.approx(centred.tolist())
     assert whatif["group"] == pytest.approx((centred / (rewards.std(ddof=1) + 1e-4)).tolist())
-    assert whatif["batch"] == pytest.approx((centred / (everybody.std(ddof=1) + 1e-4)).tolist())
+    assert whatif["batch"] == pytest.approx((centred / (batch_rewards.std(ddof=1) + 1e-4)).tolist())
     others = (rewards.sum() - rewards) / (len(rewards) - 1)
     assert whatif["leave_one_out"] == pytest.approx((rewards - others).tolist())  # RLOO divides by nothing
-    assert group["batch_std"] == pytest.approx(everybody.std(ddof=1))
+    assert group["batch_std"] == pytest.approx(batch_rewards.std(ddof=1))
     assert group["divisor"] | {"value": None} == {
         "kind": "group", "std": "sample", "value": None, "eps": 1e-4, "baseline": "mean",
         "aggregation": "sum_then_normalize"}  # fmt: skip
@@ -216,30 +216,30 @@ def test_what_other_divisors_would_ask_is_worked_out_by_hand(client: TestClient,
     assert whatif["group"] == pytest.approx([sample["advantage"] for sample in group["samples"]])
 
 
-def test_an_answer_that_could_not_be_scored_asks_nothing_and_says_why(
+def test_a_sample_without_a_score_has_no_advantage_and_a_reason(
     client: TestClient, failing: RunFolder
 ) -> None:
     for k in range(4):
         group = get(client, f"runs/{failing.id}/steps/0/groups/{k}")
-        for sample, asked in zip(group["samples"], group["whatif"]["group"], strict=True):
+        for sample, advantage in zip(group["samples"], group["whatif"]["group"], strict=True):
             if sample["reward"] is None:
-                assert asked in (None, 0.0) and "reward.py line 3" in sample["reasons"]["correct"]
+                assert advantage in (None, 0.0) and "reward.py line 3" in sample["reasons"]["correct"]
                 return
-    pytest.fail("no answer failed: the fixture is too small")
+    pytest.fail("no sample failed: the fixture is too small")
 
 
-def test_a_check_asks_nothing(client: TestClient, run: RunFolder) -> None:
+def test_a_held_out_evaluation_has_no_advantages(client: TestClient, run: RunFolder) -> None:
     group = get(client, f"runs/{run.id}/steps/10/groups/0?kind=eval&mode=sampled")
     assert (group["divisor"], group["whatif"], group["kind"]) == (None, None, "eval")
 
 
-def test_a_prompt_over_time_counts_what_was_answered(client: TestClient, run: RunFolder) -> None:
+def test_a_prompt_over_time_counts_final_answers(client: TestClient, run: RunFolder) -> None:
     check = get(client, f"runs/{run.id}/steps/10/groups/0?kind=eval&mode=sampled")
     prompt = get(client, f"runs/{run.id}/prompts/{check['prompt_id']}")
     visit = next(visit for visit in prompt["visits"] if visit["step"] == 10 and visit["mode"] == "sampled")
-    said = [sample["said"] for sample in check["samples"]]
-    assert [answer[1] for answer in visit["answers"]] == sorted(
-        (said.count(one) for one in set(said)), reverse=True
+    final = [sample["said"] for sample in check["samples"]]
+    assert [row[1] for row in visit["answers"]] == sorted(
+        (final.count(one) for one in set(final)), reverse=True
     )
     assert visit["best"]["reward"] >= visit["median"]["reward"] >= visit["worst"]["reward"]
     assert [visit["step"] for visit in prompt["visits"]] == sorted(
@@ -292,27 +292,27 @@ def test_the_log_is_its_end(client: TestClient, tmp_path: Path, run: RunFolder) 
 def test_a_command_to_a_run_that_is_over_is_refused_with_what_to_do(
     client: TestClient, run: RunFolder
 ) -> None:
-    answer = client.post(f"/wb/api/runs/{run.id}/commands", json={"command": "pause"})
-    assert answer.status_code == 409 and "Fork it" in answer.json()["error"]
+    response = client.post(f"/wb/api/runs/{run.id}/commands", json={"command": "pause"})
+    assert response.status_code == 409 and "Fork it" in response.json()["error"]
 
 
 def test_a_setting_that_cannot_change_is_refused_by_name(client: TestClient, run: RunFolder) -> None:
     for args, name in (({"beta": -1}, "beta"), ({"loss_type": "grpo"}, "loss_type"), ({"bta": 1}, "bta")):
-        answer = client.post(f"/wb/api/runs/{run.id}/commands", json={"command": "set", "args": args})
-        assert answer.status_code == 400 and name in answer.json()["problems"], answer.text
+        response = client.post(f"/wb/api/runs/{run.id}/commands", json={"command": "set", "args": args})
+        assert response.status_code == 400 and name in response.json()["problems"], response.text
 
 
 @pytest.mark.parametrize("body", [{"command": "rm -rf"}, {}, {"command": "pause", "more": 1}, []])
-def test_a_command_nobody_knows_is_refused(client: TestClient, run: RunFolder, body: Any) -> None:
+def test_an_unknown_command_is_refused(client: TestClient, run: RunFolder, body: Any) -> None:
     assert client.post(f"/wb/api/runs/{run.id}/commands", json=body).status_code == 422
 
 
 def test_starting_with_bad_settings_makes_no_run_and_names_each(tmp_path: Path) -> None:
     client = serve(RunStore(tmp_path))
-    answer = client.post(
+    response = client.post(
         "/wb/api/runs", json={"preset": "embedded", "settings": {"num_generations": 1, "beta": -1}}
     )
-    assert answer.status_code == 400 and set(answer.json()["problems"]) == {"num_generations", "beta"}
+    assert response.status_code == 400 and set(response.json()["problems"]) == {"num_generations", "beta"}
     assert list(tmp_path.iterdir()) == []
 
 

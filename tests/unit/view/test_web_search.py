@@ -1,4 +1,4 @@
-"""Search over the routes: what was asked stands in the address, hits are short rows, all of them a file."""
+"""Search over the routes: conditions stand in the address, hits are short rows, all of them a file."""
 
 import io
 import json
@@ -24,9 +24,9 @@ def client(store: RunStore) -> TestClient:
 
 
 def found(client: TestClient, run: RunFolder, **query: object) -> Any:
-    answer = client.get(f"/runs/{run.id}/search", params=query)  # type: ignore[arg-type]
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+    response = client.get(f"/runs/{run.id}/search", params=query)  # type: ignore[arg-type]
+    assert response.status_code == 200, response.text
+    return response.json()
 
 
 def test_hits_say_where_they_are_and_pages_join_up(client: TestClient, run: RunFolder) -> None:
@@ -68,8 +68,8 @@ def test_a_search_that_cannot_be_is_refused(
 def test_a_search_that_fits_nothing_here_is_a_sentence(
     client: TestClient, run: RunFolder, query: dict[str, str]
 ) -> None:
-    answer = client.get(f"/runs/{run.id}/search", params=query)
-    assert answer.status_code == 404 and answer.json()["error"]
+    response = client.get(f"/runs/{run.id}/search", params=query)
+    assert response.status_code == 404 and response.json()["error"]
 
 
 def test_all_hits_come_as_json_lines_and_as_parquet(client: TestClient, run: RunFolder) -> None:

@@ -3,7 +3,7 @@
 
 import { h, oneLine, visible } from "../common/dom.js";
 import { mark, rightWord } from "../common/dots.js";
-import { count, fixed, known, listed, percent, signed, word } from "../common/format.js";
+import { capital, count, fixed, known, listed, percent, signed, word } from "../common/format.js";
 import { ratingChip, ratingRow } from "../common/ratings.js";
 import { commonPrefix, differing, twins } from "../common/siblings.js";
 import { lensLegend, tokenText } from "./tokens.js";
@@ -30,7 +30,7 @@ function remark(sample, samples, limit) {
   if (sample.finish_reason === "length") return `Cut at ${count(sample.length, "token")}${limit ? ` (the limit is ${limit})` : ""}, so it could not end.`;
   if (same.length) {
     const few = same.length <= 4;
-    return `${few ? listed(same.map(number)) : `${word(same.length)} others`} ${same.length === 1 ? "has" : "have"} exactly this text, so it counts ${same.length === 1 ? "twice" : `${word(same.length + 1)} times`}.`;
+    return `${few ? listed(same.map(number)) : `${capital(word(same.length))} others`} ${same.length === 1 ? "has" : "have"} exactly this text, so it counts ${same.length === 1 ? "twice" : `${word(same.length + 1)} times`}.`;
   }
   return "";
 }

@@ -2,6 +2,7 @@
 // bottom; wrong ones grey, the most frequent darkest; samples without a final answer are hatched.
 
 import { oneLine, s } from "../common/dom.js";
+import { count } from "../common/format.js";
 
 const NAMED = 4; // wrong answers with a band of their own
 /** Pixels of one visit at most: two visits do not need the whole page. */
@@ -34,7 +35,7 @@ export function bands(visits) {
   const none = [...by.values()].filter((band) => band.none);
   const wrong = [...by.values()].filter((band) => !band.right && !band.none).sort((a, b) => size(b) - size(a));
   const rest = wrong.slice(NAMED);
-  const others = rest.length ? [{ final: `${rest.length} others`, others: true, right: false, none: false, shares: visits.map((_, v) => rest.reduce((sum, band) => sum + band.shares[v], 0)) }] : [];
+  const others = rest.length ? [{ final: count(rest.length, "other"), others: true, right: false, none: false, shares: visits.map((_, v) => rest.reduce((sum, band) => sum + band.shares[v], 0)) }] : [];
   return [...right, ...wrong.slice(0, NAMED), ...others, ...none];
 }
 
