@@ -396,7 +396,7 @@ FUNCTIONS: dict[str, Callable[[Inputs], dict[str, Any]]] = {
     "pass_at_k": lambda i: {"value": text.pass_at_k(i["n"], i["c"], i["k"])},
     "maj_at_k": lambda i: {"value": text.maj_at_k(i["answers"], i["correct"])},
     "avg_at_k": lambda i: {"value": text.avg_at_k(i["n"], i["c"])},
-    "unique_answers": lambda i: {"value": text.unique_final_answers(i["answers"])},
+    "unique_answers": lambda i: {"value": text.distinct_count(i["answers"])},
     "duplicate": lambda i: {"value": text.duplicate_fraction([_hashable(t) for t in i["texts"]])},
     "repeat_fraction": lambda i: {"value": text.repeat_fraction(i["items"], i.get("n", 3))},
     "entropy_nats": entropy_nats,

@@ -141,7 +141,7 @@ def test_case_41_a_fork_is_refused_a_base_model_that_is_not_its_parents(run: Run
     child = record.create(
         run.root, run.config(), rewards=run.about()["rewards"],
         files={path.name: path.read_text() for path in run.rewards.iterdir()},
-        prepare=lambda folder: checkpoints.copy_into(run.checkpoints / "step-000001", folder, {}),
+        parent={"run": run.id, "step": 1}, prepare=lambda folder: checkpoints.copy_into(run.checkpoints / "step-000001", folder, {}),
     )  # fmt: skip
     another_weight(Path(run.config().model) / "model.safetensors")
     with pytest.raises(RunError, match=r"model.safetensors of the base model .* changed after"):

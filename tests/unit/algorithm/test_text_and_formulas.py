@@ -33,7 +33,7 @@ def test_the_majority_breaks_ties_by_who_was_seen_first_and_none_does_not_vote()
 
 
 def test_answers_and_duplicates_are_counted() -> None:
-    assert text.unique_final_answers(["4", None, "4", "5"]) == 2
+    assert text.distinct_count(["4", None, "4", "5"]) == 2
     assert text.duplicate_fraction(["a", "b", "a", "a"]) == 0.5 and text.duplicate_fraction([]) == 0.0
 
 
