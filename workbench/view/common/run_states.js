@@ -18,10 +18,10 @@ export function pill(status, now) {
   return { words: WORDS[state] ?? state, look: state === "running" ? "on" : "quiet" };
 }
 
-const PHASES = { import: "Starting up", "load model": "Loading the model", prepare: "Preparing prompts and rewards", sample: "Sampling", score: "Scoring samples", rate: "Waiting for your ratings", "check, sampled": "Checking held-out problems, sampled", "check, greedy": "Checking held-out problems, greedy", update: "Updating the model", record: "Writing the record", checkpoint: "Saving a checkpoint", save: "Saving the final model" };
+const PHASES = { import: "Starting up", "load model": "Loading the model", prepare: "Preparing prompts and rewards", sample: "Sampling", score: "Scoring samples", rate: "Waiting for your ratings", "check, sampled": "Evaluating held-out problems, sampled", "check, greedy": "Evaluating held-out problems, greedy", update: "Updating the model", record: "Writing the record", checkpoint: "Saving a checkpoint", save: "Saving the final model" };
 
 /** The stages before the first recorded group, each with its phases. */
-export const STAGES = [["start", ["import"]], ["load the model", ["load model", "prepare"]], ["check the base model", ["check, sampled", "check, greedy"]], ["sample", ["sample"]], ["score", ["rate", "score"]], ["update", ["update"]], ["record", ["record", "checkpoint", "save"]]];
+export const STAGES = [["start", ["import"]], ["load the model", ["load model", "prepare"]], ["evaluate the base model", ["check, sampled", "check, greedy"]], ["sample", ["sample"]], ["score", ["rate", "score"]], ["update", ["update"]], ["record", ["record", "checkpoint", "save"]]];
 
 /** "Sampling 192 samples, 61 done": what the worker is doing now. */
 export function phase(status, samples) {

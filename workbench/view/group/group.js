@@ -55,7 +55,7 @@ export function makeGroup({ store, header, scalings, rater, go, turn, walk, what
   let branch = null; // the indices of the samples of a chosen branch
 
   const headPart = part(head, (step, newest, place, total, question, answer, note, lens, lenses, mode) => [
-    stepper(mode ? `Check at ${step}` : `Step ${step}`, () => turn(-1), () => turn(1), { first: step <= 0, last: step >= newest, name: "Step" }),
+    stepper(mode ? `Evaluation at ${step}` : `Step ${step}`, () => turn(-1), () => turn(1), { first: step <= 0, last: step >= newest, name: "Step" }),
     stepper(`Group ${place} of ${total}`, () => walk(-1), () => walk(1), { first: place <= 1, last: place >= total, name: "Group" }),
     h("h1", { dir: "auto", title: question.length > 60 ? visible(question, 2000) : null }, visible(question, 300)),
     h("span", { class: "reference i2" }, answer !== null && ["reference answer ", h("b", { class: "mono" }, oneLine(answer, 80))], note && h("span", { class: "i3 desk" }, `  ${note}`)),

@@ -21,7 +21,7 @@ export function samplesTable({ group, shown, picked, graded, other = null, onPic
   const extracted = samples.some((sample) => sample.said !== null && sample.said !== undefined);
   const choose = (index) => () => onPick(index);
   return [
-    h("div", { class: "ph" }, h("h2", {}, group.divisor ? `${samples.length} samples: advantage and effect of the update` : `${samples.length} samples of a held-out check`)),
+    h("div", { class: "ph" }, h("h2", {}, group.divisor ? `${samples.length} samples: advantage and effect of the update` : `${samples.length} samples of a held-out evaluation`)),
     h("div", { class: "sibscroll", tabindex: 0, role: "region", "aria-label": "Table of samples" }, h("table", {},
       h("thead", {}, h("tr", {},
         h("th", { scope: "col" }, "#"), h("th", { scope: "col" }, h("span", { class: "unseen" }, "right or wrong")),
@@ -39,7 +39,7 @@ export function samplesTable({ group, shown, picked, graded, other = null, onPic
           h("td", { class: "r mono" }, signed(sample.delta_logp)),
           h("td", { class: `movecol ${other ? "tight" : ""}` }, moveBar(sample.delta_logp, largest, other ? 44 : 84)),
           h("td", { class: "markcol" }, against(sample) && h("span", { class: "chip warn", role: "img", "aria-label": "moved against its advantage" }, "≠"))]))))),
-    h("p", { class: "sentence" }, !group.divisor ? "Held-out checks train nothing: these samples have no advantage." : measured ? verdict(samples) : "Log-probabilities after the update were not computed at this step (probe_every)."),
+    h("p", { class: "sentence" }, !group.divisor ? "Held-out evaluations train nothing: these samples have no advantage." : measured ? verdict(samples) : "Log-probabilities after the update were not computed at this step (probe_every)."),
   ];
 }
 

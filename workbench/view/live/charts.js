@@ -26,7 +26,7 @@ function overlay(store, other, name) {
 }
 
 function reward({ store, header, other }) {
-  const { steps, parts, checks } = store.data;
+  const { steps, parts, evaluations } = store.data;
   const values = column(store, "reward");
   const names = Object.keys(parts);
   const weights = Object.fromEntries(header.rewards.map((reward) => [reward.name, reward]));
@@ -34,8 +34,8 @@ function reward({ store, header, other }) {
   const drawn = counting.length > 1 ? counting.slice(0, 3) : [];
   const [bottom, top] = header.reward_range ?? [Math.min(0, least(values)), roundUp(most(values)) || 1];
   const recomputed = overlay(store, other, "reward");
-  const points = checks.map(({ step, mode, accuracy, low, high }) => ({ x: step, y: accuracy, low, high, open: mode === "greedy" }));
-  const lastCheck = (mode, step) => checks.filter((check) => check.mode === mode && check.step <= step).at(-1)?.accuracy;
+  const points = evaluations.map(({ step, mode, accuracy, low, high }) => ({ x: step, y: accuracy, low, high, open: mode === "greedy" }));
+  const lastAccuracy = (mode, step) => evaluations.filter((one) => one.mode === mode && one.step <= step).at(-1)?.accuracy;
   return {
     x: steps,
     sub: `mean of ${header.prompts_per_step * header.num_generations} samples`,
@@ -48,10 +48,10 @@ function reward({ store, header, other }) {
       const train = lastKnown(values, index);
       if (narrow()) return [{ y: train, text: short(train), colour: "--accent", bold: true }];
       return [
-        { y: lastCheck("greedy", step), icon: "open", text: `greedy ${short(lastCheck("greedy", step))}`, colour: "--ink2" },
+        { y: lastAccuracy("greedy", step), icon: "open", text: `greedy ${short(lastAccuracy("greedy", step))}`, colour: "--ink2" },
         { y: train, text: `train ${short(train)}`, colour: "--accent", bold: true },
         ...(recomputed ? [{ y: lastKnown(recomputed, index), text: `what if ${short(lastKnown(recomputed, index))}`, colour: "--accent" }] : []),
-        { y: lastCheck("sampled", step), icon: "filled", text: `held-out ${short(lastCheck("sampled", step))}`, colour: "--ink" },
+        { y: lastAccuracy("sampled", step), icon: "filled", text: `held-out ${short(lastAccuracy("sampled", step))}`, colour: "--ink" },
         ...drawn.map((name) => ({ y: lastKnown(parts[name], index), text: `${name.length > 12 ? `${name.slice(0, 11)}…` : name} ${short(lastKnown(parts[name], index))}`, colour: "--ink3" })),
       ];
     },

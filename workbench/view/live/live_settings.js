@@ -47,7 +47,7 @@ export function makeLiveSettings({ header, store, commands }) {
 
   function soon() {
     clearTimeout(timer);
-    timer = setTimeout(check, WAIT);
+    timer = setTimeout(validate, WAIT);
   }
 
   function showProblems(problems) {
@@ -59,7 +59,7 @@ export function makeLiveSettings({ header, store, commands }) {
     element.querySelector(".rest").textContent = rest.join(" ");
   }
 
-  async function check() {
+  async function validate() {
     const wanted = changes();
     showProblems(Object.keys(wanted).length ? await commands.problems(wanted) : {});
   }

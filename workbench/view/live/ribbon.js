@@ -123,7 +123,7 @@ export function makeRibbon({ mini = false, onPick }) {
     show(over,
       axis.map((at, i) => !touched(i === axis.length - 1 ? width - 6 : middle(at)) && s("text", { x: i === axis.length - 1 ? width - 1 : Math.max(0, middle(at)), y: top + height + 13,
         "text-anchor": i === axis.length - 1 ? "end" : i === 0 && step < 14 ? "start" : "middle" }, at)),
-      checkMarks(store.data.checks, middle, top, width, mini || state.narrow),
+      evaluationMarks(store.data.evaluations, middle, top, width, mini || state.narrow),
       mini ? null : eventMarks(store.data, middle, top, state.narrow),
       ended && newest !== null && s("line", { x1: left(newest) + step, x2: left(newest) + step, y1: top - 3, y2: top + height, class: "endrule" }),
       newest !== null && newest !== seen && seen !== null && s("rect", { x: left(newest), y: top, width: step, height, class: "arrives" }),
@@ -200,12 +200,12 @@ const diamond = (x, y, size = 4, extra = "") => s("path", { d: `M${x} ${y - size
 
 const pencil = (x, y) => `M${x} ${y}l1 -3.5 6.5 -6.5 2.5 2.5 -6.5 6.5z`;
 
-function checkMarks(checks, middle, top, width, quiet) {
-  const sampled = checks.filter((check) => check.mode === "sampled" || !checks.some((other) => other.step === check.step && other.mode === "sampled"));
+function evaluationMarks(evaluations, middle, top, width, quiet) {
+  const sampled = evaluations.filter((one) => one.mode === "sampled" || !evaluations.some((other) => other.step === one.step && other.mode === "sampled"));
   let free = -Infinity;
-  return sampled.map((check, i) => {
-    const x = middle(check.step);
-    const words = `${i === 0 ? "held-out " : ""}${percent(check.accuracy)}`;
+  return sampled.map((evaluation, i) => {
+    const x = middle(evaluation.step);
+    const words = `${i === 0 ? "held-out " : ""}${percent(evaluation.accuracy)}`;
     const fits = !quiet && x > free;
     if (fits) free = x + 14 + words.length * 6;
     return s("g", {}, diamond(x, top - 8), fits && s("text", x > width - 14 - words.length * 6 ? { x: x - 8, y: top - 4, "text-anchor": "end", class: "t2" } : { x: x + 8, y: top - 4, class: "t2" }, words));
@@ -228,11 +228,11 @@ const figure = (value) => (Array.isArray(value) ? value.map((one) => `${oneLine(
 function eventMarks(data, middle, top, quiet) {
   const flags = [...new Map(pressing(data.alarms).reverse().map((alarm) => [alarm.since ?? alarm.step, alarm])).values()];
   const changes = [...settingsChanged(data.events)];
-  const checks = data.checks.map((check) => middle(check.step));
-  const place = (alarm) => { const x = middle(alarm.since ?? alarm.step ?? 0); return checks.includes(x) ? x - 14 : x; };
+  const evaluated = data.evaluations.map(({ step }) => middle(step));
+  const place = (alarm) => { const x = middle(alarm.since ?? alarm.step ?? 0); return evaluated.includes(x) ? x - 14 : x; };
   // A label is drawn only where it ends before the next mark and does not touch that of an evaluation.
-  const fits = (x, words) => !checks.some((check) => x - check > 0 && x - check < 60) && ![...checks, ...flags.map(place)].some((mark) => mark > x && mark < x + 17 + words.length * 6);
-  const beside = (step) => data.checks.some((check) => check.step === step) || flags.some((alarm) => alarm.since === step);
+  const fits = (x, words) => !evaluated.some((other) => x - other > 0 && x - other < 60) && ![...evaluated, ...flags.map(place)].some((mark) => mark > x && mark < x + 17 + words.length * 6);
+  const beside = (step) => data.evaluations.some((one) => one.step === step) || flags.some((alarm) => alarm.since === step);
   return [
     flags.map((alarm) => {
       const x = place(alarm), words = (alarm.label ?? alarm.name).toLowerCase();
@@ -251,7 +251,7 @@ export function legend({ graded, narrow }) {
     h("span", {}, h("i", { class: "swatch ramp" }), graded ? (narrow ? "low → high reward" : "low → high mean reward") : narrow ? "few → most right" : "few → most of the group right"),
     h("span", {}, h("i", { class: "swatch dead" }), `${narrow ? "" : "dead: "}${graded ? "all the same" : "all right"}`),
     h("span", {}, hatched, narrow ? "all wrong" : "dead: all wrong"),
-    h("span", {}, s("svg", { width: 9, height: 9, class: "swatch tight" }, diamond(4.5, 4.5, 4)), narrow ? "held-out" : "held-out check"),
+    h("span", {}, s("svg", { width: 9, height: 9, class: "swatch tight" }, diamond(4.5, 4.5, 4)), narrow ? "held-out" : "held-out evaluation"),
     h("span", {}, s("svg", { width: 11, height: 12, class: "swatch tight" }, s("path", { d: "M1.5 11.5V1h8l-2.5 3 2.5 3h-8", class: "flag warning" })), "alarm"),
     h("span", {}, s("svg", { width: 13, height: 13, class: "swatch tight pen" }, s("path", { d: pencil(1.5, 11.5), class: "pencil" })), narrow ? "changed" : "setting changed"));
 }

@@ -45,7 +45,7 @@ export function makePrompt({ store, header, go, link }) {
       h("div", { class: "ph" }, h("h2", {}, sentence(visits)), h("span", { class: "sp" }), visits.length > FEW && h("span", { class: "note desk" }, "a column per visit, a band per final answer; height = share of the group")),
       visits.some((one) => one.answers?.length) ? stackedFlow(visits, at, width, narrow ? 190 : 230) : null,
       multiples(visits, at, width, narrow),
-      visits.length === 1 && !visit.mode && lists.watched.length > 0 && h("p", { class: "note followhint" }, "Watched prompts come again at every check: ",
+      visits.length === 1 && !visit.mode && lists.watched.length > 0 && h("p", { class: "note followhint" }, "Watched prompts come again at every evaluation: ",
         h("button", { type: "button", class: "link", "data-key": "follow-watched", on: { click: () => go({ prompt: lists.watched[0].prompt_id, mode: "sampled" }) } }, "follow one from the first step")));
     show(strip,
       h("div", { class: "ph" }, h("h2", {}, visits.length > 1 && at > 0 ? `Step ${first.step} beside step ${visit.step}` : "Its samples"), h("span", { class: "sp" }), h("span", { class: "note desk" }, "the best, the median and the worst sample by reward")),
@@ -101,7 +101,7 @@ export function makePrompt({ store, header, go, link }) {
       };
       if (step === null) return say("No prompt yet. The first appears after the first step.");
       try {
-        const checked = store.data.checks.filter((check) => check.mode === "sampled").at(-1)?.step ?? null;
+        const checked = store.data.evaluations.filter((one) => one.mode === "sampled").at(-1)?.step ?? null;
         const [here, watched] = await Promise.all([store.step(step).catch(() => ({ groups: [] })), checked === null ? { groups: [] } : store.step(checked, "sampled").catch(() => ({ groups: [] }))]);
         lists = { step: here.groups, at: step, title: `Step ${step}`, watched: watched.groups.filter((group) => group.n > 1), checked };
         const prompt = cursor.prompt ?? lists.step[0]?.prompt_id ?? lists.watched[0]?.prompt_id;

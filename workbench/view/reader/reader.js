@@ -98,7 +98,7 @@ function assemble(element, { cursor, store, hits, ask, header, glossary, postJso
       return step === null ? null : go({ step });
     }
     if (cursor.now.mode) {
-      const steps = store.data.checks.filter((check) => check.mode === cursor.now.mode).map((check) => check.step);
+      const steps = store.data.evaluations.filter((one) => one.mode === cursor.now.mode).map((one) => one.step);
       const next = by > 0 ? steps.find((step) => step > at) : steps.findLast((step) => step < at);
       return next === undefined ? null : go({ step: next });
     }

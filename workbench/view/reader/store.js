@@ -16,7 +16,7 @@ const EMPTY = () => ({
   steps: [],
   metrics: {},
   parts: {},
-  checks: [],
+  evaluations: [],
   ribbon: new Map(),
   events: [],
   alarms: [],
@@ -61,7 +61,7 @@ export function makeStore({ fetchJson, postJson }, run) {
     data.steps.push(...delta.steps);
     grow(data.metrics, delta.metrics, before, delta.steps.length);
     grow(data.parts, delta.metric_parts ?? {}, before, delta.steps.length);
-    data.checks.push(...delta.checks.map(check).filter(({ accuracy }) => typeof accuracy === "number"));
+    data.evaluations.push(...delta.checks.map(evaluation).filter(({ accuracy }) => typeof accuracy === "number"));
     for (const column of delta.ribbon) data.ribbon.set(column.step, column.values.map((value, i) => [value, SIDES[column.dead[i]]]));
     data.events.push(...delta.events);
     if (delta.alarms) data.alarms = delta.alarms;
@@ -113,7 +113,7 @@ export function makeStore({ fetchJson, postJson }, run) {
 }
 
 // A held-out evaluation: its accuracy with the confidence interval, and the number of problems.
-function check({ step, mode, n, metrics }) {
+function evaluation({ step, mode, n, metrics }) {
   const of = (name) => metrics[`heldout/${mode}/${name}`] ?? null;
   return { step, mode, n: n ?? of("problems"), accuracy: of("accuracy"), low: of("accuracy_low"), high: of("accuracy_high") };
 }

@@ -50,7 +50,7 @@ export function makeSearch({ store, hits, header, go, link }) {
         field("Ended", choice("finish", [ANY, ["stop", "by itself"], ["length", "cut off"]]))),
       h("div", { class: "pair" },
         field("Correct", choice("right", [ANY, ["true", "right"], ["false", "wrong"]])),
-        field("From", choice("kind", [ANY, ["train", "training"], ["eval", "held-out checks"]]))),
+        field("From", choice("kind", [ANY, ["train", "training"], ["eval", "held-out evaluations"]]))),
       pairs.length > 0 && field("Rewards that disagree", choice("disagree", [["", "any"], ...pairs])),
       field("A reward that failed", choice("failed", [["", "any"], ...rewards.map((name) => [name, oneLine(name, 40)])])),
       h("button", { type: "reset", class: "btn", "data-key": "find-reset" }, "Clear"));
@@ -108,7 +108,7 @@ export function makeSearch({ store, hits, header, go, link }) {
 
   function row(hit, i, marked) {
     const to = { ...placeOf(hit), ...last };
-    const from = hit.kind === "eval" ? `check ${hit.step}` : `step ${hit.step}`;
+    const from = hit.kind === "eval" ? `evaluation ${hit.step}` : `step ${hit.step}`;
     return h("li", { class: i === chosen ? "on" : "", "data-hit": i },
       h("a", { href: link(to), "data-key": `hit-${hit.id}`, "aria-current": i === chosen ? "true" : null, on: { click: (event) => open(event, i, to) } },
         h("span", { class: "hithead" },
@@ -200,7 +200,7 @@ function described(sought) {
     range("come from step", "step"),
     finish && (finish === "length" ? "were cut off" : "ended by themselves"),
     advantage && { up: "were pushed up", down: "were pushed down", zero: "were not pushed" }[advantage],
-    kind && (kind === "eval" ? "come from checks" : "come from training"),
+    kind && (kind === "eval" ? "come from evaluations" : "come from training"),
     disagree && "divide two rewards",
     failed && `have no ${oneLine(failed, 30)}`,
     style && `are ${oneLine(style, 20)}`,

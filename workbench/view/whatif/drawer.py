@@ -24,7 +24,7 @@ REMEMBERED = 8
 """Runs whose samples are kept in memory."""
 TOKEN_SECONDS = 0.6
 """Time limit of one response about tokens; the client asks for the rest."""
-_NOTE = "What each recorded step would have asked for with these settings, not how the run would have gone."
+_NOTE = "What each recorded step would have computed with these settings, not how the run would have gone."
 
 
 class _Query(NamedTuple):
