@@ -26,11 +26,17 @@ def addresses(served: Dashboard, runs: list[str]) -> list[str]:
     return [f"{address}&run={runs[1]}" if "/compare" in address else address for address in found]
 
 
-@pytest.mark.parametrize("size", [(1440, 900), (390, 844)], ids=["desktop", "phone"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_page_leaves_the_console_empty(browser: Browser, served, theme, size) -> None:
+@pytest.mark.parametrize(
+    ("theme", "width", "height"),
+    [
+        ("light", 1440, 900),
+        ("dark", 390, 844),
+        pytest.param("dark", 1440, 900, marks=pytest.mark.slow),
+        pytest.param("light", 390, 844, marks=pytest.mark.slow),
+    ],
+)
+def test_every_page_leaves_the_console_empty(browser: Browser, served, theme, width, height) -> None:
     dashboard, runs = served
-    width, height = size
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
     page = context.new_page()
     page.set_default_timeout(60_000)
