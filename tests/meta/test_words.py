@@ -73,6 +73,7 @@ ANSWER_NAMES = re.compile(
 )
 PUBLIC = {
     ("run.py", "tell"),
+    ("diagnose/agreement.py", "said"),
     ("rewards/api/dialects.py", "parse_answer"),  # a method of the `parser` that verifiers passes
     ("rewards/builtin/answers.py", "partial_credit"),  # the name of a reward in configs
 }

@@ -37,6 +37,11 @@ class Disagreement(NamedTuple):
     """The mean reward of its group, or the reward of `other`."""
     other: str | None = None
 
+    @property
+    def said(self) -> Judgement:
+        """`judgement`, by the name that notebooks have for it."""
+        return self.judgement
+
     def as_json(self) -> Json:
         """By the names that the command line prints."""
         return {"said" if name == "judgement" else name: value for name, value in self._asdict().items()}
