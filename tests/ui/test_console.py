@@ -51,6 +51,6 @@ def test_every_page_leaves_the_console_empty(browser: Browser, served, theme, wi
         drawn = page.locator("[data-module] > :not([role=status]), .wb-field").locator("visible=true")
         expect(drawn.first).to_be_visible(timeout=60_000)
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, address
-        assert page.evaluate("document.documentElement.dataset.theme") == theme
+        expect(page.locator("html")).to_have_attribute("data-theme", theme)
     context.close()
     assert troubles == []
