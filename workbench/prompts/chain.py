@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Literal, NamedTuple, get_args
 
+from workbench.core import tags
 from workbench.core.types import Prompt
 
 DEFAULT_LEVELS = range(3, 10)
@@ -24,7 +25,6 @@ STYLES: tuple[Style, ...] = get_args(Style)
 
 _FORMAT = re.compile(r"<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>[^<]*)</answer>", re.DOTALL)
 _ONE_STEP = re.compile(r"\d[-+*]\d=\d")
-_ANSWER_AT_END = re.compile(r"<answer>([^<]*)</answer>\s*\Z")
 
 
 class Step(NamedTuple):
@@ -85,8 +85,7 @@ def prompt(rng: Random, level: int) -> Prompt:
 
 def final_answer(completion: str) -> str | None:
     """The text inside the `<answer>` that ends the completion, or None where there is no such thing."""
-    found = _ANSWER_AT_END.search(completion)
-    return found.group(1) if found else None
+    return tags.tag_at_end(completion)
 
 
 def verify(completion: str, answer: str) -> bool:

@@ -4,7 +4,8 @@ import re
 import string
 import unicodedata
 
-_TAG_AT_END = re.compile(r"<answer>([^<]*)</answer>\s*\Z")
+from workbench.core import tags
+
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation + "¿¡«»“”„‘’…–—")
@@ -12,14 +13,14 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation + "¿¡«»“”„‘�
 
 def answer_tag(completion: str) -> str | None:
     """The text inside the `<answer>` that ends the completion, or None where there is no such thing."""
-    found = _TAG_AT_END.search(completion)
-    return found.group(1).strip() if found else None
+    found = tags.tag_at_end(completion)
+    return None if found is None else found.strip()
 
 
 def final_answer(completion: str) -> str:
     """What a completion concludes: the text in the `<answer>` at its end, or else everything after `</think>`."""
     tagged = answer_tag(completion)
-    return completion.rpartition("</think>")[2].strip() if tagged is None else tagged
+    return tags.after_thoughts(completion).strip() if tagged is None else tagged
 
 
 def thoughts(completion: str) -> str:
