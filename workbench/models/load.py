@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from workbench.core.config import RunConfig
 from workbench.core.errors import ModelError
-from workbench.models import embedded
+from workbench.models import embedded, logprobs, randomness
 from workbench.models.device import find_device, model_size, refuse_what_does_not_fit
 from workbench.models.fast import packing
 from workbench.models.fast.norms import replace_rms_norms
@@ -51,13 +51,12 @@ def load_policy(config: RunConfig, *, model: Any = None, tokenizer: Any = None) 
         # Padding never reaches the loss or the attention, so any id serves; the file on disk is left alone.
         notes.append(f"no pad token: id {min(eos_ids)} (end of sequence) stands in")
     pad_id = min(eos_ids) if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+    randomness.switch_off(model)
     replace_rms_norms(model)
     if config.packed_update and (reason := packing.enable(model)):
         notes.append(
             f"completions are read padded, each with its prompt: packing leaves this model alone, because {reason}"
         )
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     policy = Policy(
         model=model,
         tokenizer=tokenizer,
@@ -76,7 +75,13 @@ def load_policy(config: RunConfig, *, model: Any = None, tokenizer: Any = None) 
     if config.use_peft:
         policy.model = add_adapter(model, config)
         policy.is_lora = True
-    _switch_dropout_off(policy.model)
+        randomness.switch_off(policy.model)
+    for network in (policy.model, policy.reference, policy.initial):
+        if network is not None:
+            logprobs.has_plain_head(network)  # tried now, while no other thread reads it
+    if config.gradient_checkpointing:
+        randomness.enable_checkpointing(policy.model)
+        randomness.refuse_noise(policy.model)
     return policy
 
 
@@ -142,16 +147,6 @@ def save_policy(policy: Policy, folder: Path) -> None:
 
 def _frozen_copy(model: Any) -> Any:
     return copy.deepcopy(model).requires_grad_(False).eval()
-
-
-def _switch_dropout_off(model: Any) -> None:
-    """Dropout would make the trainer's log-probabilities differ from the sampler's: the ratio must be 1 on policy."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "attention_dropout"):
-            module.attention_dropout = 0.0
-    model.eval()
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
