@@ -332,7 +332,19 @@ def _folder(model: str) -> Path | None:
     return Path(config).parent if isinstance(config, str) else None
 
 
+def _refuse_adapter(folder: Path) -> None:
+    try:
+        base = json.loads((folder / "adapter_config.json").read_text()).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        return
+    raise ModelError(
+        f"{folder} holds an adapter of {base!r}, not a model. Give its base as model, or merge the two first: for a run of the workbench "
+        "`workbench export RUN --model FOLDER --merge`, else merge_and_unload() of PEFT, saved with the tokenizer."
+    )
+
+
 def _read(folder: Path) -> ModelFacts:
+    _refuse_adapter(folder)
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text())

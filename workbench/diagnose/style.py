@@ -6,6 +6,7 @@ A style depends on the form alone: whether there is thinking, whether that skips
 import re
 from typing import Literal
 
+from workbench.core import tags
 from workbench.core.types import Rollout
 from workbench.diagnose.text import R1_WORDS
 
@@ -28,8 +29,11 @@ _STEP = re.compile(rf"{_SUM}\s*=")
 
 def final_answer(text: str) -> str | None:
     """The content of the last `<answer>` or `\\boxed{}`, white space trimmed; None where there is neither."""
-    found = _ANSWER.findall(text)
-    return (found[-1][0] or found[-1][1]).strip() if found else None
+    tagged, boxed = text.rfind("</answer>"), text.rfind("\\boxed")
+    found = tags.last_tag(text) if tagged > boxed else tags.last_box(text)
+    if found is None:
+        found = tags.last_box(text) if tagged > boxed else tags.last_tag(text)
+    return None if found is None else found.strip()
 
 
 def style(rollout: Rollout) -> Style:

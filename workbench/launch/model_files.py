@@ -4,6 +4,7 @@ In: a folder that `save_pretrained` wrote, or should have. Out: a sentence per p
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,25 @@ def has_chat_template(folder: Path) -> bool:
 def has_pad_token(folder: Path) -> bool:
     """Whether any of the model's files names a pad token."""
     return _special_token(folder, "pad_token") is not None
+
+
+def unknown_modules(folder: Path, targets: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of these names of modules, those that no stored matrix belongs to; and the names there are. Nothing is unknown where the
+    files cannot be read."""
+    modules: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        try:
+            with path.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        except (OSError, ValueError, OverflowError, MemoryError):
+            return [], []
+        modules |= {
+            name.removesuffix(".weight")
+            for name, entry in header.items()
+            if name.endswith(".weight") and isinstance(entry, dict) and len(entry.get("shape", ())) == 2
+        }
+    unknown = [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in modules)]
+    return unknown if modules else [], sorted({name.rpartition(".")[2] for name in modules})
 
 
 def _weights_problem(folder: Path) -> str:

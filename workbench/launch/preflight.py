@@ -36,6 +36,10 @@ RECORD_BYTES = 64 * 2**20
 """Disk space that a run needs beside its checkpoints to be worth starting."""
 
 
+SMALLEST_BF16_RATE = 1e-4
+"""Learning rate below which weights in bfloat16 hardly move."""
+
+
 class Report(NamedTuple):
     """What the checks found."""
 
@@ -70,6 +74,8 @@ def check(config: RunConfig, parent: RunFolder | None = None, *, fresh: bool = F
     check_processes(config, problems)
     if facts:
         check_lengths(config, facts, problems)
+        check_precision(config, facts, problems)
+        check_adapter(config, facts, problems)
     split = check_data(config, problems, warnings)
     if split and facts:
         check_prompts(config, facts, split, problems)
@@ -186,6 +192,34 @@ def check_lengths(config: RunConfig, facts: ModelFacts, problems: dict[str, str]
             f"max_prompt_length = {config.max_prompt_length} and max_completion_length = "
             f"{config.max_completion_length} are more than the {facts.context} tokens that this model reads. "
             "Lower one of them."
+        )
+
+
+def check_precision(config: RunConfig, facts: ModelFacts, problems: dict[str, str]) -> None:
+    """The updates are not rounded away: a weight in bfloat16 has 8 bits, and AdamW moves it by about the learning rate."""
+    stored = config.dtype == "auto" and facts.bytes_per_weight == 2
+    if (
+        (config.dtype == "bfloat16" or stored)
+        and not config.use_peft
+        and config.learning_rate < SMALLEST_BF16_RATE
+    ):
+        problems["dtype"] = (
+            f"dtype = {config.dtype}{' (stored as bfloat16)' if stored else ''} with learning_rate = {config.learning_rate:g}: weights in "
+            f"bfloat16 would round most updates below {SMALLEST_BF16_RATE:g} away and not move. Set dtype to float32 (update_dtype = "
+            "bfloat16 keeps the layers fast), turn on use_peft, whose adapter stays in float32, or raise the rate."
+        )
+
+
+def check_adapter(config: RunConfig, facts: ModelFacts, problems: dict[str, str]) -> None:
+    """The modules that an adapter is to be put on are there."""
+    if not config.use_peft or config.lora_target_modules == "all-linear":
+        return
+    targets = [name.strip() for name in config.lora_target_modules.split(",") if name.strip()]
+    unknown, known = model_files.unknown_modules(facts.folder, targets)
+    if unknown:
+        problems["lora_target_modules"] = (
+            f"lora_target_modules names {', '.join(unknown)}, but the model's files hold no such matrix (a tied output head is none of "
+            f"its own). There are: {', '.join(known)}. Name some of these, or set all-linear."
         )
 
 

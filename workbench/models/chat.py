@@ -7,7 +7,7 @@ that a user typed are encoded as plain text, so that data cannot close a turn or
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from jinja2 import TemplateError
@@ -27,6 +27,18 @@ _R1_ZERO = (
 )
 _SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
 _SHOWN = 5
+_LEFT_OUT = "was taught no system messages, so they are left out"
+"""A template that leaves system messages out on purpose says so in these words."""
+TEMPLATE_ERRORS = (
+    TemplateError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What a template, which is code of strangers, may raise."""
 
 
 def render(
@@ -35,14 +47,17 @@ def render(
     template: Template = "chat",
     system_prompt: str = "",
     max_prompt_length: int | None = None,
+    notes: list[str] | None = None,
 ) -> list[Prompt]:
     """Fill `text`, `token_ids` and `id`.
 
     chat: the tokenizer's own template. r1-zero: a dialogue between user and assistant that fixes the form of
     the completion and nothing of its content, after DeepSeek-R1 (arXiv 2501.12948), in words of our own. plain:
     the bare text. A system message inside a chat-style prompt replaces `system_prompt`. Raises ModelError
-    without a usable chat template, DataError for prompts above `max_prompt_length` tokens.
+    without a usable chat template, or where it leaves out a question; DataError for prompts above `max_prompt_length` tokens.
+    What had to be changed for the model to read everything is appended to `notes`, once each.
     """
+    notes = [] if notes is None else notes
     if template == "chat" and not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             "This model has no chat template, so template = chat cannot be used. Set template to plain (the "
@@ -50,14 +65,38 @@ def render(
         )
     rendered = []
     for prompt in prompts:
-        text, token_ids = _encode(messages(prompt, system_prompt), tokenizer, template)
+        text, token_ids = _encode(messages(prompt, system_prompt), tokenizer, template, notes)
+        while token_ids[1:2] == token_ids[:1] == [getattr(tokenizer, "bos_token_id", None)]:
+            token_ids = token_ids[1:]  # the template and the tokenizer each put one
         rendered.append(
             dataclasses.replace(
                 prompt, text=text, token_ids=tuple(token_ids), id=prompt_id(text, prompt.answer)
             )
         )
+    if rendered:
+        _check_ids(rendered[0], tokenizer, notes)
     _check_lengths(rendered, max_prompt_length)
     return rendered
+
+
+def turn_end(tokenizer: Any) -> int | None:
+    """The special token with which the chat template ends an assistant's turn; None without a template or such a token."""
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+    reply = "0 1 0 1"
+    try:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": "1"}, {"role": "assistant", "content": reply}], tokenize=False
+        )
+    except TEMPLATE_ERRORS:
+        return None
+    rest = str(text).rpartition(reply)[2].lstrip()
+    special = [
+        (len(token.content), i)
+        for i, token in tokenizer.added_tokens_decoder.items()
+        if token.special and rest.startswith(token.content)
+    ]
+    return max(special)[1] if special and reply in text else None
 
 
 def messages(prompt: Prompt, system_prompt: str = "") -> list[Message]:
@@ -96,41 +135,92 @@ def token_text(tokenizer: Any) -> Callable[[int], str | bytes]:
     return text
 
 
-def _encode(chat: list[Message], tokenizer: Any, template: Template) -> tuple[str, list[int]]:
+def _encode(
+    chat: list[Message], tokenizer: Any, template: Template, notes: list[str]
+) -> tuple[str, list[int]]:
     match template:
         case "chat":
-            return _chat(chat, tokenizer)
+            return _chat(chat, tokenizer, notes)
         case "r1-zero":
             return _text(_dialogue(chat), tokenizer)
         case "plain":
             return _text("\n\n".join(message["content"] for message in chat), tokenizer)
 
 
-def _chat(chat: list[Message], tokenizer: Any) -> tuple[str, list[int]]:
-    try:
-        return _apply(chat, tokenizer)
-    except TemplateError as error:
-        if chat[0]["role"] != "system":
-            raise ModelError(
-                f"The model's chat template refuses a prompt: {error}. Try template plain or r1-zero."
-            ) from None
-    # Some templates know no system role; then the instruction opens the first user message.
-    system, first, *rest = chat
-    merged = {**first, "content": f"{system['content']}\n\n{first['content']}"}
-    try:
-        return _apply([merged, *rest], tokenizer)
-    except TemplateError as error:
+def _chat(chat: list[Message], tokenizer: Any, notes: list[str]) -> tuple[str, list[int]]:
+    """The chat in the first form of which the template writes out every system and user message."""
+    left_out = _LEFT_OUT in str(tokenizer.chat_template)
+    wanted = [m for m in chat if m["role"] == "user" or (m["role"] == "system" and not left_out)]
+    refusal: Exception | None = None
+    missing: list[Message] = []
+    for form, note in _forms(chat):
+        try:
+            text, token_ids = _apply(form, tokenizer)
+        except TEMPLATE_ERRORS as error:
+            refusal = error
+            continue
+        missing = [message for message in wanted if _squashed(message["content"]) not in _squashed(text)]
+        printed = (
+            isinstance(form[0]["content"], list) and str(form[0]["content"])[:8] in text
+        )  # a list as Python writes it
+        if not missing and not printed:
+            if note and note not in notes:
+                notes.append(note)
+            return text, token_ids
+    if refusal is not None:
         raise ModelError(
-            f"The model's chat template refuses a prompt: {error}. Try template plain or r1-zero."
+            f"The model's chat template refuses a prompt: {refusal}. Try template plain or r1-zero."
         ) from None
+    left = (missing or wanted)[0]
+    raise ModelError(
+        f"The model's chat template leaves out the {left['role']} message {left['content'][:80]!r}: the model would read "
+        f"{text[:200]!r}. Try template plain or r1-zero, or mend chat_template in the model's folder."
+    )
 
 
-def _apply(chat: list[Message], tokenizer: Any) -> tuple[str, list[int]]:
+def _forms(chat: list[Message]) -> Iterator[tuple[list[Any], str]]:
+    """The chat as it is, with its texts as lists of parts, and with the system message in front of the first user message; and what to
+    say of each."""
+
+    def parts(messages: list[Message]) -> list[Any]:
+        return [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
+
+    as_parts = "the chat template reads lists of content parts: each message is given as one text part"
+    yield chat, ""
+    yield parts(chat), as_parts
+    if chat[0]["role"] == "system" and len(chat) > 1:
+        system, first, *rest = chat
+        merged = [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+        folded = "the chat template writes no system message: the system prompt opens the first user message instead"
+        yield merged, folded
+        yield parts(merged), f"{folded}; {as_parts}"
+
+
+def _squashed(text: str) -> str:
+    return "".join(text.split())
+
+
+def _check_ids(prompt: Prompt, tokenizer: Any, notes: list[str]) -> None:
+    """Whether the token ids say what the text says, as far as the tokenizer can write it."""
+    decoded = tokenizer.decode(prompt.token_ids)
+    if _squashed(prompt.question) not in _squashed(decoded) and _squashed(prompt.question) in _squashed(
+        prompt.text
+    ):
+        notes.append(
+            f"the tokenizer cannot write every character of the prompts: the model reads {decoded[:200]!r} for {prompt.text[:200]!r}"
+        )
+    if prompt.token_ids and prompt.token_ids[-1] == getattr(tokenizer, "eos_token_id", None):
+        notes.append(
+            f"prompts end with the end token {tokenizer.decode(prompt.token_ids[-1:])!r}, which the chat template puts there"
+        )
+
+
+def _apply(chat: list[Any], tokenizer: Any) -> tuple[str, list[int]]:
     text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     token_ids = tokenizer.apply_chat_template(
         chat, add_generation_prompt=True, return_dict=False, sanitize_control_tokens=True
     )
-    return text, token_ids
+    return text, list(token_ids)
 
 
 def _dialogue(chat: list[Message]) -> str:
@@ -145,7 +235,10 @@ def _dialogue(chat: list[Message]) -> str:
 
 def _text(text: str, tokenizer: Any) -> tuple[str, list[int]]:
     """Encode text that holds no control token on purpose; the tokenizer adds its own first token, if any."""
-    token_ids = tokenizer(text, split_special_tokens=True)["input_ids"]
+    encoded = tokenizer(text, split_special_tokens=True, return_special_tokens_mask=True)
+    token_ids, added = list(encoded["input_ids"]), list(encoded["special_tokens_mask"])
+    while len(token_ids) > 1 and added.pop():
+        token_ids.pop()  # an end token here would end the completion before it begins
     opening = tokenizer.decode(token_ids[:1]) if token_ids[:1] == [tokenizer.bos_token_id] else ""
     return opening + text, token_ids
 

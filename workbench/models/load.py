@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from workbench.core.config import RunConfig
 from workbench.core.errors import ModelError
-from workbench.models import embedded
+from workbench.models import chat, embedded, logprobs, randomness
 from workbench.models.device import find_device, model_size, refuse_what_does_not_fit
 from workbench.models.fast import packing
 from workbench.models.fast.norms import replace_rms_norms
@@ -47,17 +47,28 @@ def load_policy(config: RunConfig, *, model: Any = None, tokenizer: Any = None) 
             f"model {config.model!r} names no end-of-sequence token, so completions could not end. "
             "Set eos_token in its tokenizer_config.json or eos_token_id in its generation_config.json."
         )
+    if config.template == "chat" and (end := chat.turn_end(tokenizer)) is not None and end not in eos_ids:
+        notes.append(
+            f"the chat template ends a turn with {tokenizer.convert_ids_to_tokens(end)!r} (id {end}), which no file of the model names "
+            "as an end: completions end with it too"
+        )
+        eos_ids.add(end)
+    _name_stops(model, eos_ids)
     if tokenizer.pad_token_id is None:
         # Padding never reaches the loss or the attention, so any id serves; the file on disk is left alone.
         notes.append(f"no pad token: id {min(eos_ids)} (end of sequence) stands in")
     pad_id = min(eos_ids) if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+    randomness.switch_off(model)
     replace_rms_norms(model)
     if config.packed_update and (reason := packing.enable(model)):
         notes.append(
             f"completions are read padded, each with its prompt: packing leaves this model alone, because {reason}"
         )
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    text = model.config.get_text_config(decoder=True)
+    if (named := getattr(text, "max_position_embeddings", 0) or 0) > (switch := rotation_switch(text)):
+        notes.append(
+            f"the context counts as {switch} of {named} tokens: beyond, this model's rotation depends on the longest sequence"
+        )
     policy = Policy(
         model=model,
         tokenizer=tokenizer,
@@ -76,7 +87,13 @@ def load_policy(config: RunConfig, *, model: Any = None, tokenizer: Any = None) 
     if config.use_peft:
         policy.model = add_adapter(model, config)
         policy.is_lora = True
-    _switch_dropout_off(policy.model)
+        randomness.switch_off(policy.model)
+    for network in (policy.model, policy.reference, policy.initial):
+        if network is not None:
+            logprobs.has_plain_head(network)  # tried now, while no other thread reads it
+    if config.gradient_checkpointing:
+        randomness.enable_checkpointing(policy.model)
+        randomness.refuse_noise(policy.model)
     return policy
 
 
@@ -129,8 +146,22 @@ def context_length(config: Any) -> int:
     text = config.get_text_config(decoder=True)
     for name in ("max_position_embeddings", "n_positions", "seq_length"):
         if isinstance(value := getattr(text, name, None), int) and value > 0:
-            return value
+            return min(value, rotation_switch(text))
     return 2**31 - 1
+
+
+def rotation_switch(text: Any) -> int:
+    """The longest sequence for which every position is rotated alike: beyond it, rotations that depend on the sequence's length change
+    for tokens in the cache too, and the sampler's figures are no longer those of one forward pass. 2**31 - 1 without such a switch."""
+    rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    by_kind = [rope, *(part for part in rope.values() if isinstance(part, dict))]
+    switches = [
+        part.get("original_max_position_embeddings")
+        or getattr(text, "original_max_position_embeddings", None)
+        for part in by_kind
+        if (part.get("rope_type") or part.get("type")) in ("longrope", "su", "dynamic")
+    ]
+    return min([int(switch) for switch in switches if switch], default=2**31 - 1)
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
@@ -138,20 +169,34 @@ def save_policy(policy: Policy, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     policy.model.save_pretrained(folder, safe_serialization=True)
     policy.tokenizer.save_pretrained(folder)
+    if policy.is_lora and (generation := getattr(policy.model.get_base_model(), "generation_config", None)):
+        generation.save_pretrained(folder)  # an adapter's folder would not say where completions end
 
 
 def _frozen_copy(model: Any) -> Any:
     return copy.deepcopy(model).requires_grad_(False).eval()
 
 
-def _switch_dropout_off(model: Any) -> None:
-    """Dropout would make the trainer's log-probabilities differ from the sampler's: the ratio must be 1 on policy."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "attention_dropout"):
-            module.attention_dropout = 0.0
-    model.eval()
+def _name_stops(model: Any, eos_ids: set[int]) -> None:
+    """Whoever loads the saved model stops where training did; and saving it cannot fail on a generation_config that contradicts itself."""
+    generation: GenerationConfig | None = getattr(model, "generation_config", None)
+    if generation is None:
+        return
+    named = generation.eos_token_id
+    if (set(named) if isinstance(named, list | tuple) else {named}) != eos_ids:
+        generation.eos_token_id = sorted(eos_ids) if len(eos_ids) > 1 else min(eos_ids)
+    try:
+        generation.validate(strict=True)
+    except ValueError:
+        generation.do_sample = True  # temperature and its kind contradict greedy search
+        try:
+            generation.validate(strict=True)
+        except ValueError:
+            model.generation_config = GenerationConfig(
+                eos_token_id=generation.eos_token_id,
+                pad_token_id=generation.pad_token_id,
+                bos_token_id=generation.bos_token_id,
+            )
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> set[int]:

@@ -5,6 +5,7 @@ Only completion positions reach the output head, so no [samples, tokens, vocabul
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ def token_stats(
     row_N = torch.from_numpy(np.concatenate(rows)).to(device)
     column_N = torch.from_numpy(np.concatenate(columns)).to(device)
     target_N = torch.from_numpy(np.concatenate(targets).astype(np.int64)).to(device)
-    if has_plain_head(model.config):
+    if has_plain_head(model):
         hidden_ND = backbone(model)(input_ids=input_ids, use_cache=False).last_hidden_state[row_N, column_N]
         step = max(1, chunk_logits // int(output_head(model).weight.shape[0]))
         blocks = (
@@ -134,12 +135,55 @@ def output_head(model: Any) -> Any:
     return (model.get_base_model() if hasattr(model, "get_base_model") else model).get_output_embeddings()
 
 
-def has_plain_head(config: Any) -> bool:
-    """Whether logits are just head(hidden): models that cap or scale them afterwards need the full forward."""
-    text = config.get_text_config(decoder=True)
-    return not any(
-        getattr(text, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
-    )
+def has_plain_head(model: Any) -> bool:
+    """Whether logits are just head(hidden): models that cap, scale or shift either side need the full forward. Tried once per network."""
+    network = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if network not in _PLAIN_HEADS:
+        _PLAIN_HEADS[network] = _try_head(network)
+    return _PLAIN_HEADS[network]
+
+
+_PLAIN_HEADS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _try_head(model: Any) -> bool:
+    """Put known numbers of a wide range in the place of what the head gives: they must come out unchanged, and the head must have been
+    given the decoder's hidden state."""
+    head = output_head(model)
+    weight = next(model.parameters())
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    ids = torch.tensor([[1, 2, 3, 4, 5]], device=weight.device) % rows
+    given: list[Tensor] = []
+    known: list[Tensor] = []
+
+    def replace(module: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        given.append(args[0])
+        known.append(torch.linspace(-60.0, 60.0, output.shape[-1]).to(output).expand_as(output))
+        return known[-1]
+
+    was_training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.autocast(weight.device.type, enabled=False):
+            hook = head.register_forward_hook(replace)
+            try:
+                logits = model(input_ids=ids, use_cache=False).logits
+            finally:
+                hook.remove()
+            hidden = backbone(model)(input_ids=ids, use_cache=False).last_hidden_state
+        tolerance = 1e-5 if weight.dtype in (torch.float32, torch.float64) else 1e-2
+        return bool(
+            len(known) == 1
+            and given[0].shape == hidden.shape
+            and torch.equal(logits.float(), known[0].float())
+            and (given[0] - hidden).abs().max() <= tolerance * hidden.abs().max()
+        )
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError):
+        return False
+    finally:
+        for module, training in was_training.items():
+            module.training = training
 
 
 def logit_stats(

@@ -1,6 +1,6 @@
 """The policy: a causal language model in training, with what sampling and the loss need to know of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +37,13 @@ class Policy:
     """Optimiser updates so far."""
     notes: list[str] = field(default_factory=list)
     """What had to be decided for this model, in words for the record."""
+
+    def text_of(self, token_ids: Iterable[int]) -> str:
+        """A completion's text as rewards read it, without end and padding tokens. Other special tokens stay: `<think>` is one in
+        many vocabularies."""
+        left_out = {*self.eos_ids, self.pad_id}
+        kept = [int(token) for token in token_ids if int(token) not in left_out]
+        return str(self.tokenizer.decode(kept, skip_special_tokens=False))
 
     @contextmanager
     def reference_model(self, *, initial: bool = False) -> Iterator[Any]:

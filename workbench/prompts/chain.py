@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Literal, NamedTuple, get_args
 
+from workbench.core import tags
 from workbench.core.types import Prompt
 
 DEFAULT_LEVELS = range(3, 10)
@@ -24,7 +25,6 @@ STYLES: tuple[Style, ...] = get_args(Style)
 
 _FORMAT = re.compile(r"<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>[^<]*)</answer>", re.DOTALL)
 _ONE_STEP = re.compile(r"\d[-+*]\d=\d")
-_FINAL_ANSWER = re.compile(r"<answer>([^<]*)</answer>\s*\Z")
 
 
 class Step(NamedTuple):
@@ -84,9 +84,8 @@ def prompt(rng: Random, level: int) -> Prompt:
 
 
 def final_answer(completion: str) -> str | None:
-    """The text inside the `<answer>` that ends the completion; None where it does not end in one."""
-    found = _FINAL_ANSWER.search(completion)
-    return found.group(1) if found else None
+    """The text inside the `<answer>` that ends the completion, or None where there is no such thing."""
+    return tags.tag_at_end(completion)
 
 
 def verify(completion: str, answer: str) -> bool:

@@ -138,7 +138,7 @@ def assemble(
     for seed, (ids, logps) in zip(seeds, completions, strict=True):
         stopped = len(ids) > 0 and int(ids[-1]) in policy.eos_ids
         reason: FinishReason = "stop" if stopped else "length"
-        text = policy.tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True)
+        text = policy.text_of(ids)
         rollouts.append(
             Rollout(
                 token_ids=ids,

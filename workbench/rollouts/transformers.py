@@ -1,12 +1,13 @@
 """The slow engine that the local one is checked against: the library's own `generate`, one prompt at a time, with our seeds and our draw."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from workbench.core.types import Group, Request, Sampling
 from workbench.rollouts.engine import (
@@ -66,15 +67,16 @@ class TransformersEngine(PolicyEngine):
         draws = np.stack([uniforms(seed, limit) for seed in request.seeds])
         seeded_draw = _SeededDraw(torch.from_numpy(draws).to(policy.device), sampling)
         eos_ids = sorted(policy.eos_ids)
-        sequences: Any = policy.model.generate(
-            input_ids=prompt_BT,
-            attention_mask=torch.ones_like(prompt_BT),
-            do_sample=False,
-            max_new_tokens=limit,
-            eos_token_id=eos_ids,
-            pad_token_id=policy.pad_id,
-            logits_processor=LogitsProcessorList([seeded_draw]),
-        )
+        with _own_settings(policy.model):
+            sequences: Any = policy.model.generate(
+                input_ids=prompt_BT,
+                attention_mask=torch.ones_like(prompt_BT),
+                do_sample=False,
+                max_new_tokens=limit,
+                eos_token_id=eos_ids,
+                pad_token_id=policy.pad_id,
+                logits_processor=LogitsProcessorList([seeded_draw]),
+            )
         ids_BT = sequences[:, prompt_BT.shape[1] :].cpu().numpy()
         logp_BT = torch.stack(seeded_draw.logps, dim=1).cpu().numpy()
         completions = []
@@ -83,6 +85,22 @@ class TransformersEngine(PolicyEngine):
             length = int(ends[0]) + 1 if len(ends) else len(logps)
             completions.append((ids[:length].astype(np.int32), logps[:length].astype(np.float32)))
         return completions
+
+
+@contextmanager
+def _own_settings(model: Any) -> Iterator[None]:
+    """The model without its generation_config: `generate` would fill in from it what a run never asked for (repetition penalty, banned
+    words, least lengths, beams), and the trainer would know nothing of it."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    holders = [part for part in (model, base) if "generation_config" in vars(part)]
+    kept = [part.generation_config for part in holders]
+    for part in holders:
+        part.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for part, own in zip(holders, kept, strict=True):
+            part.generation_config = own
 
 
 def _empty() -> Completion:

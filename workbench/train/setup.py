@@ -128,13 +128,26 @@ def rendered(config: RunConfig, policy: Policy) -> tuple[list[Prompt], list[Prom
     split = task.load(config)
     longest = policy.context - 1 if config.max_prompt_length is None else config.max_prompt_length
     train, heldout = (
-        chat.render(part, policy.tokenizer, config.template, task.system_prompt(config), longest)
+        chat.render(
+            part, policy.tokenizer, config.template, task.system_prompt(config), longest, policy.notes
+        )
         for part in (split.train, split.heldout)
     )
     if len(train) < config.prompts_per_step:
         raise DataError(
             f"prompts_per_step = {config.prompts_per_step}, but there are only {len(train)} prompts to train on. Lower it or "
             "add prompts."
+        )
+    short = [
+        left
+        for prompt in (*train, *heldout)
+        if (left := policy.context - len(prompt.token_ids)) < config.max_completion_length
+    ]
+    if short:
+        policy.notes.append(
+            f"the context of {policy.context} tokens leaves {len(short)} of {len(train) + len(heldout)} prompts less room than "
+            f"max_completion_length = {config.max_completion_length}: their completions are cut off after {min(short)} tokens or more. "
+            "Lower max_completion_length, shorten the prompts, or choose a model with a longer context"
         )
     return train, heldout
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from workbench.algorithm import token_grads, update_stats
 from workbench.core.config import RunConfig
 from workbench.core.types import Group, Sampling, TokenArrays, group_ids
-from workbench.models import per_token_logps
+from workbench.models import per_token_logps, randomness
 from workbench.models.logprobs import PaddedTokenStats, Sequences, unflatten
 from workbench.models.policy import Policy
 from workbench.models.reference import sync_reference
@@ -356,8 +356,7 @@ class Updater:
         objective, sampling = token_grads.Objective.of(config), sampling_of(config)
         sums = _UpdateSums()
         start = 0
-        # Checkpointing only works in training mode; dropout is off either way, so nothing else changes.
-        self.policy.model.train(config.gradient_checkpointing)
+        randomness.set_training(self.policy.model, config.gradient_checkpointing)
         for index, has_signal in _split(microbatches.plan, chunks):
             old_B_T, reference_B_T = (
                 None if table is None else table[index]

@@ -164,3 +164,90 @@ def test_token_texts_of_a_sentencepiece_vocabulary_keep_their_spaces() -> None:
     core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback()])
     text_of = chat.token_text(PreTrainedTokenizerFast(tokenizer_object=core))
     assert [text_of(token) for token in range(4)] == [" the", "cat", b"\xf0", "<3>"]
+
+
+PARTS = (
+    "{% for m in messages %}<|{{ m.role }}|>{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}"
+    "{% endfor %}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+NO_SYSTEM = (
+    "{% for m in messages if m.role != 'system' %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def test_a_template_that_walks_over_content_parts_is_given_parts_and_it_is_noted(tokenizer: Any) -> None:
+    tokenizer.chat_template = PARTS
+    notes: list[str] = []
+    rendered = chat.render([SUM, SUM], tokenizer, system_prompt="Be brief.", notes=notes)
+    assert rendered[0].text == "<|system|>Be brief.<|end|><|user|>Chain: 6+8-3<|end|><|assistant|>"
+    assert tokenizer.decode(rendered[0].token_ids) == rendered[0].text
+    assert len(notes) == 1 and "content parts" in notes[0]
+
+
+def test_a_template_that_drops_system_messages_gets_the_text_in_the_question_and_it_is_noted(
+    tokenizer: Any,
+) -> None:
+    tokenizer.chat_template = NO_SYSTEM
+    notes: list[str] = []
+    [rendered] = chat.render([SUM], tokenizer, system_prompt="Be brief.", notes=notes)
+    assert rendered.text == "<|user|>Be brief.\n\nChain: 6+8-3<|end|><|assistant|>"
+    assert notes == [
+        "the chat template writes no system message: the system prompt opens the first user message instead"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ bos_token }}<|user|><|assistant|>", "leaves out the user message 'Chain: 6"),
+        (
+            "{% for m in messages %}{{ m.content[:5] }}{% endfor %}",
+            "leaves out the user message",
+        ),  # cuts it off
+        ("{{ messages[3].content }}", "refuses a prompt"),
+        ("{{ 1 / 0 }}", "refuses a prompt: division by zero"),
+        ("{{ messages + 1 }}", "refuses a prompt: can only concatenate list"),
+        ("{{ messages.nothing.more }}", "refuses a prompt"),
+    ],
+)
+def test_a_template_that_loses_the_question_or_raises_anything_is_explained(
+    tokenizer: Any, template: str, said: str
+) -> None:
+    tokenizer.chat_template = template
+    with pytest.raises(ModelError, match=f"{said}.*plain or r1-zero"):
+        chat.render([SUM], tokenizer)
+
+
+@pytest.mark.parametrize("template", ["plain", "r1-zero"])
+def test_what_a_tokenizer_puts_behind_a_text_does_not_end_the_prompt(
+    tokenizer: Any, template: chat.Template
+) -> None:
+    end = tokenizer.eos_token
+    expected = chat.render([SUM], tokenizer, template)[0].token_ids
+    ends = [(end, tokenizer.eos_token_id)]
+    for single in (f"$A {end}", f"$A {end} {end}"):
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=ends)
+        assert chat.render([SUM], tokenizer, template)[0].token_ids == expected
+
+
+def test_a_template_and_a_tokenizer_that_both_begin_the_text_begin_it_once(with_system: Any) -> None:
+    with_system.bos_token = "<|system|>"
+    with_system.chat_template = "{{ bos_token }}{{ bos_token }}<|user|>{{ messages[0].content }}<|assistant|>"
+    [rendered] = chat.render([SUM], with_system)
+    assert list(rendered.token_ids).count(with_system.bos_token_id) == 1
+
+
+def test_a_prompt_that_ends_with_the_end_token_is_noted(with_system: Any) -> None:
+    with_system.chat_template = "{{ messages[0].content }}" + with_system.eos_token
+    notes: list[str] = []
+    chat.render([SUM], with_system, notes=notes)
+    assert len(notes) == 1 and notes[0].startswith("prompts end with the end token")
+
+
+def test_the_end_of_a_turn_is_read_off_the_template(tokenizer: Any) -> None:
+    assert chat.turn_end(tokenizer) == tokenizer.convert_tokens_to_ids("<|end|>")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    assert chat.turn_end(tokenizer) is None
+    tokenizer.chat_template = "{{ 1 / 0 }}"
+    assert chat.turn_end(tokenizer) is None

@@ -30,14 +30,15 @@ class Decoder(Protocol):
         ...
 
 
-def unsupported_reason(config: Any) -> str | None:
-    """Why the local engine cannot decode with a model; None where it can."""
+def unsupported_reason(model: Any) -> str | None:
+    """Why the local engine cannot decode with a model, seen without decoding; None where nothing speaks against trying it."""
+    config = model.config
     text = config.get_text_config(decoder=True)
     unknown = layers.attention_kinds(text) - {"full_attention", "sliding_attention"}
     if unknown:
         return f"it has {', '.join(sorted(unknown))} layers"
-    if not logprobs.has_plain_head(config):
-        return "its logits are capped or scaled after the output head"
+    if not logprobs.has_plain_head(model):
+        return "its logits are not just its output head on its last hidden state (they are capped or scaled)"
     if getattr(config, "is_encoder_decoder", False):
         return "it is an encoder-decoder"
     return None

@@ -303,8 +303,8 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 def enable(model: Any) -> str | None:
     """Give a model the packed attention, and try it: None where packed hidden states equal plain ones, else the reason why the model
     keeps its own attention."""
-    if not has_plain_head(model.config):
-        return "its logits are capped or scaled after the output head"
+    if not has_plain_head(model):
+        return "its logits are not just its output head on its last hidden state (they are capped or scaled)"
     if model.config._attn_implementation != "sdpa":
         return f"its attention is {model.config._attn_implementation}"
     inner = backbone(model)

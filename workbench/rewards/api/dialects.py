@@ -4,10 +4,10 @@ In: a group and the name of an argument. Out: the value that tool would pass. A 
 wins.
 """
 
-import re
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
+from workbench.core import tags
 from workbench.rewards.api.reward_input import RewardInput
 
 Message = dict[str, str]
@@ -32,8 +32,8 @@ class Parser:
 
     def parse(self, text: str) -> str:
         """The last tagged final answer of a text."""
-        found = re.findall(r"<answer>(.*?)</answer>", text, re.DOTALL)
-        return str(found[-1]).strip() if found else text
+        found = tags.last_tag(text)
+        return text if found is None else found.strip()
 
     def parse_answer(self, completion: list[Message] | str) -> str:
         """The same, of the last message of a completion."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from workbench.rewards.api.decorator import Example, reward
-from workbench.rewards.builtin.text import final_answer, normalised
+from workbench.rewards.builtin.text import final_answer, normalised, split_words
 
 
 @reward(
@@ -18,7 +18,8 @@ from workbench.rewards.builtin.text import final_answer, normalised
 def qa_match(completion: str, answer: str | None, accepted: Sequence[str] | None = None) -> float | None:
     """1 where the final answer equals the reference, or one of the column `accepted`, after normalisation, else 0.
 
-    Normalisation drops case, punctuation and English articles (SQuAD, 1606.05250). None without a reference.
+    Normalisation drops case, punctuation and English articles (SQuAD, 1606.05250), and keeps signs, decimal points and C++.
+    None without a reference.
     """
     references = _references(answer, accepted)
     return float(normalised(final_answer(completion)) in references) if references else None
@@ -38,8 +39,8 @@ def qa_f1(completion: str, answer: str | None, accepted: Sequence[str] | None = 
     Words after normalisation as in `qa_match`. None without a reference.
     """
     references = _references(answer, accepted)
-    given = normalised(final_answer(completion)).split()
-    return max((f1(given, reference.split()) for reference in references), default=None)
+    given = split_words(normalised(final_answer(completion)))
+    return max((f1(given, split_words(reference)) for reference in references), default=None)
 
 
 def f1(given: Sequence[str], reference: Sequence[str]) -> float:

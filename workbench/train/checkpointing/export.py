@@ -14,6 +14,7 @@ from workbench.record.folder import RunFolder
 from workbench.train.checkpointing.checkpoint import OPTIMIZER, REFERENCE, STATE
 
 ADAPTER = "adapter_config.json"
+STOPS = "generation_config.json"
 NOT_FOR_OTHERS = (OPTIMIZER, STATE, REFERENCE, checkpoints.MANIFEST)
 
 
@@ -50,4 +51,6 @@ def _merge(run: RunFolder, source: Path, target: Path) -> None:
         )
     model = AutoPeftModelForCausalLM.from_pretrained(source, dtype=DTYPES[run.config().dtype])
     model.merge_and_unload().save_pretrained(target)
+    if (source / STOPS).is_file():
+        shutil.copy2(source / STOPS, target / STOPS)
     AutoTokenizer.from_pretrained(source).save_pretrained(target)

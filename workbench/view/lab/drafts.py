@@ -26,7 +26,7 @@ CODE_FILE = "reward.py"
 """File name of the editor's code in messages."""
 STARTING_CODE = '''import re
 
-FINAL = re.compile(r"<answer>([^<]*)</answer>\\s*$")
+FINAL = re.compile(r"<answer>((?:(?!<answer>).)*)</answer>\\s*$", re.DOTALL)
 
 
 def correct(completion: str, answer: str) -> float:

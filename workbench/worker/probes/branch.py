@@ -141,7 +141,7 @@ def _join(start: list[int], drawn: Rollout | None, policy: Any) -> Rollout:
     """The completion as a reward reads it: the start and what was sampled after it."""
     ids = [*start, *(drawn.token_ids.tolist() if drawn else [])]
     ended = _is_ended(ids, policy)
-    text = policy.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
+    text = policy.text_of(ids)
     return Rollout(
         token_ids=np.asarray(ids, np.int32),
         logprobs=np.zeros(len(ids), np.float32),
