@@ -273,7 +273,11 @@ def check_rewards(
     held-out evaluations is added to them. Raises RewardError where one cannot be loaded or fails on every completion."""
     columns = None
     if split:
-        columns = {name for prompt in [*split.train[:1], *split.heldout[:1]] for name in prompt.columns}
+        columns = {
+            name
+            for prompt in [*split.train[:1], *split.heldout[:1]]
+            for name in {**prompt.own_names, **prompt.columns}
+        }
     with tempfile.TemporaryDirectory(prefix="workbench-rewards-") as name:
         folder = Path(name)
         specs = registry.with_verifier(config)

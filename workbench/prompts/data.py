@@ -6,11 +6,13 @@ In: RunConfig (`data`, `data_split`, `heldout`, `prompt_column`, `answer_column`
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from workbench.core import tags
 from workbench.core.config import RunConfig
 from workbench.core.errors import DataError
 from workbench.core.types import Prompt
@@ -20,6 +22,8 @@ from workbench.prompts.task import Split
 
 PROMPT_COLUMNS = ("prompt", "question", "problem", "input", "messages")
 ANSWER_COLUMNS = ("answer", "solution", "target", "output")
+_NESTED_REFERENCE = "reward_model.ground_truth"
+"""Where verl keeps the reference answer."""
 ROLES = ("system", "user", "assistant")
 MESSAGES = "prompt_messages"
 """Column that keeps a chat-style prompt as it was, for the chat template."""
@@ -27,6 +31,7 @@ ROW = "row"
 """Column with the row's number in its file, unless the data has one of that name."""
 
 _HELD_OUT_SHARE = 0.1
+_MARK = re.compile(r"####[ \t]*([-+$€£]?[ \t]*[\d.,/]*\d[\d.,/]*[ \t]*%?)\.?\s*\Z")
 
 
 def load(config: RunConfig) -> Split:
@@ -84,13 +89,16 @@ def prompts_of(
     table: Table, prompt_column: str | None = None, answer_column: str | None = None
 ) -> tuple[list[Prompt], tuple[str, ...]]:
     """All rows of a table as prompts, and warnings. Raises DataError."""
+    table = _with_nested(table, [name for name in (prompt_column, answer_column) if name])
     ask = _column(table, prompt_column, PROMPT_COLUMNS, "prompt")
     if ask is None:
         raise DataError(
             f"{table.source}: no column is named {', '.join(PROMPT_COLUMNS[:-1])} or {PROMPT_COLUMNS[-1]}. "
             f"It has {', '.join(table.columns)}: set prompt_column to one of them."
         )
-    gold = _column(table, answer_column, ANSWER_COLUMNS, "answer")
+    if answer_column is None and "reward_model" in table.columns and not {*ANSWER_COLUMNS} & {*table.columns}:
+        table = _with_nested(table, [_NESTED_REFERENCE])
+    gold = _column(table, answer_column, (*ANSWER_COLUMNS, _NESTED_REFERENCE), "answer")
     _check_prompts(table, ask)
     warnings = []
     if gold is None:
@@ -100,10 +108,12 @@ def prompts_of(
         )
     else:
         _check_answers(table, gold)
+    result_of, note = _result_reader(table, gold)
+    warnings += note
     prompts: dict[tuple[str, str | None], Prompt] = {}
     repeated = []
     for row in table.rows:
-        prompt = _prompt(row, ask, gold)
+        prompt = _prompt(row, ask, gold, result_of)
         key = (_text(row.values[ask]), prompt.answer)
         if key in prompts:
             repeated.append(row.number)
@@ -170,19 +180,95 @@ def _is_chat(value: list[Any]) -> bool:
     return bool(value[-1]["role"] == "user")
 
 
+def _with_nested(table: Table, names: Sequence[str]) -> Table:
+    """The table with a column for each name that leads into nested ones, such as `reward_model.ground_truth`."""
+    for name in names:
+        first, dot, path = name.partition(".")
+        if name in table.columns or not dot or first not in table.columns:
+            continue
+        found = [
+            Row(row.number, {**row.values, name: _inside(row.values[first], path)}) for row in table.rows
+        ]
+        if all(row.values[name] is None for row in found):
+            keys = sorted(
+                {
+                    str(key)
+                    for row in table.rows
+                    if isinstance(row.values[first], dict)
+                    for key in row.values[first]
+                }
+            )
+            raise DataError(
+                f"{table.source}: {first} holds no {path!r}. "
+                + (
+                    f"It holds {', '.join(keys)}: name one as {first}.{keys[0]}."
+                    if keys
+                    else "It holds no named values."
+                )
+            )
+        table = Table(table.source, (*table.columns, name), found)
+    return table
+
+
+def _inside(value: Any, path: str) -> Any:
+    """The value at a path of names joined by dots; JSON in a text is read; None where there is none."""
+    for name in path.split("."):
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                return None
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _result_reader(table: Table, gold: str | None) -> tuple[Callable[[str], str], list[str]]:
+    """How the reference is taken from a column, and a warning where most rows hold a worked solution that ends in a result."""
+    texts = [] if gold is None else [_text(row.values[gold]) for row in table.rows]
+    for ending, reader in (("#### 42", _after_mark), ("\\boxed{42}", _in_box)):
+        worked = [text for text in texts if reader(text) != text and len(text.split()) > 1]
+        if 2 * len(worked) > len(texts):
+            rest = [row.number for row, text in zip(table.rows, texts, strict=True) if reader(text) == text]
+            warning = (
+                f"{table.source}: {gold} holds worked solutions that end in {ending}; the result alone is the reference answer"
+                f" (the first is {reader(worked[0])!r})."
+            )
+            if rest:
+                warning += f" {rows.at(table.source, rest)}: no such end, taken whole."
+            return reader, [warning]
+    return str, []
+
+
+def _after_mark(text: str) -> str:
+    """The number after the `####` that ends the text, without thousands commas, as in GSM8K; else the text."""
+    found = _MARK.search(text)
+    return re.sub(r",(?=\d{3}(?!\d))", "", found[1]).strip() if found else text
+
+
+def _in_box(text: str) -> str:
+    box = tags.last_box(text)
+    return text if box is None else box
+
+
 def _check_answers(table: Table, gold: str) -> None:
     missing = [row.number for row in table.rows if row.values[gold] is None or row.values[gold] == ""]
     if missing:
         raise DataError(f"{rows.at(table.source, missing)}: {gold} is empty. Fill or remove these rows.")
 
 
-def _prompt(row: Row, ask: str, gold: str | None) -> Prompt:
+def _prompt(row: Row, ask: str, gold: str | None, result_of: Callable[[str], str]) -> Prompt:
     columns = {name: _plain(value) for name, value in row.values.items() if name not in (ask, gold)}
     columns.setdefault(ROW, row.number)
     value = row.values[ask]
     if isinstance(value, list):
         columns[MESSAGES] = [{"role": message["role"], "content": message["content"]} for message in value]
-    return Prompt(_question(value), None if gold is None else _text(row.values[gold]), columns)
+    answer = None if gold is None else result_of(_text(row.values[gold]))
+    own_names = {
+        name: _plain(row.values[name])
+        for name in (ask, gold)
+        if name is not None and name not in ("prompt", "answer")
+    }
+    return Prompt(_question(value), answer, columns, own_names=own_names)
 
 
 def _plain(value: Any) -> Any:

@@ -58,7 +58,10 @@ def of_groups(groups: Iterable[Any], tokens: bool, ratings: Ratings | None = Non
             prompt=group.prompt.question,
             rendered=group.prompt.text,
             answer=group.prompt.answer,
-            columns={str(name): plain(value) for name, value in group.prompt.columns.items()},
+            columns={
+                str(name): plain(value)
+                for name, value in {**group.prompt.own_names, **group.prompt.columns}.items()
+            },
             completions=[rollout.text for rollout in group.rollouts],
             tokens=[rollout.token_ids.tolist() for rollout in group.rollouts] if tokens else None,
             lengths=[rollout.length for rollout in group.rollouts],
