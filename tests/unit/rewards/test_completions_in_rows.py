@@ -1,0 +1,20 @@
+"""Completions in rows: text, or one message; anything else is refused with what to give, and never turned into its `str()`."""
+
+import pytest
+
+from workbench.core.errors import RewardError
+from workbench.rewards.api.reward_input import of_rows
+
+
+def test_a_message_is_read_as_its_text():
+    message = [{"role": "assistant", "content": "<answer>4</answer>"}]
+    (group,) = of_rows([{"completion": message}, {"completion": "<answer>4</answer>"}])
+    assert group["completions"] == ["<answer>4</answer>"] * 2
+
+
+@pytest.mark.parametrize(
+    "completion", [None, 4, float("nan"), [], ["a"], [{"role": "assistant"}], {"content": "a"}]
+)
+def test_what_is_no_text_is_refused_with_its_row(completion):
+    with pytest.raises(RewardError, match=r"row 1: .*Give text"):
+        of_rows([{"completion": "a"}, {"completion": completion}])
