@@ -4,6 +4,7 @@ import pytest
 
 from workbench.core.errors import RewardError
 from workbench.rewards.api.reward_input import of_rows
+from workbench.rewards.trial import try_reward
 
 
 def test_a_message_is_read_as_its_text():
@@ -18,3 +19,9 @@ def test_a_message_is_read_as_its_text():
 def test_what_is_no_text_is_refused_with_its_row(completion):
     with pytest.raises(RewardError, match=r"row 1: .*Give text"):
         of_rows([{"completion": "a"}, {"completion": completion}])
+
+
+def test_json_with_a_key_content_is_no_chat_message():
+    code = 'import json\n\n\ndef mine(completion):\n    return float(json.loads(completion)["content"])\n'
+    (score,) = try_reward(code, [{"completion": '{"content": 0.5}'}]).scores
+    assert score.reward == 0.5
