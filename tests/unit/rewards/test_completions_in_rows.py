@@ -2,9 +2,13 @@
 
 import pytest
 
+from workbench.core.config import RewardSpec
 from workbench.core.errors import RewardError
+from workbench.core.types import Prompt
+from workbench.rewards.api.outcome import NOT_APPLICABLE
 from workbench.rewards.api.reward_input import of_rows
-from workbench.rewards.trial import try_reward
+from workbench.rewards.runtime import registry
+from workbench.rewards.trial import dry_run, text_of, try_reward
 
 
 def test_a_message_is_read_as_its_text():
@@ -25,3 +29,9 @@ def test_json_with_a_key_content_is_no_chat_message():
     code = 'import json\n\n\ndef mine(completion):\n    return float(json.loads(completion)["content"])\n'
     (score,) = try_reward(code, [{"completion": '{"content": 0.5}'}]).scores
     assert score.reward == 0.5
+
+
+def test_a_reward_without_a_single_value_is_found_before_the_start(tmp_path):
+    code = "def nothing(completion):\n    return None\n"
+    sources = registry.save_checked([RewardSpec(name="nothing")], [text_of(code)], tmp_path)
+    assert dry_run(sources, [Prompt("2+2?", "4")]) == {"nothing": NOT_APPLICABLE}
