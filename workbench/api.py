@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import launch
 from workbench.core import estimate
 from workbench.core.config import RewardSpec, RunConfig
-from workbench.core.errors import ConfigError, RunError
+from workbench.core.errors import ConfigError, RewardError, RunError
 from workbench.core.presets import presets
 from workbench.core.types import GroupKind
 from workbench.diagnose import rescoring
@@ -135,7 +135,17 @@ def _rows(samples: Any) -> list[dict[str, Any]]:
         ]  # fmt: skip
     if hasattr(samples, "to_dict"):
         return [dict(row) for row in samples.to_dict("records")]
-    return [{"completion": sample} if isinstance(sample, str) else dict(sample) for sample in samples]
+    return [_row(number, sample) for number, sample in enumerate(samples)]
+
+
+def _row(number: int, sample: Any) -> dict[str, Any]:
+    if isinstance(sample, str):
+        return {"completion": sample}
+    if isinstance(sample, Mapping):
+        return dict(sample)
+    raise RewardError(
+        f"sample {number} is a {type(sample).__name__}. Give a text, or a row with at least {{'completion': text}}."
+    )
 
 
 def open_run(run: str | Path, runs: Path | str = "runs") -> Run:

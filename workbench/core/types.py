@@ -32,6 +32,8 @@ class Prompt:
     token_ids: tuple[int, ...] = ()
     id: str = ""
     """`prompt_id(text, answer)`: the same in every step and every run."""
+    own_names: Mapping[str, Any] = field(default_factory=dict)
+    """Question and reference answer by their columns' own names and as the data have them; rewards may ask for either."""
 
 
 def prompt_id(text: str, answer: str | None) -> str:

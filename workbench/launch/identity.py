@@ -50,7 +50,7 @@ def find(identity: Identity) -> psutil.Process | None:
     """The process of that identity if it runs (a zombie does not), else None."""
     if identity.boot_id != boot_id() or identity.pid <= 0 or not identity.token:
         return None
-    with contextlib.suppress(psutil.Error):
+    with contextlib.suppress(psutil.Error, OverflowError):  # no pid has more than 32 bits
         process = psutil.Process(identity.pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return None

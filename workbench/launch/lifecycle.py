@@ -87,6 +87,10 @@ def resume(
     """
     with lease.locked(folder.path / "start.lock"):
         now = state(folder)
+        if now.state == "damaged" and folder.status_damage():
+            # The state can be had again from the record and the checkpoints: only the file is in the way.
+            record.set_aside(folder.status_path)
+            now = state(folder)
         if now.state == "damaged":
             raise RunError(f"Run {folder.id} cannot go on: {now.reason}")
         if now.state == "finished":

@@ -26,7 +26,7 @@ from workbench.prompts.data import ROW
 from workbench.prompts.task import Split
 from workbench.record.folder import Kind, RunFolder
 from workbench.rewards import versions
-from workbench.rewards.api.outcome import INFRASTRUCTURE
+from workbench.rewards.api.outcome import INFRASTRUCTURE, is_failure
 from workbench.rewards.runtime import registry
 from workbench.rewards.runtime.process import refuse_inside
 from workbench.rewards.runtime.registry import RewardSource
@@ -273,7 +273,11 @@ def check_rewards(
     held-out evaluations is added to them. Raises RewardError where one cannot be loaded or fails on every completion."""
     columns = None
     if split:
-        columns = {name for prompt in [*split.train[:1], *split.heldout[:1]] for name in prompt.columns}
+        columns = {
+            name
+            for prompt in [*split.train[:1], *split.heldout[:1]]
+            for name in {**prompt.own_names, **prompt.columns}
+        }
     with tempfile.TemporaryDirectory(prefix="workbench-rewards-") as name:
         folder = Path(name)
         specs = registry.with_verifier(config)
@@ -287,6 +291,11 @@ def check_rewards(
             max_length=config.max_completion_length,
         )
         for reward, reason in failures.items():
+            if not is_failure(reason):
+                warnings.append(
+                    f"Reward {reward} has no value for any completion it was tried on: not scored. {reason}"
+                )
+                continue
             if not reason.startswith(INFRASTRUCTURE):
                 raise RewardError(
                     f"Reward {reward} fails on every answer it was tried on, so the run would learn nothing. {reason}"

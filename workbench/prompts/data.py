@@ -1,14 +1,18 @@
-"""A user's own prompts: finds the prompt and answer columns, refuses bad rows before the start, holds a part out.
+"""A user's own prompts: finds the prompt and answer columns, refuses bad rows before the start, sets a
+held-out part aside.
 
-In: RunConfig (`data`, `data_split`, `heldout`, `prompt_column`, `answer_column`, `eval_problems`). Out: a `Split`.
+In: RunConfig (`data`, `data_split`, `heldout`, `prompt_column`, `answer_column`, `eval_problems`). Out: a
+`Split`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from workbench.core import tags
 from workbench.core.config import RunConfig
 from workbench.core.errors import DataError
 from workbench.core.types import Prompt
@@ -18,6 +22,8 @@ from workbench.prompts.task import Split
 
 PROMPT_COLUMNS = ("prompt", "question", "problem", "input", "messages")
 ANSWER_COLUMNS = ("answer", "solution", "target", "output")
+_NESTED_REFERENCE = "reward_model.ground_truth"
+"""Where verl keeps the reference answer."""
 ROLES = ("system", "user", "assistant")
 MESSAGES = "prompt_messages"
 """Column that keeps a chat-style prompt as it was, for the chat template."""
@@ -25,6 +31,7 @@ ROW = "row"
 """Column with the row's number in its file, unless the data has one of that name."""
 
 _HELD_OUT_SHARE = 0.1
+_MARK = re.compile(r"####[ \t]*([-+$€£]?[ \t]*[\d.,/]*\d[\d.,/]*[ \t]*%?)\.?\s*\Z")
 
 
 def load(config: RunConfig) -> Split:
@@ -81,13 +88,16 @@ def to_prompts(
     table: Table, prompt_column: str | None = None, answer_column: str | None = None
 ) -> tuple[list[Prompt], tuple[str, ...]]:
     """All rows of a table as prompts, and warnings. Raises DataError."""
+    table = _with_nested(table, [name for name in (prompt_column, answer_column) if name])
     prompt_column = _find_column(table, prompt_column, PROMPT_COLUMNS, "prompt")
     if prompt_column is None:
         raise DataError(
             f"{table.source}: no column is named {', '.join(PROMPT_COLUMNS[:-1])} or {PROMPT_COLUMNS[-1]}. "
             f"It has {', '.join(table.columns)}: set prompt_column to one of them."
         )
-    answer_column = _find_column(table, answer_column, ANSWER_COLUMNS, "answer")
+    if answer_column is None and "reward_model" in table.columns and not {*ANSWER_COLUMNS} & {*table.columns}:
+        table = _with_nested(table, [_NESTED_REFERENCE])
+    answer_column = _find_column(table, answer_column, (*ANSWER_COLUMNS, _NESTED_REFERENCE), "answer")
     _check_prompts(table, prompt_column)
     warnings = []
     if answer_column is None:
@@ -97,10 +107,12 @@ def to_prompts(
         )
     else:
         _check_answer_column(table, answer_column)
+    result_of, note = _result_reader(table, answer_column)
+    warnings += note
     prompts: dict[tuple[str, str | None], Prompt] = {}
     repeated = []
     for row in table.rows:
-        prompt = _to_prompt(row, prompt_column, answer_column)
+        prompt = _to_prompt(row, prompt_column, answer_column, result_of)
         key = (_text(row.values[prompt_column]), prompt.answer)
         if key in prompts:
             repeated.append(row.number)
@@ -123,11 +135,11 @@ def _find_column(table: Table, named: str | None, usual: Sequence[str], what: st
     return named
 
 
-def _check_prompts(table: Table, column: str) -> None:
+def _check_prompts(table: Table, prompt_column: str) -> None:
     kinds: dict[type, list[int]] = {}
     empty, malformed = [], []
     for row in table.rows:
-        value = row.values[column]
+        value = row.values[prompt_column]
         if (
             value is None
             or (isinstance(value, str | list) and not value)
@@ -140,18 +152,18 @@ def _check_prompts(table: Table, column: str) -> None:
             malformed.append(row.number)
     if empty:
         raise DataError(
-            f"{rows.describe_rows(table.source, empty)}: {column} is empty. Fill or remove these rows."
+            f"{rows.describe_rows(table.source, empty)}: {prompt_column} is empty. Fill or remove these rows."
         )
     wrong = [number for kind, numbers in kinds.items() if kind not in (str, list) for number in numbers]
     if wrong:
         raise DataError(
-            f"{rows.describe_rows(table.source, wrong)}: {column} is no text. Give text, or a chat: a list of "
+            f"{rows.describe_rows(table.source, wrong)}: {prompt_column} is no text. Give text, or a chat: a list of "
             '{"role", "content"}.'
         )
     if len(kinds) > 1:
         rare = min(kinds.values(), key=len)
         raise DataError(
-            f"{rows.describe_rows(table.source, rare)}: {column} mixes text and chats; these are the rarer kind. Use one."
+            f"{rows.describe_rows(table.source, rare)}: {prompt_column} mixes text and chats; these are the rarer kind. Use one."
         )
     if malformed:
         raise DataError(
@@ -171,15 +183,91 @@ def _is_chat(value: list[Any]) -> bool:
     return bool(value[-1]["role"] == "user")
 
 
-def _check_answer_column(table: Table, column: str) -> None:
-    missing = [row.number for row in table.rows if row.values[column] is None or row.values[column] == ""]
+def _with_nested(table: Table, names: Sequence[str]) -> Table:
+    """The table with a column for each name that leads into nested ones, such as `reward_model.ground_truth`."""
+    for name in names:
+        first, dot, path = name.partition(".")
+        if name in table.columns or not dot or first not in table.columns:
+            continue
+        found = [
+            Row(row.number, {**row.values, name: _inside(row.values[first], path)}) for row in table.rows
+        ]
+        if all(row.values[name] is None for row in found):
+            keys = sorted(
+                {
+                    str(key)
+                    for row in table.rows
+                    if isinstance(row.values[first], dict)
+                    for key in row.values[first]
+                }
+            )
+            raise DataError(
+                f"{table.source}: {first} holds no {path!r}. "
+                + (
+                    f"It holds {', '.join(keys)}: name one as {first}.{keys[0]}."
+                    if keys
+                    else "It holds no named values."
+                )
+            )
+        table = Table(table.source, (*table.columns, name), found)
+    return table
+
+
+def _inside(value: Any, path: str) -> Any:
+    """The value at a path of names joined by dots; JSON in a text is read; None where there is none."""
+    for name in path.split("."):
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                return None
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _result_reader(table: Table, answer_column: str | None) -> tuple[Callable[[str], str], list[str]]:
+    """How the reference is taken from a column, and a warning where most rows hold a worked solution that ends in a result."""
+    texts = [] if answer_column is None else [_text(row.values[answer_column]) for row in table.rows]
+    for ending, reader in (("#### 42", _after_mark), ("\\boxed{42}", _in_box)):
+        worked = [text for text in texts if reader(text) != text and len(text.split()) > 1]
+        if 2 * len(worked) > len(texts):
+            rest = [row.number for row, text in zip(table.rows, texts, strict=True) if reader(text) == text]
+            warning = (
+                f"{table.source}: {answer_column} holds worked solutions that end in {ending}; the result alone is the reference answer"
+                f" (the first is {reader(worked[0])!r})."
+            )
+            if rest:
+                warning += f" {rows.describe_rows(table.source, rest)}: no such end, taken whole."
+            return reader, [warning]
+    return str, []
+
+
+def _after_mark(text: str) -> str:
+    """The number after the `####` that ends the text, without thousands commas, as in GSM8K; else the text."""
+    found = _MARK.search(text)
+    return re.sub(r",(?=\d{3}(?!\d))", "", found[1]).strip() if found else text
+
+
+def _in_box(text: str) -> str:
+    box = tags.last_box(text)
+    return text if box is None else box
+
+
+def _check_answer_column(table: Table, answer_column: str) -> None:
+    missing = [
+        row.number
+        for row in table.rows
+        if row.values[answer_column] is None or row.values[answer_column] == ""
+    ]
     if missing:
         raise DataError(
-            f"{rows.describe_rows(table.source, missing)}: {column} is empty. Fill or remove these rows."
+            f"{rows.describe_rows(table.source, missing)}: {answer_column} is empty. Fill or remove these rows."
         )
 
 
-def _to_prompt(row: Row, prompt_column: str, answer_column: str | None) -> Prompt:
+def _to_prompt(
+    row: Row, prompt_column: str, answer_column: str | None, result_of: Callable[[str], str]
+) -> Prompt:
     columns = {
         name: _plain(value)
         for name, value in row.values.items()
@@ -189,9 +277,13 @@ def _to_prompt(row: Row, prompt_column: str, answer_column: str | None) -> Promp
     value = row.values[prompt_column]
     if isinstance(value, list):
         columns[MESSAGES] = [{"role": message["role"], "content": message["content"]} for message in value]
-    return Prompt(
-        _question(value), None if answer_column is None else _text(row.values[answer_column]), columns
-    )
+    answer = None if answer_column is None else result_of(_text(row.values[answer_column]))
+    own_names = {
+        name: _plain(row.values[name])
+        for name in (prompt_column, answer_column)
+        if name is not None and name not in ("prompt", "answer")
+    }
+    return Prompt(_question(value), answer, columns, own_names=own_names)
 
 
 def _plain(value: Any) -> Any:
@@ -204,7 +296,7 @@ def _plain(value: Any) -> Any:
 
 
 def _question(value: Any) -> str:
-    """A prompt as one text: a single user message as it is, a dialogue with its roles."""
+    """What a person reads of a prompt: a single user message as it is, a dialogue with its roles."""
     if isinstance(value, str):
         return value
     turns = [message for message in value if message["role"] != "system"]
@@ -214,7 +306,7 @@ def _question(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Rewards get reference answers as text: numbers as Python writes them, lists and objects as JSON."""
+    """Reference answers are text to rewards; numbers as Python writes them, lists and objects as JSON."""
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)

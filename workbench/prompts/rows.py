@@ -80,7 +80,32 @@ def _table(source: str, rows: list[Row]) -> Table:
             f"{describe_rows(source, (row.number for row in ragged))}: other columns than row {rows[0].number} (row "
             f"{ragged[0].number} {' and '.join(differs)}). Give every row the same; null is allowed."
         )
-    return Table(source, columns, rows)
+    return Table(source, columns, _whole_numbers(columns, rows))
+
+
+def _whole_numbers(columns: Iterable[str], rows: list[Row]) -> list[Row]:
+    """Columns of whole numbers that were stored as floats since some are missing, as pandas does: integers and None again."""
+    turned = []
+    for name in columns:
+        values = [row.values[name] for row in rows]
+        missing = [value is None or value != value for value in map(_scalar, values)]
+        numbers = [value for value, none in zip(values, missing, strict=True) if not none]
+        if any(missing) and numbers and all(type(value) is float and value.is_integer() for value in numbers):
+            turned.append(name)
+    if not turned:
+        return rows
+    return [
+        Row(row.number, {**row.values, **{name: _integer(row.values[name]) for name in turned}})
+        for row in rows
+    ]
+
+
+def _scalar(value: Any) -> Any:
+    return value if isinstance(value, float) or value is None else 0
+
+
+def _integer(value: float | None) -> int | None:
+    return None if value is None or value != value else int(value)
 
 
 def _jsonl(path: Path) -> list[Row]:

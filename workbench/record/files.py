@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ STATE_FOLDER = ".workbench"
 LOG_LIMIT = 50 * 2**20
 LINE_LIMIT = 8192
 _TEXT_LIMIT = 2**20
+JSON_LIMIT = 64 * 2**20
+_LONGEST_INTEGER = 18
+"""Digits: longer numbers do not fit into 64 bits and are read as floating point."""
 
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
@@ -40,6 +45,43 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def read_json(path: Path, limit: int = JSON_LIMIT) -> Any:
+    """The value of a JSON file that anybody may have written: never waits for a pipe, never recurses without end.
+
+    Numbers that are not finite become None, and numbers beyond 64 bits floating point. Raises FileNotFoundError, OSError (not a
+    plain file) and ValueError (not JSON, nested too deeply, more than `limit` bytes).
+    """
+    # Without O_NONBLOCK the opening of a pipe waits for its writer.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError("it is a folder, a pipe or a device, not a plain file")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"it has more than {limit} bytes")
+    if not content.strip(b" \t\r\n\0"):
+        raise ValueError("it is empty")
+    return parse_json(content)
+
+
+def parse_json(content: str | bytes) -> Any:
+    """As `read_json`, for content at hand. Raises ValueError."""
+    try:
+        return json.loads(content, parse_int=_integer, parse_float=_finite, parse_constant=lambda _: None)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _integer(digits: str) -> int | float | None:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else _finite(digits)
+
+
+def _finite(digits: str) -> float | None:
+    value = float(digits)
+    return value if math.isfinite(value) else None
 
 
 def sha256(path: Path) -> str:

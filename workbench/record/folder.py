@@ -3,7 +3,7 @@
 In: a runs root and a RunConfig, or a run's id or path. Out: a `RunFolder`; its files are replaced atomically.
 """
 
-import json
+import contextlib
 import os
 import re
 import secrets
@@ -16,12 +16,37 @@ from typing import Any, Literal, NamedTuple
 from workbench.core import renamed
 from workbench.core.config import RunConfig
 from workbench.core.errors import ConfigError, RunError
-from workbench.record.files import make_folder, sync_folder, tail, write_bytes, write_json
+from workbench.record.files import make_folder, read_json, sync_folder, tail, write_bytes, write_json
 from workbench.record.provenance import git_commit, hardware, versions
 from workbench.record.redact import redact
 
 Kind = Literal["train", "probe"]
 RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+_ABOUT: dict[str, type] = {"versions": dict, "hardware": dict, "rewards": list}
+_TEXTS = frozenset({"state", "phase", "boot_id", "token", "reason", "device"})
+_NUMBERS = frozenset(
+    [
+        "phase_done",
+        "phase_total",
+        "step",
+        "steps",
+        "pid",
+        "create_time",
+        "heartbeat",
+        "progress_at",
+        "started",
+        "earlier",
+        "ended",
+        "eta",
+        "step_seconds",
+        "until",
+        "oom_kills",
+    ]
+)
+_INTEGERS = frozenset({"phase_done", "phase_total", "step", "steps", "pid", "oom_kills"})
+_NULLABLE = frozenset({"pid", "ended", "eta", "step_seconds", "until", "oom_kills"})
 
 
 class Command(NamedTuple):
@@ -113,6 +138,19 @@ class RunFolder:
         """All of config.json: config, versions, hardware, git, seed, rewards, kind, parent. Raises
         RunError."""
         found = _read_json(self.config_path, "the run's settings")
+        if not isinstance(found.get("kind", ""), str):
+            found.pop("kind")
+        if not isinstance(found.get("config"), dict):
+            found.pop("config", None)
+        for name, kind in _ABOUT.items():
+            if not isinstance(found.get(name, kind()), kind):
+                found[name] = kind()
+        if "rewards" in found:
+            found["rewards"] = [record for record in found["rewards"] if isinstance(record, dict)]
+        if not isinstance(found.get("created", 0.0), int | float):
+            found["created"] = 0.0
+        if found.get("parent") is not None and not isinstance(found["parent"], dict):
+            found["parent"] = None
         if found.get("kind") in renamed.RUN_KINDS:
             found["kind"] = renamed.RUN_KINDS[found["kind"]]
         return found
@@ -128,8 +166,20 @@ class RunFolder:
             ) from error
 
     def status(self) -> dict[str, Any]:
-        """status.json as the worker wrote it last; {} before it wrote any. Raises RunError where it is damaged."""
-        return _read_json(self.status_path, "the run's state") if self.status_path.exists() else {}
+        """status.json as the worker wrote it last; {} before it wrote any. A field of a wrong type is left out.
+        Raises RunError where the file is damaged."""
+        if not os.path.lexists(self.status_path):
+            return {}
+        found = _read_json(self.status_path, "the run's state")
+        return {name: value for name, value in found.items() if _fits(name, value)}
+
+    def status_damage(self) -> str:
+        """Why status.json cannot be read, '' where it can or is not there."""
+        try:
+            self.status()
+        except RunError as error:
+            return str(error)
+        return ""
 
     def write_status(self, status: Mapping[str, Any]) -> None:
         """Replaces status.json. Only the worker calls this."""
@@ -137,7 +187,7 @@ class RunFolder:
 
     def error(self) -> dict[str, Any]:
         """error.json, the worker's report of why it failed; {} where it did not."""
-        return _read_json(self.error_path, "the error report") if self.error_path.exists() else {}
+        return _read_json(self.error_path, "the error report") if os.path.lexists(self.error_path) else {}
 
     def damage(self) -> str | None:
         """Why this folder cannot be read as a run, in one sentence; None where it can."""
@@ -177,7 +227,12 @@ class RunFolder:
                 found = Command(str(data["id"]), str(data["command"]), dict(data.get("args") or {}))
             except (RunError, KeyError, TypeError, ValueError) as error:
                 found = Command(path.stem, "unreadable", {"reason": f"{type(error).__name__}: {error}"})
-            path.unlink(missing_ok=True)
+            if found.command != "unreadable":
+                path.unlink(missing_ok=True)
+            elif (aside := set_aside(path)) is None:
+                continue  # gone, or it cannot be moved: the other commands are not held up by it
+            else:
+                found.args["reason"] += f" It is now {aside.name}."
             taken.append(found)
         return taken
 
@@ -319,9 +374,30 @@ def folders(root: Path | str) -> list[RunFolder]:
     ]
 
 
+def set_aside(path: Path) -> Path | None:
+    """Renames a file that cannot be read, so that it blocks no reader and is not lost; None where that failed."""
+    target = path.with_name(f"unreadable-{secrets.token_hex(4)}-{path.name}")
+    with contextlib.suppress(OSError):
+        os.rename(path, target)
+        return target
+    return None
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a field of status.json has the type that the worker writes there."""
+    if value is None:
+        return name in _NULLABLE
+    if name in _TEXTS:
+        return isinstance(value, str)
+    if name in _NUMBERS:
+        is_integer = isinstance(value, int) and not isinstance(value, bool)
+        return is_integer or (name not in _INTEGERS and isinstance(value, float))
+    return True
+
+
 def _read_json(path: Path, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = read_json(path)
     except FileNotFoundError:
         raise RunError(f"{path} is missing: it holds {what}. Is {path.parent} a run folder?") from None
     except (OSError, ValueError) as error:

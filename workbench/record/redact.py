@@ -14,7 +14,7 @@ _WORD = (
 )
 _SECRET_NAME = re.compile(rf"(?:^|[_-]){_WORD}$|^token$", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(
-    r"(?:TOKEN|API_KEY|ACCESS_KEY|ACCESS_KEY_ID|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE
+    r"(?:TOKEN|(?:^|_)KEY|APIKEY|KEY_ID|SECRET|PASSWORD|PASSWD|CREDENTIALS)$", re.IGNORECASE
 )
 _PATTERNS = [
     re.compile(r"\bhf_[A-Za-z0-9]{16,}"),
@@ -26,7 +26,12 @@ _PATTERNS = [
     re.compile(r"(?<=[=: \"'])[0-9a-f]{40}\b(?<!commit .{40})"),
 ]
 _ASSIGNED = re.compile(rf"(?i)([A-Za-z0-9_-]*{_WORD}[\"']?\s*[=:]\s*[\"']?)([^\s\"',;&]+)")
-_BEARER = re.compile(r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}")
+_BEARER = re.compile(r"(?i)(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}")
+_HEADER = re.compile(r"(?i)(authorization[\"']?\s*[=:]\s*[\"']?(?:bearer|basic|token|digest)\s+)[^\s\"',;&]+")
+_USER = re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://)[^\s/@\"']+@")
+_QUERY = re.compile(
+    r"(?i)([?&](?:[a-z0-9_-]*(?:token|secret|signature|password)|api[_-]?key|key|sig)=)[^\s&#\"']+"
+)
 _HASH_NAMES = re.compile(r"commit|revision|sha|hash|digest|git", re.IGNORECASE)
 
 
@@ -50,4 +55,7 @@ def redact_text(text: str, hashes: bool = False) -> str:
             text = text.replace(value, HIDDEN)
     for pattern in _PATTERNS[:-1] if hashes else _PATTERNS:
         text = pattern.sub(HIDDEN, text)
-    return _BEARER.sub(rf"\1{HIDDEN}", _ASSIGNED.sub(rf"\1{HIDDEN}", text))
+    # Headers go first: an assignment ends at a space, and would take "Bearer" for the secret.
+    for pattern in (_HEADER, _BEARER, _QUERY, _ASSIGNED):
+        text = pattern.sub(rf"\1{HIDDEN}", text)
+    return _USER.sub(rf"\1{HIDDEN}@", text)

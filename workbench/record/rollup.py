@@ -57,7 +57,11 @@ def accuracy_reward(config: RunConfig, record: StepRecord | None = None) -> str:
     run has it, else its first reward; '' without rewards."""
     names = [spec.name for spec in config.rewards]
     recorded = record.accuracy_reward if record else ""
-    return recorded or config.eval_reward or ("correct" if "correct" in names else next(iter(names), ""))
+    return (
+        recorded
+        or (config.eval_reward or "").rpartition(":")[2]
+        or ("correct" if "correct" in names else next(iter(names), ""))
+    )
 
 
 def is_right(score: Score, name: str) -> bool | None:

@@ -98,7 +98,7 @@ def step_rows(
                 clean(group.prompt.question),
                 clean(group.prompt.text),
                 None if group.prompt.answer is None else clean(group.prompt.answer),
-                dumps(group.prompt.columns),
+                dumps({**group.prompt.own_names, **group.prompt.columns}),
             )
             for group in record.groups
         ],

@@ -61,7 +61,7 @@ def dry_run(
     timeout: float = DEFAULT_TIMEOUT,
     max_length: int | None = None,
 ) -> dict[str, str]:
-    """For each reward that fails on every made-up completion, why: found in seconds instead of after the start.
+    """For each reward that fails on, or has no value for, every made-up completion, why: found in seconds instead of after the start.
 
     They are the reference answer in the usual format, the reference answer bare, and nothing at all, for the first two prompts.
     Rewards that hold a model or ask a server are left out. Raises RewardError where one cannot be loaded.
@@ -78,6 +78,11 @@ def dry_run(
     with RewardPool(quick, timeout=timeout, max_length=max_length) as pool:
         scores = pool.score_inputs(groups)
         failing = [name for name, share in pool.error_rate.items() if share == 1.0]
+        failing += [
+            name
+            for name in scores[0].values
+            if name not in failing and all(score.values.get(name) is None for score in scores)
+        ]
     return {name: scores[0].reasons[name] for name in failing}
 
 

@@ -82,7 +82,8 @@ def training_run(
             folder, config, policy, updater, needs, warm_start=control.warm_start
         )
         broadcast_state(ranks, policy, updater)
-        accuracy_reward = config.eval_reward or task_of(config).rewards[0]
+        # Scores go by the function's name, also where the setting is `file.py:function`.
+        accuracy_reward = (config.eval_reward or task_of(config).rewards[0]).rpartition(":")[2]
         reward_pools = stack.enter_context(
             RewardPools(initial, folder.about()["rewards"], folder.rewards, recorded=replay.scores)
         )

@@ -23,7 +23,7 @@ from workbench.models import per_token_logps, randomness
 from workbench.models.logprobs import PaddedTokenStats, Sequences, unflatten
 from workbench.models.policy import Policy
 from workbench.models.reference import sync_reference
-from workbench.train import heap, microbatch
+from workbench.train import heap, microbatch, weight_change
 from workbench.train.oom import OomRetry
 from workbench.train.optimizers import optimizer
 from workbench.train.process_group import ProcessGroup
@@ -268,7 +268,12 @@ class Updater:
                 (f"{name} is {value}" for name, value in log.items() if not math.isfinite(value)), None
             )
             if problem is None:
+                before_step = weight_change.weight_samples(self.policy.trainable())
                 self.optimizer.step()
+                if before_step:
+                    log["update/weights_changed"] = weight_change.changed_share(
+                        before_step, self.policy.trainable()
+                    )
                 self.policy.version += 1
                 self.skips_in_a_row = 0
             else:

@@ -1,11 +1,10 @@
 """What is kept of an error that ends a worker: the traceback in worker.log, error.json, and a sentence for the status."""
 
-import json
 import sys
 import time
 import traceback
 
-from workbench.core.errors import WorkbenchError
+from workbench.core.errors import RunError, WorkbenchError
 from workbench.record.files import write_json
 from workbench.record.folder import RunFolder
 from workbench.record.redact import redact, redact_text
@@ -27,9 +26,9 @@ def record_error(folder: RunFolder, error: BaseException) -> str:
     }
     try:
         if folder.error_path.exists():
-            return str(json.loads(folder.error_path.read_text())["sentence"])
+            return str(folder.error()["sentence"])
         write_json(folder.error_path, redact(report))
-    except (OSError, ValueError, KeyError) as failure:
+    except (OSError, ValueError, KeyError, RunError) as failure:
         print(f"error.json could not be written: {failure}", file=sys.stderr, flush=True)
     return sentence
 

@@ -9,7 +9,7 @@ import pytest
 
 from workbench import launch
 from workbench.core.config import RunConfig
-from workbench.launch import identity, watch
+from workbench.launch import identity, lifecycle, watch
 from workbench.record import folder as record
 from workbench.record.folder import RunFolder
 
@@ -148,3 +148,15 @@ def test_odd_values_in_a_status_do_no_harm(folder: RunFolder) -> None:
 
 def test_the_state_is_plain_json(folder: RunFolder) -> None:
     assert say(folder, state="finished").json()["path"] == str(folder.path)
+
+
+def test_a_run_with_a_torn_status_goes_on_and_the_file_is_set_aside(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "COMING_UP_SECONDS", 0.0)
+    submitted: list[RunFolder] = []
+    monkeypatch.setattr(lifecycle.PLACE, "submit", lambda folder, **_: submitted.append(folder))
+    folder.status_path.write_text("")
+    lifecycle.resume(folder)
+    assert submitted == [folder]
+    assert [path.read_text() for path in folder.path.glob("unreadable-*-status.json")] == [""]

@@ -62,3 +62,30 @@ def test_config_json_holds_no_secret(tmp_path: object, monkeypatch: pytest.Monke
     )
     assert "canary" not in folder.config_path.read_text()
     assert folder.about()["rewards"] == [{"api_key": HIDDEN}]
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("Authorization: Bearer abcdefghijk1234567", "abcdefghijk1234567"),
+        ("{'Authorization': 'Basic dXNlcjpwYXNz'}", "dXNlcjpwYXNz"),
+        ("authorization=Token shrt", "shrt"),
+        ("no route to https://user:s3cret@judge.example/v1", "s3cret"),
+        ("postgres://reader:p-w@db/x failed", "p-w"),
+        ("GET http://host/score?a=1&token=abcdef&b=2", "abcdef"),
+        ("GET http://host/score?api_key=abcdef", "abcdef"),
+    ],
+)
+def test_secrets_of_headers_and_addresses_are_hidden(text: str, secret: str) -> None:
+    assert secret not in redact_text(text) and HIDDEN in redact_text(text)
+
+
+def test_the_value_of_a_key_variable_is_hidden_and_plain_addresses_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "abcd1234efgh5678")
+    assert (
+        redact_text("Incorrect API key provided: abcd1234efgh5678") == f"Incorrect API key provided: {HIDDEN}"
+    )
+    plain = "https://judge.example:8000/v1?step=3 for a basic test"
+    assert redact_text(plain) == plain

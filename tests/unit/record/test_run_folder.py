@@ -109,7 +109,7 @@ def test_commands_come_out_once_in_the_order_they_went_in(tmp_path: Path) -> Non
     assert folder.take() == []
 
 
-def test_a_file_in_the_inbox_that_is_no_command_is_reported_and_removed(tmp_path: Path) -> None:
+def test_a_file_in_the_inbox_that_is_no_command_is_reported_and_set_aside(tmp_path: Path) -> None:
     folder = record.create(tmp_path, fake_config())
     (folder.control / "0-x.json").write_text("{not json")
     (folder.control / "0-y.json").write_text('["pause"]')
@@ -117,6 +117,37 @@ def test_a_file_in_the_inbox_that_is_no_command_is_reported_and_removed(tmp_path
     folder.put("pause")
     assert [command.command for command in folder.take()] == ["unreadable", "unreadable", "pause"]
     assert folder.take() == []
+    assert len(list(folder.control.glob("unreadable-*"))) == 2
+
+
+def test_folders_pipes_and_deep_values_in_the_inbox_hold_nothing_up(tmp_path: Path) -> None:
+    folder = record.create(tmp_path, fake_config())
+    (folder.control / "0-a.json").mkdir()
+    os.mkfifo(folder.control / "0-b.json")
+    (folder.control / "0-c.json").write_text("[" * 100_000)
+    (folder.control / "0-d.json").write_text('{"id": "x", "command": "set", "args": [3]}')
+    folder.put("pause")
+    taken = folder.take()
+    assert [command.command for command in taken] == ["unreadable"] * 4 + ["pause"]
+    assert "unreadable-" in taken[0].args["reason"] and "pipe" in taken[1].args["reason"]
+    assert folder.take() == []
+
+
+def test_fields_of_a_wrong_type_in_the_status_are_left_out(tmp_path: Path) -> None:
+    folder = record.create(tmp_path, fake_config())
+    folder.status_path.write_text(
+        '{"state": "running", "step": 1e999, "steps": 3, "pid": 1%s, "started": "x", "heartbeat": NaN, "reason": [1]}'
+        % ("0" * 5000)
+    )
+    assert folder.status() == {"state": "running", "steps": 3, "pid": None}
+
+
+def test_settings_of_a_wrong_type_are_damage_and_other_fields_are_emptied(tmp_path: Path) -> None:
+    folder = record.create(tmp_path, fake_config())
+    folder.config_path.write_text('{"config": {}, "created": "x", "rewards": 3, "parent": 4, "kind": []}')
+    assert folder.about() == {"config": {}, "created": 0.0, "rewards": [], "parent": None}
+    folder.config_path.write_text('{"config": 3}')
+    assert "no settings" in str(folder.damage())
 
 
 def test_a_reader_of_status_sees_the_old_text_or_the_new_never_a_part(tmp_path: Path) -> None:

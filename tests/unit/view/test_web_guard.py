@@ -237,3 +237,34 @@ def test_a_body_without_a_length_ends_where_the_limit_is() -> None:
     TestClient(Guard(read, token=None, body_limit=100), base_url=HOME).post("/", content=chunks())
     assert seen[-1]["type"] == "http.disconnect"
     assert sum(len(message.get("body", b"")) for message in seen) <= 100
+
+
+@pytest.mark.parametrize(
+    "host", ["[::1].evil.com", "[::1]evil.com:80", "localhost:80:90", "localhost:x", "[::1", "a@localhost"]
+)
+def test_a_host_header_is_one_name_and_at_most_one_port(host: str) -> None:
+    assert Inside().client().get("/", headers={"host": host}).status_code == 421
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "null", "", "http://[::1]evil"])
+def test_an_origin_that_is_no_address_is_refused(origin: str) -> None:
+    assert Inside().client().post("/", headers={"origin": origin}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"a": NaN}',
+        '{"a": [-1e999]}',
+        '{"a": 9223372036854775808}',
+        '["\\ud800"]',
+        '{"\\u0000": 1}',
+        "[" * 100_000,
+    ],
+)
+def test_values_that_nothing_can_keep_are_refused_before_any_route(body: str) -> None:
+    inside = Inside()
+    response = inside.client().post(
+        "/wb/api/runs", content=body, headers={"content-type": "application/json"}
+    )
+    assert response.status_code == 422 and response.json()["error"].startswith("The request")

@@ -58,7 +58,10 @@ def of_groups(groups: Iterable[Any], tokens: bool, ratings: Ratings | None = Non
             prompt=group.prompt.question,
             rendered=group.prompt.text,
             answer=group.prompt.answer,
-            columns={str(name): plain(value) for name, value in group.prompt.columns.items()},
+            columns={
+                str(name): plain(value)
+                for name, value in {**group.prompt.own_names, **group.prompt.columns}.items()
+            },
             completions=[rollout.text for rollout in group.rollouts],
             tokens=[rollout.token_ids.tolist() for rollout in group.rollouts] if tokens else None,
             lengths=[rollout.length for rollout in group.rollouts],
@@ -95,7 +98,7 @@ def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[RewardInput]:
                 )
             )  # fmt: skip
         group = groups[-1]
-        group["completions"].append(str(row["completion"]))
+        group["completions"].append(text_of(row["completion"], number))
         tokens = row.get("tokens")
         if tokens is None or group["tokens"] is None:
             group["tokens"] = None
@@ -106,6 +109,20 @@ def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[RewardInput]:
         group["finish_reasons"].append(str(row.get("finish_reason", "stop")))
         group["ratings"].append(row.get("rating"))
     return groups
+
+
+def text_of(completion: Any, number: int) -> str:
+    """A completion as text: itself, or what the assistant's only message says. Raises RewardError for anything else."""
+    if isinstance(completion, str):
+        return completion
+    if isinstance(completion, list | tuple) and len(completion) == 1 and isinstance(completion[0], Mapping):
+        content = completion[0].get("content")
+        if isinstance(content, str):
+            return content
+    raise RewardError(
+        f"row {number}: its `completion` is a {type(completion).__name__} and no text. Give text, or one message "
+        "[{'role': 'assistant', 'content': text}]."
+    )
 
 
 def with_completions(group: RewardInput, completions: Sequence[str]) -> RewardInput:

@@ -127,7 +127,7 @@ def read_shape(function: Callable[..., Any], file_text: str = "") -> Shape:
     text, line = _source(function)
     guessed = []
     messages = None if about is None else about.messages
-    if messages is None and _READS_MESSAGES.search(text):
+    if messages is None and _READS_MESSAGES.search(text) and "json.loads" not in text:
         messages = True
         always = ", also where the data is not conversational" if kind == "list" else ""
         guessed.append(

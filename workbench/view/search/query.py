@@ -3,7 +3,6 @@
 In: a reader and the parameters of the address. Out: plain JSON values, or the bytes of a file in chunks.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench.core.errors import RunError
 from workbench.diagnose.text import R1_WORDS
 from workbench.record import export
+from workbench.record.files import parse_json
 from workbench.record.reader import Reader
 from workbench.record.search import SORTS, Filters, Place, Sort
 
@@ -30,12 +30,12 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid")
     text: str = Field("", max_length=500)
     kind: Literal["train", "eval"] | None = None
-    step_min: int | None = Field(None, ge=0)
-    step_max: int | None = Field(None, ge=0)
+    step_min: int | None = Field(None, ge=0, lt=2**63)
+    step_max: int | None = Field(None, ge=0, lt=2**63)
     reward_min: float | None = Field(None, allow_inf_nan=False)
     reward_max: float | None = Field(None, allow_inf_nan=False)
-    length_min: int | None = Field(None, ge=0)
-    length_max: int | None = Field(None, ge=0)
+    length_min: int | None = Field(None, ge=0, lt=2**63)
+    length_max: int | None = Field(None, ge=0, lt=2**63)
     finish: Literal["stop", "length"] | None = None
     advantage: Literal["up", "down", "zero"] | None = None
     right: bool | None = None
@@ -128,6 +128,15 @@ def _page_start(after: str | None) -> Place | None:
     if after is None:
         return None
     try:
-        return tuple(json.loads(f"[{after}]"))
+        place = tuple(parse_json(f"[{after}]"))
+        if not all(isinstance(part, int | float) for part in place):
+            raise ValueError
+        # Steps, groups and completions are whole; only the value sorted by is not.
+        if (
+            not all(isinstance(part, int) for part in place[-2:])
+            or not -(2**63) <= min(place) <= max(place) < 2**63
+        ):
+            raise ValueError
+        return place
     except ValueError:
         raise RunError(f"after = {after[:60]!r} is no place in a search. Search again.") from None

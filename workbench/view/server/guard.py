@@ -8,6 +8,8 @@ import hashlib
 import hmac
 import html
 import json
+import math
+import re
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -15,8 +17,12 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s\[\]:/@?#,]+)(?::[0-9]{1,5})?")
+_UNPAIRED = re.compile(r"[\ud800-\udfff]")
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+API = "/wb/api/"
+"""Routes that take JSON; each value in it can be kept and sent on."""
 MANIFEST = "/manifest.json"
 """Browsers request it without cookies, so without the token; as this page is not an installable app, it is empty."""
 BODY_LIMIT = 4 * 2**20
@@ -94,7 +100,13 @@ class Guard:
         except _Refusal as refusal:
             await _refuse(scope, receive, send, refusal)
             return
-        await self.app(scope, self._counted(receive), _with_headers(send))
+        receive = self._counted(receive)
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and API in scope["path"]:
+            body, receive = await _read_body(receive)
+            if problem := _problem_of(body):
+                await _refuse(scope, receive, send, _Refusal(422, problem))
+                return
+        await self.app(scope, receive, _with_headers(send))
 
     def _check_host(self, headers: dict[str, str]) -> None:
         host = headers.get("host", "")
@@ -114,9 +126,13 @@ class Guard:
             raise _Refusal(403, "This request came from another site's page. Nothing was done.")
         sender = headers.get("origin")
         if sender is not None and changes:
-            parts = urlsplit(sender)
-            own = parts.netloc.lower() == headers.get("host", "").lower()
-            if parts.scheme not in ("http", "https") or not own:
+            try:
+                parts = urlsplit(sender)
+                own = parts.netloc.lower() == headers.get("host", "").lower()
+                own = own and parts.scheme in ("http", "https")
+            except ValueError:
+                own = False
+            if not own:
                 sentence = f"This request came from {sender[:80]!r}, not from the dashboard's own page."
                 raise _Refusal(403, f"{sentence} Nothing was done.")
 
@@ -199,11 +215,55 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 
 def _name(host: str) -> str:
-    """The host part of a Host header, port removed, lower case."""
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
+    """The host part of a Host header, port removed, lower case; '' where it is not one name and at most one port."""
+    found = _HOST.fullmatch(host.strip().lower())
+    return found[1] if found else ""
+
+
+async def _read_body(receive: Receive) -> tuple[bytes, Receive]:
+    """The whole body of a request, and a `receive` that gives it once more."""
+    parts: list[bytes] = []
+    message = await receive()
+    while message["type"] == "http.request":
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+        message = await receive()
+    body = b"".join(parts)
+    first: list[Message] = [
+        {"type": "http.request", "body": body, "more_body": False}
+        if message["type"] == "http.request"
+        else message
+    ]
+
+    async def again() -> Message:
+        return first.pop() if first else await receive()
+
+    return body, again
+
+
+def _problem_of(body: bytes) -> str:
+    """What in a JSON body no file, database or response can hold, '' where nothing is. What is not JSON is the route's."""
+    try:
+        waiting = [json.loads(body)] if body.strip() else []
+    except RecursionError:
+        return "The request is nested too deeply."
+    except ValueError:
+        return ""
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting.extend(value)
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            return f"The request holds {value}. Give finite numbers."
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            return "The request holds a number beyond 64 bits. Give a smaller one."
+        elif isinstance(value, str) and (_UNPAIRED.search(value) or "\0" in value):
+            return "The request holds a text with half a character (a lone surrogate) or a NUL. Remove it."
+    return ""
 
 
 def _with_headers(send: Send) -> Send:

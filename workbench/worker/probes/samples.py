@@ -93,7 +93,7 @@ def fresh(context: ProbeContext, args: Mapping[str, Any]) -> dict[str, Any]:
                 "question": group.prompt.question,
                 "text": group.prompt.text,
                 "answer": group.prompt.answer,
-                "columns": plain(group.prompt.columns),
+                "columns": plain({**group.prompt.own_names, **group.prompt.columns}),
                 "samples": [
                     {
                         "text": rollout.text,
