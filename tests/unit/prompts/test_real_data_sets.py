@@ -68,9 +68,9 @@ def test_whole_numbers_beside_a_missing_one_stay_whole(tmp_path):
     pandas.DataFrame(
         {"prompt": ["a", "b"], "answer": ["1", "2"], "level": [3, None], "size": [0.5, None]}
     ).to_parquet(path)
-    levels = [row.values["level"] for row in rows.read(str(path), "train").rows]
+    levels = [row.values["level"] for row in rows.read_table(str(path), "train").rows]
     assert levels == [3, None] and type(levels[0]) is int
-    assert rows.read(str(path), "train").rows[0].values["size"] == 0.5
+    assert rows.read_table(str(path), "train").rows[0].values["size"] == 0.5
 
 
 def test_rewards_may_ask_for_question_and_reference_by_the_columns_own_names(tmp_path):
