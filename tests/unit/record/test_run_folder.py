@@ -255,3 +255,13 @@ def test_run_folders_that_no_address_can_carry_are_named(tmp_path: Path) -> None
         tmp_path
     )
     assert record.left_out_sentence(tmp_path / "nowhere") == ""
+
+
+def test_a_log_that_is_a_link_or_a_pipe_is_not_read(tmp_path: Path) -> None:
+    folder = record.create(tmp_path, fake_config())
+    (tmp_path / "secret").write_text("canary")
+    folder.log_path.symlink_to(tmp_path / "secret")
+    assert folder.log_tail() == []
+    folder.log_path.unlink()
+    os.mkfifo(folder.log_path)
+    assert folder.log_tail() == []
