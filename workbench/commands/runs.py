@@ -93,6 +93,8 @@ def list_runs(
 ) -> int:
     """All runs, newest first."""
     found = [one for one in launch.runs(runs) if everything or one.kind != "probe"]
+    if sentence := record.left_out_sentence(runs):
+        print(sentence, file=sys.stderr)
     if json:
         print_json([one.json() for one in found])
         return 0

@@ -6,6 +6,7 @@ rows. Heavy readers are imported only where a file needs them.
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,6 +81,12 @@ def _table(source: str, rows: list[Row]) -> Table:
             f"{describe_rows(source, (row.number for row in ragged))}: other columns than row {rows[0].number} (row "
             f"{ragged[0].number} {' and '.join(differs)}). Give every row the same; null is allowed."
         )
+    halves = [row for row in rows if (_unpaired(list(row.values.values())) or _unpaired(list(row.values)))]
+    if halves:
+        raise DataError(
+            f"{at(source, (row.number for row in halves))}: half a character (a lone surrogate, such as \\ud83d), which no file or "
+            "tokenizer can hold. Remove it, or write the file anew from its source."
+        )
     return Table(source, columns, _whole_numbers(columns, rows))
 
 
@@ -106,6 +113,23 @@ def _scalar(value: Any) -> Any:
 
 def _integer(value: float | None) -> int | None:
     return None if value is None or value != value else int(value)
+
+
+def _unpaired(value: object) -> bool:
+    """Whether a text anywhere in a value of JSON holds half a character."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, str):
+            # ASCII needs no search.
+            if not found.isascii() and _SURROGATE.search(found):
+                return True
+        elif isinstance(found, dict):
+            waiting.extend(found)
+            waiting.extend(found.values())
+        elif isinstance(found, list):
+            waiting.extend(found)
+    return False
 
 
 def _jsonl(path: Path) -> list[Row]:
@@ -149,6 +173,7 @@ def _json(path: Path) -> list[Row]:
 
 
 def _csv(path: Path, delimiter: str = ",") -> list[Row]:
+    csv.field_size_limit(_LONGEST_CELL)
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             records = list(csv.reader(file, delimiter=delimiter, strict=True))
@@ -189,6 +214,9 @@ def _parquet(path: Path) -> list[Row]:
     return [Row(number, value) for number, value in enumerate(values, start=1)]
 
 
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_LONGEST_CELL = 2**31 - 1
+"""Characters. The csv module stops at 131,072 by itself."""
 _READERS: dict[str, Callable[[Path], list[Row]]] = {
     ".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _tsv, ".parquet": _parquet,
 }  # fmt: skip

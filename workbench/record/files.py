@@ -112,6 +112,9 @@ def sync_folder(path: Path) -> None:
 def tail(path: Path, lines: int = 40) -> list[str]:
     """The last `lines` lines of a text file, read from its end; long lines are cut at 8 KB, invalid bytes replaced."""
     try:
+        # A link could lead to any file of the machine, and the opening of a pipe would wait.
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return []
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             start, chunk = size, b""

@@ -367,11 +367,41 @@ def folders(root: Path | str) -> list[RunFolder]:
         return []
     names = [name for name in entries if RUN_ID.fullmatch(name) and not name.startswith(".")]
     found = [RunFolder(Path(root).expanduser() / name) for name in sorted(names, reverse=True)]
-    return [
-        folder
-        for folder in found
-        if folder.config_path.exists() or folder.status_path.exists() or folder.db_path.exists()
-    ]
+    return [folder for folder in found if _is_run(folder)]
+
+
+def left_out(root: Path | str) -> list[str]:
+    """Names of run folders below the root that `folders` leaves out, because no address can carry them."""
+    try:
+        names = [
+            entry.name for entry in os.scandir(Path(root).expanduser()) if entry.is_dir(follow_symlinks=False)
+        ]
+    except OSError:
+        return []
+    return sorted(
+        name
+        for name in names
+        if not RUN_ID.fullmatch(name)
+        and not name.startswith(".")
+        and _is_run(RunFolder(Path(root).expanduser() / name))
+    )
+
+
+def left_out_sentence(root: Path | str) -> str:
+    """What `left_out` found and what to do, '' where it found nothing."""
+    if not (names := left_out(root)):
+        return ""
+    shown = ", ".join(ascii(name) for name in names[:5]) + (
+        f" and {len(names) - 5} more" if len(names) > 5 else ""
+    )
+    return (
+        f"Left out: {shown}. The name of a run folder has 1 to 64 letters without accents, digits, dots, dashes and underscores: "
+        "rename the folder to see the run."
+    )
+
+
+def _is_run(folder: RunFolder) -> bool:
+    return folder.config_path.exists() or folder.status_path.exists() or folder.db_path.exists()
 
 
 def set_aside(path: Path) -> Path | None:

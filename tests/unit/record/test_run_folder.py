@@ -242,3 +242,26 @@ def test_a_command_that_cannot_be_sent_is_an_error(tmp_path: Path) -> None:
     shutil.rmtree(folder.path)
     with pytest.raises(RunError, match="not a run folder"):
         folder.put("pause")
+
+
+def test_run_folders_that_no_address_can_carry_are_named(tmp_path: Path) -> None:
+    for name in ("plain", "my run", "run (copy)", "l\u00e4ufe", "x" * 65, ".hidden one"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    (tmp_path / "no run at all").mkdir()
+    assert [folder.id for folder in record.folders(tmp_path)] == ["plain"]
+    assert record.left_out(tmp_path) == ["l\u00e4ufe", "my run", "run (copy)", "x" * 65]
+    assert "'run (copy)'" in record.left_out_sentence(tmp_path) and "rename" in record.left_out_sentence(
+        tmp_path
+    )
+    assert record.left_out_sentence(tmp_path / "nowhere") == ""
+
+
+def test_a_log_that_is_a_link_or_a_pipe_is_not_read(tmp_path: Path) -> None:
+    folder = record.create(tmp_path, fake_config())
+    (tmp_path / "secret").write_text("canary")
+    folder.log_path.symlink_to(tmp_path / "secret")
+    assert folder.log_tail() == []
+    folder.log_path.unlink()
+    os.mkfifo(folder.log_path)
+    assert folder.log_tail() == []

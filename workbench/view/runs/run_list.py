@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.core.errors import RunError
 from workbench.launch import RunState
+from workbench.record.folder import left_out_sentence
 from workbench.view.common.run_store import RunStore
 
 Json = dict[str, Any]
@@ -17,7 +18,11 @@ SPARK = 60
 
 def run_list(store: RunStore) -> Json:
     """Every training run as a row of the Runs table, newest first."""
-    return {"now": time.time(), "runs": [row(store, state) for state in store.states()]}
+    return {
+        "now": time.time(),
+        "runs": [row(store, state) for state in store.states()],
+        "left_out": left_out_sentence(store.root),
+    }
 
 
 def row(store: RunStore, state: RunState) -> Json:
