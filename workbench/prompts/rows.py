@@ -84,7 +84,7 @@ def _table(source: str, rows: list[Row]) -> Table:
     halves = [row for row in rows if (_unpaired(list(row.values.values())) or _unpaired(list(row.values)))]
     if halves:
         raise DataError(
-            f"{at(source, (row.number for row in halves))}: half a character (a lone surrogate, such as \\ud83d), which no file or "
+            f"{describe_rows(source, (row.number for row in halves))}: half a character (a lone surrogate, such as \\ud83d), which no file or "
             "tokenizer can hold. Remove it, or write the file anew from its source."
         )
     return Table(source, columns, _whole_numbers(columns, rows))

@@ -320,10 +320,10 @@ def test_half_a_character_is_found_with_its_row(tmp_path: Path, row: str) -> Non
     file = tmp_path / "rows.jsonl"
     file.write_text('{"prompt": "\\ud83d\\ude00", "answer": "1"}\n' + row)
     with pytest.raises(DataError, match=r"row 2: half a character"):
-        rows.read(str(file), "train")
+        rows.read_table(str(file), "train")
 
 
 def test_a_cell_of_any_length_is_read(tmp_path: Path) -> None:
     file = tmp_path / "long.csv"
     file.write_text("prompt,answer\n" + "x" * 200_000 + ",1\n")
-    assert len(rows.read(str(file), "train").rows[0].values["prompt"]) == 200_000
+    assert len(rows.read_table(str(file), "train").rows[0].values["prompt"]) == 200_000
