@@ -35,6 +35,7 @@ def addresses(served: Dashboard, runs: list[str]) -> list[str]:
         pytest.param("light", 390, 844, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_every_page_leaves_the_console_empty(browser: Browser, served, theme, width, height) -> None:
     dashboard, runs = served
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)

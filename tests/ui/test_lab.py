@@ -134,6 +134,7 @@ def test_nothing_typed_is_lost_while_the_server_is_away(lab):
     expect(lab.locator("#wb-lab .lab-saved")).to_have_text("saved")
 
 
+@pytest.mark.slow
 def test_versions_are_looked_at_compared_gone_on_from_and_used(page, dashboard, tmp_path):
     write_fake_run(tmp_path, steps=1, groups=2, samples=2, name="earlier")
     Drafts(tmp_path).keep(RewardCode(code=RIGHT, parts=[RewardPart(name="right")]), "right")

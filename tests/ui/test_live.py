@@ -218,6 +218,7 @@ def test_a_running_run_grows_on_screen_without_a_reload(page, dashboard, tmp_pat
     expect(page.get_by_role("button", name="Open the log")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_pause_continue_and_a_stop_that_can_be_undone(page, dashboard, tmp_path):
     yard = Yard(tmp_path)
     try:
@@ -301,6 +302,7 @@ def test_between_phone_and_desk_the_top_bar_stays_one_line(page, served, recorde
         assert box["x"] + box["width"] <= width
 
 
+@pytest.mark.slow
 def test_an_alarm_shows_its_samples_and_is_muted_and_heard_again(page, served, recorded_run):
     open_reader(page, served, recorded_run)
     alarm = page.locator("[data-alarm=entropy]")
@@ -342,7 +344,7 @@ def test_a_phone_has_everything_in_reach_and_nothing_overflows(page, served, rec
 
 
 @pytest.mark.parametrize("width", [1440, pytest.param(390, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing_serious(page, served, recorded_run, theme, width):
     page.emulate_media(color_scheme=theme)
     page.set_viewport_size({"width": width, "height": 900})
@@ -380,6 +382,7 @@ def test_the_reader_builds_no_markup_from_text_and_knows_nothing_of_gradio():
     assert found == []
 
 
+@pytest.mark.slow
 def test_a_queued_run_names_the_one_that_holds_the_device_and_leads_there(page, dashboard, tmp_path):
     yard = Yard(tmp_path)
     try:

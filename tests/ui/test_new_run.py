@@ -71,6 +71,7 @@ def test_start_with_a_wrong_value_starts_nothing_and_loses_nothing(page, dashboa
     expect(field(page, "run_name")).to_have_value("kept")
 
 
+@pytest.mark.slow
 def test_what_only_start_can_see_is_told_at_the_field_too(page, dashboard, tmp_path):
     """The data file is read at Start."""
     broken = tmp_path / "rows.jsonl"
@@ -134,6 +135,7 @@ def test_text_that_was_typed_is_text(page, served):
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.slow
 def test_prompts_are_previewed_as_the_model_reads_them(page, dashboard, tmp_path):
     data = tmp_path / "own.jsonl"
     rows = [{"question": f"{PAYLOAD} {i}", "answer": str(i)} for i in range(40)]
@@ -177,6 +179,7 @@ def test_axe_finds_nothing_serious_on_new_run(page, served, theme):
     assert [(entry["id"], [node["html"][:120] for node in entry["nodes"]]) for entry in found] == []
 
 
+@pytest.mark.slow
 def test_earlier_runs_show_what_to_expect(page, dashboard, tmp_path):
     write_fake_run(tmp_path, steps=50, eval_steps=10, seed=3)
     open_form(page, dashboard(tmp_path))

@@ -270,6 +270,7 @@ def test_task_08_follow_one_prompt_from_step_0_to_now(page, clicks, live):
     expect(page.locator(".river [data-visit]")).to_have_count(len(visits))
 
 
+@pytest.mark.slow
 def test_task_10_compare_two_values_of_beta_on_the_same_prompts(page, clicks, live, tmp_path):
     _, first, _ = live
     second = write_fake_run(tmp_path, steps=20, total=50, seed=2, name="pulled")

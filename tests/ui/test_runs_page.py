@@ -70,6 +70,7 @@ def test_a_damaged_run_is_listed_with_its_reason_and_a_name_is_only_text(page, s
     assert page.title() != "owned" and page.locator("#wb-runs img").count() == 0
 
 
+@pytest.mark.slow
 def test_stop_is_told_to_the_run_and_seen_in_its_row(page, dashboard, tmp_path):
     yard = Yard(tmp_path)
     try:

@@ -188,7 +188,8 @@ def test_every_group_shows_it_as_text_under_every_lens(page, served, hostile_run
     is_harmless(page)
 
 
-@pytest.mark.parametrize("width", [1440, pytest.param(390, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1440, 390])
 def test_samples_of_a_probe_are_text(page, served, hostile_run, width):
     """A fake worker's replies: samples of a prompt, and a branch."""
     page.set_viewport_size({"width": width, "height": 900})
@@ -218,7 +219,8 @@ def test_samples_of_a_probe_are_text(page, served, hostile_run, width):
     is_harmless(page)
 
 
-@pytest.mark.parametrize("width", [1440, pytest.param(390, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1440, 390])
 def test_a_search_shows_it_as_text(page, served, hostile_run, width):
     page.set_viewport_size({"width": width, "height": 900})
     for sought in ("script", "<", "x" * 100, PAYLOADS[7], PAYLOADS[11], "العربية"):

@@ -68,6 +68,7 @@ def test_every_step_is_recomputed_with_a_smaller_group_and_drawn_over_the_curves
     expect(page.locator(".whatif")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_tokens_are_only_spoken_of_where_they_are_kept(page, served):
     dashboard, run = served
     open_reader(page, dashboard, run, step=5, whatif="epsilon=0.01")
@@ -90,6 +91,7 @@ def test_a_rewards_weight_and_a_reward_that_does_not_exist(page, served):
     expect(page.locator(".ifstatus .crit")).to_contain_text("nowhere.py")
 
 
+@pytest.mark.slow
 def test_another_divisor_stands_beside_the_recorded_advantages(page, served):
     dashboard, run = served
     open_reader(page, dashboard, run, view="group", step=10)
