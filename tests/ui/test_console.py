@@ -31,8 +31,8 @@ def addresses(served: Dashboard, runs: list[str]) -> list[str]:
     [
         ("light", 1440, 900),
         ("dark", 390, 844),
-        pytest.param("dark", 1440, 900, marks=pytest.mark.slow),
-        pytest.param("light", 390, 844, marks=pytest.mark.slow),
+        ("dark", 1440, 900),
+        ("light", 390, 844),
     ],
 )
 @pytest.mark.slow
