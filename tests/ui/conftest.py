@@ -156,8 +156,14 @@ REFUSALS = ("Failed to load resource", "frame-ancestors", "CORS policy")
 """Marks of the browser's own messages about requests that were refused."""
 
 
+LEFT = "AbortError: signal is aborted without reason"
+"""Gradio ends its event stream when a page is left, and says so in the console of the page that goes."""
+
+
 def _is_complaint(message: ConsoleMessage) -> bool:
-    return message.type in ("error", "warning") and not any(mark in message.text for mark in REFUSALS)
+    return message.type in ("error", "warning") and not any(
+        mark in message.text for mark in (*REFUSALS, LEFT)
+    )
 
 
 def _at_home(url: str) -> bool:
