@@ -116,6 +116,9 @@ def _outcome(folder: RunFolder, control: Control, train: Train | None, idle: flo
             "Ended at once, inside a step: a second request to end came before the step was through.",
         )
     except BaseException as error:
+        # Before anything is written: torchrun asks the remaining ranks to end as soon as one is gone, and an exception out of that
+        # handler would leave this function, so that the run looked crashed instead of failed.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return "failed", record_error(folder, error)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the final status is about to be written
