@@ -5,17 +5,19 @@ run has complete timelines of them from the base model on.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from workbench.core.config import RunConfig
-from workbench.core.types import EvalMode, Group, Prompt, Request, Sampling, Score, StepRecord, sample_seed
+from workbench.core.types import EvalMode, Group, Prompt, Request, Score, StepRecord, sample_seed
 from workbench.diagnose.attempts import Attempts, at_k
 from workbench.diagnose.interval import wilson
 from workbench.diagnose.style import final_answer
 from workbench.prompts import watched
 from workbench.rollouts.engine import Engine
 from workbench.train.reward_stage import Phase, RewardStage
+from workbench.train.update import sampling_of
 
 RIGHT = 0.5
 """A completion counts as right from this value of the accuracy reward on."""
@@ -52,13 +54,7 @@ def _evaluate(
     phase: Phase,
 ) -> StepRecord:
     greedy = mode == "greedy"
-    sampling = Sampling(
-        temperature=0.0 if greedy else config.temperature,
-        top_p=config.top_p,
-        top_k=config.top_k,
-        min_p=config.min_p,
-        max_completion_length=config.max_completion_length,
-    )
+    sampling = replace(sampling_of(config), temperature=0.0) if greedy else sampling_of(config)
     # Seeds do not depend on the step: every evaluation draws the same random numbers, so that only the policy differs.
     often = {prompt.id for prompt in watched(heldout, config.watched_prompts)} if not greedy else set()
     requests = [

@@ -1,7 +1,8 @@
-"""The optimiser that a setting names. In: parameters and a RunConfig. Out: a `torch.optim.Optimizer` whose state is tensors only, so
+"""The optimiser that a setting names, and its learning rate by step. In: parameters and a RunConfig. Out: a `torch.optim.Optimizer` whose state is tensors only, so
 that checkpoints need no pickle.
 """
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -25,3 +26,14 @@ def optimizer(parameters: Iterable[torch.nn.Parameter], config: RunConfig, devic
         weight_decay=decay,
         fused=config.optim == "adamw_torch_fused" and device.type in ("cpu", "cuda"),
     )
+
+
+def scheduled(config: RunConfig, step: int) -> float:
+    """Learning rate of a step: linear warm-up, then constant, linear to 0, or half a cosine to 0."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[
+        config.lr_scheduler_type
+    ]
+    return config.learning_rate * max(0.0, factor)

@@ -25,7 +25,7 @@ from workbench.models.policy import Policy
 from workbench.models.reference import sync_reference
 from workbench.train import heap, microbatch, weight_change
 from workbench.train.oom import OomRetry
-from workbench.train.optimizers import optimizer
+from workbench.train.optimizers import optimizer, scheduled
 from workbench.train.process_group import ProcessGroup
 
 CPU_TOKENS, TOKENS = 1024, 8192
@@ -424,17 +424,6 @@ def sampling_of(config: RunConfig) -> Sampling:
         min_p=config.min_p,
         max_completion_length=config.max_completion_length,
     )
-
-
-def scheduled(config: RunConfig, step: int) -> float:
-    """Learning rate of a step: linear warm-up, then constant, linear to 0, or half a cosine to 0."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[
-        config.lr_scheduler_type
-    ]
-    return config.learning_rate * max(0.0, factor)
 
 
 class _Microbatches(NamedTuple):

@@ -18,7 +18,8 @@ from workbench.models.fast import fused_head, packing
 from workbench.models.policy import Policy
 from workbench.rollouts.local import LocalEngine
 from workbench.train import update
-from workbench.train.update import Updater, sampling_of, scheduled
+from workbench.train.optimizers import scheduled
+from workbench.train.update import Updater, sampling_of
 
 
 def config(**changes: object) -> RunConfig:
