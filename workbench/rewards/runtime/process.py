@@ -24,7 +24,8 @@ from workbench.rewards.runtime.messages import Call, CallResult, Message, RunFac
 
 LOAD_TIMEOUT = 300.0
 """Seconds for imports at the top of reward files; torch on a busy machine needs many."""
-_TRACE_WAIT = 0.5
+_TRACE_WAIT = 3.0
+"""Seconds to wait for the line at which a reward hangs; it comes at once unless the machine is busy."""
 _FINISH_WAIT = 3.0
 _FRAME = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+)')
 
